@@ -1,0 +1,204 @@
+package api
+
+import (
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// The agent protocol. The agent of a machine dials out:
+//
+//	POST /agent/v1/join    AgentJoin → AgentJoined       once per start of the machine, with the one-time token
+//	GET  /agent/v1/stream  → newline-delimited Record     desired state; first a Snapshot, then what changes
+//	POST /agent/v1/report  Report → ReportAnswer          observations, in batches
+//	*    /agent/v1/user/…  a user's own API request, relayed from /run/shoal.sock; see UserHeader
+//
+// All but join carry "Authorization: Bearer <machine token>". A stream that breaks is opened again
+// and starts with a Snapshot, so a lost record costs time and never correctness.
+
+// UserHeader names the user in whose name a relayed request is made. The control plane believes it
+// from a machine for users with a session or a task on that machine, and gives it a member's rights.
+const UserHeader = "Shoal-User"
+
+// AgentJoin asks for the machine's durable token.
+type AgentJoin struct {
+	Machine shoal.MachineID `json:"machine"`
+	Token   string          `json:"token"`
+	Epoch   int             `json:"epoch"`
+	HostKey string          `json:"hostKey"` // sshd's public key, authorized_keys form
+	Version string          `json:"version"`
+}
+
+// AgentJoined is the answer. Repeating a join with the same token and host key gives the same answer.
+type AgentJoined struct {
+	Token           string `json:"token"`
+	HostCertificate string `json:"hostCertificate"` // authorized_keys form, for HostCertificate
+}
+
+// Record is one line of the stream. Exactly one field is set; a Record with none is a heartbeat.
+type Record struct {
+	Snapshot *Snapshot   `json:"snapshot,omitempty"`
+	Accounts *Accounts   `json:"accounts,omitempty"` // replaces the former
+	Run      *TaskOrder  `json:"run,omitempty"`
+	Stop     *StopOrder  `json:"stop,omitempty"`
+	Forget   *ForgetTask `json:"forget,omitempty"` // the result is stored: the agent may drop its files
+	Message  *Message    `json:"message,omitempty"`
+}
+
+// Snapshot is all that a machine should be.
+type Snapshot struct {
+	Machine  shoal.MachineID `json:"machine"`
+	Pool     shoal.PoolName  `json:"pool"`
+	Accounts Accounts        `json:"accounts"`
+	Mounts   []AgentMount    `json:"mounts"`
+	Setup    *shoal.Setup    `json:"setup,omitempty"`
+	// UserSlices: the agent may and must make a cgroup per user.
+	UserSlices bool            `json:"userSlices"`
+	Resources  shoal.Resources `json:"resources"`
+	// Tasks are all attempts that should be running here. The agent starts those it does not have,
+	// and ends those it has that are not listed, reporting each.
+	Tasks []TaskOrder `json:"tasks"`
+	// Heartbeat is how often the agent reports when it has nothing to say.
+	Heartbeat shoal.Duration `json:"heartbeat"`
+}
+
+// Accounts are the users and groups of a machine, whole each time.
+type Accounts struct {
+	Rev    shoal.Rev `json:"rev"`
+	Users  []Account `json:"users"`
+	Groups []Group   `json:"groups"`
+	// CAKeys are the gateways' signing keys, authorized_keys form; sshd trusts any of them.
+	CAKeys []string `json:"caKeys"`
+}
+
+// Account is one user. A disabled user keeps the uid, may not log in, and her processes are ended.
+type Account struct {
+	Name     shoal.UserName `json:"name"`
+	UID      int            `json:"uid"`
+	GID      int            `json:"gid"` // a group of the same name and number as the uid
+	Home     string         `json:"home"`
+	Shell    string         `json:"shell"`
+	Disabled bool           `json:"disabled,omitempty"`
+	// Principal is what a certificate for this account here must name: "alice@lab".
+	Principal string `json:"principal"`
+}
+
+// Group is one group with all its members.
+type Group struct {
+	Name    shoal.GroupName  `json:"name"`
+	GID     int              `json:"gid"`
+	Members []shoal.UserName `json:"members"`
+}
+
+// AgentMount is a place that must be mounted and writable before the machine is ready.
+type AgentMount struct {
+	Path      string           `json:"path"`
+	ReadOnly  bool             `json:"readOnly,omitempty"`
+	GroupDirs []shoal.GroupDir `json:"groupDirs,omitempty"`
+	// Homes: users' homes are below this mount.
+	Homes bool `json:"homes,omitempty"`
+}
+
+// TaskOrder is an attempt to be run.
+type TaskOrder struct {
+	Ref       shoal.AttemptRef  `json:"ref"`
+	User      shoal.UserName    `json:"user"`
+	Command   string            `json:"command"`
+	Env       map[string]string `json:"env,omitempty"` // SHOAL_* included
+	Workdir   string            `json:"workdir,omitempty"`
+	Prepare   string            `json:"prepare,omitempty"`
+	Outputs   []string          `json:"outputs,omitempty"` // directories to make, as the user
+	Resources shoal.Resources   `json:"resources"`
+	TimeLimit shoal.Duration    `json:"timeLimit,omitempty"`
+	Grace     shoal.Duration    `json:"grace,omitempty"` // between SIGTERM and SIGKILL; default 10 s
+}
+
+// StopOrder ends an attempt, as cancelled or preempted.
+type StopOrder struct {
+	Ref   shoal.AttemptRef `json:"ref"`
+	State shoal.JobState   `json:"state"`
+}
+
+// ForgetTask lets the agent drop what it keeps of an ended attempt.
+type ForgetTask struct {
+	Refs []shoal.AttemptRef `json:"refs"`
+}
+
+// Message is written to the terminals of a user, or of all.
+type Message struct {
+	User shoal.UserName `json:"user,omitempty"`
+	Text string         `json:"text"`
+}
+
+// Report is what an agent saw. Every field is optional.
+type Report struct {
+	// Boot is sent until it succeeded: Ready is true once the probe login worked and wrote to each
+	// mount; before, Progress says what is being done; Error means that this boot has failed.
+	Boot     *BootReport  `json:"boot,omitempty"`
+	Accounts shoal.Rev    `json:"accounts,omitempty"` // the newest Accounts.Rev that is in effect
+	Tasks    []TaskReport `json:"tasks,omitempty"`
+	Output   []Output     `json:"output,omitempty"`
+	Activity *Activity    `json:"activity,omitempty"`
+	Load     *shoal.Load  `json:"load,omitempty"`
+}
+
+// BootReport is how far the machine has come.
+type BootReport struct {
+	Ready    bool   `json:"ready"`
+	Progress string `json:"progress,omitempty"`
+	Error    string `json:"error,omitempty"`
+	Log      string `json:"log,omitempty"` // last lines of a failed setup
+}
+
+// TaskReport is news of one attempt. State is running, or an ended one with the rest filled in.
+type TaskReport struct {
+	Ref         shoal.AttemptRef `json:"ref"`
+	State       shoal.JobState   `json:"state"`
+	Cause       shoal.Cause      `json:"cause,omitempty"`
+	Reason      string           `json:"reason,omitempty"`
+	ExitCode    int              `json:"exitCode,omitempty"`
+	Signal      int              `json:"signal,omitempty"`
+	Started     time.Time        `json:"started,omitzero"`
+	Ended       time.Time        `json:"ended,omitzero"`
+	StdoutBytes int64            `json:"stdoutBytes,omitempty"`
+	StderrBytes int64            `json:"stderrBytes,omitempty"`
+	MaxMemory   shoal.Bytes      `json:"maxMemory,omitempty"`
+	CPUTime     shoal.Duration   `json:"cpuTime,omitempty"`
+}
+
+// Output is a piece of an attempt's output. Pieces may arrive again; the offset decides.
+// All output of an attempt is sent before, or in the same Report as, its ended TaskReport.
+type Output struct {
+	Ref    shoal.AttemptRef `json:"ref"`
+	Stream string           `json:"stream"` // stdout or stderr
+	Offset int64            `json:"offset"`
+	Data   []byte           `json:"data"`
+}
+
+// Activity is who has what on the machine. A Report with Activity lists everybody.
+type Activity struct {
+	Users []UserActivity `json:"users"`
+}
+
+// UserActivity is one user's presence. Pins leave out leftovers (ssh-agent, dbus, editor servers
+// without a client for 10 minutes) and, of sshd's own children, those that serve a live connection.
+type UserActivity struct {
+	User        shoal.UserName `json:"user"`
+	Connections int            `json:"connections,omitempty"` // ssh connections
+	Pins        []shoal.Pin    `json:"pins,omitempty"`
+	LastInput   time.Time      `json:"lastInput,omitzero"` // newest input on a terminal of hers
+	CPUPercent  int            `json:"cpuPercent,omitempty"`
+}
+
+// ReportAnswer acknowledges a Report: everything in it is stored.
+type ReportAnswer struct {
+	// Offsets of streams that the control plane holds less of than the agent thinks.
+	Resend []Resend `json:"resend,omitempty"`
+}
+
+// Resend asks for output from an offset on.
+type Resend struct {
+	Ref    shoal.AttemptRef `json:"ref"`
+	Stream string           `json:"stream"`
+	Offset int64            `json:"offset"`
+}

@@ -1,0 +1,219 @@
+package shoal
+
+import "time"
+
+// Meta is what the store adds to every object: its revision and times.
+type Meta struct {
+	Rev     Rev       `json:"rev,omitempty"`
+	Created time.Time `json:"created,omitzero"`
+	Updated time.Time `json:"updated,omitzero"`
+}
+
+// Share is a directory that machines mount: a local directory or a network file system.
+type Share struct {
+	Name        ShareName         `json:"name"`
+	Source      string            `json:"source"` // /dir, nfs://host/path, smb://host/share, azurefiles://account/share
+	Credentials *SecretRef        `json:"credentials,omitempty"`
+	GroupDirs   []GroupDir        `json:"groupDirs,omitempty"`
+	Options     map[string]string `json:"options,omitempty"`
+	Meta
+}
+
+// SecretRef names a secret of the secret store; objects never hold the value.
+type SecretRef struct {
+	Secret string `json:"secret"`
+}
+
+// GroupDir is a directory of a share, one per group, in which every file belongs to the group.
+type GroupDir struct {
+	Path string `json:"path"` // relative to the share, holds {group}
+	Mode string `json:"mode,omitempty"`
+}
+
+// Use is what a pool is for.
+type Use string
+
+// The uses of a pool.
+const (
+	UseInteractive Use = "interactive"
+	UseBatch       Use = "batch"
+)
+
+// Pool is a set of identical machines made from one image.
+type Pool struct {
+	Name           PoolName       `json:"name"`
+	Default        bool           `json:"default,omitempty"`
+	Provider       string         `json:"provider"` // local, fake, kubernetes, azure, exec:/path
+	ProviderConfig map[string]any `json:"providerConfig,omitempty"`
+	Image          string         `json:"image"`
+	Uses           []Use          `json:"uses"`
+	Machine        Resources      `json:"machine"`
+	Size           Size           `json:"size"`
+	Seats          int            `json:"seats"` // sessions per machine
+	Placement      Placement      `json:"placement"`
+	Mounts         []Mount        `json:"mounts,omitempty"`
+	Home           Home           `json:"home,omitzero"`
+	Endpoints      []Endpoint     `json:"endpoints,omitempty"`
+	Setup          *Setup         `json:"setup,omitempty"`
+	Scale          Scale          `json:"scale"`
+	Limits         Limits         `json:"limits,omitzero"`
+	Price          Price          `json:"price,omitzero"`
+	// Fixed is the size that `pool scale --size` asked for; nil while the pool scales by itself.
+	Fixed *FixedSize `json:"fixed,omitempty"`
+	Meta
+}
+
+// FixedSize is a size set by hand, until a time or, with a zero time, until `--auto`.
+type FixedSize struct {
+	Size  int       `json:"size"`
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Has reports whether the pool is for a use.
+func (p Pool) Has(u Use) bool {
+	for _, v := range p.Uses {
+		if v == u {
+			return true
+		}
+	}
+	return false
+}
+
+// Resources is what a machine has, or what a task asks for.
+type Resources struct {
+	CPUs   MilliCPU `json:"cpus,omitempty"`
+	Memory Bytes    `json:"memory,omitempty"`
+	GPUs   int      `json:"gpus,omitempty"`
+}
+
+// Fits reports whether r is within have.
+func (r Resources) Fits(have Resources) bool {
+	return r.CPUs <= have.CPUs && r.Memory <= have.Memory && r.GPUs <= have.GPUs
+}
+
+// Add returns the sum of both.
+func (r Resources) Add(o Resources) Resources {
+	return Resources{CPUs: r.CPUs + o.CPUs, Memory: r.Memory + o.Memory, GPUs: r.GPUs + o.GPUs}
+}
+
+// Sub returns r without o.
+func (r Resources) Sub(o Resources) Resources {
+	return Resources{CPUs: r.CPUs - o.CPUs, Memory: r.Memory - o.Memory, GPUs: r.GPUs - o.GPUs}
+}
+
+// Size bounds the number of machines. Spare counts seats, not machines.
+type Size struct {
+	Min   int `json:"min"`
+	Max   int `json:"max"`
+	Spare int `json:"spare,omitempty"`
+}
+
+// Placement is how logins are spread over machines.
+type Placement string
+
+// The placements.
+const (
+	PlaceSpread      Placement = "spread"       // the machine with the fewest sessions
+	PlacePack        Placement = "pack"         // the fullest machine with a free seat
+	PlaceLeastLoaded Placement = "least-loaded" // the machine with the lowest load, random among the lower half
+)
+
+// Mount puts a share, or a path below it, into a machine.
+type Mount struct {
+	Share    ShareName `json:"share"`
+	Path     string    `json:"path"`
+	ReadOnly bool      `json:"readOnly,omitempty"`
+}
+
+// Home says where users' home directories live. Path is relative to the share and holds {user}.
+// With no share homes are local to the machine. Layout "dsvm" keeps homes local with links to the shares.
+type Home struct {
+	Share  ShareName `json:"share,omitempty"`
+	Path   string    `json:"path,omitempty"`
+	Layout string    `json:"layout,omitempty"`
+}
+
+// Endpoint is a front end of a pool beside ssh.
+type Endpoint struct {
+	Name     string `json:"name"`
+	Protocol string `json:"protocol"` // http, rdp, tcp
+	Port     int    `json:"port"`
+	Affinity string `json:"affinity,omitempty"`
+}
+
+// Setup is run once on every new machine, as root, before it is ready.
+type Setup struct {
+	Command string   `json:"command"`
+	Timeout Duration `json:"timeout,omitempty"`
+}
+
+// Scale says how a pool grows and shrinks.
+type Scale struct {
+	Idle     Idle             `json:"idle"`
+	Rules    []map[string]any `json:"rules,omitempty"`
+	Schedule []map[string]any `json:"schedule,omitempty"`
+}
+
+// Idle says when an unused machine is stopped.
+type Idle struct {
+	After Duration `json:"after,omitempty"`
+	Warn  Duration `json:"warn,omitempty"`
+}
+
+// Limits bound what users may hold.
+type Limits struct {
+	PerUser PerUser `json:"perUser,omitzero"`
+}
+
+// PerUser bounds one user in one pool; zero means no limit.
+type PerUser struct {
+	Sessions    int `json:"sessions,omitempty"`
+	Connections int `json:"connections,omitempty"`
+	GPUs        int `json:"gpus,omitempty"`
+}
+
+// Price is what a machine costs while it runs.
+type Price struct {
+	PerHour  float64 `json:"perHour,omitempty"`
+	Currency string  `json:"currency,omitempty"`
+}
+
+// Role is what a user may do.
+type Role string
+
+// The roles, each including the one before.
+const (
+	RoleMember   Role = "member"
+	RoleOperator Role = "operator"
+	RoleAdmin    Role = "admin"
+)
+
+// User is a person, with the same uid on every machine.
+type User struct {
+	Name     UserName    `json:"name"`
+	UID      int         `json:"uid,omitempty"`
+	Keys     []string    `json:"keys,omitempty"` // authorized_keys lines
+	Groups   []GroupName `json:"groups,omitempty"`
+	Role     Role        `json:"role,omitempty"`
+	Shell    string      `json:"shell,omitempty"`
+	Disabled bool        `json:"disabled,omitempty"`
+	// HasPassword is observed. The hash lives beside the object and is never part of it.
+	HasPassword bool `json:"hasPassword,omitempty"`
+	Meta
+}
+
+// Group is a set of users with a gid. Membership may be written on either side; the union counts.
+type Group struct {
+	Name    GroupName  `json:"name"`
+	GID     int        `json:"gid,omitempty"`
+	Members []UserName `json:"members,omitempty"`
+	Meta
+}
+
+// FirstID and LastID bound the uids and gids that Shoal gives out by itself. They lie above
+// what Debian gives to people (1000-59999 is allowed, adduser fills from 1000) and below the
+// ranges of systemd and of user namespaces.
+const (
+	FirstID = 20001
+	LastID  = 59999
+)

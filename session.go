@@ -1,0 +1,50 @@
+package shoal
+
+import "time"
+
+// SessionState is the state of a user's presence on a machine.
+type SessionState string
+
+// The states of a session.
+const (
+	SessionWaiting      SessionState = "waiting"
+	SessionActive       SessionState = "active"
+	SessionDisconnected SessionState = "disconnected"
+	SessionEnded        SessionState = "ended"
+)
+
+// Session is the presence of one user on one machine. It takes one seat, however many
+// connections (parts) it has.
+type Session struct {
+	ID        SessionID    `json:"id"`
+	User      UserName     `json:"user"`
+	Pool      PoolName     `json:"pool"`
+	Machine   MachineID    `json:"machine,omitempty"` // empty while waiting
+	State     SessionState `json:"state"`
+	Reason    string       `json:"reason,omitempty"`
+	Since     time.Time    `json:"since"` // of State
+	Parts     []Part       `json:"parts,omitempty"`
+	Pins      []Pin        `json:"pins,omitempty"` // what lives there without a connection
+	Started   time.Time    `json:"started,omitzero"`
+	Ended     time.Time    `json:"ended,omitzero"`
+	KeepUntil time.Time    `json:"keepUntil,omitzero"` // keep-awake
+	LastInput time.Time    `json:"lastInput,omitzero"`
+	Meta
+}
+
+// Live reports whether the session holds or wants a seat.
+func (s Session) Live() bool { return s.State != SessionEnded }
+
+// Part is one connection of a session: an SSH connection, a notebook server, a desktop.
+type Part struct {
+	ID     string    `json:"id"`
+	Kind   string    `json:"kind"` // ssh, jupyter, rdp
+	Source string    `json:"source,omitempty"`
+	Since  time.Time `json:"since"`
+}
+
+// Pin is something of a user's that lives on a machine and keeps her there.
+type Pin struct {
+	Kind  string `json:"kind"` // tmux, shell, process, task, kernel
+	Count int    `json:"count"`
+}
