@@ -1,0 +1,117 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// PutAttempt stores an attempt, replacing what was stored of it. It is the cheapest write of the
+// store: one row, no revision conflict to check.
+func (tx *Tx) PutAttempt(a shoal.Attempt) error {
+	job, err := jobNumber(a.Job)
+	if err != nil {
+		return err
+	}
+	if a.Attempt < 1 {
+		return shoal.Errorf(shoal.KindInvalid, "cannot store attempt %s: attempts count from 1", a.AttemptRef)
+	}
+	body, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("cannot store attempt %s: %w", a.AttemptRef, err)
+	}
+	const put = `INSERT INTO attempts (job, idx, attempt, latest, machine, state, ended, body)
+		VALUES (?1, ?2, ?3, NOT EXISTS (SELECT 1 FROM attempts WHERE job = ?1 AND idx = ?2 AND attempt > ?3), ?4, ?5, ?6, ?7)
+		ON CONFLICT (job, idx, attempt) DO UPDATE SET machine = ?4, state = ?5, ended = ?6, body = ?7`
+	if _, err := tx.change(put, job, a.Index, a.Attempt, string(a.Machine), string(a.State), nanos(a.Ended), string(body)); err != nil {
+		return fmt.Errorf("cannot store attempt %s: %w", a.AttemptRef, err)
+	}
+	if a.Attempt == 1 {
+		return nil
+	}
+	const older = "UPDATE attempts SET latest = 0 WHERE job = ? AND idx = ? AND attempt < ? AND latest = 1"
+	_, err = tx.exec(older, job, a.Index, a.Attempt)
+	return err
+}
+
+func jobNumber(id shoal.JobID) (int64, error) {
+	n, err := strconv.ParseInt(string(id), 10, 64)
+	if err != nil || n <= 0 {
+		return 0, shoal.Errorf(shoal.KindNotFound, "no job %q", string(id))
+	}
+	return n, nil
+}
+
+// Attempt returns the latest attempt of a task, or KindNotFound.
+func (tx *Tx) Attempt(ref shoal.TaskRef) (shoal.Attempt, error) {
+	all, err := tx.attemptsOf(ref.Job, "SELECT body FROM attempts WHERE job = ? AND idx = ? ORDER BY attempt DESC LIMIT 1", ref.Index)
+	if err != nil {
+		return shoal.Attempt{}, err
+	}
+	if len(all) == 0 {
+		return shoal.Attempt{}, shoal.Errorf(shoal.KindNotFound, "task %s has had no attempt", ref)
+	}
+	return all[0], nil
+}
+
+// History returns all attempts of a task, oldest first.
+func (tx *Tx) History(ref shoal.TaskRef) ([]shoal.Attempt, error) {
+	return tx.attemptsOf(ref.Job, "SELECT body FROM attempts WHERE job = ? AND idx = ? ORDER BY attempt", ref.Index)
+}
+
+// Attempts returns the latest attempt of each task of a job whose index is from or more, by index.
+// A limit of 0 means all.
+func (tx *Tx) Attempts(job shoal.JobID, from, limit int) ([]shoal.Attempt, error) {
+	const query = "SELECT body FROM attempts WHERE job = ? AND idx >= ? AND latest = 1 ORDER BY idx LIMIT ?"
+	return tx.attemptsOf(job, query, from, unlimited(limit))
+}
+
+// Failures returns the latest attempts of a job that ended their task otherwise than succeeded
+// (failed, timedout, cancelled), lowest index first. A limit of 0 means all.
+func (tx *Tx) Failures(job shoal.JobID, limit int) ([]shoal.Attempt, error) {
+	const query = `SELECT body FROM attempts WHERE job = ? AND latest = 1 AND state IN ('failed', 'timedout', 'cancelled')
+		ORDER BY idx LIMIT ?`
+	return tx.attemptsOf(job, query, unlimited(limit))
+}
+
+func (tx *Tx) attemptsOf(job shoal.JobID, query string, args ...any) ([]shoal.Attempt, error) {
+	n, err := jobNumber(job)
+	if err != nil {
+		return nil, err
+	}
+	return list[shoal.Attempt](tx, query, append([]any{n}, args...)...)
+}
+
+// LiveAttempts returns all attempts that are starting or running.
+func (tx *Tx) LiveAttempts() ([]shoal.Attempt, error) {
+	return list[shoal.Attempt](tx, "SELECT body FROM attempts WHERE state IN ('starting', 'running') ORDER BY machine, job, idx")
+}
+
+// LiveAttemptsOn returns the attempts that are starting or running on a machine.
+func (tx *Tx) LiveAttemptsOn(machine shoal.MachineID) ([]shoal.Attempt, error) {
+	const query = "SELECT body FROM attempts WHERE machine = ? AND state IN ('starting', 'running') ORDER BY job, idx"
+	return list[shoal.Attempt](tx, query, string(machine))
+}
+
+// AttemptsSince returns the attempts that held a machine at t or later: those that ended after t
+// and those that are starting or running.
+func (tx *Tx) AttemptsSince(t time.Time) ([]shoal.Attempt, error) {
+	live, err := tx.LiveAttempts()
+	if err != nil {
+		return nil, err
+	}
+	const query = "SELECT body FROM attempts WHERE ended > 0 AND ended > ? AND state NOT IN ('starting', 'running') ORDER BY ended"
+	ended, err := list[shoal.Attempt](tx, query, nanos(t))
+	return append(ended, live...), err
+}
+
+// unlimited turns 0 into SQL's word for no limit.
+func unlimited(n int) int {
+	if n <= 0 {
+		return -1
+	}
+	return n
+}

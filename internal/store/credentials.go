@@ -1,0 +1,171 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// SetPasswordHash stores a user's password hash; an empty one removes it. User.HasPassword is not
+// touched; see Credentials.
+func (tx *Tx) SetPasswordHash(user shoal.UserName, hash string) error {
+	var err error
+	if hash == "" {
+		_, err = tx.change("DELETE FROM passwords WHERE user = ?", string(user))
+	} else {
+		_, err = tx.change("INSERT OR REPLACE INTO passwords (user, hash) VALUES (?, ?)", string(user), hash)
+	}
+	return err
+}
+
+// PasswordHash returns a user's password hash, empty if there is none.
+func (tx *Tx) PasswordHash(user shoal.UserName) (string, error) {
+	var hash string
+	err := tx.query(func(rows *sql.Rows) error { return rows.Scan(&hash) }, "SELECT hash FROM passwords WHERE user = ?", string(user))
+	return hash, err
+}
+
+// TokenRow is what is known of a token. The token itself is not stored, only its hash.
+type TokenRow struct {
+	Subject string // a user or a machine
+	Kind    string // what it is good for: "api", "join", "machine"
+	Created time.Time
+	Expires time.Time // zero: never
+}
+
+// PutToken stores a token by its hash. Created is filled in if it is zero.
+func (tx *Tx) PutToken(hash string, t TokenRow) error {
+	if hash == "" || t.Subject == "" {
+		return shoal.Errorf(shoal.KindInvalid, "cannot store a token without a hash and a subject")
+	}
+	if t.Created.IsZero() {
+		t.Created = now()
+	}
+	_, err := tx.change("INSERT OR REPLACE INTO tokens (hash, subject, kind, created, expires) VALUES (?, ?, ?, ?, ?)",
+		hash, t.Subject, t.Kind, nanos(t.Created), nanos(t.Expires))
+	return err
+}
+
+// Token returns a token that has not expired, or KindNotFound.
+func (tx *Tx) Token(hash string) (TokenRow, error) {
+	var t TokenRow
+	found := false
+	err := tx.query(func(rows *sql.Rows) error {
+		found = true
+		var created, expires int64
+		if err := rows.Scan(&t.Subject, &t.Kind, &created, &expires); err != nil {
+			return err
+		}
+		t.Created, t.Expires = fromNanos(created), fromNanos(expires)
+		return nil
+	}, "SELECT subject, kind, created, expires FROM tokens WHERE hash = ?", hash)
+	if err != nil {
+		return TokenRow{}, err
+	}
+	if !found || (!t.Expires.IsZero() && !now().Before(t.Expires)) {
+		return TokenRow{}, shoal.Errorf(shoal.KindNotFound, "no such token, or it has expired")
+	}
+	return t, nil
+}
+
+// DeleteToken removes one token; it need not exist.
+func (tx *Tx) DeleteToken(hash string) error {
+	_, err := tx.change("DELETE FROM tokens WHERE hash = ?", hash)
+	return err
+}
+
+// DeleteTokens removes all tokens of a subject. Users and machines have distinct names: a machine's starts "m-".
+func (tx *Tx) DeleteTokens(subject string) error {
+	_, err := tx.change("DELETE FROM tokens WHERE subject = ?", subject)
+	return err
+}
+
+// TrimTokens removes the tokens that have expired.
+func (tx *Tx) TrimTokens() error {
+	_, err := tx.change("DELETE FROM tokens WHERE expires > 0 AND expires <= ?", nanos(now()))
+	return err
+}
+
+// Setting returns a stored value, empty if there is none.
+func (tx *Tx) Setting(key string) (string, error) {
+	var value string
+	err := tx.query(func(rows *sql.Rows) error { return rows.Scan(&value) }, "SELECT value FROM settings WHERE key = ?", key)
+	return value, err
+}
+
+// SetSetting stores a value; an empty one removes it.
+func (tx *Tx) SetSetting(key, value string) error {
+	var err error
+	if value == "" {
+		_, err = tx.change("DELETE FROM settings WHERE key = ?", key)
+	} else {
+		_, err = tx.change("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", key, value)
+	}
+	return err
+}
+
+// Credentials is the store as a directory of users sees it: users, their password hashes and API
+// tokens, each call a transaction of its own.
+type Credentials struct{ DB *DB }
+
+// User returns a user, or KindNotFound.
+func (c Credentials) User(ctx context.Context, name shoal.UserName) (u shoal.User, err error) {
+	err = c.DB.View(ctx, func(tx *Tx) error {
+		u, err = tx.Users().Get(name)
+		return err
+	})
+	return u, err
+}
+
+// PasswordHash returns a user's password hash, empty if there is none.
+func (c Credentials) PasswordHash(ctx context.Context, name shoal.UserName) (hash string, err error) {
+	err = c.DB.View(ctx, func(tx *Tx) error {
+		hash, err = tx.PasswordHash(name)
+		return err
+	})
+	return hash, err
+}
+
+// SetPasswordHash stores a password hash (empty: removes it) and marks the user accordingly.
+// KindNotFound if there is no such user.
+func (c Credentials) SetPasswordHash(ctx context.Context, name shoal.UserName, hash string) error {
+	return c.DB.Update(ctx, func(tx *Tx) error {
+		u, err := tx.Users().Get(name)
+		if err != nil {
+			return err
+		}
+		u.HasPassword = hash != ""
+		if _, err := tx.Users().Put(u); err != nil {
+			return err
+		}
+		return tx.SetPasswordHash(name, hash)
+	})
+}
+
+// PutToken stores the hash of a user's API token.
+func (c Credentials) PutToken(ctx context.Context, hash, kind string, user shoal.UserName, expires time.Time) error {
+	return c.DB.Update(ctx, func(tx *Tx) error {
+		if err := tx.TrimTokens(); err != nil {
+			return err
+		}
+		return tx.PutToken(hash, TokenRow{Subject: string(user), Kind: kind, Expires: expires})
+	})
+}
+
+// TokenUser returns the user a token of a kind was given to, or KindNotFound.
+func (c Credentials) TokenUser(ctx context.Context, hash, kind string) (u shoal.User, err error) {
+	err = c.DB.View(ctx, func(tx *Tx) error {
+		t, err := tx.Token(hash)
+		if err != nil {
+			return err
+		}
+		if t.Kind != kind {
+			return shoal.Errorf(shoal.KindNotFound, "no such token, or it has expired")
+		}
+		u, err = tx.Users().Get(shoal.UserName(t.Subject))
+		return err
+	})
+	return u, err
+}

@@ -1,0 +1,117 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// Event stores an event with this Update. Rev is filled in, and Time if it is zero.
+func (tx *Tx) Event(e shoal.Event) {
+	if e.Time.IsZero() {
+		e.Time = now()
+	}
+	e.Rev = tx.next()
+	body, err := json.Marshal(e) // strings and times: it cannot fail for a time of this age
+	if err == nil {
+		const insert = "INSERT INTO events (rev, time, kind, name, body) VALUES (?, ?, ?, ?, ?)"
+		_, err = tx.exec(insert, int64(e.Rev), nanos(e.Time), string(e.Kind), e.Name, string(body))
+	}
+	if err != nil && tx.broken == nil {
+		tx.broken = explain(err) // an Update whose event cannot be stored is not stored
+	}
+	tx.lastEvent = e.Rev
+}
+
+// Events returns the events after a revision, oldest first, at most limit.
+func (tx *Tx) Events(since shoal.Rev, limit int) ([]shoal.Event, error) {
+	return list[shoal.Event](tx, "SELECT body FROM events WHERE rev > ? ORDER BY rev LIMIT ?", int64(since), unlimited(limit))
+}
+
+// EventsAbout returns the latest events about one object, newest first.
+func (tx *Tx) EventsAbout(kind shoal.ObjectKind, name string, limit int) ([]shoal.Event, error) {
+	const query = "SELECT body FROM events WHERE kind = ? AND name = ? ORDER BY rev DESC LIMIT ?"
+	return list[shoal.Event](tx, query, string(kind), name, unlimited(limit))
+}
+
+// EventsFrom returns the revision before the first event at or after a time: the since of
+// Events and Watch that starts there.
+func (tx *Tx) EventsFrom(t time.Time) (shoal.Rev, error) {
+	all, err := list[shoal.Event](tx, "SELECT body FROM events WHERE time >= ? ORDER BY rev LIMIT 1", nanos(t))
+	if err != nil {
+		return 0, err
+	}
+	if len(all) == 0 {
+		return tx.Rev()
+	}
+	return all[0].Rev - 1, nil
+}
+
+// watchBatch is how many events Watch reads at once.
+const watchBatch = 256
+
+// Watch yields the stored events after since and then those that come, without a gap, until ctx
+// ends or the loop is left. An error ends it; the end of ctx is not one. Of events that were
+// trimmed away it knows nothing: it starts with the oldest that is left.
+func (db *DB) Watch(ctx context.Context, since shoal.Rev) iter.Seq2[shoal.Event, error] {
+	return func(yield func(shoal.Event, error) bool) {
+		for {
+			changed := db.Changed()
+			for shoal.Rev(db.lastEvent.Load()) > since {
+				var batch []shoal.Event
+				err := db.View(ctx, func(tx *Tx) (err error) {
+					batch, err = tx.Events(since, watchBatch)
+					return err
+				})
+				if ctx.Err() != nil {
+					return
+				}
+				if err != nil {
+					yield(shoal.Event{}, err)
+					return
+				}
+				if len(batch) == 0 {
+					break
+				}
+				for _, e := range batch {
+					if ctx.Err() != nil || !yield(e, nil) {
+						return
+					}
+					since = e.Rev
+				}
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			case <-db.quit:
+				yield(shoal.Event{}, errClosed())
+				return
+			}
+		}
+	}
+}
+
+// TrimEvents deletes all but the newest keep events, and those from before a time (zero: of any
+// age). It works in small steps so that others' Updates are not held up, and tells how many went.
+func (db *DB) TrimEvents(ctx context.Context, keep int, before time.Time) (int64, error) {
+	const step = 2000
+	var total int64
+	for {
+		var n int64
+		err := db.Update(ctx, func(tx *Tx) error {
+			const old = `DELETE FROM events WHERE rev IN (SELECT rev FROM events WHERE time < ?1
+				OR rev <= (SELECT rev FROM events ORDER BY rev DESC LIMIT 1 OFFSET ?2) ORDER BY rev LIMIT ?3)`
+			var err error
+			n, err = tx.change(old, nanos(before), max(keep, 0), step)
+			return err
+		})
+		total += n
+		if err != nil || n < step {
+			return total, err
+		}
+	}
+}

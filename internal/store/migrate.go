@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// migrate brings the schema forward to the newest numbered file, each in a transaction of its
+// own with its number in user_version. A file of the future is refused rather than guessed at.
+func migrate(ctx context.Context, c *conn) error {
+	names, err := fs.Glob(migrations, "migrations/*.sql") // sorted
+	if err != nil {
+		return err
+	}
+	var have int
+	if err := c.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
+		return explain(err)
+	}
+	if have > len(names) {
+		return shoal.Errorf(shoal.KindInvalid, "cannot open the store: it is of schema %d, this version knows up to %d", have, len(names)).
+			WithHint("run the version of shoal that wrote it, or a newer one")
+	}
+	for i, name := range names[have:] {
+		version := have + i + 1
+		number, _, _ := strings.Cut(strings.TrimPrefix(name, "migrations/"), "_")
+		if n, err := strconv.Atoi(number); err != nil || n != version {
+			return fmt.Errorf("cannot migrate the store: %s is not number %d", name, version)
+		}
+		text, err := migrations.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		script := fmt.Sprintf("BEGIN IMMEDIATE;\n%s\nPRAGMA user_version = %d;\nCOMMIT;", text, version)
+		if _, err := c.ExecContext(ctx, script); err != nil {
+			_, _ = c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+			return fmt.Errorf("cannot migrate the store to schema %d: %w", version, explain(err))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// maxGroup is how many closures share a transaction at most. It bounds how long the first of
+// them waits for the last.
+const maxGroup = 256
+
+// request is one Update in the writer's hands. The closure itself runs on its caller's goroutine,
+// in turn: the writer hands over the transaction and waits until it comes back.
+type request struct {
+	turn   chan *Tx      // writer → caller: run it now
+	ran    chan error    // caller → writer: the closure's error
+	result chan error    // writer → caller: it is on disk, or why not
+	gone   chan struct{} // closed when the caller's goroutine ended within the closure
+}
+
+// Update runs fn and stores what it changed, all of it or nothing: nil means that the changes are
+// on disk. An error of fn takes back what fn did and is returned as it is; a panic in it becomes
+// an error of kind internal.
+//
+// fn may run twice and must have no other effects. It must not keep tx, nor call Update.
+// Once fn waits in line, the end of ctx no longer stops it.
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return shoal.Errorf(shoal.KindCancelled, "cannot change the store: %w", err)
+	}
+	r := &request{turn: make(chan *Tx), ran: make(chan error), result: make(chan error, 1), gone: make(chan struct{})}
+	select {
+	case <-db.quit:
+		return errClosed()
+	default:
+	}
+	select {
+	case db.queue <- r:
+	case <-ctx.Done():
+		return shoal.Errorf(shoal.KindCancelled, "cannot change the store: %w", ctx.Err())
+	case <-db.stopped:
+		return errClosed()
+	}
+	for {
+		select {
+		case tx := <-r.turn:
+			r.play(fn, tx)
+		case err := <-r.result:
+			return err
+		case <-db.stopped:
+			select {
+			case err := <-r.result:
+				return err
+			default:
+				return errClosed()
+			}
+		}
+	}
+}
+
+// play runs fn and gives the transaction back whatever fn does, runtime.Goexit included.
+func (r *request) play(fn func(*Tx) error, tx *Tx) {
+	var result error
+	returned := false
+	defer func() {
+		if returned {
+			r.ran <- result
+		} else if p := recover(); p != nil {
+			r.ran <- shoal.Errorf(shoal.KindInternal, "cannot change the store: the update panicked: %w", &panicError{p, debug.Stack()})
+		} else {
+			close(r.gone)
+		}
+	}()
+	result = fn(tx)
+	returned = true
+}
+
+// run has the caller run its closure on tx.
+func (r *request) run(tx *Tx) error {
+	select {
+	case r.turn <- tx:
+	case <-r.gone:
+		return errGone()
+	}
+	select {
+	case err := <-r.ran:
+		return err
+	case <-r.gone:
+		return errGone()
+	}
+}
+
+func errGone() error {
+	return shoal.Errorf(shoal.KindInternal, "cannot change the store: the update's goroutine ended")
+}
+
+// panicError keeps where a closure panicked, for the log.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("%v\n%s", e.value, e.stack) }
+
+// writer owns the writing connection. conn is nil after a failure until the next attempt.
+type writer struct {
+	db   *DB
+	conn *conn
+}
+
+func (w *writer) run() {
+	defer close(w.db.stopped)
+	defer func() {
+		if w.conn != nil {
+			w.conn.discard()
+		}
+	}()
+	group := make([]*request, 0, maxGroup)
+	for {
+		select {
+		case r := <-w.db.queue:
+			group = w.gather(append(group[:0], r))
+			w.settle(group)
+		case <-w.db.quit:
+			return
+		}
+	}
+}
+
+// gather takes along whoever is waiting already.
+func (w *writer) gather(group []*request) []*request {
+	for len(group) < maxGroup {
+		select {
+		case r := <-w.db.queue:
+			group = append(group, r)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// settle carries out a group. When the transaction as a whole fails, each is tried alone, so that
+// one large update which no longer fits on the disk does not fail the small ones beside it.
+func (w *writer) settle(group []*request) {
+	errs, err := w.commit(group)
+	if err != nil && len(group) > 1 {
+		for _, r := range group {
+			w.settle([]*request{r})
+		}
+		return
+	}
+	for i, r := range group {
+		if err != nil {
+			r.result <- err
+			continue
+		}
+		r.result <- errs[i]
+	}
+}
+
+// commit runs the closures of a group in one transaction. errs are those of the closures; err
+// is set when nothing of the group was stored.
+func (w *writer) commit(group []*request) (errs []error, err error) {
+	defer func() {
+		if err != nil && w.conn != nil {
+			w.conn.discard() // ends the transaction too; the next group starts afresh
+			w.conn = nil
+		}
+	}()
+	if w.conn == nil {
+		if w.conn, err = newConn(context.Background(), w.db.sql); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
+		return nil, explain(err)
+	}
+	start := w.db.Rev()
+	state := txState{rev: start, lastEvent: shoal.Rev(w.db.lastEvent.Load())}
+	errs = make([]error, len(group))
+	for i, r := range group {
+		after, fnErr, err := w.one(r, state)
+		if err != nil {
+			return nil, explain(err)
+		}
+		state, errs[i] = after, fnErr
+	}
+	if state.rev == start {
+		_, err := w.conn.exec("ROLLBACK")
+		return errs, explain(err)
+	}
+	if _, err := w.conn.exec("UPDATE counters SET value = ? WHERE name = 'rev'", int64(state.rev)); err != nil {
+		return nil, explain(err)
+	}
+	if _, err := w.conn.exec("COMMIT"); err != nil {
+		return nil, explain(err)
+	}
+	w.db.announce(state.rev, state.lastEvent)
+	return errs, nil
+}
+
+// one runs one closure within its savepoint. err means that the transaction is lost.
+func (w *writer) one(r *request, before txState) (after txState, fnErr, err error) {
+	if _, err := w.conn.exec("SAVEPOINT one"); err != nil {
+		return before, nil, err
+	}
+	tx := &Tx{conn: w.conn, write: true, txState: before}
+	fnErr = r.run(tx)
+	tx.done = true
+	if tx.broken != nil {
+		return before, nil, tx.broken
+	}
+	if fnErr != nil {
+		if _, err := w.conn.exec("ROLLBACK TO one"); err != nil {
+			return before, nil, err
+		}
+	}
+	if _, err := w.conn.exec("RELEASE one"); err != nil {
+		return before, nil, err
+	}
+	if fnErr != nil {
+		return before, fnErr, nil
+	}
+	return tx.txState, nil, nil
+}
