@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -23,10 +24,10 @@ func (tx *Tx) PutAttempt(a shoal.Attempt) error {
 	if err != nil {
 		return fmt.Errorf("cannot store attempt %s: %w", a.AttemptRef, err)
 	}
-	const put = `INSERT INTO attempts (job, idx, attempt, latest, machine, state, ended, body)
-		VALUES (?1, ?2, ?3, NOT EXISTS (SELECT 1 FROM attempts WHERE job = ?1 AND idx = ?2 AND attempt > ?3), ?4, ?5, ?6, ?7)
-		ON CONFLICT (job, idx, attempt) DO UPDATE SET machine = ?4, state = ?5, ended = ?6, body = ?7`
-	if _, err := tx.change(put, job, a.Index, a.Attempt, string(a.Machine), string(a.State), nanos(a.Ended), string(body)); err != nil {
+	const put = `INSERT INTO attempts (job, idx, attempt, latest, machine, user, state, ended, body)
+		VALUES (?1, ?2, ?3, NOT EXISTS (SELECT 1 FROM attempts WHERE job = ?1 AND idx = ?2 AND attempt > ?3), ?4, ?5, ?6, ?7, ?8)
+		ON CONFLICT (job, idx, attempt) DO UPDATE SET machine = ?4, user = ?5, state = ?6, ended = ?7, body = ?8`
+	if _, err := tx.change(put, job, a.Index, a.Attempt, string(a.Machine), string(a.User), string(a.State), nanos(a.Ended), string(body)); err != nil {
 		return fmt.Errorf("cannot store attempt %s: %w", a.AttemptRef, err)
 	}
 	if a.Attempt == 1 {
@@ -94,6 +95,18 @@ func (tx *Tx) LiveAttempts() ([]shoal.Attempt, error) {
 func (tx *Tx) LiveAttemptsOn(machine shoal.MachineID) ([]shoal.Attempt, error) {
 	const query = "SELECT body FROM attempts WHERE machine = ? AND state IN ('starting', 'running') ORDER BY job, idx"
 	return list[shoal.Attempt](tx, query, string(machine))
+}
+
+// MachinesWithTasksOf returns the machines on which tasks of a user are starting or running.
+func (tx *Tx) MachinesWithTasksOf(user shoal.UserName) ([]shoal.MachineID, error) {
+	var all []shoal.MachineID
+	err := tx.query(func(rows *sql.Rows) error {
+		var id shoal.MachineID
+		err := rows.Scan(&id)
+		all = append(all, id)
+		return err
+	}, "SELECT DISTINCT machine FROM attempts WHERE state IN ('starting', 'running') AND user = ? ORDER BY machine", string(user))
+	return all, err
 }
 
 // AttemptsSince returns the attempts that held a machine at t or later: those that ended after t

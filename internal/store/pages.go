@@ -19,6 +19,28 @@ func (tx *Tx) LiveSessions() ([]shoal.Session, error) {
 	return list[shoal.Session](tx, "SELECT body FROM sessions WHERE state <> 'ended' ORDER BY key")
 }
 
+// LiveMachinesIn are the machines of a pool but those gone, by id.
+func (tx *Tx) LiveMachinesIn(pool shoal.PoolName) ([]shoal.Machine, error) {
+	return list[shoal.Machine](tx, "SELECT body FROM machines WHERE pool = ? AND state <> 'gone' ORDER BY key", string(pool))
+}
+
+// LiveSessionsIn are the sessions of a pool but those ended, by id.
+func (tx *Tx) LiveSessionsIn(pool shoal.PoolName) ([]shoal.Session, error) {
+	return list[shoal.Session](tx, "SELECT body FROM sessions WHERE pool = ? AND state <> 'ended' ORDER BY key", string(pool))
+}
+
+// LiveSessionsOn are the sessions on a machine but those ended, by id.
+func (tx *Tx) LiveSessionsOn(machine shoal.MachineID) ([]shoal.Session, error) {
+	return list[shoal.Session](tx, "SELECT body FROM sessions WHERE machine = ? AND state <> 'ended' ORDER BY key", string(machine))
+}
+
+// StrandedSessions are the live sessions whose machine is stopped, failed, gone or not there at all.
+func (tx *Tx) StrandedSessions() ([]shoal.Session, error) {
+	const query = `SELECT s.body FROM sessions s LEFT JOIN machines m ON m.key = s.machine
+		WHERE s.state <> 'ended' AND s.machine <> '' AND coalesce(m.state, 'gone') IN ('stopped', 'failed', 'gone') ORDER BY s.key`
+	return list[shoal.Session](tx, query)
+}
+
 // ActiveJobs are the jobs that have not ended, oldest first.
 func (tx *Tx) ActiveJobs() ([]shoal.Job, error) {
 	return list[shoal.Job](tx, "SELECT body FROM jobs WHERE state IN ('queued', 'starting', 'running') ORDER BY key")

@@ -13,12 +13,15 @@ CREATE TABLE machines (
   key TEXT PRIMARY KEY, rev INTEGER NOT NULL, created_rev INTEGER NOT NULL, body TEXT NOT NULL,
   pool TEXT NOT NULL, state TEXT NOT NULL);
 CREATE INDEX machines_live ON machines (key) WHERE state <> 'gone';
+CREATE INDEX machines_pool ON machines (pool, key) WHERE state <> 'gone';
 CREATE INDEX machines_newest ON machines (created_rev);
 
 CREATE TABLE sessions (
   key TEXT PRIMARY KEY, rev INTEGER NOT NULL, created_rev INTEGER NOT NULL, body TEXT NOT NULL,
   pool TEXT NOT NULL, machine TEXT NOT NULL, user TEXT NOT NULL, state TEXT NOT NULL);
 CREATE INDEX sessions_live ON sessions (key) WHERE state <> 'ended';
+CREATE INDEX sessions_pool ON sessions (pool, key) WHERE state <> 'ended';
+CREATE INDEX sessions_machine ON sessions (machine, key) WHERE state <> 'ended';
 CREATE INDEX sessions_newest ON sessions (created_rev);
 
 CREATE TABLE jobs (
@@ -31,7 +34,7 @@ CREATE INDEX jobs_name ON jobs (name, key);
 -- Attempts at tasks; latest is 1 on the newest of each task. Times are unix nanoseconds, 0 for none.
 CREATE TABLE attempts (
   job INTEGER NOT NULL, idx INTEGER NOT NULL, attempt INTEGER NOT NULL,
-  latest INTEGER NOT NULL, machine TEXT NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL, body TEXT NOT NULL,
+  latest INTEGER NOT NULL, machine TEXT NOT NULL, user TEXT NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL, body TEXT NOT NULL,
   PRIMARY KEY (job, idx, attempt)) WITHOUT ROWID;
 CREATE INDEX attempts_live ON attempts (machine, job, idx) WHERE state IN ('starting', 'running');
 CREATE INDEX attempts_failed ON attempts (job, idx) WHERE latest = 1 AND state IN ('failed', 'timedout', 'cancelled');
