@@ -30,6 +30,9 @@ type Target struct {
 	Machine   shoal.MachineID
 	Address   string // host:port of the machine's sshd
 	Principal string // what her certificate must name there: "alice@lab"
+	// Done is closed when the session ends while parts of it are open: its machine is gone, or
+	// somebody ended it. The front end then closes what it has open.
+	Done <-chan struct{}
 }
 
 // Principal is what a certificate for a user in a pool names.

@@ -1,0 +1,109 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// Run does the broker's work until ctx ends: it seats the line, records parts that closed and ends
+// sessions that are over. Store errors are waited out.
+func (b *Broker) Run(ctx context.Context) error {
+	for !b.try(ctx, "clear stale parts", b.restart) {
+		if err := sleep(ctx, tick); err != nil {
+			return err
+		}
+	}
+	for {
+		changed := b.cfg.Store.Changed()
+		ok := b.try(ctx, "record closed parts", b.recordClosed)
+		ok = b.try(ctx, "seat the line", b.pass) && ok
+		ok = b.try(ctx, "end sessions", b.sweep) && ok
+		if err := b.rest(ctx, changed, ok); err != nil {
+			return err
+		}
+	}
+}
+
+func (b *Broker) try(ctx context.Context, what string, do func(context.Context) error) bool {
+	err := do(ctx)
+	if err != nil && ctx.Err() == nil {
+		b.cfg.Log.Log(ctx, shoal.KindOf(err).Meaning().Level, "broker: cannot "+what+", will try again", "err", err)
+	}
+	return err == nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// rest waits until there is something to do: at once when poked, soon after a change of the
+// store (changes come in crowds), and when a session may end.
+func (b *Broker) rest(ctx context.Context, changed <-chan struct{}, ok bool) error {
+	waiting, due := b.agenda()
+	gap := time.Second // without a line, a change can only mean a machine that went
+	var alarm <-chan time.Time
+	if waiting {
+		gap = 20 * time.Millisecond
+	}
+	if waiting || !ok {
+		alarm = time.After(tick)
+	} else if !due.IsZero() {
+		alarm = time.After(max(time.Until(due), 100*time.Millisecond))
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-b.poke:
+			return nil
+		case <-alarm:
+			return nil
+		case <-changed:
+			changed = nil
+			alarm = time.After(gap)
+		}
+	}
+}
+
+// agenda says whether somebody waits, and when the next session may end.
+func (b *Broker) agenda() (waiting bool, due time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, at := range b.empty {
+		if due.IsZero() || at.Before(due) {
+			due = at
+		}
+	}
+	return len(b.line) > 0, due
+}
+
+// restart puts on record that the parts of former front ends are gone, and that nobody of theirs
+// waits any more.
+func (b *Broker) restart(ctx context.Context) error {
+	return b.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		all, err := tx.LiveSessions()
+		if err != nil {
+			return err
+		}
+		for _, s := range all {
+			switch {
+			case s.State == shoal.SessionWaiting:
+				err = finish(tx, s, "the server was restarted while you waited")
+			case len(s.Parts) > 0 || s.State == shoal.SessionActive:
+				err = disconnect(tx, s, "the server was restarted; what lives on the machine is not known yet")
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

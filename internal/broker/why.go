@@ -1,0 +1,142 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/route"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// whyEvents is how many events an answer carries.
+const whyEvents = 10
+
+// WhySession says why a session is as it is.
+func (b *Broker) WhySession(ctx context.Context, id shoal.SessionID) (api.Why, error) {
+	why := api.Why{Subject: "session " + string(id)}
+	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		s, err := tx.Sessions().Get(id)
+		if err != nil {
+			return err
+		}
+		why.Since = s.Since
+		why.Sentence, why.Reasons = explainSession(s, time.Now())
+		why.Events, err = tx.EventsAbout(shoal.ObjectSession, string(id), whyEvents)
+		return err
+	})
+	return why, err
+}
+
+func explainSession(s shoal.Session, now time.Time) (string, []shoal.Reason) {
+	var reasons []shoal.Reason
+	for _, p := range s.Parts {
+		reasons = append(reasons, shoal.Reason{Code: "part", Sentence: fmt.Sprintf("a connection (%s) from %s", p.Kind, p.Source)})
+	}
+	if len(s.Pins) > 0 {
+		reasons = append(reasons, shoal.Reason{Code: "pins", Sentence: "on the machine live: " + describe(s.Pins)})
+	}
+	if now.Before(s.KeepUntil) && s.Live() {
+		reasons = append(reasons, shoal.Reason{Code: "keepAwake", Sentence: "kept awake until " + s.KeepUntil.Format(time.RFC3339)})
+	}
+	sentence := ""
+	switch s.State {
+	case shoal.SessionWaiting:
+		sentence = fmt.Sprintf("%s waits for a seat in pool %s: %s", s.User, s.Pool, s.Reason)
+	case shoal.SessionActive:
+		sentence = fmt.Sprintf("%s is connected to machine %s of pool %s", s.User, s.Machine, s.Pool)
+	case shoal.SessionDisconnected:
+		sentence = fmt.Sprintf("%s is not connected; her place on machine %s of pool %s is held", s.User, s.Machine, s.Pool)
+		if len(reasons) == 0 {
+			sentence += " until the machine's agent has shown that nothing of hers lives there"
+		}
+	default:
+		sentence = "it ended: " + s.Reason
+	}
+	return sentence, reasons
+}
+
+// WhyLogin says what would become of a login of a user to a pool (empty: her default one) now.
+func (b *Broker) WhyLogin(ctx context.Context, user shoal.UserName, pool shoal.PoolName) (api.Why, error) {
+	why := api.Why{Subject: fmt.Sprintf("login of %s", user), Since: time.Now().UTC().Round(0)}
+	b.mu.Lock()
+	var line []route.Request
+	for _, w := range b.line {
+		if !w.gone {
+			line = append(line, w.req)
+		}
+	}
+	b.mu.Unlock()
+	suspects := b.suspected()
+	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		u, err := tx.Users().Get(user)
+		if err != nil {
+			return err
+		}
+		if why.Events, err = tx.EventsAbout(shoal.ObjectUser, string(user), whyEvents); err != nil {
+			return err
+		}
+		if u.Disabled {
+			say(&why, "disabled", "it is refused: user %s is disabled", user)
+			return nil
+		}
+		if len(u.Keys) == 0 && !u.HasPassword {
+			why.Reasons = append(why.Reasons, shoal.Reason{Code: "noCredentials", Sentence: fmt.Sprintf("user %s has neither a key nor a password and cannot sign in", user)})
+		}
+		pools, err := tx.Pools().List()
+		if err != nil {
+			return err
+		}
+		name, refused := choosePool(route.Request{User: user, Pool: pool}, pools)
+		if refused != nil {
+			say(&why, refused.Reason.Code, "it is refused: %s", refused.Reason.Sentence)
+			return nil
+		}
+		p := pools[slices.IndexFunc(pools, func(p shoal.Pool) bool { return p.Name == name })]
+		why.Subject += " to pool " + string(name)
+		return b.foresee(tx, &why, p, user, line, pools, suspects)
+	})
+	if err != nil {
+		return api.Why{}, err
+	}
+	return why, nil
+}
+
+// foresee asks route what would become of one more in the line.
+func (b *Broker) foresee(tx *store.Tx, why *api.Why, p shoal.Pool, user shoal.UserName, line []route.Request, pools []shoal.Pool, suspects map[shoal.MachineID]bool) error {
+	state, err := b.state(tx, p, []shoal.UserName{user}, suspects)
+	if err != nil {
+		return err
+	}
+	line = slices.DeleteFunc(line, func(r route.Request) bool {
+		name, refused := choosePool(r, pools)
+		return refused != nil || name != p.Name
+	})
+	line = append(line, route.Request{User: user, Pool: p.Name, Arrived: time.Now()})
+	despair, err := hopeless(tx, state)
+	if err != nil {
+		return err
+	}
+	outcomes := route.Seat(state, line)
+	o := outcomes[len(outcomes)-1]
+	if o.Refused == nil && o.Machine == "" {
+		o.Refused = despair(line[len(line)-1])
+	}
+	switch {
+	case o.Refused != nil:
+		say(why, o.Refused.Reason.Code, "it is refused: %s", o.Refused.Reason.Sentence)
+	case o.Machine != "":
+		say(why, o.Reason.Code, "it goes to machine %s: %s", o.Machine, o.Reason.Sentence)
+	default:
+		say(why, o.Reason.Code, "it waits: %s", o.Reason.Sentence)
+	}
+	return nil
+}
+
+func say(why *api.Why, code, format string, args ...any) {
+	why.Sentence = fmt.Sprintf(format, args...)
+	why.Reasons = append([]shoal.Reason{{Code: code, Sentence: why.Sentence}}, why.Reasons...)
+}
