@@ -1,0 +1,219 @@
+package gateway
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// DoorLimits bound who may be in without having said who they are.
+type DoorLimits struct {
+	Full  int // never more; default 200
+	Early int // from here on guests are shown out, the more of them the fuller it is; default 100
+}
+
+const (
+	defaultFull  = 200
+	defaultEarly = 100
+	// pace is the time between two guests of one crowded source: a key exchange costs about
+	// a millisecond, so a flood takes less than half a processor and those who come with it wait
+	// less than maxWait.
+	pace    = 2500 * time.Microsecond
+	maxWait = time.Second
+	// newcomer is how long a guest is left in peace: a login by key over a long line takes less.
+	newcomer = time.Second
+	// maxWaiting bounds those who wait for their turn, of all sources.
+	maxWaiting = 1000
+)
+
+// Door lets in connections that have not authenticated yet, and shows out guests to keep room:
+// those of the source that has the most, among them first those who guessed passwords. So a
+// crowd of guessers gets in its own way, and somebody with a key gets in, from elsewhere and from beside them.
+type Door struct {
+	limits DoorLimits
+
+	mu      sync.Mutex
+	guests  map[*Guest]struct{}
+	sources map[string]*source
+	waiting int
+}
+
+type source struct {
+	guests  int
+	waiting int
+	next    time.Time // whose turn it is then has not come yet
+}
+
+// Guest is a connection that has not authenticated.
+type Guest struct {
+	door    *Door
+	source  string
+	since   time.Time
+	guesses int
+	show    func()
+}
+
+// NewDoor makes a door. Limits that are zero get their defaults.
+func NewDoor(l DoorLimits) *Door {
+	if l.Full <= 0 {
+		l.Full = defaultFull
+	}
+	if l.Early <= 0 || l.Early > l.Full {
+		l.Early = min(defaultEarly, l.Full)
+	}
+	return &Door{limits: l, guests: map[*Guest]struct{}{}, sources: map[string]*source{}}
+}
+
+// Source returns what counts as one source of connections: an address, of IPv6 the network of a site.
+func Source(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || ip.Unmap().Is4() {
+		return host
+	}
+	site, err := ip.WithZone("").Prefix(64)
+	if err != nil {
+		return host
+	}
+	return site.String()
+}
+
+// Enter lets a connection in, or returns nil: there is no room for it. It may wait up to a second
+// where many come from the same source. ShowOut is called, once at most and on another goroutine,
+// when the guest has to leave for others; it must end the connection.
+func (d *Door) Enter(ctx context.Context, from string, showOut func()) *Guest {
+	if !d.queue(ctx, from) {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := len(d.guests)
+	if over := n - d.limits.Early; over >= 0 {
+		full := n >= d.limits.Full
+		if full || rand.IntN(d.limits.Full-d.limits.Early+1) < over {
+			out := d.tiresome(time.Now())
+			if out == nil && full {
+				d.forget(from)
+				return nil
+			}
+			if out != nil {
+				go out.show()
+				out.leave()
+			}
+		}
+	}
+	g := &Guest{door: d, source: from, since: time.Now(), show: showOut}
+	d.guests[g] = struct{}{}
+	d.at(from).guests++
+	return g
+}
+
+// queue waits for the turn of one more guest of a source.
+func (d *Door) queue(ctx context.Context, from string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.at(from)
+	now := time.Now()
+	wait := s.next.Sub(now)
+	if wait > maxWait || d.waiting >= maxWaiting {
+		return false
+	}
+	s.next = now.Add(max(wait, 0))
+	if s.guests+s.waiting >= d.limits.Early/10 {
+		s.next = s.next.Add(pace)
+	}
+	if wait <= 0 {
+		return true
+	}
+	s.waiting++
+	d.waiting++
+	d.mu.Unlock()
+	turn := time.NewTimer(wait)
+	defer turn.Stop()
+	select {
+	case <-turn.C:
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	s.waiting--
+	d.waiting--
+	d.forget(from)
+	return ctx.Err() == nil
+}
+
+func (d *Door) at(from string) *source {
+	s := d.sources[from]
+	if s == nil {
+		s = &source{}
+		d.sources[from] = s
+	}
+	return s
+}
+
+// forget drops what is known of a source of which nobody is left.
+func (d *Door) forget(from string) {
+	if s := d.sources[from]; s != nil && s.guests == 0 && s.waiting == 0 {
+		delete(d.sources, from)
+	}
+}
+
+// tiresome returns the guest to show out, if there is one.
+func (d *Door) tiresome(now time.Time) *Guest {
+	var worst *Guest
+	for g := range d.guests {
+		if g.guesses == 0 && now.Sub(g.since) < newcomer {
+			continue
+		}
+		if worst == nil || d.worse(g, worst) {
+			worst = g
+		}
+	}
+	return worst
+}
+
+func (d *Door) worse(a, b *Guest) bool {
+	if x, y := d.sources[a.source].guests, d.sources[b.source].guests; x != y {
+		return x > y
+	}
+	if a.guesses != b.guesses {
+		return a.guesses > b.guesses
+	}
+	return a.since.Before(b.since)
+}
+
+// Guess records that the guest tries a password.
+func (g *Guest) Guess() {
+	g.door.mu.Lock()
+	defer g.door.mu.Unlock()
+	g.guesses++
+}
+
+// Leave gives the place back: the guest has authenticated or has gone. It may be called again.
+func (g *Guest) Leave() {
+	g.door.mu.Lock()
+	defer g.door.mu.Unlock()
+	g.leave()
+}
+
+func (g *Guest) leave() {
+	d := g.door
+	if _, in := d.guests[g]; !in {
+		return
+	}
+	delete(d.guests, g)
+	d.sources[g.source].guests--
+	d.forget(g.source)
+}
+
+// Guests returns how many are in.
+func (d *Door) Guests() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.guests)
+}

@@ -1,0 +1,258 @@
+package sshfront
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/gateway"
+	"github.com/shoal-pool/shoal/internal/sshwire"
+)
+
+// Config is what a Front needs. All fields but Log and Limits must be set.
+type Config struct {
+	HostKey   ssh.Signer    // what clients know the gateway by
+	UserCA    ssh.Signer    // signs the certificates of minutes by which it logs in to machines
+	HostCA    ssh.PublicKey // signs the machines' host certificates, whose principal is the machine's id
+	Directory gateway.Directory
+	Router    gateway.Router
+	Dial      func(ctx context.Context, network, addr string) (net.Conn, error)
+	Log       *slog.Logger
+	Limits    Limits
+}
+
+// Limits bound what clients can take. Zero fields get their defaults.
+type Limits struct {
+	Door        gateway.DoorLimits
+	Connections int // of all users together; default 10000
+	PerUser     int // connections of one user; default 1000
+	Channels    int // open at once on one connection; default 1000
+}
+
+func (l Limits) withDefaults() Limits {
+	for _, d := range []struct {
+		of    *int
+		value int
+	}{{&l.Connections, 10000}, {&l.PerUser, 1000}, {&l.Channels, 1000}} {
+		if *d.of <= 0 {
+			*d.of = d.value
+		}
+	}
+	return l
+}
+
+// authTime is how long a client may take to authenticate. The time it is held does not count.
+const authTime = 60 * time.Second
+
+// Front is the SSH front end.
+type Front struct {
+	cfg   Config
+	log   *slog.Logger
+	door  *gateway.Door
+	links *links
+
+	mu      sync.Mutex
+	visits  map[*visit]struct{}
+	perUser map[shoal.UserName]int
+	closing bool
+	stop    []context.CancelFunc // of listeners
+	all     sync.WaitGroup
+}
+
+// New makes a front end. Serve makes it work.
+func New(cfg Config) (*Front, error) {
+	if cfg.HostKey == nil || cfg.HostCA == nil || cfg.Directory == nil || cfg.Router == nil || cfg.Dial == nil {
+		return nil, errors.New("cannot make an SSH gateway without a host key, a host authority, a directory, a router and a dialer")
+	}
+	identity, err := sshwire.NewIdentity(cfg.UserCA)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make an SSH gateway: %w", err)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.Limits = cfg.Limits.withDefaults()
+	return &Front{
+		cfg:     cfg,
+		log:     cfg.Log,
+		door:    gateway.NewDoor(cfg.Limits.Door),
+		links:   &links{cfg: cfg, identity: identity, shared: map[share]*link{}, all: map[*link]struct{}{}},
+		visits:  map[*visit]struct{}{},
+		perUser: map[shoal.UserName]int{},
+	}, nil
+}
+
+// Serve takes connections from ln, which it closes, until ctx ends or Shutdown is called. When ctx
+// ends it ends all connections too; it returns when the last one is gone. It may be called
+// for several listeners.
+func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	accepting, stop := context.WithCancel(ctx)
+	defer stop()
+	if !f.listening(stop) {
+		return errors.Join(errors.New("cannot serve: the gateway is shutting down"), ln.Close())
+	}
+	closed := make(chan struct{})
+	context.AfterFunc(accepting, func() { defer close(closed); ln.Close() })
+	var mine sync.WaitGroup
+	var err error
+	for {
+		var conn net.Conn
+		if conn, err = accept(accepting, ln); err != nil {
+			break
+		}
+		mine.Go(func() { f.receive(ctx, conn) })
+	}
+	stop()
+	<-closed
+	if ctx.Err() == nil && !f.isClosing() {
+		cancel() // the listener failed
+		mine.Wait()
+		f.links.closeAll()
+		return fmt.Errorf("cannot take SSH connections: %w", err)
+	}
+	mine.Wait()
+	if ctx.Err() != nil {
+		f.links.closeAll()
+	}
+	return nil
+}
+
+func (f *Front) listening(stop context.CancelFunc) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stop = append(f.stop, stop)
+	return !f.closing
+}
+
+func (f *Front) isClosing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closing
+}
+
+// accept waits out what passes by itself, such as too many open files.
+func accept(ctx context.Context, ln net.Listener) (net.Conn, error) {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		conn, err := ln.Accept()
+		if err == nil || ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return conn, err
+		}
+		var temporary interface{ Temporary() bool }
+		if !errors.As(err, &temporary) || !temporary.Temporary() {
+			return nil, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Shutdown takes no more connections and waits for those there are, until ctx ends; then it
+// tells the users and ends them.
+func (f *Front) Shutdown(ctx context.Context) error {
+	f.mu.Lock()
+	f.closing = true
+	stop := f.stop
+	f.stop = nil
+	f.mu.Unlock()
+	for _, s := range stop {
+		s()
+	}
+	gone := make(chan struct{})
+	go func() { f.all.Wait(); close(gone) }()
+	select {
+	case <-gone:
+		f.links.closeAll()
+		return nil
+	case <-ctx.Done():
+	}
+	for _, v := range f.present() {
+		go v.leave("shoal: the gateway is shutting down; connect again in a while")
+	}
+	<-gone
+	f.links.closeAll()
+	return ctx.Err()
+}
+
+func (f *Front) present() []*visit {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := make([]*visit, 0, len(f.visits))
+	for v := range f.visits {
+		list = append(list, v)
+	}
+	return list
+}
+
+// Retire keeps connections to machines that stand for a user from being used by later logins:
+// her keys or groups have changed. What runs goes on.
+func (f *Front) Retire(user shoal.UserName) { f.links.retire(user) }
+
+// MachineGone ends at once what goes to a machine, and lets those who wait for it be placed elsewhere:
+// the provider says that it exists no more.
+func (f *Front) MachineGone(id shoal.MachineID) { f.links.gone(id) }
+
+// receive serves one connection from beginning to end.
+func (f *Front) receive(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	f.mu.Lock()
+	if f.closing || len(f.visits) >= f.cfg.Limits.Connections {
+		f.mu.Unlock()
+		return
+	}
+	base := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	v := &visit{front: f, base: base, ctx: ctx, cancel: cancel, source: conn.RemoteAddr(), pipes: map[*sshwire.Pipe]*link{}}
+	f.visits[v] = struct{}{}
+	f.all.Add(1)
+	f.mu.Unlock()
+	defer func() {
+		cancel()
+		f.mu.Lock()
+		delete(f.visits, v)
+		f.mu.Unlock()
+		f.all.Done()
+	}()
+	defer f.rescue(conn)
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	v.serve(conn)
+}
+
+// rescue keeps a mistake in the handling of one connection from ending all others.
+func (f *Front) rescue(conn interface{ Close() error }) {
+	if r := recover(); r != nil {
+		f.log.Error("a connection failed through a mistake of ours", "panic", r, "stack", string(debug.Stack()))
+		conn.Close()
+	}
+}
+
+// count adds a connection of a user, unless she has too many.
+func (f *Front) count(user shoal.UserName) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.perUser[user] >= f.cfg.Limits.PerUser {
+		return false
+	}
+	f.perUser[user]++
+	return true
+}
+
+func (f *Front) uncount(user shoal.UserName) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.perUser[user]--; f.perUser[user] <= 0 {
+		delete(f.perUser, user)
+	}
+}
