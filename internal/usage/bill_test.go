@@ -1,0 +1,232 @@
+package usage_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/usage"
+)
+
+func at(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * float64(time.Second))) }
+
+func machine(id shoal.MachineID, start, end float64) usage.Interval {
+	i := usage.Interval{Kind: shoal.ObjectMachine, ID: string(id), Machine: id, Pool: "lab", Start: at(start),
+		Price: shoal.Price{PerHour: 3.6, Currency: "EUR"}}
+	if end > 0 {
+		i.End = at(end)
+	}
+	return i
+}
+
+func session(id string, user shoal.UserName, m shoal.MachineID, start, end float64) usage.Interval {
+	i := usage.Interval{Kind: shoal.ObjectSession, ID: id, User: user, Machine: m, Pool: "lab", Start: at(start)}
+	if end > 0 {
+		i.End = at(end)
+	}
+	return i
+}
+
+func attempt(job shoal.JobID, user shoal.UserName, m shoal.MachineID, start, end float64) shoal.Attempt {
+	a := shoal.Attempt{User: user, Machine: m, Placed: at(start), State: shoal.JobRunning}
+	a.Job, a.Attempt = job, 1
+	if end > 0 {
+		a.State, a.Ended = shoal.JobSucceeded, at(end)
+	}
+	return a
+}
+
+func TestBill(t *testing.T) {
+	t.Parallel()
+	in := usage.Input{
+		Intervals: []usage.Interval{
+			machine("m-1", 0, 100), machine("m-2", 50, 0), // the second still runs
+			session("s-1", "alice", "m-1", 10, 50), session("s-2", "bob", "m-1", 30, 70),
+			session("s-3", "bob", "m-2", 90, 0), session("s-4", "zoe", "m-9", 0, 100), // a machine that is not billed
+		},
+		Attempts: []shoal.Attempt{attempt("7", "alice", "m-1", 40, 60)},
+		Groups:   map[shoal.UserName][]shoal.GroupName{"bob": {"ops", "research"}},
+		Since:    at(0), Until: at(150),
+	}
+	// m-1: idle 0-10, alice 10-30, alice+bob 30-40, alice+bob+7 40-50, bob+7 50-60, bob 60-70, idle 70-100
+	// m-2: idle 50-90, bob 90-150
+	third := 10.0 / 3
+	alice, bob, job := 20+5+third, 5+third+5+10+60, third+5
+	row := func(key string, session, task, idle float64) usage.Row {
+		sum := session + task + idle
+		return usage.Row{Key: key, SessionSeconds: session, TaskSeconds: task, IdleSeconds: idle, MachineSeconds: sum, Cost: sum / 1000, Currency: "EUR"}
+	}
+	for _, c := range []struct {
+		by   usage.By
+		want []usage.Row
+	}{
+		{usage.ByUser, []usage.Row{row("bob", bob, 0, 0), row("(idle)", 0, 0, 80), row("alice", alice, job, 0)}},
+		{usage.ByGroup, []usage.Row{row("(idle)", 0, 0, 80), row("ops", bob/2, 0, 0), row("research", bob/2, 0, 0), row("(no group)", alice, job, 0)}},
+		{usage.ByPool, []usage.Row{row("lab", alice+bob, job, 80)}},
+		{usage.ByMachine, []usage.Row{row("m-1", alice+bob-60, job, 40), row("m-2", 60, 0, 40)}},
+		{usage.ByJob, []usage.Row{row("(sessions)", alice+bob, 0, 0), row("(idle)", 0, 0, 80), row("7", 0, job, 0)}},
+	} {
+		got := usage.Bill(in, c.by)
+		approx := cmpopts.EquateApprox(0, 1e-6)
+		if diff := cmp.Diff(c.want, got.Rows, approx); diff != "" {
+			t.Errorf("by %s:\n%s", c.by, diff)
+		}
+		if diff := cmp.Diff(row("total", alice+bob, job, 80), got.Total, approx); diff != "" {
+			t.Errorf("by %s, total:\n%s", c.by, diff)
+		}
+	}
+}
+
+func TestCurrencies(t *testing.T) {
+	t.Parallel()
+	free, euro, dollar := machine("m-1", 0, 10), machine("m-1", 10, 20), machine("m-2", 0, 10)
+	free.Price, dollar.Price.Currency = shoal.Price{}, "USD"
+	one := usage.Bill(usage.Input{Intervals: []usage.Interval{free, euro}, Since: at(0), Until: at(100)}, usage.ByPool)
+	if len(one.Rows) != 1 || one.Rows[0].MachineSeconds != 20 || one.Total.Currency != "EUR" {
+		t.Errorf("free and priced: %+v", one)
+	}
+	two := usage.Bill(usage.Input{Intervals: []usage.Interval{euro, dollar}, Since: at(0), Until: at(100)}, usage.ByPool)
+	if len(two.Rows) != 2 || two.Total.Currency != "mixed" || two.Total.Cost != 0 || two.Total.MachineSeconds != 20 {
+		t.Errorf("two currencies: %+v", two)
+	}
+}
+
+func TestParseBy(t *testing.T) {
+	t.Parallel()
+	if by, err := usage.ParseBy(""); by != usage.ByUser || err != nil {
+		t.Error(by, err)
+	}
+	if by, err := usage.ParseBy("job"); by != usage.ByJob || err != nil {
+		t.Error(by, err)
+	}
+	if _, err := usage.ParseBy("moon"); shoal.KindOf(err) != shoal.KindInvalid {
+		t.Error(err)
+	}
+}
+
+func TestGroupsOf(t *testing.T) {
+	t.Parallel()
+	got := usage.GroupsOf(
+		[]shoal.User{{Name: "alice", Groups: []shoal.GroupName{"b", "a"}}},
+		[]shoal.Group{{Name: "a", Members: []shoal.UserName{"alice", "bob"}}})
+	want := map[shoal.UserName][]shoal.GroupName{"alice": {"a", "b"}, "bob": {"a"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func drawInput(t *rapid.T) usage.Input {
+	in := usage.Input{Since: at(100), Until: at(100).Add(time.Duration(rapid.Int64Range(0, 1e12).Draw(t, "until"))),
+		Groups: map[shoal.UserName][]shoal.GroupName{"u0": {"a", "b", "c"}, "u1": {"a"}}}
+	instant := func(label string) time.Time {
+		return at(0).Add(time.Duration(rapid.Int64Range(0, 2e12).Draw(t, label)))
+	}
+	end := func(start time.Time) time.Time {
+		if rapid.Bool().Draw(t, "open") {
+			return time.Time{}
+		}
+		return start.Add(time.Duration(rapid.Int64Range(0, 1e12).Draw(t, "length")))
+	}
+	id := func() shoal.MachineID {
+		return shoal.MachineID(fmt.Sprint("m-", rapid.IntRange(0, 2).Draw(t, "machine")))
+	}
+	user := func() shoal.UserName { return shoal.UserName(fmt.Sprint("u", rapid.IntRange(0, 3).Draw(t, "user"))) }
+	for i := range rapid.IntRange(0, 5).Draw(t, "machines") {
+		m := id()
+		iv := usage.Interval{Kind: shoal.ObjectMachine, ID: fmt.Sprint(m, i), Machine: m, Pool: "lab", Start: instant("start"), Price: shoal.Price{PerHour: 1, Currency: "EUR"}}
+		iv.End = end(iv.Start)
+		in.Intervals = append(in.Intervals, iv)
+	}
+	for i := range rapid.IntRange(0, 8).Draw(t, "sessions") {
+		iv := usage.Interval{Kind: shoal.ObjectSession, ID: fmt.Sprint("s-", i), Machine: id(), User: user(), Start: instant("start")}
+		iv.End = end(iv.Start)
+		in.Intervals = append(in.Intervals, iv)
+	}
+	for i := range rapid.IntRange(0, 8).Draw(t, "attempts") {
+		a := shoal.Attempt{Machine: id(), User: user(), Placed: instant("start"), State: shoal.JobRunning}
+		a.Job, a.Index, a.Attempt = shoal.JobID(fmt.Sprint(i%3+1)), i, 1
+		if a.Ended = end(a.Placed); !a.Ended.IsZero() {
+			a.State = shoal.JobFailed
+		}
+		in.Attempts = append(in.Attempts, a)
+	}
+	return in
+}
+
+// However the bill is cut, its rows add up to the machine intervals: nothing is lost or doubled.
+func TestSumsAreExact(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		in := drawInput(t)
+		var want time.Duration
+		for _, i := range in.Intervals {
+			if i.Kind != shoal.ObjectMachine {
+				continue
+			}
+			start, end := i.Start, i.End
+			if start.Before(in.Since) {
+				start = in.Since
+			}
+			if end.IsZero() || end.After(in.Until) {
+				end = in.Until
+			}
+			want += max(end.Sub(start), 0)
+		}
+		for _, by := range []usage.By{usage.ByUser, usage.ByGroup, usage.ByPool, usage.ByJob, usage.ByMachine} {
+			b := usage.Bill(in, by)
+			if b.Total.MachineSeconds != want.Seconds() {
+				t.Fatalf("by %s: total %v, machines ran %v", by, b.Total.MachineSeconds, want.Seconds())
+			}
+			var sum, cost float64
+			for _, r := range b.Rows {
+				sum, cost = sum+r.MachineSeconds, cost+r.Cost
+				if math.Abs(r.SessionSeconds+r.TaskSeconds+r.IdleSeconds-r.MachineSeconds) > 1e-6 {
+					t.Fatalf("by %s: the parts of %+v do not add up", by, r)
+				}
+			}
+			if math.Abs(sum-want.Seconds()) > 1e-6 || math.Abs(cost-want.Hours()) > 1e-6 {
+				t.Fatalf("by %s: rows add up to %v s and cost %v, want %v", by, sum, cost, want)
+			}
+		}
+	})
+}
+
+// The order of the input does not matter, and cutting the time in two gives the same sums.
+func TestOrderAndCut(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		in := drawInput(t)
+		whole := usage.Bill(in, usage.ByUser)
+		shuffled := in
+		shuffled.Intervals = append([]usage.Interval(nil), in.Intervals...)
+		rng := rand.New(rand.NewPCG(1, uint64(rapid.IntRange(0, 99).Draw(t, "seed"))))
+		rng.Shuffle(len(shuffled.Intervals), func(i, j int) {
+			shuffled.Intervals[i], shuffled.Intervals[j] = shuffled.Intervals[j], shuffled.Intervals[i]
+		})
+		if diff := cmp.Diff(whole, usage.Bill(shuffled, usage.ByUser), cmpopts.EquateApprox(0, 1e-9)); diff != "" {
+			t.Fatalf("in another order:\n%s", diff)
+		}
+		first, second := in, in
+		cut := in.Since.Add(in.Until.Sub(in.Since) / 2)
+		first.Until, second.Since = cut, cut
+		// What is open at the cut is open for the first half: its end is the cut.
+		sums := map[string]float64{}
+		for _, half := range []usage.Input{first, second} {
+			for _, r := range usage.Bill(half, usage.ByUser).Rows {
+				sums[r.Key] += r.MachineSeconds
+			}
+		}
+		for _, r := range whole.Rows {
+			if math.Abs(sums[r.Key]-r.MachineSeconds) > 1e-6 {
+				t.Fatalf("%s: %v in one, %v in two halves", r.Key, r.MachineSeconds, sums[r.Key])
+			}
+		}
+	})
+}
