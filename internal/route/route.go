@@ -215,6 +215,8 @@ func (t *table) named(req Request) Outcome {
 		return refuse("notReady", "machine %s is %s%s", m.ID, m.State, because(m.Reason))
 	case len(m.Cordons) > 0:
 		return refuse("draining", "machine %s is draining and takes nobody new%s", m.ID, because(m.Cordons[0].Reason))
+	case !m.Accepts():
+		return refuse("silent", "machine %s does not answer", m.ID)
 	case t.taken[m.ID] >= t.seats:
 		return refuse("full", "all %s of machine %s are taken", count(t.seats, "seat"), m.ID)
 	}
