@@ -299,7 +299,7 @@ func (w *world) newMachine(id shoal.MachineID, extra ...string) *machine {
 	key := newKey(t, filepath.Join(m.dir, "host"))
 	cert := &ssh.Certificate{
 		Key: key.PublicKey(), CertType: ssh.HostCert, KeyId: string(id),
-		ValidPrincipals: []string{string(id)}, ValidBefore: ssh.CertTimeInfinity,
+		ValidPrincipals: []string{string(id), "127.0.0.1"}, ValidBefore: ssh.CertTimeInfinity,
 	}
 	must(cert.SignCert(rand.Reader, w.hostCA))
 	write(t, filepath.Join(m.dir, "host-cert.pub"), string(ssh.MarshalAuthorizedKey(cert)), 0o644)
