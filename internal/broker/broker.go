@@ -35,6 +35,10 @@ type Broker struct {
 	seed uint64
 	poke chan struct{} // wakes Run
 
+	// Of Run alone:
+	troubles map[string]string // what could not be done, and why
+	unsure   bool              // a commit failed: what is on disk may be more than was answered
+
 	mu       sync.Mutex // guards what follows; never held while waiting or in the store
 	line     []*waiter  // in order of arrival
 	closing  []part     // parts that are gone, not yet recorded
@@ -75,6 +79,7 @@ func New(cfg Config) *Broker {
 		cfg:      cfg,
 		seed:     rand.Uint64(),
 		poke:     make(chan struct{}, 1),
+		troubles: map[string]string{},
 		suspects: map[shoal.MachineID]time.Time{},
 		seen:     map[shoal.MachineID]map[shoal.UserName]api.UserActivity{},
 		empty:    map[shoal.SessionID]time.Time{},

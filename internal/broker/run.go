@@ -19,7 +19,11 @@ func (b *Broker) Run(ctx context.Context) error {
 	for {
 		changed := b.cfg.Store.Changed()
 		ok := b.try(ctx, "record closed parts", b.recordClosed)
-		ok = b.try(ctx, "seat the line", b.pass) && ok
+		if !b.try(ctx, "seat the line", b.pass) {
+			ok, b.unsure = false, true
+		} else if b.unsure {
+			b.unsure = !b.try(ctx, "clear orphans", b.clearOrphans)
+		}
 		ok = b.try(ctx, "end sessions", b.sweep) && ok
 		if err := b.rest(ctx, changed, ok); err != nil {
 			return err
@@ -27,10 +31,15 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 }
 
+// try does one piece of work; false means again later. The same trouble is logged once.
 func (b *Broker) try(ctx context.Context, what string, do func(context.Context) error) bool {
 	err := do(ctx)
-	if err != nil && ctx.Err() == nil {
-		b.cfg.Log.Log(ctx, shoal.KindOf(err).Meaning().Level, "broker: cannot "+what+", will try again", "err", err)
+	switch {
+	case err == nil:
+		delete(b.troubles, what)
+	case ctx.Err() == nil && b.troubles[what] != err.Error():
+		b.troubles[what] = err.Error()
+		b.cfg.Log.Log(ctx, shoal.KindOf(err).Meaning().Level, "broker: cannot "+what+", trying again", "err", err)
 	}
 	return err == nil
 }
@@ -101,6 +110,32 @@ func (b *Broker) restart(ctx context.Context) error {
 				err = disconnect(tx, s, "the server was restarted; what lives on the machine is not known yet")
 			}
 			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// clearOrphans ends waiting rows that nobody in the line stands for. A commit that failed may have
+// reached the disk all the same, and such a row would be demand for ever.
+func (b *Broker) clearOrphans(ctx context.Context) error {
+	b.mu.Lock()
+	stands := map[shoal.SessionID]bool{}
+	for _, w := range b.line {
+		stands[w.session] = true
+	}
+	b.mu.Unlock()
+	return b.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		all, err := tx.LiveSessions()
+		if err != nil {
+			return err
+		}
+		for _, s := range all {
+			if s.State != shoal.SessionWaiting || stands[s.ID] {
+				continue
+			}
+			if err := finish(tx, s, "nobody waits for it any more"); err != nil {
 				return err
 			}
 		}

@@ -15,7 +15,7 @@ import (
 // Directory knows users and checks what they show to prove who they are. Its methods may be called
 // from any goroutine.
 type Directory interface {
-	// User returns a user; false if there is none of that name.
+	// User returns a user with all her groups; false if there is none of that name.
 	User(ctx context.Context, name shoal.UserName) (shoal.User, bool)
 	// CheckKey reports whether a key is one of the user's. It says nothing about who holds the key.
 	// A user who is unknown or disabled costs as much time as one whose key it is not.

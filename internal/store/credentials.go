@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -114,6 +115,25 @@ type Credentials struct{ DB *DB }
 func (c Credentials) User(ctx context.Context, name shoal.UserName) (u shoal.User, err error) {
 	err = c.DB.View(ctx, func(tx *Tx) error {
 		u, err = tx.Users().Get(name)
+		return err
+	})
+	return u, err
+}
+
+// Member returns a user with all her groups, whichever side names them, or KindNotFound.
+func (c Credentials) Member(ctx context.Context, name shoal.UserName) (u shoal.User, err error) {
+	err = c.DB.View(ctx, func(tx *Tx) error {
+		if u, err = tx.Users().Get(name); err != nil {
+			return err
+		}
+		groups, err := tx.Groups().List()
+		for _, g := range groups {
+			if slices.Contains(g.Members, name) {
+				u.Groups = append(u.Groups, g.Name)
+			}
+		}
+		slices.Sort(u.Groups)
+		u.Groups = slices.Compact(u.Groups)
 		return err
 	})
 	return u, err

@@ -94,24 +94,3 @@ func (db *DB) Watch(ctx context.Context, since shoal.Rev) iter.Seq2[shoal.Event,
 		}
 	}
 }
-
-// TrimEvents deletes all but the newest keep events, and those from before a time (zero: of any
-// age). It works in small steps so that others' Updates are not held up, and tells how many went.
-func (db *DB) TrimEvents(ctx context.Context, keep int, before time.Time) (int64, error) {
-	const step = 2000
-	var total int64
-	for {
-		var n int64
-		err := db.Update(ctx, func(tx *Tx) error {
-			const old = `DELETE FROM events WHERE rev IN (SELECT rev FROM events WHERE time < ?1
-				OR rev <= (SELECT rev FROM events ORDER BY rev DESC LIMIT 1 OFFSET ?2) ORDER BY rev LIMIT ?3)`
-			var err error
-			n, err = tx.change(old, nanos(before), max(keep, 0), step)
-			return err
-		})
-		total += n
-		if err != nil || n < step {
-			return total, err
-		}
-	}
-}

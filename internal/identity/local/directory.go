@@ -17,7 +17,8 @@ import (
 
 // Store is what the directory needs of the store; store.Credentials is it.
 type Store interface {
-	User(ctx context.Context, name shoal.UserName) (shoal.User, error) // KindNotFound
+	User(ctx context.Context, name shoal.UserName) (shoal.User, error)   // KindNotFound
+	Member(ctx context.Context, name shoal.UserName) (shoal.User, error) // the same with all her groups
 	PasswordHash(ctx context.Context, name shoal.UserName) (string, error)
 	SetPasswordHash(ctx context.Context, name shoal.UserName, hash string) error
 	PutToken(ctx context.Context, hash, kind string, user shoal.UserName, expires time.Time) error
@@ -38,15 +39,16 @@ var _ identity.Directory = (*Directory)(nil)
 
 // New makes the directory.
 func New(store Store) *Directory {
-	d := &Directory{store: store, hasher: newHasher(current), brake: newBrake(), answers: newOnceSet()}
+	d := &Directory{store: store, hasher: newHasher(current()), brake: newBrake(), answers: newOnceSet()}
 	rand.Read(d.secret[:])
-	d.decoy = current.decoy()
+	d.decoy = current().decoy()
 	return d
 }
 
-// User returns a user; false if there is none of that name, or the store does not answer.
+// User returns a user with all her groups; false if there is none of that name, or the store does
+// not answer.
 func (d *Directory) User(ctx context.Context, name shoal.UserName) (shoal.User, bool) {
-	u, err := d.store.User(ctx, name)
+	u, err := d.store.Member(ctx, name)
 	return u, err == nil
 }
 

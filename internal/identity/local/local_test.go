@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -109,6 +110,24 @@ func TestTokenOfDisabledUser(t *testing.T) {
 	wantKind(t, err, shoal.KindUnauthenticated)
 	_, _, err = d.IssueToken(t.Context(), "alice", time.Hour)
 	wantKind(t, err, shoal.KindDenied)
+}
+
+func TestGroupsFromBothSides(t *testing.T) {
+	db := storetest.Open(t)
+	storetest.Update(t, db, func(tx *store.Tx) error {
+		if _, err := tx.Users().Put(shoal.User{Name: "alice", Groups: []shoal.GroupName{"b", "a"}}); err != nil {
+			return err
+		}
+		if _, err := tx.Groups().Put(shoal.Group{Name: "c", Members: []shoal.UserName{"alice"}}); err != nil {
+			return err
+		}
+		_, err := tx.Groups().Put(shoal.Group{Name: "a", Members: []shoal.UserName{"alice", "bob"}})
+		return err
+	})
+	u, ok := local.New(store.Credentials{DB: db}).User(t.Context(), "alice")
+	if !ok || !slices.Equal(u.Groups, []shoal.GroupName{"a", "b", "c"}) {
+		t.Errorf("%+v", u)
+	}
 }
 
 func TestSetPassword(t *testing.T) {

@@ -20,7 +20,7 @@ type params struct {
 }
 
 // current is OWASP's recommendation of 2026 for argon2id: 19 MiB, two passes, one lane.
-var current = params{memory: 19 << 10, time: 2, threads: 1}
+func current() params { return params{memory: 19 << 10, time: 2, threads: 1} }
 
 const (
 	saltBytes = 16

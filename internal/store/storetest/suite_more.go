@@ -171,6 +171,27 @@ func testTrim(t *testing.T, db *store.DB) {
 		}
 		return err
 	})
+	Update(t, db, func(tx *store.Tx) error {
+		for i, state := range []shoal.SessionState{shoal.SessionEnded, shoal.SessionActive, shoal.SessionEnded} {
+			if _, err := tx.Sessions().Put(shoal.Session{ID: shoal.SessionID(fmt.Sprint("s-", i)), State: state}); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Machines().Put(shoal.Machine{ID: "m-1", State: shoal.MachineGone})
+		return err
+	})
+	for age, want := range map[time.Duration]int64{-time.Hour: 0, time.Hour: 3} {
+		if n, err := db.TrimHistory(context.Background(), time.Now().Add(age)); err != nil || (age < 0 && n != want) {
+			t.Errorf("%d trimmed, %v", n, err)
+		}
+	}
+	View(t, db, func(tx *store.Tx) error {
+		left, _, err := tx.SessionsPage(store.SessionFilter{Ended: true}, "", 0)
+		if len(left) != 1 || left[0].State != shoal.SessionActive {
+			t.Errorf("left: %+v", left)
+		}
+		return err
+	})
 	if n, err = db.TrimEvents(context.Background(), 100, time.Now().Add(time.Hour)); err != nil || n != 3 {
 		t.Errorf("%d trimmed by age, %v", n, err)
 	}
