@@ -46,8 +46,10 @@ type world struct {
 	wg   sync.WaitGroup
 }
 
-func newWorld(t *testing.T, pool shoal.Pool) *world {
-	w := &world{t: t, db: storetest.Open(t), agents: &agents{silent: map[shoal.MachineID]bool{}}}
+func newWorld(t *testing.T, pool shoal.Pool) *world { return newWorldAt(t, storetest.Open(t), pool) }
+
+func newWorldAt(t *testing.T, db *store.DB, pool shoal.Pool) *world {
+	w := &world{t: t, db: db, agents: &agents{silent: map[shoal.MachineID]bool{}}}
 	pool.Name, pool.Uses = "lab", []shoal.Use{shoal.UseInteractive}
 	storetest.Update(t, w.db, func(tx *store.Tx) error {
 		for i := range 60 {

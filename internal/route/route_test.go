@@ -53,66 +53,82 @@ func session(id shoal.SessionID, u shoal.UserName, m shoal.MachineID, change ...
 
 func all[T any](list ...T) []T { return list }
 
-func TestPlace(t *testing.T) {
-	t.Parallel()
-	limit := func(sessions, connections int) func(*shoal.Pool) {
-		return func(p *shoal.Pool) {
-			p.Limits.PerUser = shoal.PerUser{Sessions: sessions, Connections: connections}
-		}
+// placeCase is one request and what becomes of it.
+type placeCase struct {
+	name    string
+	state   route.State
+	req     route.Request
+	machine shoal.MachineID // "" and no refusal: waits
+	session shoal.SessionID
+	refused string
+	says    string
+}
+
+func limit(sessions, connections int) func(*shoal.Pool) {
+	return func(p *shoal.Pool) {
+		p.Limits.PerUser = shoal.PerUser{Sessions: sessions, Connections: connections}
 	}
-	placed := func(pl shoal.Placement) func(*shoal.Pool) { return func(p *shoal.Pool) { p.Placement = pl } }
-	parts := func(n int) func(*shoal.Session) {
-		return func(s *shoal.Session) { s.Parts = make([]shoal.Part, n) }
-	}
-	two := all(machine("m-1", load(50)), machine("m-2", load(10)))
-	for _, c := range []struct {
-		name    string
-		state   route.State
-		req     route.Request
-		machine shoal.MachineID // "" and no refusal: waits
-		session shoal.SessionID
-		refused string
-		says    string
-	}{
-		{name: "spread", state: route.State{Pool: pool(), Machines: two, Sessions: all(session("s-1", "bob", "m-2"))}, machine: "m-1"},
-		{name: "spread, equal: the less loaded", state: route.State{Pool: pool(), Machines: two}, machine: "m-2"},
-		{name: "pack", state: route.State{Pool: pool(placed(shoal.PlacePack)), Machines: two, Sessions: all(session("s-1", "bob", "m-1"))}, machine: "m-1"},
-		{name: "pack passes over the full", state: route.State{Pool: pool(placed(shoal.PlacePack)), Machines: two,
+}
+
+func placed(pl shoal.Placement) func(*shoal.Pool) { return func(p *shoal.Pool) { p.Placement = pl } }
+
+func parts(n int) func(*shoal.Session) {
+	return func(s *shoal.Session) { s.Parts = make([]shoal.Part, n) }
+}
+
+func two() []shoal.Machine { return all(machine("m-1", load(50)), machine("m-2", load(10))) }
+
+func placements() []placeCase {
+	return []placeCase{
+		{name: "spread", state: route.State{Pool: pool(), Machines: two(), Sessions: all(session("s-1", "bob", "m-2"))}, machine: "m-1"},
+		{name: "spread, equal: the less loaded", state: route.State{Pool: pool(), Machines: two()}, machine: "m-2"},
+		{name: "pack", state: route.State{Pool: pool(placed(shoal.PlacePack)), Machines: two(), Sessions: all(session("s-1", "bob", "m-1"))}, machine: "m-1"},
+		{name: "pack passes over the full", state: route.State{Pool: pool(placed(shoal.PlacePack)), Machines: two(),
 			Sessions: all(session("s-1", "bob", "m-1"), session("s-2", "eve", "m-1"))}, machine: "m-2"},
-		{name: "least loaded", state: route.State{Pool: pool(placed(shoal.PlaceLeastLoaded)), Machines: two}, machine: "m-2"},
-		{name: "her session wins", state: route.State{Pool: pool(), Machines: two, Sessions: all(session("s-1", "alice", "m-1"), session("s-2", "bob", "m-1"))},
+		{name: "least loaded", state: route.State{Pool: pool(placed(shoal.PlaceLeastLoaded)), Machines: two()}, machine: "m-2"},
+		{name: "her session wins", state: route.State{Pool: pool(), Machines: two(), Sessions: all(session("s-1", "alice", "m-1"), session("s-2", "bob", "m-1"))},
 			machine: "m-1", session: "s-1"},
 		{name: "her session wins while draining", state: route.State{Pool: pool(), Machines: all(machine("m-1", draining), machine("m-2")),
 			Sessions: all(session("s-1", "alice", "m-1"))}, machine: "m-1", session: "s-1"},
 		{name: "not on a machine that is down", state: route.State{Pool: pool(), Machines: all(machine("m-1", down), machine("m-2")),
 			Sessions: all(session("s-1", "alice", "m-1"))}, machine: "m-2"},
-		{name: "the connected session before the other", state: route.State{Pool: pool(), Machines: two,
+		{name: "the connected session before the other", state: route.State{Pool: pool(), Machines: two(),
 			Sessions: all(session("s-1", "alice", "m-1"), session("s-2", "alice", "m-2", parts(1)))}, machine: "m-2", session: "s-2"},
-		{name: "avoid", state: route.State{Pool: pool(), Machines: two, Sessions: all(session("s-1", "alice", "m-2"))},
+		{name: "avoid", state: route.State{Pool: pool(), Machines: two(), Sessions: all(session("s-1", "alice", "m-2"))},
 			req: route.Request{Avoid: "m-2"}, machine: "m-1"},
 		{name: "avoid, but there is no other", state: route.State{Pool: pool(), Machines: all(machine("m-2"))}, req: route.Request{Avoid: "m-2"}, machine: "m-2"},
-		{name: "suspects last", state: route.State{Pool: pool(), Machines: two, Suspects: map[shoal.MachineID]bool{"m-2": true}}, machine: "m-1"},
-		{name: "new", state: route.State{Pool: pool(), Machines: two, Sessions: all(session("s-1", "alice", "m-2"))},
+		{name: "suspects last", state: route.State{Pool: pool(), Machines: two(), Suspects: map[shoal.MachineID]bool{"m-2": true}}, machine: "m-1"},
+		{name: "new", state: route.State{Pool: pool(), Machines: two(), Sessions: all(session("s-1", "alice", "m-2"))},
 			req: route.Request{New: true}, machine: "m-1"},
 		{name: "new, but there is no other", state: route.State{Pool: pool(), Machines: all(machine("m-2")), Sessions: all(session("s-1", "alice", "m-2"))},
 			req: route.Request{New: true}, machine: "m-2", session: "s-1"},
-		{name: "her task", state: route.State{Pool: pool(), Machines: two, Tasks: map[shoal.UserName][]shoal.MachineID{"alice": {"m-1"}}}, machine: "m-1"},
-		{name: "by name", state: route.State{Pool: pool(), Machines: two}, req: route.Request{Machine: "m-1"}, machine: "m-1"},
+		{name: "her task", state: route.State{Pool: pool(), Machines: two(), Tasks: map[shoal.UserName][]shoal.MachineID{"alice": {"m-1"}}}, machine: "m-1"},
+	}
+}
+
+func byNameAndLimits() []placeCase {
+	return []placeCase{
+		{name: "by name", state: route.State{Pool: pool(), Machines: two()}, req: route.Request{Machine: "m-1"}, machine: "m-1"},
 		{name: "by name, booting", state: route.State{Pool: pool(), Machines: all(machine("m-1", in(shoal.MachineBooting)), machine("m-2"))},
 			req: route.Request{Machine: "m-1"}, says: "waking machine m-1: booting"},
-		{name: "by name, unknown", state: route.State{Pool: pool(), Machines: two}, req: route.Request{Machine: "m-9"}, refused: "noMachine"},
+		{name: "by name, unknown", state: route.State{Pool: pool(), Machines: two()}, req: route.Request{Machine: "m-9"}, refused: "noMachine"},
 		{name: "by name, draining", state: route.State{Pool: pool(), Machines: all(machine("m-1", draining))},
 			req: route.Request{Machine: "m-1"}, refused: "draining", says: "new disks"},
-		{name: "by name, full", state: route.State{Pool: pool(), Machines: two, Sessions: all(session("s-1", "bob", "m-1"), session("s-2", "eve", "m-1"))},
+		{name: "by name, full", state: route.State{Pool: pool(), Machines: two(), Sessions: all(session("s-1", "bob", "m-1"), session("s-2", "eve", "m-1"))},
 			req: route.Request{Machine: "m-1"}, refused: "full"},
 		{name: "by name, hers though draining", state: route.State{Pool: pool(), Machines: all(machine("m-1", draining)),
 			Sessions: all(session("s-1", "alice", "m-1"))}, req: route.Request{Machine: "m-1"}, machine: "m-1", session: "s-1"},
-		{name: "session limit", state: route.State{Pool: pool(limit(1, 0)), Machines: two, Sessions: all(session("s-1", "alice", "m-1"))},
+		{name: "session limit", state: route.State{Pool: pool(limit(1, 0)), Machines: two(), Sessions: all(session("s-1", "alice", "m-1"))},
 			req: route.Request{New: true}, refused: "sessionLimit", says: "shoal session end s-1"},
 		{name: "the limit lets her leave a dead machine", state: route.State{Pool: pool(limit(1, 0)), Machines: all(machine("m-1", down), machine("m-2")),
 			Sessions: all(session("s-1", "alice", "m-1"))}, machine: "m-2"},
-		{name: "connection limit", state: route.State{Pool: pool(limit(0, 2)), Machines: two, Sessions: all(session("s-1", "alice", "m-1", parts(2)))},
+		{name: "connection limit", state: route.State{Pool: pool(limit(0, 2)), Machines: two(), Sessions: all(session("s-1", "alice", "m-1", parts(2)))},
 			refused: "connectionLimit"},
+	}
+}
+
+func waits() []placeCase {
+	return []placeCase{
 		{name: "jobs only", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Uses = []shoal.Use{shoal.UseBatch} })}, refused: "notInteractive"},
 		{name: "max 0", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Size.Max = 0 })}, refused: "noMachines"},
 		{name: "none", state: route.State{Pool: pool()}, says: "no machine of pool lab runs; one is wanted"},
@@ -128,7 +144,12 @@ func TestPlace(t *testing.T) {
 			says: "1 machine of pool lab: draining, and the pool may have no more"},
 		{name: "all silent", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Size.Max = 1 }), Machines: all(machine("m-1", down))},
 			says: "1 machine of pool lab: not answering, and the pool may have no more"},
-	} {
+	}
+}
+
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	for _, c := range slices.Concat(placements(), byNameAndLimits(), waits()) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.req.User, c.req.Pool = "alice", "lab"
