@@ -27,6 +27,10 @@ const (
 	newcomer = time.Second
 	// maxWaiting bounds those who wait for their turn, of all sources.
 	maxWaiting = 1000
+	// awayTime is how long those who are not let in, or shown out, are left standing: who
+	// is sent away at once knocks again at once.
+	awayTime = 3 * time.Second
+	maxAway  = 1000
 )
 
 // Door lets in connections that have not authenticated yet, and shows out guests to keep room:
@@ -39,6 +43,7 @@ type Door struct {
 	guests  map[*Guest]struct{}
 	sources map[string]*source
 	waiting int
+	away    int
 }
 
 type source struct {
@@ -185,6 +190,29 @@ func (d *Door) worse(a, b *Guest) bool {
 		return a.guesses > b.guesses
 	}
 	return a.since.Before(b.since)
+}
+
+// TurnAway blocks for some seconds, or until ctx ends, with a connection that is then to be closed. Nothing
+// should be done for it meanwhile.
+func (d *Door) TurnAway(ctx context.Context) {
+	d.mu.Lock()
+	full := d.away >= maxAway
+	if !full {
+		d.away++
+	}
+	d.mu.Unlock()
+	if full {
+		return
+	}
+	pause := time.NewTimer(awayTime/2 + rand.N(awayTime))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	d.away--
+	d.mu.Unlock()
 }
 
 // Guess records that the guest tries a password.

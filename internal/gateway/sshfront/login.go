@@ -81,6 +81,10 @@ func (v *visit) keyVerified(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Per
 func (v *visit) checkPassword(meta ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
 	name, _ := gateway.ParseName(meta.User())
 	v.guest.Guess()
+	if v.shownOut.Load() {
+		<-v.ctx.Done()
+		return nil, errDenied
+	}
 	if err := v.front.cfg.Directory.CheckPassword(v.ctx, name.User, string(password), gateway.Source(v.source)); err != nil {
 		v.front.log.Debug("a password was not accepted", "source", v.source, "error", err)
 		v.penalty()
@@ -113,6 +117,9 @@ func (v *visit) admit(meta ssh.ConnMetadata, credential string) error {
 	name, wrong := gateway.ParseName(meta.User())
 	user, ok := v.front.cfg.Directory.User(v.ctx, name.User)
 	if !ok {
+		return errDenied
+	}
+	if v.shownOut.Load() {
 		return errDenied
 	}
 	v.guest.Leave()

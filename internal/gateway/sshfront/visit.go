@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -30,7 +31,9 @@ type visit struct {
 	guest *gateway.Guest
 	early ssh.ServerPreAuthConn // while it authenticates
 	wrong int                   // passwords
-	conn  *ssh.ServerConn
+	// shownOut: it had to make room for others
+	shownOut atomic.Bool
+	conn     *ssh.ServerConn
 
 	name       gateway.Name
 	credential string
@@ -64,8 +67,9 @@ func (v *visit) serve(raw net.Conn) {
 	rand.Read(id) // never fails since Go 1.24
 	v.part = "ssh-" + hex.EncodeToString(id)
 	v.quiet = make(chan struct{}, 1)
-	v.guest = v.front.door.Enter(v.ctx, gateway.Source(v.source), func() { raw.Close() })
+	v.guest = v.front.door.Enter(v.ctx, gateway.Source(v.source), func() { v.showOut(raw) })
 	if v.guest == nil {
+		v.front.door.TurnAway(v.ctx)
 		return
 	}
 	defer v.guest.Leave()
@@ -81,6 +85,13 @@ func (v *visit) serve(raw net.Conn) {
 		v.requests(requests)
 	})
 	v.channelLoop(channels)
+}
+
+// showOut ends the visit to make room. Its passwords are not looked at any more.
+func (v *visit) showOut(raw net.Conn) {
+	v.shownOut.Store(true)
+	v.front.door.TurnAway(v.ctx)
+	raw.Close()
 }
 
 // end gives back what the visit holds.
