@@ -93,6 +93,9 @@ func alive(pins []shoal.Pin) []shoal.Pin {
 	return slices.DeleteFunc(slices.Clone(pins), func(p shoal.Pin) bool { return p.Kind == "task" || p.Count <= 0 })
 }
 
+// maxSeen bounds how many machines' latest reports are kept.
+const maxSeen = 4096
+
 // Activity takes an agent's report of who has what on its machine. It lists everybody: who is not
 // in it has nothing there.
 func (b *Broker) Activity(ctx context.Context, machine shoal.MachineID, a api.Activity) error {
@@ -102,6 +105,12 @@ func (b *Broker) Activity(ctx context.Context, machine shoal.MachineID, a api.Ac
 	}
 	b.mu.Lock()
 	b.seen[machine] = users
+	for id := range b.seen { // machines come and go; forgetting one costs a few seconds at most
+		if len(b.seen) <= maxSeen {
+			break
+		}
+		delete(b.seen, id)
+	}
 	b.mu.Unlock()
 
 	var news bool

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/usage"
 )
 
@@ -97,6 +98,9 @@ func TestCurrencies(t *testing.T) {
 		t.Errorf("two currencies: %+v", two)
 	}
 }
+
+// The wire form has the same fields: whoever serves a bill converts its rows.
+var _ = api.UsageRow(usage.Row{})
 
 func TestParseBy(t *testing.T) {
 	t.Parallel()
