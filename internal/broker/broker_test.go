@@ -544,6 +544,34 @@ func TestFound(t *testing.T) {
 	})
 }
 
+// A client that goes away while its seat is being stored gives the seat back.
+func TestGoneWhileSeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shoal.Pool{Seats: 1, Size: shoal.Size{Max: 1}})
+		w.machine("m-1", shoal.MachineReady)
+		release := make(chan struct{})
+		go w.db.Update(t.Context(), func(*store.Tx) error { <-release; return nil }) // the pass waits behind it
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error, 1)
+		go func() {
+			_, err := w.Login(ctx, route.Request{User: "u00", Pool: "lab"}, "p", nil)
+			result <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-result; shoal.KindOf(err) != shoal.KindCancelled {
+			t.Errorf("%v", err)
+		}
+		close(release)
+		later(time.Second)
+		if all := w.live(); len(all) != 0 {
+			t.Errorf("left: %+v", all)
+		}
+		w.login("u01", "p") // the seat is free
+	})
+}
+
 // A client that goes away the moment it gets its seat leaves nothing behind, however that falls.
 func TestWithdraw(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

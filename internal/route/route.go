@@ -82,7 +82,6 @@ type table struct {
 	byID     map[shoal.MachineID]*shoal.Machine
 	sessions map[shoal.UserName][]shoal.Session // seated ones of each user
 	parts    map[shoal.UserName]int
-	waits    bool // somebody before waits for any machine: no free seat is left
 }
 
 func newTable(s State) *table {
@@ -228,9 +227,7 @@ func (t *table) any(req Request, index int) Outcome {
 	if t.Pool.Size.Max == 0 && !slices.ContainsFunc(t.Machines, shoal.Machine.Alive) {
 		return refuse("noMachines", "pool %s may have no machines: its size.max is 0", t.Pool.Name)
 	}
-	if t.waits {
-		return Outcome{}
-	}
+	// Seats are only taken while a line is seated: who finds none leaves none for those behind.
 	var free []*shoal.Machine
 	for i := range t.Machines {
 		if m := &t.Machines[i]; m.Accepts() && t.taken[m.ID] < t.seats {
@@ -238,7 +235,6 @@ func (t *table) any(req Request, index int) Outcome {
 		}
 	}
 	if len(free) == 0 {
-		t.waits = true
 		return Outcome{}
 	}
 	if rest := t.without(free, req); len(rest) > 0 {

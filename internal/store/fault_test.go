@@ -105,6 +105,57 @@ func TestFullDisk(t *testing.T) {
 	check()
 }
 
+// One update that does not fit on the disk does not fail the small ones of its group.
+func TestFullDiskSparesTheSmall(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+		t.Skipf("cannot mount a small file system here: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, 0) })
+	db := storetest.OpenAt(t, filepath.Join(dir, "store.db"))
+	var wg sync.WaitGroup
+	busy, release := make(chan struct{}), make(chan struct{})
+	wg.Go(func() {
+		_ = db.Update(context.Background(), func(*store.Tx) error { close(busy); <-release; return nil })
+	})
+	<-busy // the next ones gather behind it
+	for i := range 9 {
+		wg.Go(func() {
+			size := 100
+			if i == 4 {
+				size = 8 << 20
+			}
+			err := putUser(db, fmt.Sprint("u", i), size)
+			if i == 4 && shoal.KindOf(err) != shoal.KindUnavailable || i != 4 && err != nil {
+				t.Errorf("update %d: %v", i, err)
+			}
+		})
+	}
+	for start := time.Now(); db.Waiting() < 9 && time.Since(start) < time.Minute; {
+		time.Sleep(time.Millisecond)
+	}
+	close(release)
+	wg.Wait()
+	if n := len(names(t, db)); n != 8 {
+		t.Errorf("%d users", n)
+	}
+}
+
+// An acknowledged update is on disk: every connection syncs at each commit.
+func TestSettings(t *testing.T) {
+	db := storetest.Open(t)
+	check := func(tx *store.Tx) error {
+		for name, want := range map[string]string{"synchronous": "2", "journal_mode": "wal", "trusted_schema": "0"} {
+			if got, err := tx.Pragma(name); got != want || err != nil {
+				t.Errorf("%s is %q, want %q, %v", name, got, want, err)
+			}
+		}
+		return nil
+	}
+	storetest.Update(t, db, check)
+	storetest.View(t, db, check)
+}
+
 // TestMain lets the test binary be the process that is killed.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("STORE_TEST_WRITER"); path != "" {
