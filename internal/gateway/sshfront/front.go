@@ -65,6 +65,7 @@ type Front struct {
 	closing bool
 	stop    []context.CancelFunc // of listeners
 	all     sync.WaitGroup
+	halt    chan struct{} // closed when nobody is waited for any more
 }
 
 // New makes a front end. Serve makes it work.
@@ -87,6 +88,7 @@ func New(cfg Config) (*Front, error) {
 		links:   &links{cfg: cfg, identity: identity, shared: map[share]*link{}, all: map[*link]struct{}{}},
 		visits:  map[*visit]struct{}{},
 		perUser: map[shoal.UserName]int{},
+		halt:    make(chan struct{}),
 	}, nil
 }
 
@@ -160,7 +162,7 @@ func accept(ctx context.Context, ln net.Listener) (net.Conn, error) {
 }
 
 // Shutdown takes no more connections and waits for those there are, until ctx ends; then it
-// tells the users and ends them.
+// tells the users and ends them. It is called once.
 func (f *Front) Shutdown(ctx context.Context) error {
 	f.mu.Lock()
 	f.closing = true
@@ -178,6 +180,7 @@ func (f *Front) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	close(f.halt)
 	for _, v := range f.present() {
 		go v.leave("shoal: the gateway is shutting down; connect again in a while")
 	}
