@@ -64,6 +64,18 @@ type Error struct {
 	Msg  string
 	Hint string
 	Err  error
+	// Mistakes lists all that is wrong with documents, where the error is about such.
+	Mistakes []Mistake
+}
+
+// Mistake is one thing wrong in a document. Those that came over the wire have no place but a path.
+type Mistake struct {
+	File   string `json:"file,omitempty"`
+	Line   int    `json:"line,omitempty"` // from 1
+	Column int    `json:"column,omitempty"`
+	Path   string `json:"path,omitempty"` // "size.max"
+	Msg    string `json:"msg"`
+	Hint   string `json:"hint,omitempty"`
 }
 
 // Errorf makes an Error. A %w in format is kept as its cause.
@@ -82,6 +94,21 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 func (e *Error) Error() string { return e.Msg }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// MistakesOf returns the mistakes of the outermost Error in err's chain that has any.
+func MistakesOf(err error) []Mistake {
+	for err != nil {
+		e, ok := errors.AsType[*Error](err)
+		if !ok {
+			return nil
+		}
+		if len(e.Mistakes) > 0 {
+			return e.Mistakes
+		}
+		err = e.Err
+	}
+	return nil
+}
 
 // KindOf returns the kind of the outermost Error in err's chain, KindInternal if there is none.
 func KindOf(err error) Kind {

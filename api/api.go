@@ -22,14 +22,7 @@ type Problem struct {
 }
 
 // Mistake is one thing wrong in a document.
-type Mistake struct {
-	File   string `json:"file,omitempty"`
-	Line   int    `json:"line,omitempty"`
-	Column int    `json:"column,omitempty"`
-	Path   string `json:"path,omitempty"` // "size.max"
-	Msg    string `json:"msg"`
-	Hint   string `json:"hint,omitempty"`
-}
+type Mistake = shoal.Mistake
 
 // List is a page of objects. Next is the cursor of the following page, empty on the last.
 type List[T any] struct {
