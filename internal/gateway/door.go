@@ -170,9 +170,16 @@ func (d *Door) forget(from string) {
 
 // tiresome returns the guest to show out, if there is one.
 func (d *Door) tiresome(now time.Time) *Guest {
+	most := 0
+	for _, s := range d.sources {
+		most = max(most, s.guests)
+	}
 	var worst *Guest
 	for g := range d.guests {
 		if g.guesses == 0 && now.Sub(g.since) < newcomer {
+			continue
+		}
+		if 2*d.sources[g.source].guests < most { // it is not these who take the room
 			continue
 		}
 		if worst == nil || d.worse(g, worst) {

@@ -59,6 +59,10 @@ func (h *hold) talk(over <-chan struct{}, say func(string)) {
 	}
 	said := ""
 	for {
+		select {
+		case <-h.changed: // is said now
+		default:
+		}
 		h.mu.Lock()
 		text := h.text
 		h.mu.Unlock()

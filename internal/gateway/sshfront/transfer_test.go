@@ -76,7 +76,9 @@ var transfers = []struct {
 	{"upload", func(x *transfer) error { return x.upload() }},
 	{"both ways at once", func(x *transfer) error { return x.both() }},
 	{"stderr", func(x *transfer) error { return x.stderr() }},
-	{"scp up and down", func(x *transfer) error { return x.tool("scp -q %o %f alice@127.0.0.1:x%i && scp -q %o alice@127.0.0.1:x%i %f.back") }},
+	{"scp up and down", func(x *transfer) error {
+		return x.tool("scp -q %o %f alice@127.0.0.1:x%i && scp -q %o alice@127.0.0.1:x%i %f.back")
+	}},
 	{"scp -O up and down", func(x *transfer) error {
 		return x.tool("scp -q -O %o %f alice@127.0.0.1:x%i && scp -q -O %o alice@127.0.0.1:x%i %f.back")
 	}},
