@@ -66,23 +66,29 @@ func (l *link) adopt(conn ssh.Conn, wire *sshwire.Conn) error {
 
 // run serves the machine's side of a link until the connection ends.
 func (l *link) run(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
-	var both sync.WaitGroup
-	both.Go(func() {
-		for req := range requests {
+	for channels != nil || requests != nil {
+		select {
+		case req, ok := <-requests:
+			if !ok {
+				requests = nil
+				continue
+			}
 			// hostkeys-00@openssh.com would have clients remember the machine's keys for the
 			// gateway; keepalive@openssh.com only wants an answer.
 			req.Reply(false, nil)
+		case nc, ok := <-channels:
+			if !ok {
+				channels = nil
+				continue
+			}
+			owner := l.set.ownerOf(l)
+			if owner == nil {
+				nc.Reject(ssh.Prohibited, "nobody asked for it")
+				continue
+			}
+			go owner.fromMachine(l, nc)
 		}
-	})
-	for nc := range channels {
-		owner := l.set.ownerOf(l)
-		if owner == nil {
-			nc.Reject(ssh.Prohibited, "nobody asked for it")
-			continue
-		}
-		go owner.fromMachine(l, nc)
 	}
-	both.Wait()
 	l.end(errLost, fmt.Sprintf("shoal: the connection to machine %s was lost", l.machine))
 }
 
