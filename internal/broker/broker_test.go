@@ -92,7 +92,9 @@ func (w *world) machine(id shoal.MachineID, state shoal.MachineState, change ...
 
 func (w *world) login(u shoal.UserName, part string) route.Target {
 	w.t.Helper()
-	t, err := w.Login(context.Background(), route.Request{User: u, Pool: "lab", Source: "test"}, part, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour) // of the bubble's clock
+	defer cancel()
+	t, err := w.Login(ctx, route.Request{User: u, Pool: "lab", Source: "test"}, part, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
