@@ -323,7 +323,7 @@ func (w *world) newMachine(id shoal.MachineID, extra ...string) *machine {
 	write(t, filepath.Join(m.dir, "config"), strings.Join(append(config, extra...), "\n")+"\n", 0o644)
 	script := fmt.Sprintf("mount --bind %s/passwd /etc/passwd && mount -t tmpfs none /run && mkdir /run/sshd && "+
 		"exec /usr/sbin/sshd -D -e -f %s/config 2>%s", m.dir, m.dir, m.log)
-	m.cmd = exec.Command("/usr/bin/unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script)
+	m.cmd = exec.Command("/usr/bin/unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "/bin/sh", "-c", script)
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	must(m.cmd.Start())
 	t.Cleanup(m.stop)
