@@ -1,0 +1,95 @@
+package spec
+
+import (
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// The defaults of objects, all of them. Each Default function fills in what is zero and cannot mean
+// zero; doing it twice is doing it once.
+
+// newPool is a pool before its document is read: the defaults that depend on nothing. A zero that
+// is written stays a zero, and is a mistake where it makes no sense.
+func newPool() shoal.Pool {
+	return shoal.Pool{
+		Provider:  "local",
+		Uses:      []shoal.Use{shoal.UseInteractive, shoal.UseBatch},
+		Machine:   shoal.Resources{CPUs: 1000, Memory: 1 << 30},
+		Size:      shoal.Size{Max: 1},
+		Seats:     8,
+		Placement: shoal.PlaceSpread,
+		Scale:     shoal.Scale{Idle: shoal.Idle{After: shoal.Duration(30 * time.Minute)}},
+	}
+}
+
+// DefaultPool completes a pool that was not read from a document. A size of zero stays one.
+func DefaultPool(p *shoal.Pool) {
+	d := newPool()
+	fill(&p.Provider, d.Provider)
+	if p.Uses == nil {
+		p.Uses = d.Uses
+	}
+	fill(&p.Machine.CPUs, d.Machine.CPUs)
+	fill(&p.Machine.Memory, d.Machine.Memory)
+	fill(&p.Seats, d.Seats)
+	fill(&p.Placement, d.Placement)
+	fill(&p.Scale.Idle.After, d.Scale.Idle.After)
+	completePool(p)
+}
+
+// completePool fills in what depends on other fields.
+func completePool(p *shoal.Pool) {
+	if p.Provider == "local" || p.Provider == "fake" {
+		fill(&p.Image, "host")
+	}
+	if p.Home.Share != "" {
+		fill(&p.Home.Path, "home/{user}")
+	}
+	if p.Setup != nil {
+		fill(&p.Setup.Timeout, shoal.Duration(5*time.Minute))
+	}
+	fill(&p.Scale.Idle.Warn, min(shoal.Duration(5*time.Minute), p.Scale.Idle.After))
+}
+
+// DefaultShare completes a share.
+func DefaultShare(s *shoal.Share) {
+	for i := range s.GroupDirs {
+		fill(&s.GroupDirs[i].Mode, "2770")
+	}
+}
+
+// DefaultUser completes a user. The uid is given out by the server.
+func DefaultUser(u *shoal.User) {
+	fill(&u.Role, shoal.RoleMember)
+	fill(&u.Shell, "/bin/bash")
+}
+
+// newJob is a job before its document is read; see newPool.
+func newJob() shoal.JobSpec {
+	return shoal.JobSpec{
+		Nodes:     1,
+		Launcher:  "each",
+		Resources: shoal.Resources{CPUs: 1000, Memory: 512 << 20},
+		Share:     "private",
+		Priority:  "normal",
+	}
+}
+
+// DefaultJob completes a job that was not read from a document.
+func DefaultJob(j *shoal.JobSpec) {
+	d := newJob()
+	fill(&j.Nodes, d.Nodes)
+	fill(&j.Launcher, d.Launcher)
+	fill(&j.Resources.CPUs, d.Resources.CPUs)
+	fill(&j.Resources.Memory, d.Resources.Memory)
+	fill(&j.Share, d.Share)
+	fill(&j.Priority, d.Priority)
+}
+
+func fill[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

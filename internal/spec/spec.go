@@ -1,0 +1,193 @@
+package spec
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// File is a file that was read.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// Set is the objects of some files, each kind in the order written, with defaults filled in.
+type Set struct {
+	Shares []shoal.Share
+	Groups []shoal.Group
+	Users  []shoal.User
+	Pools  []shoal.Pool
+	Jobs   []shoal.JobSpec
+}
+
+// Len is the number of objects.
+func (s Set) Len() int {
+	return len(s.Shares) + len(s.Groups) + len(s.Users) + len(s.Pools) + len(s.Jobs)
+}
+
+// Parse reads files of YAML or JSON documents. If anything is wrong in any of them the error is
+// of KindInvalid and lists all mistakes, and the Set is empty.
+func Parse(files ...File) (Set, error) {
+	p := parsing{seen: map[string]string{}}
+	for _, f := range files {
+		p.file(f)
+	}
+	if len(p.mistakes) > 0 {
+		return Set{}, Invalid(p.mistakes)
+	}
+	return p.set, nil
+}
+
+// Invalid is the error that lists mistakes. It has at least one.
+func Invalid(mistakes []shoal.Mistake) error {
+	word := "mistake"
+	if len(mistakes) > 1 {
+		word = "mistakes"
+	}
+	err := shoal.Errorf(shoal.KindInvalid, "%d %s in what was written", len(mistakes), word)
+	err.Mistakes = mistakes
+	return err
+}
+
+type parsing struct {
+	set      Set
+	seen     map[string]string // "Pool lab" → where
+	mistakes []shoal.Mistake
+}
+
+func (p *parsing) file(f File) {
+	r := reader{file: f.Name}
+	docs := r.read(f.Data)
+	found := r.mistakes
+	budget := maxNodes
+	for _, doc := range docs {
+		d := decoder{file: f.Name, budget: &budget, places: map[string]position{}}
+		p.document(&d, doc)
+		found = append(found, d.mistakes...)
+	}
+	slices.SortStableFunc(found, func(a, b shoal.Mistake) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Column - b.Column
+	})
+	p.mistakes = append(p.mistakes, found...)
+}
+
+// kinds are the kinds of documents there are.
+func kinds() []string {
+	return []string{string(shoal.ObjectShare), string(shoal.ObjectPool), string(shoal.ObjectUser), string(shoal.ObjectGroup), string(shoal.ObjectJob)}
+}
+
+func (p *parsing) document(d *decoder, doc *node) {
+	if doc.kind != mapNode {
+		d.wrong(doc, "", "begin with `kind: Pool`, for example", "a document is a mapping, not %s", doc.kind)
+		return
+	}
+	kind := doc.word("kind")
+	switch {
+	case kind == nil:
+		d.wrong(doc, "kind", "begin with `kind: Pool`, for example", "the document has no kind")
+		return
+	case !slices.Contains(kinds(), kind.text):
+		d.wrong(kind, "kind", suggest(kind.text, kinds()), "unknown kind %q", clip(kind.text))
+		return
+	}
+	switch shoal.ObjectKind(kind.text) {
+	case shoal.ObjectShare:
+		p.set.Shares = add(p, d, doc, p.set.Shares, shoal.Share{}, DefaultShare, CheckShare)
+	case shoal.ObjectGroup:
+		p.set.Groups = add(p, d, doc, p.set.Groups, shoal.Group{}, func(*shoal.Group) {}, CheckGroup)
+	case shoal.ObjectUser:
+		p.set.Users = add(p, d, doc, p.set.Users, shoal.User{}, DefaultUser, CheckUser)
+	case shoal.ObjectPool:
+		p.set.Pools = add(p, d, doc, p.set.Pools, newPool(), completePool, CheckPool)
+	case shoal.ObjectJob:
+		p.set.Jobs = add(p, d, doc, p.set.Jobs, newJob(), func(*shoal.JobSpec) {}, CheckJob)
+	}
+}
+
+// word returns the scalar of a key, or nil.
+func (n *node) word(key string) *node {
+	for i, k := range n.keys {
+		if k.text == key && n.values[i].kind == scalarNode {
+			return n.values[i]
+		}
+	}
+	return nil
+}
+
+// add decodes, completes and checks one object. Rules are checked only on a document that could be
+// read: half of one would break rules that the whole keeps.
+func add[T any](p *parsing, d *decoder, doc *node, list []T, v T, complete func(*T), check func(T) []shoal.Mistake) []T {
+	d.decode(doc, reflect.ValueOf(&v).Elem(), "")
+	d.places[""] = position{doc.line, doc.column}
+	p.unique(d, doc)
+	if len(d.mistakes) > 0 {
+		return list
+	}
+	complete(&v)
+	for _, m := range check(v) {
+		at := d.place(m.Path)
+		m.File, m.Line, m.Column = d.file, at.line, at.column
+		d.mistakes = append(d.mistakes, m)
+	}
+	return append(list, v)
+}
+
+// unique refuses a second object of a kind and name. Jobs are not objects with names of their own.
+func (p *parsing) unique(d *decoder, doc *node) {
+	kind, name := doc.word("kind"), doc.word("name")
+	if name == nil || kind.text == string(shoal.ObjectJob) {
+		return
+	}
+	key := kind.text + " " + name.text
+	if first, ok := p.seen[key]; ok {
+		d.wrong(name, "name", "", "%s %q is there twice, first in %s", strings.ToLower(kind.text), clip(name.text), first)
+		return
+	}
+	where := fmt.Sprintf("line %d", name.line)
+	if d.file != "" {
+		where = fmt.Sprintf("%s:%d", d.file, name.line)
+	}
+	p.seen[key] = where
+}
+
+// place finds where a path was written, or what is around it.
+func (d *decoder) place(path string) position {
+	for path != "" {
+		if at, ok := d.places[path]; ok {
+			return at
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return d.places[""]
+}
+
+// Format writes mistakes as compilers do, a line each and their hints below.
+func Format(mistakes []shoal.Mistake) string {
+	var b strings.Builder
+	for _, m := range mistakes {
+		if m.File != "" {
+			b.WriteString(m.File + ":")
+		}
+		if m.Line > 0 {
+			fmt.Fprintf(&b, "%d:%d:", m.Line, m.Column)
+		}
+		if b.Len() > 0 && strings.HasSuffix(b.String(), ":") {
+			b.WriteByte(' ')
+		}
+		if m.Path != "" {
+			b.WriteString(m.Path + ": ")
+		}
+		b.WriteString(m.Msg + "\n")
+		if m.Hint != "" {
+			b.WriteString("    hint: " + m.Hint + "\n")
+		}
+	}
+	return b.String()
+}

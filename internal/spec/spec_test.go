@@ -1,0 +1,274 @@
+package spec_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/spec"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const team = `
+kind: Share
+name: team
+source: /srv/team
+groupDirs: [{path: "projects/{group}"}]
+---
+# the pool
+kind: Pool
+name: lab
+image: host
+machine: {cpus: 0.5, memory: 512MiB}
+size: {max: 4}
+mounts: [{share: team, path: /shared}]
+home: {share: team}
+setup: {command: "echo a\necho b"}
+price: {perHour: 0.4, currency: EUR}
+---
+kind: User
+name: alice
+uid: 20001
+keys: ["ssh-ed25519 AAAA alice@laptop"]
+groups: [research]
+---
+kind: Group
+name: research
+members: [alice]
+---
+kind: Job
+name: sweep
+pool: lab
+command: "python3 train.py --fold $SHOAL_ARRAY_INDEX"
+array: 1-8
+env: {FOLDS: 5, DEBUG: true}
+timeLimit: 1h
+after: [17]
+`
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	got, err := spec.Parse(spec.File{Name: "team.yaml", Data: []byte(team)})
+	if err != nil {
+		t.Fatalf("%v %+v", err, shoal.MistakesOf(err))
+	}
+	want := spec.Set{
+		Shares: []shoal.Share{{Name: "team", Source: "/srv/team", GroupDirs: []shoal.GroupDir{{Path: "projects/{group}", Mode: "2770"}}}},
+		Groups: []shoal.Group{{Name: "research", Members: []shoal.UserName{"alice"}}},
+		Users: []shoal.User{{Name: "alice", UID: 20001, Keys: []string{"ssh-ed25519 AAAA alice@laptop"}, Groups: []shoal.GroupName{"research"},
+			Role: shoal.RoleMember, Shell: "/bin/bash"}},
+		Pools: []shoal.Pool{{Name: "lab", Provider: "local", Image: "host", Uses: []shoal.Use{shoal.UseInteractive, shoal.UseBatch},
+			Machine: shoal.Resources{CPUs: 500, Memory: 512 << 20}, Size: shoal.Size{Max: 4}, Seats: 8, Placement: shoal.PlaceSpread,
+			Mounts: []shoal.Mount{{Share: "team", Path: "/shared"}}, Home: shoal.Home{Share: "team", Path: "home/{user}"},
+			Setup: &shoal.Setup{Command: "echo a\necho b", Timeout: shoal.Duration(5 * time.Minute)},
+			Scale: shoal.Scale{Idle: shoal.Idle{After: shoal.Duration(30 * time.Minute), Warn: shoal.Duration(5 * time.Minute)}},
+			Price: shoal.Price{PerHour: 0.4, Currency: "EUR"}}},
+		Jobs: []shoal.JobSpec{{Name: "sweep", Pool: "lab", Command: "python3 train.py --fold $SHOAL_ARRAY_INDEX", Array: "1-8", Nodes: 1, Launcher: "each",
+			Resources: shoal.Resources{CPUs: 1000, Memory: 512 << 20}, Env: map[string]string{"FOLDS": "5", "DEBUG": "true"},
+			TimeLimit: shoal.Duration(time.Hour), After: []string{"17"}, Share: "private", Priority: "normal"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestParseJSON(t *testing.T) {
+	t.Parallel()
+	got, err := spec.Parse(spec.File{Data: []byte("{\n\t\"kind\": \"Pool\",\n\t\"name\": \"lab\",\n\t\"size\": {\"min\": 1, \"max\": 2}\n}\n")})
+	if err != nil || len(got.Pools) != 1 || got.Pools[0].Size.Max != 2 {
+		t.Errorf("%+v, %v, %+v", got, err, shoal.MistakesOf(err))
+	}
+}
+
+func TestAliases(t *testing.T) {
+	t.Parallel()
+	got, err := spec.Parse(spec.File{Data: []byte("kind: Pool\nname: a\nmachine: &m {cpus: 2}\n---\nkind: Job\ncommand: x\ninputs: &d {A: /a}\noutputs: *d\n")})
+	if err != nil || got.Jobs[0].Outputs["A"] != "/a" {
+		t.Errorf("%+v, %v, %+v", got, err, shoal.MistakesOf(err))
+	}
+}
+
+// TestMistakes compares the messages for each file of testdata with the golden one beside it.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	for _, name := range files {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			t.Parallel()
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = spec.Parse(spec.File{Name: filepath.Base(name), Data: data})
+			if shoal.KindOf(err) != shoal.KindInvalid {
+				t.Fatalf("%v, want an invalid error", err)
+			}
+			got := err.Error() + "\n" + spec.Format(shoal.MistakesOf(err))
+			golden := strings.TrimSuffix(name, ".yaml") + ".golden"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDuplicatesAcrossFiles(t *testing.T) {
+	t.Parallel()
+	a := spec.File{Name: "a.yaml", Data: []byte("kind: Group\nname: x\n")}
+	b := spec.File{Name: "b.yaml", Data: []byte("kind: User\nname: x\n---\nkind: Group\nname: x\n")}
+	_, err := spec.Parse(a, b)
+	got := spec.Format(shoal.MistakesOf(err))
+	if want := "b.yaml:5:7: name: group \"x\" is there twice, first in a.yaml:2\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"large":   "# " + strings.Repeat("x", spec.MaxSize),
+		"flow":    "a: " + strings.Repeat("[", 100_000),
+		"maps":    strings.Repeat("{a: ", 100_000),
+		"dashes":  strings.Repeat("- ", 100_000),
+		"steps":   steps(2000),
+		"tags":    strings.Repeat("!a ", 100_000),
+		"aliases": "a: &a [x, x, x, x, x, x, x, x, x]\n" + bombs(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := spec.Parse(spec.File{Data: []byte(text)})
+			if shoal.KindOf(err) != shoal.KindInvalid {
+				t.Errorf("%v, want an invalid error", err)
+			}
+		})
+	}
+}
+
+// steps nests mappings by indentation.
+func steps(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.Repeat(" ", i%700) + "a:\n")
+	}
+	return b.String()
+}
+
+// bombs nests aliases so that what is written in a kilobyte would be a billion values.
+func bombs() string {
+	var b strings.Builder
+	b.WriteString("kind: Pool\nname: x\nproviderConfig:\n  a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n")
+	for i := range 9 {
+		ref := "*a" + string(rune('0'+i))
+		b.WriteString("  b" + string(rune('0'+i)) + ": &a" + string(rune('1'+i)) + " [" + strings.TrimSuffix(strings.Repeat(ref+", ", 10), ", ") + "]\n")
+	}
+	return b.String()
+}
+
+func TestDocuments(t *testing.T) {
+	t.Parallel()
+	first, err := spec.Parse(spec.File{Data: []byte(team)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := spec.Documents(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := spec.Parse(spec.File{Data: text})
+	if err != nil {
+		t.Fatalf("%v\n%s", shoal.MistakesOf(err), text)
+	}
+	if diff := cmp.Diff(first, again); diff != "" {
+		t.Errorf("%s\n%s", diff, text)
+	}
+	observed := shoal.Pool{Name: "x", Fixed: &shoal.FixedSize{Size: 1}, Meta: shoal.Meta{Rev: 5, Created: time.Unix(1, 0)}}
+	if text, err := spec.Document(observed); err != nil || strings.Contains(string(text), "fixed") || strings.Contains(string(text), "rev") {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func TestDiff(t *testing.T) {
+	t.Parallel()
+	before := shoal.Pool{Name: "lab", Size: shoal.Size{Max: 4}, Mounts: []shoal.Mount{{Share: "team", Path: "/shared"}}, Meta: shoal.Meta{Rev: 1}}
+	after := shoal.Pool{Name: "lab", Size: shoal.Size{Max: 8}, Image: "host", Meta: shoal.Meta{Rev: 2}, Uses: []shoal.Use{"batch", "interactive"}}
+	got, err := spec.Diff(before, after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`image: "" → host`, "size.max: 4 → 8", "mounts[0].share: team → none", "mounts[0].path: /shared → none", "uses: none → [batch, interactive]"}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got))); diff != "" {
+		t.Error(diff)
+	}
+	if got, err := spec.Diff(after, after); err != nil || got != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestDefaultsAreStable(t *testing.T) {
+	t.Parallel()
+	p := shoal.Pool{Name: "x"}
+	spec.DefaultPool(&p)
+	again := p
+	spec.DefaultPool(&again)
+	if !reflect.DeepEqual(p, again) {
+		t.Errorf("%+v, then %+v", p, again)
+	}
+	if m := spec.CheckPool(p); m != nil {
+		t.Errorf("the defaults are wrong: %+v", m)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(team)
+	files, _ := filepath.Glob("testdata/*.yaml")
+	for _, name := range files {
+		if data, err := os.ReadFile(name); err == nil {
+			f.Add(string(data))
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if len(text) > 16<<10 {
+			return
+		}
+		first, err := spec.Parse(spec.File{Name: "x", Data: []byte(text)})
+		if err != nil {
+			if shoal.KindOf(err) != shoal.KindInvalid || len(shoal.MistakesOf(err)) == 0 {
+				t.Fatalf("%v without mistakes", err)
+			}
+			return
+		}
+		out, err := spec.Documents(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := spec.Parse(spec.File{Name: "x", Data: out})
+		if err != nil {
+			t.Fatalf("%v\n%s", shoal.MistakesOf(err), out)
+		}
+		second, err := spec.Documents(again)
+		if err != nil || string(second) != string(out) {
+			t.Fatalf("%v\n%s\nbecame\n%s", err, out, second)
+		}
+	})
+}
