@@ -1,0 +1,258 @@
+// Package access decides who may do what. One table says it all; every decision
+// names the line that made it. It is pure: it looks at nothing but its arguments.
+//
+// Whoever asks is a Subject: the host itself (root at the server's own socket, or
+// the holder of the admin token), a user, or a user whose request a machine's agent
+// relayed, who there has a member's rights whatever her role is.
+package access
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// Subject is who asks.
+type Subject struct {
+	// Host is root on the server's host, or the holder of the admin token. It may do everything
+	// except what only a person can: it has no home to run jobs from.
+	Host   bool
+	User   shoal.UserName
+	Role   shoal.Role
+	Groups []shoal.GroupName
+	// Machine is set if the request came through that machine's agent.
+	Machine shoal.MachineID
+}
+
+// Rights is the role that counts: through a machine everybody is a member.
+func (s Subject) Rights() shoal.Role {
+	switch {
+	case s.Host:
+		return shoal.RoleAdmin
+	case s.Machine != "" || s.Role == "":
+		return shoal.RoleMember
+	}
+	return s.Role
+}
+
+func (s Subject) String() string {
+	switch {
+	case s.Host:
+		return "the host"
+	case s.Machine != "":
+		return fmt.Sprintf("%s on machine %s", s.User, s.Machine)
+	}
+	return string(s.User)
+}
+
+// Action is what is to be done.
+type Action string
+
+// The actions. View is to list and show, and to ask why.
+const (
+	View        Action = "see"
+	Output      Action = "read the output of"
+	Apply       Action = "create or change"
+	Delete      Action = "delete"
+	Scale       Action = "scale"
+	Drain       Action = "drain"
+	End         Action = "end"
+	KeepAwake   Action = "keep awake"
+	Submit      Action = "submit"
+	Cancel      Action = "cancel"
+	SetPassword Action = "set the password of"
+	ActAs       Action = "act as"
+)
+
+// Actions are all of them.
+func Actions() []Action {
+	return []Action{View, Output, Apply, Delete, Scale, Drain, End, KeepAwake, Submit, Cancel, SetPassword, ActAs}
+}
+
+// What can be acted on beside the objects of the vocabulary.
+const (
+	ObjectUsage  shoal.ObjectKind = "Usage"
+	ObjectServer shoal.ObjectKind = "Server" // its metrics
+)
+
+// Object is what something is to be done to.
+type Object struct {
+	Kind  shoal.ObjectKind
+	Name  string
+	Owner shoal.UserName // whose it is; empty: nobody's
+	// Fellows are the groups whose members the owner lets see it.
+	Fellows []shoal.GroupName
+}
+
+// who is a way of being entitled.
+type who string
+
+const (
+	anyone    who = "everybody"
+	owner     who = "whose it is"
+	atHome    who = "whose it is, but not through a machine"
+	fellow    who = "fellow members of a group it is shared with"
+	person    who = "users" // not the host
+	operators who = "operators"
+	admins    who = "admins"
+)
+
+// rule is one line of the table.
+type rule struct {
+	kind   shoal.ObjectKind
+	action Action
+	who    []who
+}
+
+// table is who may do what. What is not in it nobody may do.
+var table = []rule{
+	{shoal.ObjectPool, View, []who{anyone}},
+	{shoal.ObjectPool, Scale, []who{operators}},
+	{shoal.ObjectPool, Apply, []who{admins}},
+	{shoal.ObjectPool, Delete, []who{admins}},
+
+	{shoal.ObjectMachine, View, []who{anyone}},
+	{shoal.ObjectMachine, Drain, []who{operators}},
+	{shoal.ObjectMachine, Delete, []who{operators}},
+
+	{shoal.ObjectShare, View, []who{anyone}},
+	{shoal.ObjectShare, Apply, []who{admins}},
+	{shoal.ObjectShare, Delete, []who{admins}},
+
+	{shoal.ObjectGroup, View, []who{anyone}},
+	{shoal.ObjectGroup, Apply, []who{admins}},
+	{shoal.ObjectGroup, Delete, []who{admins}},
+
+	{shoal.ObjectUser, View, []who{owner, operators}},
+	{shoal.ObjectUser, Apply, []who{admins}},
+	{shoal.ObjectUser, Delete, []who{admins}},
+	{shoal.ObjectUser, SetPassword, []who{atHome, admins}},
+	{shoal.ObjectUser, ActAs, []who{admins}},
+
+	{shoal.ObjectSession, View, []who{owner, operators}},
+	{shoal.ObjectSession, End, []who{owner, operators}},
+	{shoal.ObjectSession, KeepAwake, []who{owner, operators}},
+
+	{shoal.ObjectJob, View, []who{owner, fellow, operators}},
+	{shoal.ObjectJob, Output, []who{owner, fellow, admins}},
+	{shoal.ObjectJob, Submit, []who{person}},
+	{shoal.ObjectJob, Cancel, []who{owner, operators}},
+
+	{ObjectUsage, View, []who{owner, operators}},
+	{ObjectServer, View, []who{operators}},
+}
+
+// Decision is an answer with the line of the table that gave it.
+type Decision struct {
+	Allowed bool
+	Rule    string // "operators may drain machines"
+	// Hidden: the subject may not even know whether the object exists.
+	Hidden bool
+}
+
+// Decide says whether a subject may do something to an object.
+func Decide(s Subject, a Action, o Object) Decision {
+	i := slices.IndexFunc(table, func(r rule) bool { return r.kind == o.Kind && r.action == a })
+	if i < 0 {
+		return Decision{Rule: fmt.Sprintf("nobody may %s a %s", a, strings.ToLower(string(o.Kind))), Hidden: hidden(s, o)}
+	}
+	r := table[i]
+	for _, w := range r.who {
+		if w.holds(s, o) {
+			return Decision{Allowed: true, Rule: r.say(w)}
+		}
+	}
+	return Decision{Rule: r.say(r.who...), Hidden: hidden(s, o)}
+}
+
+// hidden reports whether an object may not even be seen.
+func hidden(s Subject, o Object) bool {
+	i := slices.IndexFunc(table, func(r rule) bool { return r.kind == o.Kind && r.action == View })
+	return i < 0 || !slices.ContainsFunc(table[i].who, func(w who) bool { return w.holds(s, o) })
+}
+
+func (w who) holds(s Subject, o Object) bool {
+	owns := !s.Host && s.User != "" && s.User == o.Owner
+	switch w {
+	case anyone:
+		return s.Host || s.User != ""
+	case owner:
+		return owns
+	case atHome:
+		return owns && s.Machine == ""
+	case fellow:
+		return !s.Host && s.User != "" && slices.ContainsFunc(s.Groups, func(g shoal.GroupName) bool { return slices.Contains(o.Fellows, g) })
+	case person:
+		return !s.Host && s.User != ""
+	case operators:
+		return s.Rights() == shoal.RoleOperator || s.Rights() == shoal.RoleAdmin
+	case admins:
+		return s.Rights() == shoal.RoleAdmin
+	}
+	return false
+}
+
+// say tells a line of the table, as far as it bears on some of those it entitles.
+func (r rule) say(entitled ...who) string {
+	words := make([]string, len(entitled))
+	for i, w := range entitled {
+		words[i] = string(w)
+	}
+	return fmt.Sprintf("%s may %s a %s", strings.Join(words, " and "), r.action, strings.ToLower(string(r.kind)))
+}
+
+// Check is Decide as an error: nil, KindDenied with the rule, or KindNotFound where the subject may
+// not know that the object exists.
+func Check(s Subject, a Action, o Object) error {
+	d := Decide(s, a, o)
+	noun := strings.ToLower(string(o.Kind))
+	switch {
+	case d.Allowed:
+		return nil
+	case d.Hidden && o.Name != "":
+		return Missing(o)
+	case a == Submit && s.Host:
+		return shoal.Errorf(shoal.KindDenied, "cannot submit a job as the host: a job runs as a user").
+			WithHint("sign in as one with `shoal login`, or add --as USER")
+	case o.Name == "":
+		return shoal.Errorf(shoal.KindDenied, "%s may not %s %s", s, a, plural(noun)).WithHint("%s", d.Rule)
+	}
+	return shoal.Errorf(shoal.KindDenied, "%s may not %s %s %s", s, a, noun, o.Name).WithHint("%s", d.Rule)
+}
+
+// Missing is the error for an object that is not there, in the store's words: it reads the same
+// whether the object is absent or hidden.
+func Missing(o Object) error {
+	return shoal.Errorf(shoal.KindNotFound, "no %s %q", strings.ToLower(string(o.Kind)), o.Name)
+}
+
+func plural(noun string) string {
+	switch noun {
+	case "usage":
+		return "everybody's usage"
+	case "server":
+		return "the server's figures"
+	}
+	return noun + "s"
+}
+
+// Everybody reports whether a subject sees all objects of a kind, whoever owns them. Otherwise
+// she sees her own, and those of others that Decide allows.
+func Everybody(s Subject, k shoal.ObjectKind) bool {
+	return Decide(s, View, Object{Kind: k}).Allowed
+}
+
+// SeesEvent reports whether an event is for a subject: her own, a pool's or a machine's that names
+// nobody, and for operators all.
+func SeesEvent(s Subject, e shoal.Event) bool {
+	switch {
+	case operators.holds(s, Object{}):
+		return true
+	case e.User != "":
+		return owner.holds(s, Object{Owner: e.User})
+	}
+	public := e.Kind == shoal.ObjectPool || e.Kind == shoal.ObjectMachine && e.Pool != ""
+	return public && anyone.holds(s, Object{})
+}
