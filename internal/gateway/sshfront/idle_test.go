@@ -15,7 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// TestIdleMemory reports what an idle session of each of 200 users costs the gateway. The
+// TestIdleMemory reports what an idle session of each of many users costs the gateway. The
 // gateway runs in a process of its own, so that the clients are not counted.
 func TestIdleMemory(t *testing.T) {
 	if os.Getenv("SHOAL_IDLE_GATEWAY") != "" {
@@ -24,7 +24,10 @@ func TestIdleMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a while")
 	}
-	const sessions = 200
+	sessions := 50 // the goal is stated for 200, which SHOAL_COUNT asks for
+	if os.Getenv("SHOAL_COUNT") != "" {
+		sessions = 200
+	}
 	helper := exec.Command(os.Args[0], "-test.run", "^TestIdleGateway$", "-test.v")
 	helper.Env = append(os.Environ(), "SHOAL_IDLE_GATEWAY=1")
 	out, err := helper.StdoutPipe()
@@ -75,7 +78,7 @@ func TestIdleMemory(t *testing.T) {
 	for i := range sessions {
 		open(fmt.Sprintf("u%d", i))
 	}
-	t.Logf("%d KiB before, %d KiB after %d sessions: %.1f KiB per idle session", before, measure(), sessions, float64(measure()-before)/sessions)
+	t.Logf("%d KiB before, %d KiB after %d sessions: %.1f KiB per idle session", before, measure(), sessions, float64(measure()-before)/float64(sessions))
 }
 
 // TestIdleGateway is the other process of TestIdleMemory.
