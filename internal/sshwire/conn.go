@@ -11,11 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferSize lets one system call fetch two full packets.
-const bufferSize = 64 << 10
-
-var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
-
 // Conn is the network connection below an SSH connection. It reads ahead into a buffer that
 // it holds only while there is something in it, so thousands of quiet connections cost
 // nothing; it remembers when bytes last came and went; it tells when reading ends; and it
@@ -77,7 +72,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	n := copy(p, c.ahead)
 	c.ahead = c.ahead[n:]
 	if len(c.ahead) == 0 && c.lease != nil {
-		buffers.Put(c.lease)
+		shared.ahead.Put(c.lease)
 		c.lease, c.ahead = nil, nil
 	}
 	return n, nil
@@ -91,7 +86,7 @@ func (c *Conn) fetch(p []byte) (int, error) {
 	var n int
 	var failed error
 	err := c.raw.Read(func(fd uintptr) bool {
-		b := buffers.Get().(*[]byte)
+		b := shared.ahead.Get().(*[]byte)
 		n, failed = unix.Read(int(fd), *b)
 		for failed == unix.EINTR {
 			n, failed = unix.Read(int(fd), *b)
@@ -100,7 +95,7 @@ func (c *Conn) fetch(p []byte) (int, error) {
 			c.lease, c.ahead = b, (*b)[:n]
 			return true
 		}
-		buffers.Put(b) // held by nobody while we wait
+		shared.ahead.Put(b) // held by nobody while we wait
 		return failed != unix.EAGAIN
 	})
 	switch {
@@ -136,7 +131,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		c.told = nil
 	}
 	if c.packed.Load() && len(p) == headSize && c.head == nil {
-		c.head = heads.Get().(*[]byte)
+		c.head = shared.heads.Get().(*[]byte)
 		copy(*c.head, p)
 		return len(p), nil
 	}
@@ -150,8 +145,6 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-var heads = sync.Pool{New: func() any { b := make([]byte, headSize); return &b }}
-
 func (c *Conn) send(p []byte) error {
 	if c.head == nil {
 		_, err := c.Conn.Write(p)
@@ -160,7 +153,7 @@ func (c *Conn) send(p []byte) error {
 	c.pieces = [2][]byte{*c.head, p}
 	both := net.Buffers(c.pieces[:])
 	_, err := both.WriteTo(c.Conn)
-	heads.Put(c.head)
+	shared.heads.Put(c.head)
 	c.head, c.pieces = nil, [2][]byte{}
 	return err
 }

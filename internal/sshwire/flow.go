@@ -8,14 +8,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-const (
-	// smallBuffer is held by every stream that waits for data, bigBuffer, the size of a
-	// full packet, only by those that are moving much.
-	smallBuffer = 1 << 10
-	bigBuffer   = 32 << 10
-)
-
-var bigBuffers = sync.Pool{New: func() any { b := make([]byte, bigBuffer); return &b }}
+// smallBuffer is what every stream holds that waits for data.
+const smallBuffer = 1 << 10
 
 // flow moves one stream of bytes. Its counter is even while it waits for data
 // and odd while it has some in hand.
@@ -70,15 +64,21 @@ func (f *flow) move(r io.Reader, w io.Writer, small []byte) {
 // burst moves data by full packets until little comes at a time. It reports whether the
 // stream goes on.
 func (f *flow) burst(r io.Reader, w io.Writer) bool {
-	big := bigBuffers.Get().(*[]byte)
-	defer bigBuffers.Put(big)
-	for {
+	big := shared.packets.Get().(*[]byte)
+	defer shared.packets.Put(big)
+	for moved := 0; ; {
 		f.count.Add(1)
 		n, err := r.Read(*big)
 		f.count.Add(1)
 		if n > 0 {
 			if _, werr := w.Write((*big)[:n]); werr != nil {
 				return false
+			}
+		}
+		if before := moved; before < keelFrom {
+			if moved += n; moved >= keelFrom {
+				shared.keel.lower()
+				defer shared.keel.raise()
 			}
 		}
 		if err != nil {

@@ -79,8 +79,8 @@ func (g *greeting) more(n int) error {
 	if len(g.seen) >= n {
 		return nil
 	}
-	b := buffers.Get().(*[]byte)
-	defer buffers.Put(b)
+	b := shared.ahead.Get().(*[]byte)
+	defer shared.ahead.Put(b)
 	for len(g.seen) < n {
 		m, err := g.conn.Conn.Read((*b)[:min(len(*b), 4096)])
 		g.seen = append(g.seen, (*b)[:m]...)
