@@ -91,7 +91,7 @@ func ParseKey(line string) (ssh.PublicKey, error) {
 	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(line))
 	switch {
 	case err != nil:
-		return nil, shoal.Errorf(shoal.KindInvalid, "cannot read an SSH key: %w", err).WithHint("give the line of a .pub file, such as `ssh-ed25519 AAAA… alice@laptop`")
+		return nil, shoal.Errorf(shoal.KindInvalid, "cannot read an SSH key: the line holds none").WithHint("give the line of a .pub file, such as `ssh-ed25519 AAAA… alice@laptop`")
 	case len(options) > 0:
 		return nil, shoal.Errorf(shoal.KindInvalid, "cannot take an SSH key with options").WithHint("leave out what stands before the key type")
 	case len(rest) > 0:
