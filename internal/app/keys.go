@@ -1,0 +1,102 @@
+package app
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// keys are what an installation is known by and signs with. Each is made once, in a file of
+// the data directory that only root reads.
+type keys struct {
+	gatewayHost ssh.Signer // what ssh clients see: one host key for everything
+	userCA      ssh.Signer // this gateway's: signs the minutes-long certificates that machines trust
+	hostCA      ssh.Signer // signs the host certificates that gateways trust
+}
+
+func loadKeys(dir string) (keys, error) {
+	var k keys
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return k, fmt.Errorf("cannot make the directory for keys: %w", err)
+	}
+	for _, f := range []struct {
+		name string
+		to   *ssh.Signer
+	}{{"ssh_host_ed25519_key", &k.gatewayHost}, {"user_ca", &k.userCA}, {"host_ca", &k.hostCA}} {
+		signer, err := loadKey(filepath.Join(dir, f.name))
+		if err != nil {
+			return k, err
+		}
+		*f.to = signer
+	}
+	return k, nil
+}
+
+// loadKey reads an ed25519 key in OpenSSH's form, or makes it where there is none.
+func loadKey(path string) (ssh.Signer, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = makeKey(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read key %s: %w", path, err)
+	}
+	signer, err := ssh.ParsePrivateKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use key %s: %w", path, err)
+	}
+	return signer, nil
+}
+
+func makeKey(path string) ([]byte, error) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	block, err := ssh.MarshalPrivateKey(private, "shoal "+filepath.Base(path))
+	if err != nil {
+		return nil, err
+	}
+	text := pem.EncodeToMemory(block)
+	return text, writeSecret(path, text)
+}
+
+// writeSecret puts a file in place whole, readable by its owner only: after a crash at any
+// point there is the former file, or none, or the new one.
+func writeSecret(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // made 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// adminToken returns the token of the file, making both at the first start.
+func adminToken(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		return string(text), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("cannot read the admin token: %w", err)
+	}
+	token := shoal.NewToken()
+	if err := writeSecret(path, []byte(token)); err != nil {
+		return "", fmt.Errorf("cannot write the admin token: %w", err)
+	}
+	return token, nil
+}

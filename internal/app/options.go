@@ -1,0 +1,78 @@
+package app
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// Options are what `shoal serve` can be told. The zero value of a field means its default.
+type Options struct {
+	Data      string // the data directory; default /var/lib/shoal
+	Listen    string // the API for tokens; default 127.0.0.1:7420
+	SSHListen string // the gateway; default 127.0.0.1:2222
+	Role      string // control,gateway: what this process does
+	Subnet    string // of local machines; default the first free /20 of 100.64.0.0/10
+	BinDir    string // where shoal-agent and shoal lie; default the directory of this program
+	Version   string
+	Log       *slog.Logger
+}
+
+// DefaultData is the data directory of a host's own installation.
+const DefaultData = "/var/lib/shoal"
+
+const (
+	defaultListen    = "127.0.0.1:7420"
+	defaultSSHListen = "127.0.0.1:2222"
+	bothRoles        = "control,gateway"
+)
+
+// withDefaults fills in what was not said and refuses what cannot be.
+func (o Options) withDefaults() (Options, error) {
+	for _, d := range []struct {
+		field *string
+		value string
+	}{{&o.Data, DefaultData}, {&o.Listen, defaultListen}, {&o.SSHListen, defaultSSHListen}, {&o.Role, bothRoles}} {
+		if *d.field == "" {
+			*d.field = d.value
+		}
+	}
+	if o.Role != bothRoles {
+		return o, shoal.Errorf(shoal.KindInvalid, "cannot serve the role %q", o.Role).
+			WithHint("control and gateway run in one process: leave --role out")
+	}
+	for _, l := range []struct{ flag, address string }{{"--listen", o.Listen}, {"--ssh-listen", o.SSHListen}} {
+		if _, _, err := net.SplitHostPort(l.address); err != nil {
+			return o, shoal.Errorf(shoal.KindInvalid, "cannot use %s %q: %w", l.flag, l.address, err).
+				WithHint("write HOST:PORT, as in 127.0.0.1:2222")
+		}
+	}
+	data, err := filepath.Abs(o.Data)
+	if err != nil {
+		return o, err
+	}
+	o.Data = data
+	if strings.ContainsAny(o.Data, ":,\\") {
+		return o, shoal.Errorf(shoal.KindInvalid, "cannot use %q as the data directory: overlay mounts allow no colon, comma or backslash in it", o.Data)
+	}
+	if o.BinDir == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return o, err
+		}
+		o.BinDir = filepath.Dir(self)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+// Paths below the data directory.
+func (o Options) path(elem ...string) string {
+	return filepath.Join(append([]string{o.Data}, elem...)...)
+}
