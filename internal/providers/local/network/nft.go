@@ -1,0 +1,129 @@
+package network
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// nftTimeout bounds one call of nft; it takes milliseconds unless the host is stuck.
+const nftTimeout = 30 * time.Second
+
+// rules writes both tables anew. Deleting after an empty declaration makes the whole
+// file one transaction that works whether or not the tables were there.
+//
+// Table inet: what leaves the bridge for the host or the world. Table bridge: what
+// machines say to each other, and that each speaks with its own address only. Frames
+// between machines pass the inet table too where the host filters bridges
+// (bridge-nf-call-iptables), so it lets those through: they were judged before. What a
+// machine sends another by way of the host's routing is dropped in bridge's output.
+func (n *Net) rules(hosts []Host) string {
+	r := strings.NewReplacer("TABLE", n.table(), "BRIDGE", n.cfg.Bridge, "PORTS", n.portPrefix()+"*",
+		"GATEWAY", n.gateway.String(), "SUBNET", n.subnet.String())
+	var b strings.Builder
+	b.WriteString(r.Replace(`table inet TABLE
+delete table inet TABLE
+table bridge TABLE
+delete table bridge TABLE
+table inet TABLE {
+  chain input {
+    type filter hook input priority -10; policy accept;
+    iifname "BRIDGE" jump from_machine
+  }
+  chain from_machine {
+    ct state established,related accept
+    ip daddr GATEWAY udp dport 53 accept
+    ip daddr GATEWAY tcp dport 53 accept
+    ip daddr GATEWAY icmp type echo-request accept
+    reject
+  }
+  chain forward {
+    type filter hook forward priority -10; policy accept;
+    iifname "BRIDGE" oifname "BRIDGE" accept
+    iifname "BRIDGE" jump to_world
+    oifname "BRIDGE" jump to_machine
+  }
+  chain to_world {
+    ip saddr != SUBNET drop
+    ip daddr 169.254.0.0/16 reject
+    meta nfproto ipv6 drop
+  }
+  chain to_machine {
+    ct state established,related accept
+    drop
+  }
+  chain source {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr SUBNET oifname != "BRIDGE" masquerade
+  }
+}
+table bridge TABLE {
+  set ports {
+    typeof iifname . ether saddr . ip saddr
+  }
+  map pool {
+    type ipv4_addr : mark
+  }
+  set member {
+    type ipv4_addr . mark
+  }
+  chain prerouting {
+    type filter hook prerouting priority -300; policy accept;
+    iifname "PORTS" jump own
+  }
+  chain own {
+    iifname . ether saddr . ip saddr @ports return
+    arp saddr ether != 00:00:00:00:00:00 iifname . arp saddr ether . arp saddr ip @ports return
+    drop
+  }
+  chain forward {
+    type filter hook forward priority -200; policy accept;
+    iifname "PORTS" oifname "PORTS" jump between
+  }
+  chain output {
+    type filter hook output priority -200; policy accept;
+    oifname "PORTS" ip saddr SUBNET ip saddr != GATEWAY drop
+  }
+  chain between {
+    meta mark set ip saddr map @pool
+    ip daddr . meta mark @member accept
+    meta mark set arp saddr ip map @pool
+    arp daddr ip . meta mark @member accept
+    drop
+  }
+}
+`))
+	for _, h := range hosts {
+		b.WriteString(n.elements("add", h))
+	}
+	return b.String()
+}
+
+// elements are the commands that let a machine in ("add") or out ("delete").
+func (n *Net) elements(verb string, h Host) string {
+	t := n.table()
+	return fmt.Sprintf("%s element bridge %s ports { %q . %s . %s }\n", verb, t, n.port(h), mac(h.Addr), h.Addr) +
+		fmt.Sprintf("%s element bridge %s pool { %s : %d }\n", verb, t, h.Addr, h.Mark) +
+		fmt.Sprintf("%s element bridge %s member { %s . %d }\n", verb, t, h.Addr, h.Mark)
+}
+
+// nft runs a file of commands as one transaction.
+func nft(ctx context.Context, commands string) error {
+	ctx, cancel := context.WithTimeout(ctx, nftTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(commands)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		text := strings.TrimSpace(out.String())
+		if len(text) > 500 {
+			text = text[:500] + "…"
+		}
+		return fmt.Errorf("cannot change the packet filter (nft): %w: %s", err, text)
+	}
+	return nil
+}
