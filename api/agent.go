@@ -11,7 +11,8 @@ import (
 //	POST /agent/v1/join    AgentJoin → AgentJoined       once per start of the machine, with the one-time token
 //	GET  /agent/v1/stream  → newline-delimited Record     desired state; first a Snapshot, then what changes
 //	POST /agent/v1/report  Report → ReportAnswer          observations, in batches
-//	*    /agent/v1/user/…  a user's own API request, relayed from /run/shoal.sock; see UserHeader
+//	*    /agent/v1/user/…  a user's own API request, relayed from /run/shoal.sock; see UserHeader.
+//	                       The rest of the path is the one that was asked for: /agent/v1/user/api/v1/jobs
 //
 // All but join carry "Authorization: Bearer <machine token>". A stream that breaks is opened again
 // and starts with a Snapshot, so a lost record costs time and never correctness.

@@ -9,6 +9,15 @@ import (
 	"github.com/shoal-pool/shoal"
 )
 
+// Headers of the API beside HTTP's own.
+const (
+	// IdempotencyHeader carries a key of the client's choice with a creation: the same request with
+	// the same key creates once, however often it is sent.
+	IdempotencyHeader = "Idempotency-Key"
+	// AsHeader names the user an admin acts as. The request then has that user's rights.
+	AsHeader = "Shoal-As"
+)
+
 // Problem is an error on the wire (RFC 9457, application/problem+json).
 type Problem struct {
 	Type   string     `json:"type"` // "about:blank"
@@ -69,6 +78,30 @@ type DrainRequest struct {
 // PasswordRequest sets a password.
 type PasswordRequest struct {
 	Password string `json:"password"`
+}
+
+// NewUser is a user to be added, with a password unless that is empty.
+type NewUser struct {
+	shoal.User
+	Password string `json:"password,omitempty"`
+}
+
+// Version says what answers.
+type Version struct {
+	Version string `json:"version"`
+	Go      string `json:"go,omitempty"`
+}
+
+// Image is an image that a provider keeps, by the name that a pool writes.
+type Image struct {
+	Name    string    `json:"name"`
+	Kind    string    `json:"kind,omitempty"` // what it was made from: a snapshot of the host, an archive
+	Created time.Time `json:"created,omitzero"`
+}
+
+// SnapshotRequest freezes the image host under a name.
+type SnapshotRequest struct {
+	Name string `json:"name"`
 }
 
 // KeepAwakeRequest keeps a session's machine awake.
