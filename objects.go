@@ -60,6 +60,8 @@ type Pool struct {
 	Price          Price          `json:"price,omitzero"`
 	// Fixed is the size that `pool scale --size` asked for; nil while the pool scales by itself.
 	Fixed *FixedSize `json:"fixed,omitempty"`
+	// Deleting marks a pool that takes nobody new and goes with its last machine.
+	Deleting bool `json:"deleting,omitempty"`
 	Meta
 }
 

@@ -176,7 +176,7 @@ func choosePool(req route.Request, all []shoal.Pool) (shoal.PoolName, *route.Ref
 		if p.Name == req.Pool {
 			return p.Name, nil
 		}
-		if p.Has(shoal.UseInteractive) {
+		if p.Has(shoal.UseInteractive) && !p.Deleting {
 			names = append(names, string(p.Name))
 			if p.Default {
 				fallback = p.Name

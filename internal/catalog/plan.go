@@ -176,6 +176,10 @@ func (p *plan) planPools(m *mistakes, pools []shoal.Pool) {
 		was, found := find(p.oldPools, now.Name, poolName)
 		m.meta(shoal.ObjectPool, string(now.Name), &now.Meta, was.Meta)
 		now.Fixed = was.Fixed
+		if was.Deleting {
+			m.wrong(shoal.ObjectPool, string(now.Name), "", "wait until it is gone, and apply again", "it is being deleted")
+		}
+		now.Deleting = false
 		if found && was.Provider != now.Provider {
 			m.wrong(shoal.ObjectPool, string(now.Name), "provider", "make a pool of another name", "it cannot change from %s to %s", was.Provider, now.Provider)
 		}

@@ -117,6 +117,9 @@ func (t *table) decide(req Request, index int) Outcome {
 		return Outcome{Decision: Decision{Machine: x.Machine, Session: x.ID,
 			Reason: shoal.Reason{Code: "session", Sentence: fmt.Sprintf("your session %s is on machine %s", x.ID, x.Machine)}}}
 	}
+	if t.Pool.Deleting {
+		return refuse("deleting", "pool %s is being deleted and takes nobody new", t.Pool.Name)
+	}
 	if o := t.limited(req); o.Refused != nil {
 		return o
 	}

@@ -131,6 +131,8 @@ func waits() []placeCase {
 	return []placeCase{
 		{name: "jobs only", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Uses = []shoal.Use{shoal.UseBatch} })}, refused: "notInteractive"},
 		{name: "max 0", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Size.Max = 0 })}, refused: "noMachines"},
+		{name: "being deleted", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Deleting = true }), Machines: two()}, refused: "deleting"},
+		{name: "being deleted, hers", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Deleting = true }), Machines: two(), Sessions: all(session("s-1", "alice", "m-1"))}, machine: "m-1", session: "s-1"},
 		{name: "none", state: route.State{Pool: pool()}, says: "no machine of pool lab runs; one is wanted"},
 		{name: "requested", state: route.State{Pool: pool(), Machines: all(machine("m-1", in(shoal.MachineRequested)))}, says: "waking a machine of pool lab: requested"},
 		{name: "booting", state: route.State{Pool: pool(), Machines: all(machine("m-1", in(shoal.MachineBooting)))}, says: "waking a machine of pool lab: booting"},

@@ -229,7 +229,7 @@ type field struct {
 func observed(t reflect.Type, name string) bool {
 	switch t {
 	case reflect.TypeFor[shoal.Pool]():
-		return name == "fixed"
+		return name == "fixed" || name == "deleting"
 	case reflect.TypeFor[shoal.User]():
 		return name == "hasPassword"
 	case reflect.TypeFor[shoal.Meta]():

@@ -96,7 +96,7 @@ func shape(object any) (shoal.ObjectKind, []string) {
 	case shoal.User:
 		return shoal.ObjectUser, append(hidden, "hasPassword")
 	case shoal.Pool:
-		return shoal.ObjectPool, append(hidden, "fixed")
+		return shoal.ObjectPool, append(hidden, "fixed", "deleting")
 	case shoal.JobSpec:
 		return shoal.ObjectJob, nil
 	}
