@@ -90,6 +90,7 @@ type NewUser struct {
 type Version struct {
 	Version string `json:"version"`
 	Go      string `json:"go,omitempty"`
+	SSH     string `json:"ssh,omitempty"` // host:port where the gateway listens
 }
 
 // Image is an image that a provider keeps, by the name that a pool writes.
