@@ -147,9 +147,12 @@ func checkPlace(at string) error {
 	if !path.IsAbs(at) || strings.ContainsRune(at, 0) {
 		return bad("it is not an absolute path")
 	}
+	if strings.HasPrefix(clean, "/usr/local/") && clean != "/usr/local/bin" {
+		return nil
+	}
 	for _, own := range []string{"/proc", "/sys", "/dev", "/run", "/var/run", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
 		"/boot", "/root", "/opt/shoal", "/var/lib/shoal-agent", "/var/lib/dpkg"} {
-		if clean == own || strings.HasPrefix(clean, own+"/") && own != "/usr" || strings.HasPrefix(own, clean+"/") {
+		if clean == own || strings.HasPrefix(clean, own+"/") || strings.HasPrefix(own, clean+"/") {
 			return bad("the machine needs what is there")
 		}
 	}

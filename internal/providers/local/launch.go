@@ -171,7 +171,7 @@ func (a *assembly) runc(ctx context.Context) error {
 	if err := os.Remove(runcLog); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "runc", "--root", a.p.path("runc"), "--log", runcLog, "--log-format", "json",
+	cmd := exec.CommandContext(ctx, a.p.runc, "--root", a.p.path("runc"), "--log", runcLog, "--log-format", "json",
 		"run", "--detach", "--no-new-keyring", "--bundle", a.dir, "--pid-file", filepath.Join(a.dir, "pid"), string(a.rec.Spec.ID))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = "/"

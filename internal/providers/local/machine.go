@@ -23,13 +23,15 @@ import (
 type machine struct {
 	dir   string
 	rec   record
-	run   *run   // the newest start, nil before the first
-	pidfd int    // of the run's process while it may live, else -1
-	busy  bool   // a worker is at it
-	again bool   // the intent changed while it was
-	note  string // what it is waiting for
-	abort context.CancelFunc
-	ended string // what is said about a run that ended by itself
+	run   *run // the newest start, nil before the first
+	pidfd int  // of the run's process while it may live, else -1
+	busy  bool // a worker is at it
+	again bool // the intent changed while it was
+	// launching is set while a start is under way, whose process is not known yet.
+	launching bool
+	note      string // what it is waiting for
+	abort     context.CancelFunc
+	ended     string // what is said about a run that ended by itself
 }
 
 // starting reports whether the start that was last asked for has neither succeeded nor failed.
@@ -171,12 +173,20 @@ func (p *Provider) step(ctx context.Context, m *machine, rec record) error {
 		if !starting || rec.Failed != "" {
 			return nil // it runs, or has ended, which is for the control plane to judge
 		}
+		p.setLaunching(m, true)
+		defer p.setLaunching(m, false)
 		return p.launch(ctx, m, rec)
 	case wantStop:
 		return p.halt(ctx, m, rec, alive)
 	default:
 		return p.remove(ctx, m, rec)
 	}
+}
+
+func (p *Provider) setLaunching(m *machine, on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.launching = on
 }
 
 // halt ends what runs and keeps the disk.

@@ -181,7 +181,7 @@ func (m *machine) phase() (provider.Phase, string) {
 	switch {
 	case m.rec.Want == wantRemove:
 		return provider.PhaseStopping, m.note
-	case m.rec.Want == wantStop && (m.busy || m.alive()):
+	case m.rec.Want == wantStop && (m.launching || m.alive()):
 		return provider.PhaseStopping, m.note
 	case m.rec.Want == wantStop:
 		return provider.PhaseStopped, ""

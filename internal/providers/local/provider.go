@@ -53,6 +53,8 @@ type Provider struct {
 	net    *network.Net
 	shares *shares
 	host   capacity
+	runc   string // the programs; tests have others
+	nft    string
 
 	ctx    context.Context // of all workers
 	cancel context.CancelFunc
@@ -108,7 +110,7 @@ func (p *Provider) open(ctx context.Context) error {
 		return err
 	}
 	p.net, err = network.Open(ctx, network.Config{Tag: p.tag, Bridge: p.cfg.BridgeName, Subnet: p.cfg.Subnet,
-		File: p.path("network.json"), Forwarding: "/run/shoal-forwarding", Log: p.cfg.Log}, hosts)
+		File: p.path("network.json"), Nft: p.nft, Forwarding: "/run/shoal-forwarding", Log: p.cfg.Log}, hosts)
 	if err != nil {
 		return err
 	}
@@ -128,8 +130,12 @@ func (p *Provider) prerequisites() error {
 	if os.Geteuid() != 0 {
 		return shoal.Errorf(shoal.KindDenied, "local machines need root").WithHint("run `shoal serve` as root")
 	}
-	for _, tool := range []struct{ name, pkg string }{{"runc", "runc"}, {"nft", "nftables"}} {
-		if _, err := lookTool(tool.name); err != nil {
+	for _, tool := range []struct {
+		path      *string
+		name, pkg string
+	}{{&p.runc, "runc", "runc"}, {&p.nft, "nft", "nftables"}} {
+		var err error
+		if *tool.path, err = lookTool(tool.name); err != nil {
 			return shoal.Errorf(shoal.KindUnavailable, "local machines need %s: %w", tool.name, err).
 				WithHint("apt-get install %s", tool.pkg)
 		}

@@ -72,7 +72,7 @@ func (n *Net) Release(h Host) {
 }
 
 // Admit lets a machine's packets through. Repeating it is harmless.
-func (n *Net) Admit(ctx context.Context, h Host) error { return nft(ctx, n.elements("add", h)) }
+func (n *Net) Admit(ctx context.Context, h Host) error { return n.nft(ctx, n.elements("add", h)) }
 
 // Plug makes the machine's interface. It must be called on an operating system thread that is in
 // the machine's network namespace, named by the open file netns; that thread configures its side.
@@ -133,5 +133,5 @@ func (n *Net) unplug(h Host) {
 func (n *Net) Disconnect(ctx context.Context, h Host) error {
 	n.unplug(h)
 	// Adding first makes the deletion succeed whether or not they were there.
-	return nft(ctx, n.elements("add", h)+n.elements("delete", h))
+	return n.nft(ctx, n.elements("add", h)+n.elements("delete", h))
 }

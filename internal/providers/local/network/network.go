@@ -31,6 +31,7 @@ type Config struct {
 	Bridge string       // at most 15 characters
 	Subnet netip.Prefix // zero: the one in File, or else the first free one of Range
 	File   string       // remembers the subnet
+	Nft    string       // the program
 	// Forwarding is a directory shared by all installations on the host that remembers what
 	// ip_forward was before the first of them came.
 	Forwarding string
@@ -93,7 +94,7 @@ func (n *Net) setUp(ctx context.Context) error {
 		return fmt.Errorf("cannot set up the bridge %s: %w", n.cfg.Bridge, err)
 	}
 	n.dropStrayPorts()
-	if err := nft(ctx, n.rules(n.all())); err != nil {
+	if err := n.nft(ctx, n.rules(n.all())); err != nil {
 		return err
 	}
 	if err := n.forwardOn(); err != nil {
@@ -356,7 +357,7 @@ func (n *Net) Close(ctx context.Context, last bool) error {
 	var errs []error
 	n.dropStrayPorts()
 	t := n.table()
-	errs = append(errs, nft(ctx, fmt.Sprintf("table inet %s\ndelete table inet %s\ntable bridge %s\ndelete table bridge %s\n", t, t, t, t)))
+	errs = append(errs, n.nft(ctx, fmt.Sprintf("table inet %s\ndelete table inet %s\ntable bridge %s\ndelete table bridge %s\n", t, t, t, t)))
 	if l, err := n.link.LinkByName(n.cfg.Bridge); err == nil && l.Type() == "bridge" {
 		errs = append(errs, n.link.LinkDel(l))
 	}

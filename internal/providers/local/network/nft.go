@@ -111,10 +111,10 @@ func (n *Net) elements(verb string, h Host) string {
 }
 
 // nft runs a file of commands as one transaction.
-func nft(ctx context.Context, commands string) error {
+func (n *Net) nft(ctx context.Context, commands string) error {
 	ctx, cancel := context.WithTimeout(ctx, nftTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "nft", "-f", "-")
+	cmd := exec.CommandContext(ctx, n.cfg.Nft, "-f", "-")
 	cmd.Stdin = strings.NewReader(commands)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
