@@ -154,6 +154,8 @@ type Attempt struct {
 	User        UserName  `json:"user"`
 	Pool        PoolName  `json:"pool"`
 	Machine     MachineID `json:"machine,omitempty"`
+	Epoch       int       `json:"epoch,omitempty"` // the start of the machine it was placed in
+	GPUs        []int     `json:"gpus,omitempty"`  // numbers of the machine's GPUs that are its own
 	State       JobState  `json:"state"`
 	Cause       Cause     `json:"cause,omitempty"`
 	Reason      string    `json:"reason,omitempty"`

@@ -12,7 +12,7 @@ import (
 const (
 	maxCommand  = 64 << 10
 	maxEnv      = 1000
-	maxArray    = 1_000_000
+	maxArray    = 10_000_000
 	maxArrayEnd = 1<<31 - 1
 	maxRetries  = 100
 )
