@@ -1,0 +1,305 @@
+package accounts
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// Work is what is to be done below one directory: a mount, or "/" for the machine's own disk. It is JSON
+// since it goes to another process.
+type Work struct {
+	Root      string `json:"root"`
+	ReadOnly  bool   `json:"readOnly,omitempty"`
+	Probe     bool   `json:"probe,omitempty"` // see whether it answers and can be written to
+	Homes     []Home `json:"homes,omitempty"`
+	Skel      string `json:"skel,omitempty"` // what a new home begins with; empty: nothing
+	GroupDirs []Dir  `json:"groupDirs,omitempty"`
+}
+
+// Home is a home directory.
+type Home struct {
+	Path string `json:"path"` // below the root, absolute
+	UID  int    `json:"uid"`
+	GID  int    `json:"gid"`
+}
+
+// Dir is a directory of a group.
+type Dir struct {
+	Path string `json:"path"` // relative to the root
+	GID  int    `json:"gid"`
+	Mode uint32 `json:"mode"`
+}
+
+// defaultGroupMode is that of a group directory which names none.
+const defaultGroupMode = 0o2770
+
+// Plan divides what users and groups need on disk into one Work per mount and, last, one for the machine's own disk.
+func Plan(users []api.Account, groups []api.Group, mounts []api.AgentMount, skel string) []Work {
+	works := make([]Work, len(mounts)+1)
+	for i, m := range mounts {
+		works[i] = Work{Root: m.Path, ReadOnly: m.ReadOnly, Skel: skel}
+		if m.ReadOnly {
+			continue
+		}
+		for _, d := range m.GroupDirs {
+			mode, err := strconv.ParseUint(d.Mode, 8, 32)
+			if err != nil || mode > 0o7777 {
+				mode = defaultGroupMode
+			}
+			for _, g := range groups {
+				works[i].GroupDirs = append(works[i].GroupDirs, Dir{GID: g.GID, Mode: uint32(mode) | unix.S_ISGID,
+					Path: strings.ReplaceAll(d.Path, "{group}", string(g.Name))})
+			}
+		}
+	}
+	works[len(mounts)] = Work{Root: "/", Skel: skel}
+	for _, u := range users {
+		if u.Disabled {
+			continue
+		}
+		w := &works[len(mounts)]
+		for i, m := range mounts {
+			if within(m.Path, u.Home) && len(m.Path) >= len(w.Root) {
+				w = &works[i]
+			}
+		}
+		if !w.ReadOnly {
+			w.Homes = append(w.Homes, Home{Path: path.Clean(u.Home), UID: u.UID, GID: u.GID})
+		}
+	}
+	return works
+}
+
+// within reports whether a path lies below a directory.
+func within(dir, p string) bool {
+	return strings.HasPrefix(path.Clean(p), strings.TrimSuffix(path.Clean(dir), "/")+"/")
+}
+
+// Empty reports whether there is nothing to do.
+func (w Work) Empty() bool { return !w.Probe && len(w.Homes) == 0 && len(w.GroupDirs) == 0 }
+
+// Do does the work. One thing that cannot be done does not keep the rest from being done; all that
+// failed is in the error. Doing it again changes nothing.
+func (w Work) Do() error {
+	root, err := openDir(unix.AT_FDCWD, w.Root, true)
+	if err != nil {
+		return shoal.Errorf(shoal.KindUnavailable, "cannot open %s: %w", w.Root, err)
+	}
+	defer unix.Close(root)
+	var errs []error
+	if w.Probe {
+		if err := probe(root, w.ReadOnly); err != nil {
+			errs = append(errs, fmt.Errorf("cannot write to %s: %w", w.Root, err))
+		}
+	}
+	for _, h := range w.Homes {
+		if err := w.home(root, h); err != nil {
+			errs = append(errs, fmt.Errorf("cannot make the home %s: %w", h.Path, err))
+		}
+	}
+	for _, d := range w.GroupDirs {
+		if err := groupDir(root, d); err != nil {
+			errs = append(errs, fmt.Errorf("cannot make the group directory %s: %w", path.Join(w.Root, d.Path), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// home makes a home if nothing is at its place: aside first and then moved, so that it is never seen half made, and
+// what is found at its place is somebody's and left alone.
+func (w Work) home(root int, h Home) error {
+	rel, err := relative(w.Root, h.Path)
+	if err != nil {
+		return err
+	}
+	dir, name := path.Split(rel)
+	parent, err := parents(root, dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(parent)
+	var st unix.Stat_t
+	switch err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return errors.New("something that is no directory is at its place")
+	case err == nil:
+		return nil
+	case !errors.Is(err, unix.ENOENT):
+		return err
+	}
+	err = w.newHome(parent, name, h)
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		// A share on which root is nobody: perhaps the user may do it herself.
+		if asUser(h.UID, h.GID, func() error { return unix.Mkdirat(parent, name, 0o700) }) == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (w Work) newHome(parent int, name string, h Home) error {
+	tmp := fmt.Sprintf(".shoal-new-%s-%d", name, unix.Getpid())
+	if err := unix.Mkdirat(parent, tmp, 0o700); err != nil {
+		return err
+	}
+	fd, err := openDir(parent, tmp, false)
+	if err != nil {
+		return errors.Join(err, unix.Unlinkat(parent, tmp, unix.AT_REMOVEDIR))
+	}
+	defer unix.Close(fd)
+	if err = owned(fd); err == nil && w.Skel != "" {
+		err = copySkel(w.Skel, fd, h.UID, h.GID)
+	}
+	if err == nil {
+		err = unix.Fchmod(fd, 0o700)
+	}
+	if err == nil {
+		err = unix.Fchown(fd, h.UID, h.GID)
+	}
+	if err == nil {
+		err = unix.Renameat2(parent, tmp, parent, name, unix.RENAME_NOREPLACE)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // file servers often cannot
+			err = unix.Renameat(parent, tmp, parent, name)
+		}
+		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) { // another machine was faster
+			removeAll(parent, tmp, fd)
+			return nil
+		}
+	}
+	if err != nil {
+		removeAll(parent, tmp, fd)
+	}
+	return err
+}
+
+// groupDir makes a directory in which every file belongs to the group and can be written by it: the group is
+// inherited by the setgid bit, and a default ACL takes the place of the umask.
+func groupDir(root int, d Dir) error {
+	rel, err := relative("/", path.Join("/", d.Path))
+	if err != nil {
+		return err
+	}
+	dir, name := path.Split(rel)
+	parent, err := parents(root, dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(parent)
+	if err := unix.Mkdirat(parent, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	fd, err := openDir(parent, name, false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Uid != uint32(unix.Geteuid()) {
+		if st.Gid != uint32(d.GID) {
+			return errors.New("somebody else has made it")
+		}
+		return nil // a file server on which root is somebody else, or an administrator's choice
+	}
+	if st.Gid != uint32(d.GID) {
+		if err := unix.Fchown(fd, -1, d.GID); err != nil {
+			return err
+		}
+	}
+	if st.Gid != uint32(d.GID) || st.Mode&0o7777 != d.Mode {
+		if err := unix.Fchmod(fd, d.Mode); err != nil {
+			return err
+		}
+	}
+	return defaultACL(fd, d.Mode)
+}
+
+// relative is a path seen from a directory above it.
+func relative(root, p string) (string, error) {
+	if !within(root, p) {
+		return "", fmt.Errorf("it is not below %s", root)
+	}
+	return strings.TrimPrefix(path.Clean(p), strings.TrimSuffix(path.Clean(root), "/")+"/"), nil
+}
+
+// openDir opens a directory. Only the root of a work may be reached by a link.
+func openDir(at int, name string, follow bool) (int, error) {
+	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
+	if !follow {
+		flags |= unix.O_NOFOLLOW
+	}
+	for {
+		fd, err := unix.Openat(at, name, flags, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return -1, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		return fd, nil
+	}
+}
+
+// parents opens the directory at a relative path, making what is missing, root's and open to be passed by all.
+func parents(root int, dir string) (int, error) {
+	at, err := unix.FcntlInt(uintptr(root), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	for name := range strings.SplitSeq(dir, "/") {
+		if name == "" {
+			continue
+		}
+		next, err := openDir(at, name, false)
+		if errors.Is(err, unix.ENOENT) {
+			next, err = makeParent(at, name)
+		}
+		unix.Close(at)
+		if err != nil {
+			return -1, err
+		}
+		at = next
+	}
+	return at, nil
+}
+
+func makeParent(at int, name string) (int, error) {
+	err := unix.Mkdirat(at, name, 0o755)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return -1, &fs.PathError{Op: "mkdir", Path: name, Err: err}
+	}
+	fd, openErr := openDir(at, name, false)
+	if openErr != nil {
+		return -1, openErr
+	}
+	if err == nil && owned(fd) == nil { // whatever the umask
+		if err := unix.Fchmod(fd, 0o755); err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
+	}
+	return fd, nil
+}
+
+// owned makes sure that what was just made is what was opened.
+func owned(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Uid != uint32(unix.Geteuid()) {
+		return unix.EPERM
+	}
+	return nil
+}
