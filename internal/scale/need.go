@@ -1,0 +1,93 @@
+package scale
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// need is what a pool is short of, in machines, and by what.
+type need struct {
+	seats, tasks, min    int // further machines that each of these wants
+	waiting, spare       int // logins and spare seats that find no free seat
+	unplaced, impossible int // tasks for which the pool may have no machine; that no machine could run
+	largest              shoal.Resources
+}
+
+func (n need) machines() int { return max(n.seats, n.tasks, n.min) }
+
+// short counts what does not fit on a set of machines.
+func (p *plan) short(on []*Machine) need {
+	n := need{min: p.Pool.Size.Min - len(on)}
+	if p.Pool.Has(shoal.UseInteractive) {
+		seats := max(p.Pool.Seats, 1)
+		free := 0
+		for _, m := range on {
+			free += max(seats-m.Sessions, 0)
+		}
+		n.waiting = max(p.Waiting-free, 0)
+		n.spare = max(p.Waiting+p.Pool.Size.Spare-free, 0) - n.waiting
+		n.seats = (n.waiting + n.spare + seats - 1) / seats
+	}
+	if p.Pool.Has(shoal.UseBatch) && len(p.Queue) > 0 {
+		p.pack(on, &n)
+	}
+	return n
+}
+
+// pack places waiting tasks, largest first, on what machines have free, and then on as many
+// further machines as they fill, up to the pool's limit.
+func (p *plan) pack(on []*Machine, n *need) {
+	queue := slices.Clone(p.Queue)
+	slices.SortStableFunc(queue, func(a, b Queue) int {
+		return cmp.Or(cmp.Compare(b.Resources.GPUs, a.Resources.GPUs), cmp.Compare(b.Resources.Memory, a.Resources.Memory), cmp.Compare(b.Resources.CPUs, a.Resources.CPUs))
+	})
+	free := make([]shoal.Resources, len(on))
+	for i, m := range on {
+		free[i] = m.Resources.Sub(m.Used)
+	}
+	room := max(p.limit-p.alive+len(p.serving)-len(on), 0) // without these there would be room for others
+	for _, q := range queue {
+		if q.Tasks <= 0 {
+			continue
+		}
+		if !q.Resources.Fits(p.Pool.Machine) {
+			n.impossible += q.Tasks
+			if !q.Resources.Fits(n.largest) {
+				n.largest = q.Resources
+			}
+			continue
+		}
+		left := q.Tasks
+		for i := 0; left > 0; i++ {
+			if i == len(free) {
+				if n.tasks >= room {
+					break
+				}
+				n.tasks++
+				free = append(free, p.Pool.Machine)
+			}
+			k := min(left, times(q.Resources, free[i]))
+			free[i] = free[i].Sub(shoal.Resources{CPUs: q.Resources.CPUs * shoal.MilliCPU(k), Memory: q.Resources.Memory * shoal.Bytes(k), GPUs: q.Resources.GPUs * k})
+			left -= k
+		}
+		n.unplaced += left
+	}
+}
+
+// times is how often r fits into have. What asks for nothing fits a thousand times: a machine is
+// still something that tasks can fill.
+func times(r, have shoal.Resources) int {
+	n := 1000
+	if r.CPUs > 0 {
+		n = min(n, int(max(have.CPUs, 0)/r.CPUs))
+	}
+	if r.Memory > 0 {
+		n = min(n, int(max(have.Memory, 0)/r.Memory))
+	}
+	if r.GPUs > 0 {
+		n = min(n, max(have.GPUs, 0)/r.GPUs)
+	}
+	return n
+}

@@ -1,0 +1,221 @@
+package scale
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// shrink chooses the machines that go, or should.
+func (p *plan) shrink() {
+	p.dropUseless()
+	p.dropExcess()
+	p.dropSilent()
+	p.replaceOutdated()
+	p.dropIdle()
+}
+
+func (p *plan) retire(m *Machine, code, format string, args ...any) {
+	p.Retire = append(p.Retire, Change{m.ID, shoal.Reason{Code: code, Sentence: fmt.Sprintf(format, args...)}})
+	p.serving = slices.DeleteFunc(p.serving, func(x *Machine) bool { return x == m })
+	p.reserve = slices.DeleteFunc(p.reserve, func(x *Machine) bool { return x == m })
+}
+
+// mayGo reports whether a machine is the autoscaler's to take: it runs, it is certain that nobody
+// is there, and nobody else put a cordon on it.
+func (m *Machine) mayGo() bool {
+	return m.State == shoal.MachineReady && m.Wanted == shoal.WantRun && m.empty() && m.Known && onlyOurs(m.Cordons)
+}
+
+// pending reports whether a machine does not run yet.
+func (m *Machine) pending() bool {
+	return m.State == shoal.MachineRequested || m.State == shoal.MachineBooting || m.State == shoal.MachineStopped
+}
+
+// dropUseless takes back requests that were made for a pool as it was, and requests that the
+// provider has not accepted and that nobody needs any more.
+func (p *plan) dropUseless() {
+	for i := range p.Machines {
+		m := &p.Machines[i]
+		if m.Wanted == shoal.WantRun && m.pending() && m.Stale && m.empty() {
+			p.retire(m, "changed", "the pool was changed while the machine was on its way")
+		}
+	}
+	for _, m := range slices.Clone(p.serving) {
+		if m.State != shoal.MachineRequested || !m.Started.IsZero() || p.fixed || !p.enoughWithout(m) {
+			continue
+		}
+		if at := m.Since.Add(unneededAfter); p.now.Before(at) {
+			p.due(at)
+			continue
+		}
+		p.retire(m, "unneeded", "nobody needs it any more")
+	}
+}
+
+// enoughWithout reports whether nothing is short without a machine.
+func (p *plan) enoughWithout(m *Machine) bool {
+	rest := slices.DeleteFunc(slices.Clone(p.serving), func(x *Machine) bool { return x == m })
+	return p.short(rest).machines() <= 0
+}
+
+// dropExcess brings a pool down to its limit: what is not there yet goes first, then what is empty;
+// the rest is cordoned and goes when it is empty.
+func (p *plan) dropExcess() {
+	code, sentence := "max", fmt.Sprintf("the pool may have %s at most", count(p.limit, "machine"))
+	switch {
+	case p.Pool.Deleting:
+		code, sentence = "deleting", "the pool is being deleted"
+	case p.fixed:
+		code, sentence = "fixed", fmt.Sprintf("the size of the pool was set to %d", p.Pool.Fixed.Size)
+	}
+	var members []*Machine
+	excess := -p.limit
+	for i := range p.Machines {
+		m := &p.Machines[i]
+		if m.counts() && m.Wanted == shoal.WantRun && !p.retired(m.ID) && m.State != shoal.MachineStopping {
+			excess++
+			if onlyOurs(m.Cordons) || p.Pool.Deleting {
+				members = append(members, m)
+			}
+		}
+	}
+	slices.SortStableFunc(members, byWorth)
+	for _, m := range members {
+		ours := m.State == shoal.MachineReady && len(m.Cordons) > 0 && onlyOurs(m.Cordons)
+		switch {
+		case excess <= 0 && (!ours || p.fixed || !m.mayGo() || !p.enoughWithout(m)):
+			continue
+		case m.pending() && m.empty() || m.mayGo() || p.Pool.Deleting && m.Known && m.empty():
+			p.retire(m, code, "%s", sentence)
+		case len(m.Cordons) == 0:
+			p.Cordon = append(p.Cordon, Change{m.ID, shoal.Reason{Code: code, Sentence: sentence}})
+			p.serving = slices.DeleteFunc(p.serving, func(x *Machine) bool { return x == m })
+		}
+		excess--
+	}
+}
+
+// byWorth orders machines by how little is lost with them.
+func byWorth(a, b *Machine) int {
+	return cmp.Or(
+		compareBool(a.Health != shoal.HealthDown, b.Health != shoal.HealthDown),
+		compareBool(!a.pending(), !b.pending()),
+		compareBool(!a.mayGo(), !b.mayGo()),
+		compareBool(len(a.Cordons) == 0, len(b.Cordons) == 0),
+		compareBool(a.Outdated == "", b.Outdated == ""),
+		cmp.Compare(a.Sessions, b.Sessions),
+		cmp.Compare(a.Tasks, b.Tasks),
+		a.IdleAt.Compare(b.IdleAt),
+		cmp.Compare(a.ID, b.ID),
+	)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// dropSilent replaces machines that have not answered for long and that hold nobody.
+func (p *plan) dropSilent() {
+	for i := range p.Machines {
+		m := &p.Machines[i]
+		if m.State != shoal.MachineReady || m.Wanted != shoal.WantRun || m.Health != shoal.HealthDown || !m.empty() || p.retired(m.ID) {
+			continue
+		}
+		down := slices.IndexFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonHealth })
+		if down < 0 || slices.ContainsFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonOperator }) {
+			continue
+		}
+		if at := m.Cordons[down].Since.Add(silentAfter); p.now.Before(at) {
+			p.due(at)
+			continue
+		}
+		p.retire(m, "silent", "it does not answer, and nobody is on it")
+	}
+}
+
+// replaceOutdated lets empty machines go that are not as the pool or its image now is. Where there is
+// room the replacement comes first.
+func (p *plan) replaceOutdated() {
+	for _, m := range slices.Clone(p.serving) {
+		if m.Outdated == "" && !m.Stale || !m.mayGo() || m.IdleAt.IsZero() {
+			continue
+		}
+		if at := m.IdleAt.Add(min(outdatedAfter, p.idleTime())); p.now.Before(at) {
+			p.due(at)
+			continue
+		}
+		coming := 0
+		rest := slices.DeleteFunc(slices.Clone(p.serving), func(x *Machine) bool {
+			if x.pending() {
+				coming++
+			}
+			return x == m || x.pending()
+		})
+		short := p.short(rest).machines()
+		if p.fixed {
+			short = p.limit - len(rest)
+		}
+		switch {
+		case short <= 0 || p.alive >= p.limit && coming == 0:
+			p.retire(m, "outdated", "it is empty and outdated: %s", outdated(m))
+			if short > 0 {
+				return // one at a time where the pool is short meanwhile
+			}
+		case coming == 0 && p.Create == 0:
+			p.Create = 1
+			p.Because = shoal.Reason{Code: "outdated", Sentence: fmt.Sprintf("it replaces machine %s, which is outdated", m.ID)}
+			return
+		}
+	}
+}
+
+func outdated(m *Machine) string {
+	if m.Outdated != "" {
+		return m.Outdated
+	}
+	return "the pool was changed since the machine was requested"
+}
+
+func (p *plan) idleTime() time.Duration {
+	if d := time.Duration(p.Pool.Scale.Idle.After); d > 0 {
+		return d
+	}
+	return defaultIdle
+}
+
+// dropIdle lets go what has been empty for the pool's idle time, longest first, as long as the rest
+// is enough.
+func (p *plan) dropIdle() {
+	if p.fixed {
+		return
+	}
+	var idle []*Machine
+	for _, m := range p.serving {
+		if m.mayGo() && !m.IdleAt.IsZero() {
+			idle = append(idle, m)
+		}
+	}
+	slices.SortStableFunc(idle, func(a, b *Machine) int {
+		return cmp.Or(compareBool(a.Outdated == "", b.Outdated == ""), a.IdleAt.Compare(b.IdleAt))
+	})
+	for _, m := range idle {
+		if !p.enoughWithout(m) {
+			continue
+		}
+		if at := m.IdleAt.Add(p.idleTime()); p.now.Before(at) {
+			p.due(at)
+			continue
+		}
+		p.retire(m, "idle", "nobody has been on it for %s", shoal.Duration(p.idleTime()))
+	}
+}
