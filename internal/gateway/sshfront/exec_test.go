@@ -139,7 +139,7 @@ func TestPty(t *testing.T) {
 	if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Start("stty size; trap 'stty size' WINCH; echo ready; while read x; do echo got $x; done"); err != nil {
+	if err := s.Start("stty size; trap 'stty size' WINCH; echo ready; while :; do read x && echo got $x; done"); err != nil {
 		t.Fatal(err)
 	}
 	w.until("the terminal has its size", func() bool { return strings.Contains(out.String(), "24 80") && strings.Contains(out.String(), "ready") })
