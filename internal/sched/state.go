@@ -384,3 +384,26 @@ func (b *bucket) remove(number int64) {
 		b.entries = slices.DeleteFunc(b.entries, func(e entry) bool { return e.job == nil })
 	}
 }
+
+// Job returns what is known of a job; its Again is not the caller's to change.
+func (s *State) Job(id shoal.JobID) (Job, bool) {
+	j := s.jobs[id]
+	if j == nil {
+		return Job{}, false
+	}
+	return j.Job, true
+}
+
+// Jobs returns the jobs of pools for which want is true.
+func (s *State) Jobs(want func(shoal.PoolName) bool) []shoal.JobID {
+	var all []shoal.JobID
+	for id, j := range s.jobs {
+		if want(j.Pool) {
+			all = append(all, id)
+		}
+	}
+	return all
+}
+
+// Empty reports whether there is no job that has not ended.
+func (s *State) Empty() bool { return len(s.jobs) == 0 }

@@ -1,0 +1,196 @@
+package batch
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/sched"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// Config is what a Batch needs.
+type Config struct {
+	Store *store.DB
+	Dir   string // for the output of tasks; made if it is not there
+	// Send hands a record to a machine's agent. False means that no stream is open: the agent
+	// will get a Snapshot. A Snapshot's orders are asked for after its stream takes records.
+	Send func(shoal.MachineID, api.Record) bool
+	Wake func() // wakes the engine: demand changed; may be nil
+	Log  *slog.Logger
+}
+
+// Batch keeps the jobs. Its methods may be called from any goroutine; those that change something
+// need a running Run.
+type Batch struct {
+	cfg     Config
+	poke    chan struct{} // wakes Run
+	ready   chan struct{} // closed once Run has read the store
+	stopped chan struct{} // closed when Run has ended
+
+	// Of Run alone.
+	serial    int64             // of the last transaction, stored with it
+	troubles  map[string]string // what could not be done, and why
+	machines  map[shoal.MachineID]shoal.Machine
+	pools     map[shoal.PoolName]bool
+	seen      shoal.Rev // machines and pools are known as of this revision
+	looked    time.Time
+	lookCost  time.Duration
+	due       time.Time // when something must be looked at; zero: nothing
+	trimmed   time.Time // when old request keys were last removed
+	exhausted bool      // the last pass started as many tasks as it may: there may be more
+
+	mu      sync.Mutex // guards what follows; never held while waiting or in the store
+	queue   []*request
+	sched   *sched.State
+	live    map[shoal.TaskRef]*live
+	later   map[sched.Task]time.Time        // tasks that must start again, not before
+	waiting map[shoal.JobID][]shoal.JobID   // jobs that wait for the key to succeed
+	arrays  map[shoal.JobID]sched.Array     // of jobs that have begun
+	watch   map[shoal.TaskRef]chan struct{} // closed at the next news of a task
+	ends    map[shoal.JobID]chan struct{}   // closed when the job ends
+}
+
+// The patience of the batch service.
+const (
+	budget      = 256              // starts in one transaction
+	tick        = time.Second      // between attempts at what the store refused
+	holdFor     = time.Minute      // an end waits so long for output that is missing
+	slack       = time.Minute      // beyond a time limit, which the agent enforces
+	graceful    = 10 * time.Second // between SIGTERM and SIGKILL
+	keepKeys    = 7 * 24 * time.Hour
+	trimEvery   = time.Hour
+	lookShare   = 20 // looking at the machines takes at most one part in so many of the time
+	maxPostpone = time.Minute
+)
+
+// New makes a Batch. Run makes it work.
+func New(cfg Config) (*Batch, error) {
+	if cfg.Wake == nil {
+		cfg.Wake = func() {}
+	}
+	if cfg.Send == nil {
+		cfg.Send = func(shoal.MachineID, api.Record) bool { return false }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, shoal.Errorf(shoal.KindUnavailable, "cannot keep the output of jobs: %w", err)
+	}
+	return &Batch{
+		cfg:      cfg,
+		poke:     make(chan struct{}, 1),
+		ready:    make(chan struct{}),
+		stopped:  make(chan struct{}),
+		troubles: map[string]string{},
+		sched:    sched.New(),
+		live:     map[shoal.TaskRef]*live{},
+		later:    map[sched.Task]time.Time{},
+		waiting:  map[shoal.JobID][]shoal.JobID{},
+		arrays:   map[shoal.JobID]sched.Array{},
+		watch:    map[shoal.TaskRef]chan struct{}{},
+		ends:     map[shoal.JobID]chan struct{}{},
+	}, nil
+}
+
+// live is an attempt that is starting or running.
+type live struct {
+	attempt  shoal.Attempt // as stored; replaced under Batch.mu
+	position int
+	limit    time.Duration
+	output   output
+
+	// Guarded by Batch.mu:
+	held   *api.TaskReport // its end, for which output is missing
+	since  time.Time       // of held
+	nagged time.Time       // when it was last told that its time is over
+}
+
+// request is something to be done by Run.
+type request struct {
+	do   func(*group) error // may run twice; see group
+	done chan error         // capacity 1
+}
+
+// ask has Run do something, and returns once it is stored. An error of do means that nothing
+// of it was. When ctx ends first it may still be done.
+func (b *Batch) ask(ctx context.Context, do func(*group) error) error {
+	r := &request{do: do, done: make(chan error, 1)}
+	b.mu.Lock()
+	b.queue = append(b.queue, r)
+	b.mu.Unlock()
+	b.wake()
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return shoal.Errorf(shoal.KindCancelled, "the caller went away: %w", context.Cause(ctx))
+	case <-b.stopped:
+		select {
+		case err := <-r.done:
+			return err
+		default:
+			return errStopped()
+		}
+	}
+}
+
+func errStopped() error {
+	return shoal.Errorf(shoal.KindUnavailable, "the server is stopping").WithHint("try again in a moment")
+}
+
+// begun waits until Run has read the store.
+func (b *Batch) begun(ctx context.Context) error {
+	select {
+	case <-b.ready:
+		return nil
+	case <-ctx.Done():
+		return shoal.Errorf(shoal.KindCancelled, "the caller went away: %w", context.Cause(ctx))
+	case <-b.stopped:
+		return errStopped()
+	}
+}
+
+func (b *Batch) wake() {
+	select {
+	case b.poke <- struct{}{}:
+	default:
+	}
+}
+
+// news returns a channel that is closed at the next news of a task. Take it, look, then wait.
+func (b *Batch) news(ref shoal.TaskRef) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ch := b.watch[ref]
+	if ch == nil {
+		ch = make(chan struct{})
+		b.watch[ref] = ch
+	}
+	return ch
+}
+
+// tell wakes who follows a task. b.mu is held.
+func (b *Batch) tell(ref shoal.TaskRef) {
+	if ch := b.watch[ref]; ch != nil {
+		close(ch)
+		delete(b.watch, ref)
+	}
+}
+
+// ending returns a channel that is closed when a job ends.
+func (b *Batch) ending(id shoal.JobID) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ch := b.ends[id]
+	if ch == nil {
+		ch = make(chan struct{})
+		b.ends[id] = ch
+	}
+	return ch
+}

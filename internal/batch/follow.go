@@ -1,0 +1,212 @@
+package batch
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/sched"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// chunk is how much of an output is in memory for each reader.
+const chunk = 32 << 10
+
+// Output hands a task's output to w, from an offset on. With follow it waits for what is still to
+// come, and returns when the task is over and every byte was handed over; else it returns at the
+// end of what there is. An index of -1 means the only task of a job that has one.
+//
+// A task that ran more than once has the output of all its attempts, one after the other, with a
+// line between them that says so. An offset counts from the first byte of the first attempt and
+// means the same byte for ever, so a reader that was cut off goes on where it was.
+func (b *Batch) Output(ctx context.Context, by access.Subject, ref shoal.TaskRef, stream string, offset int64, follow bool, w func([]byte) error) error {
+	n, ok := streamOf(stream)
+	if !ok {
+		return shoal.Errorf(shoal.KindInvalid, "a task has no output %q", stream).WithHint("it has stdout and stderr")
+	}
+	if offset < 0 {
+		return shoal.Errorf(shoal.KindInvalid, "cannot read output from offset %d", offset)
+	}
+	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		j, err := visible(tx, by, access.Output, ref.Job)
+		if err != nil {
+			return err
+		}
+		ref, err = taskOf(j, ref)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r := &reader{b: b, ref: ref, stream: n, follow: follow, skip: offset, w: w}
+	for number, more := 1, true; more && err == nil; number++ {
+		more, err = r.attempt(ctx, number)
+	}
+	return err
+}
+
+// taskOf completes and checks the name of a task.
+func taskOf(j shoal.Job, ref shoal.TaskRef) (shoal.TaskRef, error) {
+	array, err := sched.ParseArray(j.Spec.Array)
+	if err != nil {
+		return ref, err
+	}
+	if ref.Index < 0 {
+		if array.Len() != 1 {
+			return ref, shoal.Errorf(shoal.KindInvalid, "job %s has %s: which one?", j.ID, tasks(array.Len())).
+				WithHint("name one by its index, from %d to %d", array.Index(0), array.Index(array.Len()-1))
+		}
+		ref.Index = array.Index(0)
+	}
+	if _, ok := array.Position(ref.Index); !ok {
+		return ref, shoal.Errorf(shoal.KindNotFound, "job %s has no task %d", j.ID, ref.Index).
+			WithHint("its indexes go from %d to %d", array.Index(0), array.Index(array.Len()-1))
+	}
+	return ref, nil
+}
+
+// reader reads the output of one task.
+type reader struct {
+	b      *Batch
+	ref    shoal.TaskRef
+	stream int
+	follow bool
+	skip   int64 // bytes before what is wanted
+	w      func([]byte) error
+	buf    []byte
+}
+
+// view is how an attempt stands.
+type view struct {
+	attempt shoal.Attempt // Attempt is 0 if there has been no such attempt
+	live    bool
+	size    int64
+	over    bool // there will be no further attempt
+}
+
+// look says how an attempt of the task stands.
+func (r *reader) look(ctx context.Context, number int) (view, error) {
+	r.b.mu.Lock()
+	if l := r.b.live[r.ref]; l != nil && l.attempt.Attempt == number {
+		v := view{attempt: l.attempt, live: true, size: l.output.size(r.stream)}
+		r.b.mu.Unlock()
+		return v, nil
+	}
+	r.b.mu.Unlock()
+	var v view
+	err := r.b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		j, err := tx.Jobs().Get(r.ref.Job)
+		if err != nil {
+			return err
+		}
+		history, err := tx.History(r.ref)
+		if err != nil {
+			return err
+		}
+		v = view{over: j.State.Ended()}
+		for _, a := range history {
+			if a.Attempt == number {
+				v.attempt = a
+			}
+		}
+		if n := len(history); n > 0 {
+			last := history[n-1]
+			v.over = v.over || last.State.Ended() && last.Attempt <= number && !repeats(j, last)
+		}
+		return nil
+	})
+	if err != nil {
+		return v, err
+	}
+	if v.attempt.Attempt > 0 && !v.attempt.State.Ended() { // stored, and not yet live in memory
+		v.live = true
+		return v, nil
+	}
+	v.size = []int64{v.attempt.StdoutBytes, v.attempt.StderrBytes}[r.stream]
+	return v, nil
+}
+
+// attempt hands over what an attempt wrote; false if that is the end.
+func (r *reader) attempt(ctx context.Context, number int) (more bool, err error) {
+	announced := number == 1
+	var at int64
+	begun := false
+	for {
+		news := r.b.news(r.ref)
+		v, err := r.look(ctx, number)
+		if err != nil {
+			return false, err
+		}
+		if v.attempt.Attempt > 0 {
+			if !announced && v.attempt.Machine != "" {
+				if err := r.emit([]byte(fmt.Sprintf("\n--- attempt %d of task %s ---\n", number, r.ref))); err != nil {
+					return false, err
+				}
+			}
+			announced = true
+			if !begun {
+				at, r.skip, begun = r.skip, 0, true
+			}
+			if at, err = r.copy(v, at); err != nil {
+				return false, err
+			}
+			if !v.live {
+				r.skip = max(0, at-v.size)
+				return !v.over, nil
+			}
+		} else if v.over {
+			return false, nil
+		}
+		if !r.follow {
+			return false, nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return false, shoal.Errorf(shoal.KindCancelled, "stopped reading the output of task %s: %w", r.ref, context.Cause(ctx))
+		case <-r.b.stopped:
+			return false, errStopped()
+		}
+	}
+}
+
+// emit hands over bytes that are in no file.
+func (r *reader) emit(data []byte) error {
+	n := min(r.skip, int64(len(data)))
+	r.skip -= n
+	if data = data[n:]; len(data) == 0 {
+		return nil
+	}
+	return r.w(data)
+}
+
+// copy hands over what there is of an attempt from an offset on, and returns where it stopped.
+func (r *reader) copy(v view, at int64) (int64, error) {
+	if at >= v.size {
+		return at, nil
+	}
+	f, err := os.Open(outputFile(r.b.cfg.Dir, v.attempt.AttemptRef, r.stream))
+	if err != nil {
+		return at, shoal.Errorf(shoal.KindInternal, "cannot read the output of task %s: %w", r.ref, err)
+	}
+	defer f.Close()
+	if r.buf == nil {
+		r.buf = make([]byte, chunk)
+	}
+	for at < v.size {
+		n, err := f.ReadAt(r.buf[:min(int64(len(r.buf)), v.size-at)], at)
+		if n > 0 {
+			if err := r.w(r.buf[:n]); err != nil {
+				return at, err
+			}
+			at += int64(n)
+		}
+		if err != nil && (err != io.EOF || at < v.size) {
+			return at, shoal.Errorf(shoal.KindInternal, "cannot read the output of task %s beyond byte %d of %d: %w", r.ref, at, v.size, err)
+		}
+	}
+	return at, nil
+}

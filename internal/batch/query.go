@@ -1,0 +1,185 @@
+package batch
+
+import (
+	"context"
+	"slices"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/sched"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// object is a job as access sees it.
+func object(tx *store.Tx, j shoal.Job) (access.Object, error) {
+	o := access.Object{Kind: shoal.ObjectJob, Name: string(j.ID), Owner: j.User}
+	if j.Spec.Share != "group" {
+		return o, nil
+	}
+	if u, err := tx.Users().Get(j.User); err == nil {
+		o.Fellows = u.Groups
+	} else if shoal.KindOf(err) != shoal.KindNotFound {
+		return o, err
+	}
+	groups, err := tx.Groups().List()
+	if err != nil {
+		return o, err
+	}
+	for _, g := range groups {
+		if slices.Contains(g.Members, j.User) {
+			o.Fellows = append(o.Fellows, g.Name)
+		}
+	}
+	return o, nil
+}
+
+// visible returns a job to which a subject may do something. One she may not see is not there.
+func visible(tx *store.Tx, by access.Subject, a access.Action, id shoal.JobID) (shoal.Job, error) {
+	j, err := tx.Jobs().Get(id)
+	if shoal.KindOf(err) == shoal.KindNotFound {
+		return j, access.Missing(access.Object{Kind: shoal.ObjectJob, Name: string(id)})
+	}
+	if err != nil {
+		return j, err
+	}
+	o, err := object(tx, j)
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	if err := access.Check(by, a, o); err != nil {
+		return shoal.Job{}, err
+	}
+	return j, nil
+}
+
+// Job returns a job.
+func (b *Batch) Job(ctx context.Context, by access.Subject, id shoal.JobID) (j shoal.Job, err error) {
+	err = b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		j, err = visible(tx, by, access.View, id)
+		return err
+	})
+	return j, err
+}
+
+// The bounds of a page.
+const (
+	maxPage = 1000
+	maxScan = 10 * maxPage // rows looked through for one page of those that may be seen
+)
+
+// Jobs lists the jobs that a subject may see, newest first. The cursor returned leads to the next
+// page and is empty on the last; a page can be short before that.
+func (b *Batch) Jobs(ctx context.Context, by access.Subject, f store.JobFilter, cursor string, limit int) ([]shoal.Job, string, error) {
+	if limit <= 0 || limit > maxPage {
+		limit = maxPage
+	}
+	var items []shoal.Job
+	next := cursor
+	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		items, next = nil, cursor
+		all := access.Everybody(by, shoal.ObjectJob) || f.User == by.User && by.User != ""
+		for scanned := 0; len(items) < limit && scanned < maxScan; scanned += maxPage {
+			page, following, err := tx.JobsPage(f, next, limit-len(items))
+			if err != nil {
+				return err
+			}
+			for _, j := range page {
+				o := access.Object{Kind: shoal.ObjectJob, Name: string(j.ID), Owner: j.User}
+				if !all && (j.User != by.User || by.Host) {
+					if o, err = object(tx, j); err != nil {
+						return err
+					}
+				}
+				if all || access.Decide(by, access.View, o).Allowed {
+					items = append(items, j)
+				}
+			}
+			if next = following; next == "" {
+				break
+			}
+		}
+		return nil
+	})
+	return items, next, err
+}
+
+// Tasks lists the tasks of a job by index, from one on: of each its latest attempt. A task that
+// waits, or was cancelled before it ever started, has attempt 0; one that is to start again is
+// shown as queued, with the attempt that ended and its reason.
+func (b *Batch) Tasks(ctx context.Context, by access.Subject, id shoal.JobID, from, limit int) ([]shoal.Attempt, error) {
+	if limit <= 0 || limit > maxPage {
+		limit = maxPage
+	}
+	var all []shoal.Attempt
+	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		j, err := visible(tx, by, access.View, id)
+		if err != nil {
+			return err
+		}
+		array, err := sched.ParseArray(j.Spec.Array)
+		if err != nil {
+			return err
+		}
+		if all, err = tx.Attempts(id, max(from, 0), limit); err != nil {
+			return err
+		}
+		for i, a := range all {
+			if !j.State.Ended() && a.State.Ended() && repeats(j, a) {
+				all[i].State = shoal.JobQueued
+			}
+		}
+		state, reason := shoal.JobQueued, ""
+		if j.Cancel || j.State.Ended() {
+			state, reason = shoal.JobCancelled, j.Reason
+		}
+		for p := max(j.Next, array.From(from)); p < array.Len() && len(all) < limit; p++ {
+			a := shoal.Attempt{User: j.User, Pool: j.Spec.Pool, State: state, Reason: reason}
+			a.TaskRef = shoal.TaskRef{Job: id, Index: array.Index(p)}
+			all = append(all, a)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// Wait returns a job once it has ended, with the exit code that stands for it.
+func (b *Batch) Wait(ctx context.Context, by access.Subject, id shoal.JobID) (api.Wait, error) {
+	j, err := b.Job(ctx, by, id) // before anything is kept for it
+	for err == nil && !j.State.Ended() {
+		ch := b.ending(id)
+		if j, err = b.Job(ctx, by, id); err != nil || j.State.Ended() {
+			break
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return api.Wait{Job: j}, shoal.Errorf(shoal.KindCancelled, "job %s has not ended: %w", id, context.Cause(ctx))
+		case <-b.stopped:
+			return api.Wait{Job: j}, errStopped()
+		}
+		j, err = b.Job(ctx, by, id)
+	}
+	if err != nil || j.State == shoal.JobSucceeded {
+		return api.Wait{Job: j}, err
+	}
+	w := api.Wait{Job: j}
+	err = b.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		w.ExitCode, err = exitCode(tx, j)
+		return err
+	})
+	return w, err
+}
+
+// exitCode is that of the lowest index that did not succeed.
+func exitCode(tx *store.Tx, j shoal.Job) (int, error) {
+	failures, err := tx.Failures(j.ID, 1)
+	if err != nil {
+		return exitOwn, err
+	}
+	if len(failures) == 0 {
+		return exitOwn, nil // it was cancelled before anything of it started
+	}
+	// Tasks that never started come after all that did.
+	return exitOf(failures[0]), nil
+}

@@ -1,0 +1,268 @@
+package batch
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// maxReason bounds the sentence an agent may give.
+const maxReason = 2000
+
+// Report takes what a machine's agent saw. Everything in it is stored when it returns without an
+// error, except what Resend asks for and the ends of the tasks named there: such an end is kept in
+// mind and recorded once the output has come, or has not for a minute.
+func (b *Batch) Report(ctx context.Context, machine shoal.MachineID, reports []api.TaskReport, pieces []api.Output) ([]api.Resend, error) {
+	if len(reports) == 0 && len(pieces) == 0 {
+		return nil, nil
+	}
+	if err := b.begun(ctx); err != nil {
+		return nil, err
+	}
+	var again []api.Resend
+	for _, p := range pieces {
+		resend, err := b.keep(machine, p)
+		if err != nil {
+			return nil, err
+		}
+		again = append(again, resend...)
+	}
+	todo, missing := b.sift(machine, reports, pieces)
+	again = append(again, missing...)
+	if len(todo) > 0 {
+		err := b.ask(ctx, func(g *group) error {
+			for _, r := range todo {
+				if err := g.report(machine, r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return lowest(again), nil
+}
+
+// lowest leaves one request for each stream.
+func lowest(all []api.Resend) []api.Resend {
+	slices.SortStableFunc(all, func(a, b api.Resend) int {
+		if c := compareRefs(a.Ref.TaskRef, b.Ref.TaskRef); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Stream, b.Stream)
+	})
+	return slices.CompactFunc(all, func(a, b api.Resend) bool { return a.Ref == b.Ref && a.Stream == b.Stream })
+}
+
+// liveOf returns an attempt that runs on a machine; nil if it does not.
+func (b *Batch) liveOf(machine shoal.MachineID, ref shoal.AttemptRef) *live {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.live[ref.TaskRef]
+	if l == nil || l.attempt.AttemptRef != ref || l.attempt.Machine != machine {
+		return nil
+	}
+	return l
+}
+
+// keep stores a piece of output. What is not of a current attempt of that machine's is let go.
+func (b *Batch) keep(machine shoal.MachineID, p api.Output) ([]api.Resend, error) {
+	stream, ok := streamOf(p.Stream)
+	l := b.liveOf(machine, p.Ref)
+	if !ok || l == nil {
+		return nil, nil
+	}
+	had := l.output.size(stream)
+	whole, err := l.output.add(b.cfg.Dir, p, stream)
+	if err != nil {
+		return nil, err
+	}
+	if !whole {
+		return []api.Resend{{Ref: p.Ref, Stream: p.Stream, Offset: had}}, nil
+	}
+	if l.output.size(stream) != had {
+		b.mu.Lock()
+		b.tell(p.Ref.TaskRef)
+		b.mu.Unlock()
+	}
+	return nil, nil
+}
+
+// sift tells the reports to be recorded now from ends for which output is missing, and finds ends
+// that waited for what has just come.
+func (b *Batch) sift(machine shoal.MachineID, reports []api.TaskReport, pieces []api.Output) (todo []api.TaskReport, missing []api.Resend) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	told := map[shoal.AttemptRef]bool{}
+	for _, r := range reports {
+		l := b.live[r.Ref.TaskRef]
+		if l == nil || l.attempt.AttemptRef != r.Ref || l.attempt.Machine != machine || !r.State.Ended() {
+			todo = append(todo, r)
+			continue
+		}
+		told[r.Ref] = true
+		gaps := l.gaps(r)
+		if len(gaps) == 0 {
+			l.held = nil
+			todo = append(todo, r)
+			continue
+		}
+		missing = append(missing, gaps...)
+		if l.held == nil {
+			l.since = time.Now()
+		}
+		l.held = &r
+		b.wake() // Run sets its alarm
+	}
+	for _, p := range pieces {
+		l := b.live[p.Ref.TaskRef]
+		if l == nil || l.attempt.AttemptRef != p.Ref || l.held == nil || told[p.Ref] {
+			continue
+		}
+		told[p.Ref] = true
+		if len(l.gaps(*l.held)) == 0 {
+			todo = append(todo, *l.held)
+			l.held = nil
+		}
+	}
+	return todo, missing
+}
+
+// gaps is the output that an end speaks of and that is not there.
+func (l *live) gaps(r api.TaskReport) []api.Resend {
+	var all []api.Resend
+	if have := l.output.size(stdout); have < r.StdoutBytes {
+		all = append(all, api.Resend{Ref: r.Ref, Stream: "stdout", Offset: have})
+	}
+	if have := l.output.size(stderr); have < r.StderrBytes {
+		all = append(all, api.Resend{Ref: r.Ref, Stream: "stderr", Offset: have})
+	}
+	return all
+}
+
+// report records news of an attempt from a machine. News of an attempt that is not current, or not
+// that machine's, change nothing: the agent is told to end or forget it.
+func (g *group) report(machine shoal.MachineID, r api.TaskReport) error {
+	a := g.attempt(r.Ref.TaskRef)
+	current := a != nil && a.AttemptRef == r.Ref && a.Machine == machine && !a.State.Ended()
+	switch {
+	case r.State.Ended() && !current:
+		g.forget[machine] = append(g.forget[machine], r.Ref)
+	case r.State.Ended():
+		return g.reportEnd(g.change(a), r)
+	case r.State != shoal.JobRunning:
+	case !current:
+		g.send(machine, api.Record{Stop: &api.StopOrder{Ref: r.Ref, State: shoal.JobCancelled}})
+	case a.State == shoal.JobStarting:
+		return g.reportRunning(g.change(a), r)
+	}
+	return nil
+}
+
+func (g *group) reportRunning(a *shoal.Attempt, r api.TaskReport) error {
+	j, err := g.job(a.Job)
+	if err != nil {
+		return err
+	}
+	g.touch(j)
+	j.Counts.Add(a.State, -1)
+	j.Counts.Add(shoal.JobRunning, 1)
+	a.State, a.Started = shoal.JobRunning, g.within(r.Started, a.Placed)
+	if j.Started.IsZero() {
+		j.Started = a.Started
+	}
+	return nil
+}
+
+// within bounds a time that an agent's clock gave: nothing happens before a task was placed nor
+// after now.
+func (g *group) within(t, from time.Time) time.Time {
+	switch {
+	case t.IsZero() || t.After(g.now):
+		return g.now
+	case t.Before(from):
+		return from
+	}
+	return t.UTC().Round(0)
+}
+
+func (g *group) reportEnd(a *shoal.Attempt, r api.TaskReport) error {
+	j, err := g.job(a.Job)
+	if err != nil {
+		return err
+	}
+	l := g.b.live[a.TaskRef]
+	from := a.State
+	if a.Started.IsZero() && !r.Started.IsZero() {
+		a.Started = g.within(r.Started, a.Placed)
+	}
+	a.Ended = g.within(r.Ended, latest(a.Started, a.Placed))
+	a.Cause, a.Reason, a.ExitCode, a.Signal = r.Cause, clean(r.Reason), max(r.ExitCode, 0), max(r.Signal, 0)
+	a.MaxMemory, a.CPUTime = max(r.MaxMemory, 0), max(r.CPUTime, 0)
+	a.StdoutBytes, a.StderrBytes = l.output.size(stdout), l.output.size(stderr)
+	if a.StdoutBytes < r.StdoutBytes || a.StderrBytes < r.StderrBytes {
+		kept := a.StdoutBytes
+		a.TruncatedAt = &kept
+	}
+	to := verdict(j.Job, *a, r.State)
+	a.State = to
+	if a.Signal > 0 && a.ExitCode == 0 {
+		a.ExitCode = 128 + a.Signal
+	}
+	if to != shoal.JobSucceeded && a.ExitCode == 0 {
+		a.ExitCode = exitOwn
+	}
+	if a.Reason == "" {
+		a.Reason = reasonOf(*a, j.Spec)
+	}
+	g.forget[a.Machine] = append(g.forget[a.Machine], a.AttemptRef)
+	return g.finish(a, from, to)
+}
+
+// verdict is the state in which an attempt ended, by what its agent says and what was asked of it.
+func verdict(j shoal.Job, a shoal.Attempt, said shoal.JobState) shoal.JobState {
+	switch said {
+	case shoal.JobSucceeded:
+		if a.ExitCode != 0 || a.Signal != 0 {
+			return shoal.JobFailed
+		}
+	case shoal.JobFailed:
+		if j.Cancel && a.Cause == shoal.CauseSignal {
+			return shoal.JobCancelled
+		}
+	case shoal.JobCancelled, shoal.JobLost, shoal.JobPreempted:
+		if j.Cancel {
+			return shoal.JobCancelled
+		}
+		if said == shoal.JobCancelled {
+			return shoal.JobLost // nobody cancelled it: the agent did not know it any more
+		}
+	}
+	return said
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// clean bounds a sentence that came from outside.
+func clean(s string) string {
+	if len(s) > maxReason {
+		s = s[:maxReason]
+		for len(s) > 0 && !utf8.ValidString(s[len(s)-1:]) && !utf8.FullRuneInString(s[max(0, len(s)-utf8.UTFMax):]) {
+			s = s[:len(s)-1]
+		}
+		s += "…"
+	}
+	return strings.ToValidUTF8(strings.TrimSpace(s), "�")
+}

@@ -1,0 +1,313 @@
+package batch
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/sched"
+	"github.com/shoal-pool/shoal/internal/spec"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// maxKey bounds an idempotency key.
+const maxKey = 256
+
+// Submit takes a job; it is on disk when it returns. A key that is not empty makes it safe to
+// repeat: for a week the same key of the same user gives the same job, and with another job is a
+// conflict.
+func (b *Batch) Submit(ctx context.Context, by access.Subject, s shoal.JobSpec, key string) (shoal.Job, error) {
+	if err := access.Check(by, access.Submit, access.Object{Kind: shoal.ObjectJob}); err != nil {
+		return shoal.Job{}, err
+	}
+	if len(key) > maxKey {
+		return shoal.Job{}, shoal.Errorf(shoal.KindInvalid, "cannot submit the job: its idempotency key has more than %d bytes", maxKey)
+	}
+	digest, err := digestOf(s)
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	known := shoal.JobID("")
+	err = b.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		if known, err = earlier(tx, by.User, key, digest); err != nil || known != "" {
+			return err
+		}
+		s, err = prepare(tx, by, s)
+		return err
+	})
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	if known != "" {
+		return b.Job(ctx, by, known)
+	}
+	return b.insert(ctx, by.User, s, key, digest)
+}
+
+func digestOf(s shoal.JobSpec) (string, error) {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// earlier finds the job that a key has led to already; empty if none.
+func earlier(tx *store.Tx, user shoal.UserName, key, digest string) (shoal.JobID, error) {
+	if key == "" {
+		return "", nil
+	}
+	k, found, err := tx.RequestKey(keyOwner(user), key)
+	if err != nil || !found {
+		return "", err
+	}
+	if k.Digest != digest {
+		return "", shoal.Errorf(shoal.KindConflict, "cannot submit the job: key %q was used for another one, job %s", key, k.Result).
+			WithHint("use a new key for a new job")
+	}
+	return shoal.JobID(k.Result), nil
+}
+
+func keyOwner(user shoal.UserName) string { return "job:" + string(user) }
+
+// insert makes the row of a job that was found right.
+func (b *Batch) insert(ctx context.Context, user shoal.UserName, s shoal.JobSpec, key, digest string) (shoal.Job, error) {
+	array, err := sched.ParseArray(s.Array)
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	var r *row
+	err = b.ask(ctx, func(g *group) error {
+		known, err := earlier(g.tx, user, key, digest)
+		if err != nil {
+			return err
+		}
+		if known != "" {
+			r, err = g.job(known)
+			return err
+		}
+		reason, err := g.blockers(s.After)
+		if err != nil {
+			return err
+		}
+		if _, err := g.tx.Pools().Get(s.Pool); err != nil {
+			return err
+		}
+		id, err := g.tx.NextJobID()
+		if err != nil {
+			return err
+		}
+		r = &row{Job: shoal.Job{ID: id, User: user, Spec: s, State: shoal.JobQueued, Since: g.now, Submitted: g.now,
+			Counts: shoal.Counts{Queued: array.Len()}, Reason: reason, Blocked: reason != ""}}
+		g.jobs[id] = r
+		g.touch(r)
+		g.demand = true
+		g.changes = append(g.changes, sched.PutJob(schedJob(r.Job)))
+		if r.Blocked {
+			for _, dep := range s.After {
+				g.waits[shoal.JobID(dep)] = append(g.waits[shoal.JobID(dep)], id)
+			}
+		}
+		g.event(r, "jobSubmitted", "%s submitted job %s to pool %s: %s", user, title(r.Job), s.Pool, tasks(array.Len()))
+		return g.putKey(user, key, digest, id)
+	})
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	return r.Job, nil
+}
+
+func (g *group) putKey(user shoal.UserName, key, digest string, id shoal.JobID) error {
+	if key == "" {
+		return nil
+	}
+	if g.now.Sub(g.b.trimmed) > trimEvery {
+		if err := g.tx.TrimRequestKeys(g.now.Add(-keepKeys)); err != nil {
+			return err
+		}
+		g.b.trimmed = g.now
+	}
+	return g.tx.PutRequestKey(store.RequestKey{Owner: keyOwner(user), Key: key, Digest: digest, Result: string(id)})
+}
+
+// prepare completes a job and says everything that is wrong with it.
+func prepare(tx *store.Tx, by access.Subject, s shoal.JobSpec) (shoal.JobSpec, error) {
+	u, err := tx.Users().Get(by.User)
+	if err != nil {
+		return s, err
+	}
+	if u.Disabled {
+		return s, shoal.Errorf(shoal.KindDenied, "cannot submit a job: user %s is disabled", u.Name)
+	}
+	spec.DefaultJob(&s)
+	if s.Pool == "" {
+		if s.Pool, err = defaultPool(tx, by); err != nil {
+			return s, err
+		}
+	}
+	mistakes := append(spec.CheckJob(s), clashes(s)...)
+	if len(mistakes) > 0 {
+		return s, spec.Invalid(mistakes)
+	}
+	p, err := tx.Pools().Get(s.Pool)
+	if err != nil {
+		return s, shoal.Errorf(shoal.KindOf(err), "cannot submit the job: %w", err).WithHint("`shoal pool list` shows the pools")
+	}
+	if err := suits(s, p); err != nil {
+		return s, err
+	}
+	s.After, err = resolve(tx, by, s.After)
+	return s, err
+}
+
+// clashes finds inputs and outputs that would be the same variable.
+func clashes(s shoal.JobSpec) []shoal.Mistake {
+	var all []shoal.Mistake
+	for field, dirs := range map[string]map[string]string{"inputs": s.Inputs, "outputs": s.Outputs} {
+		seen := map[string]string{}
+		for _, name := range slices.Sorted(maps.Keys(dirs)) {
+			upper := strings.ToUpper(name)
+			if other, ok := seen[upper]; ok {
+				all = append(all, shoal.Mistake{Path: field + "." + name, Msg: fmt.Sprintf("%s and %s would be the same variable", other, name), Hint: "rename one of them"})
+			}
+			seen[upper] = name
+		}
+	}
+	return all
+}
+
+// defaultPool is where a job goes that names no pool: where its user is, else the pool marked so,
+// else the only one for jobs.
+func defaultPool(tx *store.Tx, by access.Subject) (shoal.PoolName, error) {
+	if by.Machine != "" {
+		m, err := tx.Machines().Get(by.Machine)
+		return m.Pool, err
+	}
+	pools, err := tx.Pools().List()
+	if err != nil {
+		return "", err
+	}
+	pools = slices.DeleteFunc(pools, func(p shoal.Pool) bool { return !p.Has(shoal.UseBatch) || p.Deleting })
+	if i := slices.IndexFunc(pools, func(p shoal.Pool) bool { return p.Default }); i >= 0 {
+		return pools[i].Name, nil
+	}
+	switch len(pools) {
+	case 0:
+		return "", shoal.Errorf(shoal.KindInvalid, "cannot submit the job: there is no pool for jobs").WithHint("apply a pool with `uses: [batch]`")
+	case 1:
+		return pools[0].Name, nil
+	}
+	names := make([]string, len(pools))
+	for i, p := range pools {
+		names[i] = string(p.Name)
+	}
+	return "", shoal.Errorf(shoal.KindInvalid, "cannot submit the job: it names no pool, and there are several").
+		WithHint("say which: %s", strings.Join(names, ", "))
+}
+
+// suits refuses at once what could never run in a pool.
+func suits(s shoal.JobSpec, p shoal.Pool) error {
+	switch {
+	case p.Deleting:
+		return shoal.Errorf(shoal.KindConflict, "cannot submit the job: pool %s is being deleted", p.Name)
+	case !p.Has(shoal.UseBatch):
+		return shoal.Errorf(shoal.KindInvalid, "cannot submit the job: pool %s is not for jobs", p.Name).
+			WithHint("choose a pool with `uses: [batch]`, or add batch to the uses of %s", p.Name)
+	}
+	have, want := p.Machine, s.Resources
+	var lacks []string
+	if want.CPUs > have.CPUs {
+		lacks = append(lacks, fmt.Sprintf("%s processors", want.CPUs))
+	}
+	if want.Memory > have.Memory {
+		lacks = append(lacks, fmt.Sprintf("%s of memory", want.Memory))
+	}
+	if want.GPUs > have.GPUs {
+		lacks = append(lacks, fmt.Sprintf("%d GPUs", want.GPUs))
+	}
+	if len(lacks) > 0 {
+		return shoal.Errorf(shoal.KindInvalid, "cannot submit the job: it asks for %s, and the largest machine of pool %s has %s processors, %s of memory and %d GPUs",
+			strings.Join(lacks, " and "), p.Name, have.CPUs, have.Memory, have.GPUs).WithHint("ask for less, or choose a pool with larger machines")
+	}
+	if most := p.Limits.PerUser.GPUs; most > 0 && want.GPUs > most {
+		return shoal.Errorf(shoal.KindInvalid, "cannot submit the job: it asks for %d GPUs, and a user may hold %d in pool %s", want.GPUs, most, p.Name)
+	}
+	return nil
+}
+
+// resolve turns the jobs that must succeed first into their numbers. A name is the newest job of
+// that name of the same user.
+func resolve(tx *store.Tx, by access.Subject, after []string) ([]string, error) {
+	var ids []string
+	for _, name := range after {
+		j, err := find(tx, by, name)
+		if err != nil {
+			return nil, err
+		}
+		if id := string(j.ID); !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func find(tx *store.Tx, by access.Subject, name string) (shoal.Job, error) {
+	if n, err := strconv.ParseInt(name, 10, 64); err == nil && n > 0 {
+		j, err := visible(tx, by, access.View, shoal.JobID(name))
+		if err != nil {
+			return j, shoal.Errorf(shoal.KindOf(err), "cannot submit the job: it is to run after another, but there is %w", err)
+		}
+		return j, nil
+	}
+	jobs, _, err := tx.JobsPage(store.JobFilter{User: by.User, Name: name}, "", 1)
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	if len(jobs) == 0 {
+		return shoal.Job{}, shoal.Errorf(shoal.KindNotFound, "cannot submit the job: it is to run after %q, and you have no job of that name", name).
+			WithHint("submit that one first, or give its number")
+	}
+	return jobs[0], nil
+}
+
+// Cancel ends a job: what waits at once, what runs after a signal and a grace. A job that has ended
+// stays as it is.
+func (b *Batch) Cancel(ctx context.Context, by access.Subject, id shoal.JobID) (shoal.Job, error) {
+	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		_, err := visible(tx, by, access.Cancel, id)
+		return err
+	})
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	return b.cancel(ctx, id, "cancelled by "+by.String())
+}
+
+// CancelAs ends a job like Cancel, whoever asks: its user may not run anything any more.
+func (b *Batch) CancelAs(ctx context.Context, id shoal.JobID) error {
+	_, err := b.cancel(ctx, id, "its user was disabled or removed")
+	return err
+}
+
+func (b *Batch) cancel(ctx context.Context, id shoal.JobID, reason string) (shoal.Job, error) {
+	var r *row
+	err := b.ask(ctx, func(g *group) (err error) {
+		if r, err = g.job(id); err != nil || r.State.Ended() || r.Cancel {
+			return err
+		}
+		return g.cancel(r, reason)
+	})
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	return r.Job, nil
+}

@@ -1,0 +1,75 @@
+package batch
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// exitOwn is the exit code of what never ran to an exit of its own.
+const exitOwn = 125
+
+// title is how a job is named in sentences: "12 (sweep)".
+func title(j shoal.Job) string {
+	if j.Spec.Name == "" {
+		return string(j.ID)
+	}
+	return fmt.Sprintf("%s (%s)", j.ID, j.Spec.Name)
+}
+
+// ended says that something ended so.
+func ended(s shoal.JobState) string {
+	switch s {
+	case shoal.JobTimedOut:
+		return "ran out of time"
+	case shoal.JobCancelled:
+		return "was cancelled"
+	case shoal.JobLost:
+		return "lost its machine"
+	}
+	return string(s) // succeeded, failed
+}
+
+// tasks counts them: "1 task", "8 tasks".
+func tasks(n int) string {
+	if n == 1 {
+		return "1 task"
+	}
+	return strconv.Itoa(n) + " tasks"
+}
+
+// reasonOf says in a sentence how an attempt ended, where the agent did not.
+func reasonOf(a shoal.Attempt, spec shoal.JobSpec) string {
+	switch {
+	case a.State == shoal.JobSucceeded:
+		return ""
+	case a.Cause == shoal.CauseOOM:
+		return fmt.Sprintf("it needed more memory than the %s it asked for", spec.Resources.Memory)
+	case a.Cause == shoal.CauseTimeLimit || a.State == shoal.JobTimedOut:
+		return fmt.Sprintf("it ran longer than its time limit of %s", spec.TimeLimit)
+	case a.Cause == shoal.CauseCancelled || a.State == shoal.JobCancelled:
+		return "it was cancelled"
+	case a.Cause == shoal.CauseSetupFailed:
+		return "its command could not be started"
+	case a.Signal > 0:
+		return fmt.Sprintf("it was ended by signal %d", a.Signal)
+	}
+	return fmt.Sprintf("it exited with %d", a.ExitCode)
+}
+
+// exitOf is the exit code that stands for an attempt that did not succeed.
+func exitOf(a shoal.Attempt) int {
+	switch {
+	case a.Signal > 0:
+		return 128 + a.Signal
+	case a.ExitCode > 0:
+		return a.ExitCode
+	}
+	return exitOwn
+}
+
+func compareRefs(a, b shoal.TaskRef) int {
+	return cmp.Or(cmp.Compare(len(a.Job), len(b.Job)), cmp.Compare(a.Job, b.Job), cmp.Compare(a.Index, b.Index))
+}
