@@ -121,17 +121,35 @@ type assembly struct {
 	binds []bind
 }
 
-// run assembles the machine in namespaces of its own and starts it. The thread that leaves the host's
-// namespaces is never given back: it ends with the goroutine.
+// run assembles the machine in namespaces of its own and starts it.
 func (a *assembly) run(ctx context.Context) error {
 	if err := a.prepare(); err != nil {
 		return fmt.Errorf("cannot prepare its files: %w", err)
 	}
+	return onThread(func() error { return a.apart(ctx) })
+}
+
+// onThread runs fn on an operating system thread that nobody uses afterwards: it ends with fn. It is never
+// the main thread, which cannot end, and as which the process is seen: /proc/self would show the
+// namespaces that fn went to.
+func onThread(fn func() error) error {
 	done := make(chan error, 1)
-	go func() {
+	var try func()
+	try = func() {
 		runtime.LockOSThread()
-		done <- a.apart(ctx)
-	}()
+		if unix.Gettid() != unix.Getpid() {
+			done <- fn()
+			return // still locked
+		}
+		defer runtime.UnlockOSThread()
+		tried := make(chan struct{})
+		go func() { // cannot get this thread, which is held meanwhile
+			defer close(tried)
+			try()
+		}()
+		<-tried
+	}
+	go try()
 	return <-done
 }
 

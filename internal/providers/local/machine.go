@@ -271,7 +271,7 @@ func (p *Provider) remove(ctx context.Context, m *machine, rec record) error {
 	delete(p.machines, rec.Spec.ID)
 	p.mu.Unlock()
 	p.net.Release(rec.Host)
-	if err := p.shares.dropUnused(ctx, p.sharesInUse); err != nil {
+	if err := p.shares.dropUnused(context.WithoutCancel(ctx), p.sharesInUse); err != nil {
 		p.cfg.Log.Warn("a share that no machine uses cannot be unmounted", "error", err)
 	}
 	if err := os.RemoveAll(trash); err != nil {

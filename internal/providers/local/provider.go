@@ -104,7 +104,8 @@ func (p *Provider) open(ctx context.Context) error {
 	if p.groups, err = cgroup.Open("shoal-" + p.tag); err != nil {
 		return err
 	}
-	p.shares = &shares{dir: p.path("shares"), mount: "mount", umount: "umount", secret: p.cfg.Secret}
+	p.shares = &shares{dir: p.path("shares"), mount: "mount", umount: "umount", secret: p.cfg.Secret,
+		timeout: shareTimeout, busy: map[string]*sync.Mutex{}}
 	hosts, err := p.load()
 	if err != nil {
 		return err
@@ -116,6 +117,9 @@ func (p *Provider) open(ctx context.Context) error {
 	}
 	if err := p.removeStrays(ctx); err != nil {
 		return err
+	}
+	if err := p.shares.dropUnused(ctx, p.sharesInUse); err != nil {
+		p.cfg.Log.Warn("a share that no machine uses cannot be unmounted", "error", err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,7 +16,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/provider"
@@ -30,8 +33,11 @@ type shares struct {
 	mount  string // the programs; tests have others
 	umount string
 	secret func(ctx context.Context, name string) ([]byte, error)
+	// timeout bounds mounting, and looking whether a share answers.
+	timeout time.Duration
 
-	mu sync.Mutex // one mount or unmount at a time
+	mu   sync.Mutex
+	busy map[string]*sync.Mutex // by directory: one mounts or unmounts it at a time
 }
 
 // bind is a directory of the host on its way into a machine.
@@ -41,7 +47,7 @@ type bind struct {
 	readOnly bool
 }
 
-// shareTimeout bounds mounting, and looking whether a share answers.
+// shareTimeout is the time that shares usually have.
 const shareTimeout = 20 * time.Second
 
 // ready mounts what is not mounted and returns the directories to bind.
@@ -57,6 +63,16 @@ func (s *shares) ready(ctx context.Context, mounts []provider.Mount) ([]bind, er
 	return out, nil
 }
 
+// lock is that of one share's directory: a server that does not answer holds up nobody else's mount.
+func (s *shares) lock(dir string) *sync.Mutex {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[dir] == nil {
+		s.busy[dir] = new(sync.Mutex)
+	}
+	return s.busy[dir]
+}
+
 // reach makes one share reachable and returns its directory.
 func (s *shares) reach(ctx context.Context, share shoal.Share) (string, error) {
 	src, err := parseSource(share)
@@ -64,17 +80,18 @@ func (s *shares) reach(ctx context.Context, share shoal.Share) (string, error) {
 		return "", err
 	}
 	if src.kind == "" {
-		return src.what, isDirectory(ctx, share, src.what)
+		return src.what, s.isDirectory(ctx, share, src.what)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	dir := filepath.Join(s.dir, shareKey(share))
+	lock := s.lock(dir)
+	lock.Lock()
+	defer lock.Unlock()
 	mounted, err := s.mounted()
 	if err != nil {
 		return "", err
 	}
 	if slices.Contains(mounted, dir) {
-		if err := isDirectory(ctx, share, dir); err == nil {
+		if err := s.isDirectory(ctx, share, dir); err == nil {
 			return dir, nil
 		}
 		// It does not answer. A new mount may, if the server came back otherwise.
@@ -110,7 +127,7 @@ func (s *shares) mountShare(ctx context.Context, share shoal.Share, src shareSou
 		if err != nil {
 			return shareError(share, "its credentials %q cannot be had: %w", share.Credentials.Secret, err)
 		}
-		file := dir + ".credentials"
+		file := dir + credentials
 		if err := os.WriteFile(file, value, 0o600); err != nil {
 			return err
 		}
@@ -118,11 +135,14 @@ func (s *shares) mountShare(ctx context.Context, share shoal.Share, src shareSou
 		options = append(options, "credentials="+file)
 	}
 	args := []string{"-t", src.kind, "-o", strings.Join(options, ","), src.what, dir}
-	if err := bounded(ctx, s.mount, args...); err != nil {
+	if err := s.bounded(ctx, s.mount, args...); err != nil {
 		return shareError(share, "mounting %s failed: %w", src.what, err)
 	}
 	return nil
 }
+
+// credentials is how the file is called that is there while a share with credentials is mounted.
+const credentials = ".credentials"
 
 // shareError names the share and says what to do.
 func shareError(share shoal.Share, format string, args ...any) error {
@@ -131,10 +151,10 @@ func shareError(share shoal.Share, format string, args ...any) error {
 }
 
 // isDirectory looks at a directory in a child, since looking may hang.
-func isDirectory(ctx context.Context, share shoal.Share, dir string) error {
-	if err := bounded(ctx, "test", "-d", dir); err != nil {
+func (s *shares) isDirectory(ctx context.Context, share shoal.Share, dir string) error {
+	if err := s.bounded(ctx, "test", "-d", dir); err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
-			return shareError(share, "%s does not answer within %s", dir, shareTimeout)
+			return shareError(share, "%s does not answer within %s", dir, s.timeout)
 		}
 		return shareError(share, "%s is not a directory", dir)
 	}
@@ -143,13 +163,14 @@ func isDirectory(ctx context.Context, share shoal.Share, dir string) error {
 
 // bounded runs a program for a limited time. One that waits for a dead server may survive being
 // killed; it is left to end when the server answers.
-func bounded(ctx context.Context, name string, args ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, shareTimeout)
+func (s *shares) bounded(ctx context.Context, name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	cmd := exec.Command(name, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // mount(8) has helpers
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -163,7 +184,7 @@ func bounded(ctx context.Context, name string, args ...string) error {
 		}
 		return err
 	case <-ctx.Done():
-		_ = cmd.Process.Kill()
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 		return ctx.Err()
 	}
 }
@@ -186,44 +207,49 @@ func (s *shares) mounted() ([]string, error) {
 
 // release unmounts lazily: machines that still have it keep it, and nobody waits for the server.
 func (s *shares) release(ctx context.Context, dir string) error {
-	if err := bounded(ctx, s.umount, "-l", dir); err != nil {
+	if err := s.bounded(ctx, s.umount, "-l", dir); err != nil {
 		return fmt.Errorf("cannot unmount %s: %w", dir, err)
 	}
 	return nil
 }
 
-// dropUnused unmounts the shares that are not among the keys in use. Those are asked for once no
-// mount can be under way: a machine that comes meanwhile mounts its shares anew.
+// dropUnused unmounts the shares that are not among the keys in use. Those are asked for once the share's
+// lock is had, so that no mount is under way: a machine that comes meanwhile mounts its shares anew.
 func (s *shares) dropUnused(ctx context.Context, keys func() []string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	inUse := keys()
 	mounted, err := s.mounted()
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, dir := range mounted {
-		if !slices.Contains(inUse, filepath.Base(dir)) {
-			if err := s.release(ctx, dir); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-		}
-	}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return errors.Join(append(errs, err)...)
+		return err
 	}
+	var errs []error
 	for _, e := range entries {
-		if slices.Contains(inUse, e.Name()) {
-			continue
+		name := strings.TrimSuffix(e.Name(), credentials)
+		lock := s.lock(filepath.Join(s.dir, name))
+		if !lock.TryLock() {
+			continue // on its way
 		}
-		if err := os.Remove(filepath.Join(s.dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+		if dir := filepath.Join(s.dir, e.Name()); name != e.Name() || !slices.Contains(keys(), name) {
+			errs = append(errs, s.drop(ctx, dir, slices.Contains(mounted, dir)))
 		}
+		lock.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// drop removes a share's directory, unmounting it first. Its lock is held.
+func (s *shares) drop(ctx context.Context, dir string, mounted bool) error {
+	if mounted {
+		if err := s.release(ctx, dir); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // shareKey names a share's directory: it changes with whatever changes the mount.

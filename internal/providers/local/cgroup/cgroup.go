@@ -312,8 +312,8 @@ func (t *Tree) Kill(ctx context.Context, machine string) error {
 // killOnce sends SIGKILL to all there are, and says how many that were. Where there is a freezer
 // they are frozen meanwhile, so that none forks past us and no number is used anew.
 func (t *Tree) killOnce(machine string) (int, error) {
-	t.freeze(machine, "FROZEN")
-	defer t.freeze(machine, "THAWED")
+	t.freeze(machine, frozen)
+	defer t.freeze(machine, thawed)
 	seen := map[int]bool{}
 	for _, h := range t.hierarchies {
 		dir := filepath.Join(h.dir, t.name, machine)
@@ -332,14 +332,31 @@ func (t *Tree) killOnce(machine string) (int, error) {
 	return len(seen), nil
 }
 
-// freeze stops or resumes a machine's processes where version 1's freezer is there.
+// freeze stops or resumes a machine's processes where version 1's freezer is there. A machine may have frozen
+// groups of its own, which a signal does not reach: resuming goes down to each.
 func (t *Tree) freeze(machine, state string) {
 	for _, h := range t.hierarchies {
-		if h.offersFreezer() {
-			_ = write(filepath.Join(h.dir, t.name, machine, "freezer.state"), state)
+		if !h.offersFreezer() {
+			continue
 		}
+		top := filepath.Join(h.dir, t.name, machine)
+		if state == frozen {
+			_ = write(filepath.Join(top, "freezer.state"), state)
+			continue
+		}
+		_ = filepath.WalkDir(top, func(dir string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				_ = write(filepath.Join(dir, "freezer.state"), state) // groups may vanish while we look
+			}
+			return nil
+		})
 	}
 }
+
+const (
+	frozen = "FROZEN"
+	thawed = "THAWED"
+)
 
 func (h hierarchy) offersFreezer() bool { return !h.v2 && slices.Contains(h.controllers, "freezer") }
 

@@ -76,26 +76,30 @@ func setForward(value string) error {
 	return os.WriteFile(forwardSwitch, []byte(value), 0)
 }
 
-// withForwarding runs fn alone among all installations of the host.
+// withForwarding runs fn alone, with the directory.
 func (n *Net) withForwarding(fn func(dir string) error) error {
-	fail := func(err error) error { return fmt.Errorf("cannot switch the host's forwarding: %w", err) }
-	if err := os.MkdirAll(n.cfg.Forwarding, 0o700); err != nil {
-		return fail(err)
+	err := n.alone(func() error {
+		if err := os.MkdirAll(n.cfg.Forwarding, 0o700); err != nil {
+			return err
+		}
+		return fn(n.cfg.Forwarding)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot switch the host's forwarding: %w", err)
 	}
-	// The lock is on the parent, which outlives the directory.
+	return nil
+}
+
+// alone runs fn alone among all installations of the host. The lock is on the forwarding directory's
+// parent, which outlives the directory.
+func (n *Net) alone(fn func() error) error {
 	parent, err := os.Open(filepath.Dir(n.cfg.Forwarding))
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	defer parent.Close()
 	if err := unix.Flock(int(parent.Fd()), unix.LOCK_EX); err != nil {
-		return fail(err)
+		return err
 	}
-	if err := os.MkdirAll(n.cfg.Forwarding, 0o700); err != nil {
-		return fail(err)
-	}
-	if err := fn(n.cfg.Forwarding); err != nil {
-		return fail(err)
-	}
-	return nil
+	return fn()
 }

@@ -86,14 +86,20 @@ func Open(ctx context.Context, cfg Config, hosts []Host) (*Net, error) {
 }
 
 func (n *Net) setUp(ctx context.Context) error {
-	if err := n.choose(); err != nil {
+	err := n.alone(func() error {
+		if err := n.choose(); err != nil {
+			return err
+		}
+		n.mtu = n.uplinkMTU()
+		if err := n.makeBridge(); err != nil {
+			return fmt.Errorf("cannot set up the bridge %s: %w", n.cfg.Bridge, err)
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	n.mtu = n.uplinkMTU()
-	if err := n.makeBridge(); err != nil {
-		return fmt.Errorf("cannot set up the bridge %s: %w", n.cfg.Bridge, err)
-	}
-	n.dropStrayPorts()
+	n.tendPorts()
 	if err := n.nft(ctx, n.rules(n.all())); err != nil {
 		return err
 	}
@@ -289,8 +295,9 @@ func sysctl(name, value string) error {
 	return os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0)
 }
 
-// dropStrayPorts deletes interfaces of machines that are no more.
-func (n *Net) dropStrayPorts() {
+// tendPorts deletes interfaces of machines that are no more, and puts those of the others on the bridge,
+// should that be a new one.
+func (n *Net) tendPorts() {
 	known := map[string]bool{}
 	for _, h := range n.all() {
 		known[n.port(h)] = true
@@ -300,8 +307,12 @@ func (n *Net) dropStrayPorts() {
 		return
 	}
 	for _, l := range links {
-		if name := l.Attrs().Name; strings.HasPrefix(name, n.portPrefix()) && !known[name] {
+		switch name := l.Attrs().Name; {
+		case !strings.HasPrefix(name, n.portPrefix()):
+		case !known[name]:
 			_ = n.link.LinkDel(l)
+		case l.Attrs().MasterIndex != n.index:
+			_ = n.link.LinkSetMasterByIndex(l, n.index)
 		}
 	}
 }
@@ -355,7 +366,7 @@ func (n *Net) Close(ctx context.Context, last bool) error {
 		return nil
 	}
 	var errs []error
-	n.dropStrayPorts()
+	n.tendPorts()
 	t := n.table()
 	errs = append(errs, n.nft(ctx, fmt.Sprintf("table inet %s\ndelete table inet %s\ntable bridge %s\ndelete table bridge %s\n", t, t, t, t)))
 	if l, err := n.link.LinkByName(n.cfg.Bridge); err == nil && l.Type() == "bridge" {

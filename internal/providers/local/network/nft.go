@@ -22,7 +22,7 @@ const nftTimeout = 30 * time.Second
 // machine sends another by way of the host's routing is dropped in bridge's output.
 func (n *Net) rules(hosts []Host) string {
 	r := strings.NewReplacer("TABLE", n.table(), "BRIDGE", n.cfg.Bridge, "PORTS", n.portPrefix()+"*",
-		"GATEWAY", n.gateway.String(), "SUBNET", n.subnet.String())
+		"GATEWAY", n.gateway.String(), "SUBNET", n.subnet.String(), "METADATA", strings.Join(metadata(), ", "))
 	var b strings.Builder
 	b.WriteString(r.Replace(`table inet TABLE
 delete table inet TABLE
@@ -48,7 +48,7 @@ table inet TABLE {
   }
   chain to_world {
     ip saddr != SUBNET drop
-    ip daddr 169.254.0.0/16 reject
+    ip daddr { METADATA } reject
     meta nfproto ipv6 drop
   }
   chain to_machine {
@@ -100,6 +100,12 @@ table bridge TABLE {
 		b.WriteString(n.elements("add", h))
 	}
 	return b.String()
+}
+
+// metadata is where clouds tell a host what it is, often with credentials: link-local addresses, and those
+// of Azure, Alibaba and Oracle that are not.
+func metadata() []string {
+	return []string{"169.254.0.0/16", "168.63.129.16", "100.100.100.200", "192.0.0.192"}
 }
 
 // elements are the commands that let a machine in ("add") or out ("delete").

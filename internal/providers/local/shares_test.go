@@ -1,0 +1,237 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/provider"
+)
+
+// stub stands for a file server: programs in place of mount and umount bind a directory and say what
+// they were asked.
+type stub struct {
+	share  shoal.Share
+	served string // the directory that is the share
+	log    string
+}
+
+// stubShare makes a network share that p can mount.
+func stubShare(t testing.TB, p *Provider) stub {
+	t.Helper()
+	dir := t.TempDir()
+	s := stub{served: filepath.Join(dir, "served"), log: filepath.Join(dir, "log"),
+		share: shoal.Share{Name: "team", Source: "nfs://files.example/export/team"}}
+	if err := os.Mkdir(s.served, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	program := func(name, body string) string {
+		path := filepath.Join(dir, name)
+		text := fmt.Sprintf("#!/bin/sh\necho %s \"$@\" >> %s\n%s\n", name, s.log, body)
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	p.shares.mount = program("mount", "for last; do :; done; case $4 in *credentials=*) cat ${4##*credentials=} >> "+s.log+";; esac; exec mount --bind "+s.served+" $last")
+	p.shares.umount = program("umount", `exec umount "$@"`)
+	return s
+}
+
+func TestShares(t *testing.T) {
+	needHost(t)
+	cfg := place(t)
+	cfg.Secret = func(_ context.Context, name string) ([]byte, error) { return []byte("password of " + name), nil }
+	p := open(t, cfg)
+	w := stubShare(t, p)
+	w.share.Options = map[string]string{"vers": "4.1", "soft": ""}
+	w.share.Credentials = &shoal.SecretRef{Secret: "team-share"}
+	local := t.TempDir()
+	if err := os.Chmod(local, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	mounts := []provider.Mount{{Share: w.share, Path: "/shared"},
+		{Share: shoal.Share{Name: "local", Source: local}, Path: "/shared/local"},
+		{Share: shoal.Share{Name: "local", Source: local}, Path: "/readonly", ReadOnly: true}}
+	if err := os.Mkdir(filepath.Join(w.served, "local"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for _, id := range []string{"m-1", "m-2"} {
+		wg.Go(func() {
+			s := spec(id, "lab")
+			s.Mounts = mounts
+			if err := p.Create(context.Background(), s); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	wait(t, p, "m-1", provider.PhaseRunning)
+	wait(t, p, "m-2", provider.PhaseRunning)
+
+	// What is written on a share is on the share, at once, with its owner.
+	must(t, p, "m-1", "chmod 777 /shared; setpriv --reuid 20001 --regid 20001 --clear-groups sh -c 'umask 077; echo one > /shared/file; echo two > /shared/local/file'")
+	if got := must(t, p, "m-2", "cat /shared/file /shared/local/file /readonly/file; stat -c %u-%a /shared/file"); got != "one\ntwo\ntwo\n20001-600" {
+		t.Errorf("the other machine sees %q", got)
+	}
+	if read(t, filepath.Join(w.served, "file")) != "one\n" || read(t, filepath.Join(local, "file")) != "two\n" {
+		t.Error("the shares do not hold what was written")
+	}
+	refused(t, p, "m-1", "echo x > /readonly/x")
+	refused(t, p, "m-1", "mount -o remount,rw /readonly && echo x > /readonly/x")
+	// A setuid program on a share has no effect anywhere.
+	must(t, p, "m-1", "cp /usr/bin/id /shared/id; chmod 4755 /shared/id")
+	if got := must(t, p, "m-2", "setpriv --reuid 20001 --regid 20001 --clear-groups /shared/id -u"); got != "20001" {
+		t.Errorf("a setuid program on the share runs as %s", got)
+	}
+
+	// Once for both machines; the credentials are nowhere afterwards.
+	log := read(t, w.log)
+	if strings.Count(log, "mount -t nfs -o nosuid,nodev,soft,vers=4.1,credentials=") != 1 || !strings.Contains(log, " files.example:/export/team ") || !strings.Contains(log, "password of team-share") {
+		t.Errorf("mount was asked: %s", log)
+	}
+	if left, _ := filepath.Glob(p.path("shares", "*"+credentials)); len(left) > 0 {
+		t.Errorf("the credentials lie about: %v", left)
+	}
+	for _, id := range []shoal.MachineID{"m-1", "m-2"} {
+		if err := p.Delete(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	wait(t, p, "m-1", "")
+	wait(t, p, "m-2", "")
+	// The last one to go unmounts, when it has been forgotten.
+	eventually(t, func() error {
+		mounted, err := p.shares.mounted()
+		if err == nil && len(mounted) > 0 {
+			err = fmt.Errorf("still mounted: %v", mounted)
+		}
+		return err
+	})
+	if read(t, filepath.Join(w.served, "file")) != "one\n" {
+		t.Error("the share's file went with the machine")
+	}
+}
+
+// eventually waits for what the kernel or a worker does in its own time.
+func eventually(t testing.TB, fn func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := fn()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// An unreachable share says so, and what to do; the machine fails and holds up no other.
+func TestUnreachableShare(t *testing.T) {
+	needHost(t)
+	p := open(t, place(t))
+	w := stubShare(t, p)
+	p.shares.timeout = 300 * time.Millisecond
+	p.shares.mount = filepath.Join(filepath.Dir(w.log), "hang")
+	if err := os.WriteFile(p.shares.mount, []byte("#!/bin/sh\nsleep 1000\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := spec("m-hung", "lab")
+	s.Mounts = []provider.Mount{{Share: w.share, Path: "/shared"}}
+	if err := p.Create(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	absent := spec("m-absent", "lab")
+	absent.Mounts = []provider.Mount{{Share: shoal.Share{Name: "nowhere", Source: "/no/such/directory"}, Path: "/shared"}}
+	if err := p.Create(t.Context(), absent); err != nil {
+		t.Fatal(err)
+	}
+	create(t, p, spec("m-other", "lab"))
+	for id, want := range map[shoal.MachineID]string{"m-hung": "cannot reach share team", "m-absent": "/no/such/directory is not a directory"} {
+		eventually(t, func() error {
+			o, err := p.Observe(t.Context())
+			for _, m := range o.Machines {
+				if m.ID == id && (m.Phase != provider.PhaseFailed || !strings.Contains(m.Reason, want)) {
+					return fmt.Errorf("%+v", m)
+				}
+			}
+			return err
+		})
+	}
+	pool := shoal.Pool{Name: "lab", Image: "host", Mounts: []shoal.Mount{{Share: "team", Path: "/shared"}, {Share: "other", Path: "/x"}, {Share: "team", Path: "/etc"}}}
+	err := p.Check(t.Context(), pool, []shoal.Share{w.share})
+	for _, want := range []string{"cannot reach share team", `no share "other"`, `at "/etc"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a check does not say %q: %v", want, err)
+		}
+	}
+	if shoal.KindOf(err) != shoal.KindInvalid || shoal.HintOf(err) == "" {
+		t.Errorf("kind %s, hint %q", shoal.KindOf(err), shoal.HintOf(err))
+	}
+}
+
+// deadServer mounts a FUSE file system that nobody answers: whoever looks at it hangs, as with a dead
+// file server. With taken set it has taken a request and will never answer it, so that who asked cannot even be killed.
+func deadServer(t testing.TB, dir string) (device *os.File) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skipf("this kernel has no FUSE: %v", err)
+	}
+	device = os.NewFile(uintptr(fd), "/dev/fuse")
+	err = unix.Mount("dead", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		device.Close()
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+	})
+	return device
+}
+
+// A local directory on a dead file server: the machine that has it fails or waits, all others go on.
+func TestDeadServer(t *testing.T) {
+	needHost(t)
+	p := open(t, place(t))
+	p.shares.timeout = 300 * time.Millisecond
+	dir := filepath.Join(t.TempDir(), "dead")
+	device := deadServer(t, dir)
+	s := spec("m-dead", "lab")
+	s.Mounts = []provider.Mount{{Share: shoal.Share{Name: "dead", Source: dir}, Path: "/shared"}}
+	if err := p.Create(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	create(t, p, spec("m-1", "lab"))
+	eventually(t, func() error {
+		o, err := p.Observe(t.Context())
+		for _, m := range o.Machines {
+			if m.ID == "m-dead" && !strings.Contains(m.Reason, "does not answer") {
+				return fmt.Errorf("%+v", m)
+			}
+		}
+		return err
+	})
+	for _, id := range []shoal.MachineID{"m-dead", "m-1"} {
+		if err := p.Delete(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+		wait(t, p, id, "")
+	}
+	device.Close()
+}
