@@ -153,6 +153,16 @@ func (p *Provider) Spec(id shoal.MachineID) (provider.MachineSpec, bool) {
 	return m.spec, true
 }
 
+// Address returns where a machine's sshd would be, host:port; empty if there is no such machine.
+func (p *Provider) Address(id shoal.MachineID) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := p.machines[id]; m != nil {
+		return m.address
+	}
+	return ""
+}
+
 // enter records a call and lets it suffer the faults that are set.
 func (p *Provider) enter(ctx context.Context, op Op, id shoal.MachineID) error {
 	p.mu.Lock()
