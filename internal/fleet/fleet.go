@@ -33,6 +33,9 @@ type Track struct {
 	Ended time.Time // when the last one did
 	Next  time.Time // not again before
 	Error string    // of the last one
+	// Accepted: a Create succeeded. Fatal: a Create or Start was refused, and always will be.
+	Accepted bool
+	Fatal    string
 }
 
 // Hold keeps a pool from getting new machines.
@@ -187,8 +190,10 @@ func (p *planner) requested(m shoal.Machine, o *provider.Observed, sure bool) (A
 		return p.remove(m, o, sure)
 	case o != nil && o.Phase == provider.PhaseFailed:
 		return act(Fail, m, o, "%s", or(o.Reason, "its provider says that it failed"))
-	case o != nil && o.Phase == provider.PhaseRunning:
+	case t.Accepted || o != nil && o.Phase == provider.PhaseRunning:
 		return act(Accept, m, o, "")
+	case t.Fatal != "":
+		return act(Fail, m, o, "%s", t.Fatal)
 	case t.Busy:
 		return Action{}, false
 	case t.Error != "" && p.due(m.Since.Add(p.patience(m))):
@@ -237,6 +242,8 @@ func (p *planner) running(m shoal.Machine, o *provider.Observed, sure bool) (Act
 		return act(Empty, m, o, "somebody else stopped it")
 	case m.State != shoal.MachineBooting:
 		return Action{}, false
+	case t.Fatal != "":
+		return act(Fail, m, o, "%s", t.Fatal)
 	}
 	limit := p.patience(m)
 	if p.due(m.Since.Add(limit)) {

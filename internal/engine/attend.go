@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/fleet"
+)
+
+// Patience with agents that are not heard from.
+const (
+	quietFor = 2 * time.Second  // a stream that breaks is often opened again at once
+	newFor   = 10 * time.Second // after a restart, until agents have come back
+	graceFor = 90 * time.Second // then a machine counts as down
+	knownFor = 15 * time.Second // after an agent came back, until it is believed that nobody is there
+	// A machine that is down is given up when only tasks were there, and much later when somebody
+	// without a connection was; never while a connection through the gateway is open.
+	tasksLost  = 10 * time.Minute
+	peopleLost = time.Hour
+)
+
+// attend looks after what is a machine's own: health, an operator's deadline, idleness.
+func (j *judging) attend(r *row) {
+	if _, ok := j.pool(r.Pool); !ok && r.Wanted != shoal.WantDelete {
+		m := r.Machine
+		m.Wanted, m.Reason = shoal.WantDelete, "its pool is no more"
+		j.set(r, m, "")
+	}
+	if r.State != shoal.MachineReady || r.Wanted != shoal.WantRun {
+		return
+	}
+	j.health(r)
+	j.drained(r)
+	m := r.Machine
+	switch empty := j.people[m.ID].empty(); {
+	case !empty:
+		m.IdleAt = time.Time{}
+	case m.IdleAt.IsZero():
+		m.IdleAt = j.now
+	}
+	j.set(r, m, "")
+}
+
+// linkOf is a machine's link. One of which nothing is known has been down since the engine began.
+func (j *judging) linkOf(id shoal.MachineID) link {
+	l, ok := j.mem.links[id]
+	if !ok {
+		l.since = j.engine.began
+	}
+	return l
+}
+
+// known reports whether it is certain who is on a machine: its agent is there, has reported, and what
+// it reported has had time to be put on record.
+func (j *judging) known(m shoal.Machine) bool {
+	l := j.linkOf(m.ID)
+	if !l.up || l.seen.Before(l.since) || m.State != shoal.MachineReady {
+		return false
+	}
+	if since := later(l.since, m.ReadyAt); j.now.Sub(since) < knownFor && m.ReadyAt.Before(l.since) {
+		j.due(since.Add(knownFor), j.now)
+		return false
+	}
+	return true
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// health puts on record what is heard from a machine's agent.
+func (j *judging) health(r *row) {
+	l := j.linkOf(r.ID)
+	m := r.Machine
+	if l.up {
+		if m.Health != shoal.HealthUp {
+			sentence := ""
+			if m.Health == shoal.HealthDown {
+				sentence = fmt.Sprintf("machine %s of pool %s answers again", m.ID, m.Pool)
+			}
+			m.Health = shoal.HealthUp
+			j.set(r, uncordon(m, shoal.CordonHealth), sentence)
+		}
+		return
+	}
+	since := later(l.since, m.ReadyAt)
+	quiet := quietFor
+	if _, ok := j.mem.links[m.ID]; !ok {
+		quiet = newFor
+	}
+	if j.now.Sub(since) < quiet {
+		j.due(since.Add(quiet), j.now)
+		return
+	}
+	if m.Health == shoal.HealthUp || m.Health == "" {
+		m.Health = shoal.HealthUnknown
+		j.set(r, m, "")
+	}
+	if m.Health == shoal.HealthDown {
+		j.giveUp(r, since)
+		return
+	}
+	j.due(since.Add(graceFor), j.now)
+	// While its provider cannot be observed, nothing is concluded from silence.
+	s := j.mem.sights[m.Provider]
+	if j.now.Sub(since) < graceFor || s.seen == nil || s.failures > 0 || s.seen.Began.Before(since) {
+		return
+	}
+	m.Health = shoal.HealthDown
+	why := fmt.Sprintf("its agent has not been heard from for %s", shoal.Duration(graceFor))
+	m = cordon(m, shoal.Cordon{Owner: shoal.CordonHealth, Reason: why, Since: j.now})
+	j.set(r, m, fmt.Sprintf("machine %s of pool %s does not answer: %s", m.ID, m.Pool, why))
+}
+
+// giveUp fails a machine that has been down for so long that what was there counts as lost.
+func (j *judging) giveUp(r *row, since time.Time) {
+	c := j.people[r.ID]
+	limit := tasksLost
+	switch {
+	case c.empty() || c.connected > 0: // an empty one is replaced by package scale
+		return
+	case c.sessions > 0:
+		limit = peopleLost
+	}
+	if at := since.Add(limit); j.now.Before(at) {
+		j.due(at, j.now)
+		return
+	}
+	m := r.Machine
+	fleet.Failed(&m, fmt.Sprintf("its agent has not been heard from for %s", shoal.Duration(limit)), j.now)
+	j.set(r, m, "")
+}
+
+// drained ends a machine whose operator's cordon has a deadline, when it is empty or the time is over.
+func (j *judging) drained(r *row) {
+	i := slices.IndexFunc(r.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonOperator && !c.Deadline.IsZero() })
+	if i < 0 {
+		return
+	}
+	c := r.Cordons[i]
+	m := r.Machine
+	switch {
+	case !j.now.Before(c.Deadline):
+		m.Reason = "the deadline of its drain has passed" + because(c.Reason)
+	case j.people[r.ID].empty() && j.known(r.Machine):
+		m.Reason = "it was drained and is empty" + because(c.Reason)
+	default:
+		j.due(c.Deadline, j.now)
+		return
+	}
+	m.Wanted = shoal.WantDelete
+	j.set(r, m, "")
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+// flush puts agents' latest reports on record, where that is due.
+func (j *judging) flush() {
+	if j.mem.flushAt.IsZero() {
+		return
+	}
+	if j.now.Before(j.mem.flushAt) {
+		j.due(j.mem.flushAt, j.now)
+		return
+	}
+	j.flushed = true
+	for _, r := range j.rows {
+		l, ok := j.mem.links[r.ID]
+		if !ok || r.State != shoal.MachineReady || l.seen.IsZero() {
+			continue
+		}
+		m := r.Machine
+		m.Load, m.LastSeen = l.load, l.seen.UTC().Round(0)
+		j.set(r, m, "")
+	}
+}
+
+// cordon adds a cordon, or replaces the owner's former one.
+func cordon(m shoal.Machine, c shoal.Cordon) shoal.Machine {
+	m = uncordon(m, c.Owner)
+	m.Cordons = append(m.Cordons, c)
+	return m
+}
+
+// uncordon returns the machine without an owner's cordon.
+func uncordon(m shoal.Machine, owner shoal.CordonOwner) shoal.Machine {
+	m.Cordons = slices.DeleteFunc(slices.Clone(m.Cordons), func(c shoal.Cordon) bool { return c.Owner == owner })
+	if len(m.Cordons) == 0 {
+		m.Cordons = nil
+	}
+	return m
+}

@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/provider"
+)
+
+// Config is what an Engine needs.
+type Config struct {
+	Store     *store.DB
+	Providers map[string]provider.Provider
+	Control   map[string]string // by provider: where its machines' agents dial
+	// JoinToken gives the token with which a machine's agent joins. It must give the same for the same.
+	JoinToken func(id shoal.MachineID, epoch int) string
+	// Gone is told when a machine has failed or exists no more; may be nil.
+	Gone func(shoal.MachineID)
+	Log  *slog.Logger
+}
+
+// Engine makes and unmakes machines. Its methods may be called from any goroutine.
+type Engine struct {
+	cfg      Config
+	poke     chan struct{} // wakes Run; capacity 1
+	turn     chan struct{} // holds a token while a pass is made
+	watchers map[string]*watcher
+	began    time.Time
+
+	mu sync.Mutex // guards memory; never held while waiting or in the store
+	memory
+
+	trouble string // of Run alone: what was logged last
+}
+
+// New makes an Engine. Run makes it work.
+func New(cfg Config) *Engine {
+	if cfg.Gone == nil {
+		cfg.Gone = func(shoal.MachineID) {}
+	}
+	if cfg.JoinToken == nil {
+		cfg.JoinToken = func(shoal.MachineID, int) string { return "" }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{cfg: cfg, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1), watchers: map[string]*watcher{},
+		memory: newMemory(), began: time.Now()}
+	for name, p := range cfg.Providers {
+		e.watchers[name] = newWatcher(name, p)
+	}
+	return e
+}
+
+// Wake tells that something may have changed. It returns at once.
+func (e *Engine) Wake() {
+	select {
+	case e.poke <- struct{}{}:
+	default:
+	}
+}
+
+// The rhythm of passes.
+const (
+	restFactor  = 4 // the engine rests so many times as long as a pass took
+	restMost    = 2 * time.Second
+	changeRest  = time.Second // after a change of the store that nobody thought worth a Wake
+	errorRest   = time.Second
+	landingTime = 5 * time.Second // for effects under way when Run ends
+)
+
+// Run works until ctx ends. Errors of the store and of providers are waited out.
+func (e *Engine) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	for _, w := range e.watchers {
+		watching.Go(func() { e.watch(ctx, w) })
+	}
+	defer func() {
+		cancel()
+		watching.Wait()
+		e.land(landingTime)
+	}()
+	for {
+		changed := e.cfg.Store.Changed()
+		began := time.Now()
+		next, err := e.pass(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		e.complain(ctx, err)
+		if err != nil {
+			next = time.Now().Add(errorRest)
+		}
+		if err := e.rest(ctx, changed, min(restFactor*time.Since(began), restMost), next); err != nil {
+			return err
+		}
+	}
+}
+
+// complain logs a trouble of the store once.
+func (e *Engine) complain(ctx context.Context, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != e.trouble {
+		e.cfg.Log.Log(ctx, shoal.KindOf(err).Meaning().Level, "engine: a pass failed, trying again", "err", err)
+	}
+	e.trouble = text
+}
+
+// rest waits for a reason to make the next pass, and for pause at least.
+func (e *Engine) rest(ctx context.Context, changed <-chan struct{}, pause time.Duration, next time.Time) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(pause):
+	}
+	var alarm, soon <-chan time.Time
+	if !next.IsZero() {
+		alarm = time.After(max(time.Until(next), time.Millisecond))
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-e.poke:
+			return nil
+		case <-alarm:
+			return nil
+		case <-soon:
+			return nil
+		case <-changed:
+			changed, soon = nil, time.After(changeRest)
+		}
+	}
+}
+
+// Settle makes passes, observing before each, until nothing changes and nothing is under way. It is
+// for tests; Run may be at work beside it.
+func (e *Engine) Settle(ctx context.Context) error {
+	for {
+		for _, w := range e.watchers {
+			e.observe(ctx, w)
+		}
+		rev := e.cfg.Store.Rev()
+		if _, err := e.pass(ctx); err != nil {
+			return err
+		}
+		if !e.flying() && e.cfg.Store.Rev() == rev {
+			return nil
+		}
+		for e.flying() {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+}

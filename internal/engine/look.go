@@ -1,0 +1,200 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/scale"
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/provider"
+)
+
+// world is what is on record, as far as the engine decides by it.
+type world struct {
+	tx       *store.Tx // for what is read only when it is needed
+	pools    []shoal.Pool
+	shares   map[shoal.ShareName]shoal.Share
+	machines []shoal.Machine // but those gone
+	people   map[shoal.MachineID]crowd
+	waiting  map[shoal.PoolName]int
+	queues   map[shoal.PoolName][]scale.Queue
+	jobs     map[shoal.PoolName]int // that have not ended
+	sessions map[shoal.PoolName]int // that have not ended
+}
+
+// crowd is who is on a machine.
+type crowd struct {
+	sessions  int
+	connected int // of them, with an open part
+	tasks     int
+	used      shoal.Resources
+	names     []string // "alice (tmux)", for people
+}
+
+func (c crowd) empty() bool { return c.sessions == 0 && c.tasks == 0 }
+
+// look reads the world.
+func look(tx *store.Tx) (*world, error) {
+	w := &world{tx: tx, shares: map[shoal.ShareName]shoal.Share{}, people: map[shoal.MachineID]crowd{}, waiting: map[shoal.PoolName]int{},
+		queues: map[shoal.PoolName][]scale.Queue{}, jobs: map[shoal.PoolName]int{}, sessions: map[shoal.PoolName]int{}}
+	var err error
+	if w.pools, err = tx.Pools().List(); err != nil {
+		return nil, err
+	}
+	shares, err := tx.Shares().List()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range shares {
+		w.shares[s.Name] = s
+	}
+	if w.machines, err = tx.LiveMachines(); err != nil {
+		return nil, err
+	}
+	if err := w.lookAtSessions(tx); err != nil {
+		return nil, err
+	}
+	return w, w.lookAtTasks(tx)
+}
+
+func (w *world) lookAtSessions(tx *store.Tx) error {
+	sessions, err := tx.LiveSessions()
+	if err != nil {
+		return err
+	}
+	type wish struct {
+		user shoal.UserName
+		pool shoal.PoolName
+	}
+	seen := map[wish]bool{}
+	for _, s := range sessions {
+		w.sessions[s.Pool]++
+		if s.Machine == "" {
+			// Several logins of one user share a seat, once there is one.
+			if k := (wish{s.User, s.Pool}); s.State == shoal.SessionWaiting && !seen[k] {
+				seen[k] = true
+				w.waiting[s.Pool]++
+			}
+			continue
+		}
+		c := w.people[s.Machine]
+		c.sessions++
+		if len(s.Parts) > 0 {
+			c.connected++
+		}
+		c.names = append(c.names, describe(s))
+		w.people[s.Machine] = c
+	}
+	return nil
+}
+
+// describe says who somebody is to a machine: "alice (connected)", "bob (tmux)".
+func describe(s shoal.Session) string {
+	what := ""
+	switch {
+	case len(s.Parts) > 0:
+		what = "connected"
+	case len(s.Pins) > 0:
+		what = s.Pins[0].Kind
+	case time.Now().Before(s.KeepUntil):
+		what = "keeps it awake until " + s.KeepUntil.UTC().Format("2006-01-02 15:04 MST")
+	default:
+		return string(s.User)
+	}
+	return fmt.Sprintf("%s (%s)", s.User, what)
+}
+
+func (w *world) lookAtTasks(tx *store.Tx) error {
+	attempts, err := tx.LiveAttempts()
+	if err != nil {
+		return err
+	}
+	jobs, err := tx.ActiveJobs()
+	if err != nil {
+		return err
+	}
+	needs := map[shoal.JobID]shoal.Resources{}
+	type line struct {
+		pool shoal.PoolName
+		size shoal.Resources
+	}
+	at := map[line]int{}
+	for _, j := range jobs {
+		needs[j.ID] = j.Spec.Resources
+		w.jobs[j.Spec.Pool]++
+		if j.Counts.Queued <= 0 || j.Blocked || j.Cancel {
+			continue
+		}
+		k := line{j.Spec.Pool, j.Spec.Resources}
+		i, ok := at[k]
+		if !ok {
+			i = len(w.queues[k.pool])
+			at[k] = i
+			w.queues[k.pool] = append(w.queues[k.pool], scale.Queue{Resources: k.size})
+		}
+		w.queues[k.pool][i].Tasks += j.Counts.Queued * max(j.Spec.Nodes, 1)
+	}
+	for _, a := range attempts {
+		c := w.people[a.Machine]
+		c.tasks++
+		c.used = c.used.Add(needs[a.Job])
+		w.people[a.Machine] = c
+	}
+	return nil
+}
+
+// pool returns a pool by its name.
+func (w *world) pool(name shoal.PoolName) (shoal.Pool, bool) {
+	for _, p := range w.pools {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return shoal.Pool{}, false
+}
+
+// recentMachines is how many of a pool's machines are looked at for failures in a row.
+const recentMachines = 50
+
+// recent returns machines of a pool, those gone included.
+func (w *world) recent(pool shoal.PoolName) ([]shoal.Machine, error) {
+	recent, _, err := w.tx.MachinesPage(store.MachineFilter{Pool: pool, Gone: true}, "", recentMachines)
+	return recent, err
+}
+
+// mounts resolves a pool's mounts. A share that is not there is left out: nothing can be mounted.
+func (w *world) mounts(p shoal.Pool) []provider.Mount {
+	var all []provider.Mount
+	for _, m := range p.Mounts {
+		if s, ok := w.shares[m.Share]; ok {
+			all = append(all, provider.Mount{Share: s, Path: m.Path, ReadOnly: m.ReadOnly})
+		}
+	}
+	return all
+}
+
+// digest is of all that makes a machine of the pool what it is: one with another digest is outdated.
+func (w *world) digest(p shoal.Pool) string {
+	mounts := w.mounts(p)
+	for i := range mounts {
+		mounts[i].Share.Meta = shoal.Meta{}
+	}
+	shape := struct {
+		Image   string
+		Machine shoal.Resources
+		Config  map[string]any
+		Mounts  []provider.Mount
+		Home    shoal.Home
+		Setup   *shoal.Setup
+	}{p.Image, p.Machine, p.ProviderConfig, mounts, p.Home, p.Setup}
+	text, err := json.Marshal(shape)
+	if err != nil { // a pool comes from JSON: it can be written as such
+		return ""
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}

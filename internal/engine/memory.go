@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"maps"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/fleet"
+)
+
+// memory is what the engine knows beside the store.
+type memory struct {
+	links  map[shoal.MachineID]link
+	tracks map[shoal.MachineID]track
+	holds  map[shoal.PoolName]hold
+	sights map[string]sight // by provider
+	moving map[string]bool  // providers with machines on their way, by the last pass
+	landed time.Time        // when an effect last ended
+	// flushAt is when loads are to be stored; zero: nothing to store.
+	flushAt, flushed time.Time
+}
+
+// link is the stream of a machine's agent.
+type link struct {
+	up    bool
+	since time.Time // of up
+	seen  time.Time // last report
+	load  shoal.Load
+	// stored is what the store knows of load and seen.
+	stored     shoal.Load
+	storedSeen time.Time
+}
+
+// track is what is known of effects on one machine.
+type track struct {
+	fleet.Track
+	provider string
+	verb     fleet.Verb // under way, if Busy
+	stuck    bool       // it should have ended long ago; it no longer counts
+	fails    int        // in a row
+}
+
+// hold keeps a pool from getting machines because its provider said so.
+type hold struct {
+	fleet.Hold
+	fails int
+}
+
+// sight is what a provider last showed.
+type sight struct {
+	seen     *fleet.Seen
+	err      string    // of the last try
+	tried    time.Time // when it ended
+	failing  time.Time // since when tries fail; zero: the last one succeeded
+	failures int
+}
+
+func newMemory() memory {
+	return memory{links: map[shoal.MachineID]link{}, tracks: map[shoal.MachineID]track{}, holds: map[shoal.PoolName]hold{},
+		sights: map[string]sight{}, moving: map[string]bool{}}
+}
+
+// recall copies the memory for a pass.
+func (e *Engine) recall() memory {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.memory
+	m.links, m.tracks, m.holds, m.sights = maps.Clone(m.links), maps.Clone(m.tracks), maps.Clone(m.holds), maps.Clone(m.sights)
+	return m
+}
+
+// linked reports whether a machine's agent has its stream open.
+func (e *Engine) linked(id shoal.MachineID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.links[id].up
+}
+
+// forget drops what is remembered of machines that are no more. Effects under way are not forgotten,
+// nor are recent ones: what a provider shows may be older than they.
+func (e *Engine) forget(live map[shoal.MachineID]bool, pools map[shoal.PoolName]bool, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id := range e.links {
+		if !live[id] {
+			delete(e.links, id)
+		}
+	}
+	for id, t := range e.tracks {
+		if !live[id] && !t.Busy && now.Sub(t.Ended) > trackFor && now.After(t.Next) {
+			delete(e.tracks, id)
+		}
+	}
+	for name, h := range e.holds {
+		if !pools[name] || now.Sub(h.Until) > trackFor {
+			delete(e.holds, name)
+		}
+	}
+}
+
+// trackFor is how long effects on machines without a row, and holds, are remembered.
+const trackFor = 10 * time.Minute

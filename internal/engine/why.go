@@ -1,0 +1,274 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/scale"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// whyEvents is how many events an answer carries.
+const whyEvents = 10
+
+// WhyPool says why a pool is as large as it is.
+func (e *Engine) WhyPool(ctx context.Context, name shoal.PoolName) (api.Why, error) {
+	why := api.Why{Subject: "pool " + string(name)}
+	err := e.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		j, err := e.imagine(tx)
+		if err != nil {
+			return err
+		}
+		p, err := tx.Pools().Get(name)
+		if err != nil {
+			return err
+		}
+		why.Since = p.Updated
+		if why.Events, err = e.eventsOf(tx, p); err != nil {
+			return err
+		}
+		return j.explainPool(p, &why)
+	})
+	if err != nil {
+		return api.Why{}, err
+	}
+	return why, nil
+}
+
+// imagine reads the world as a pass would, without judging.
+func (e *Engine) imagine(tx *store.Tx) (*judging, error) {
+	w, err := look(tx)
+	if err != nil {
+		return nil, err
+	}
+	j := newJudging(e, w, e.recall(), clock())
+	return j, j.findHolds()
+}
+
+// eventsOf are the latest events about a pool and its machines.
+func (e *Engine) eventsOf(tx *store.Tx, p shoal.Pool) ([]shoal.Event, error) {
+	events, err := tx.EventsAbout(shoal.ObjectPool, string(p.Name), whyEvents)
+	if err != nil {
+		return nil, err
+	}
+	recent, _, err := tx.MachinesPage(store.MachineFilter{Pool: p.Name, Gone: true}, "", 3)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range recent {
+		more, err := tx.EventsAbout(shoal.ObjectMachine, string(m.ID), 4)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, more...)
+	}
+	slices.SortFunc(events, func(a, b shoal.Event) int { return cmp.Compare(b.Rev, a.Rev) })
+	return events[:min(len(events), whyEvents)], nil
+}
+
+// tally counts a pool's machines by what they are.
+func (j *judging) tally(p shoal.Pool) (counts map[string]int, alive int, coming []shoal.Reason) {
+	counts = map[string]int{}
+	for _, r := range j.rows {
+		if r.Pool != p.Name {
+			continue
+		}
+		counts[r.Shown()]++
+		if r.Alive() {
+			alive++
+		}
+		switch {
+		case r.State == shoal.MachineRequested || r.State == shoal.MachineBooting || r.State == shoal.MachineFailed:
+			coming = append(coming, shoal.Reason{Code: string(r.State), Sentence: fmt.Sprintf("machine %s is %s for %s%s", r.ID, r.State, ago(j.now, r.Since), because(r.Reason))})
+		case r.Health == shoal.HealthDown && r.State == shoal.MachineReady:
+			coming = append(coming, shoal.Reason{Code: "down", Sentence: fmt.Sprintf("machine %s does not answer", r.ID)})
+		case r.Shown() == "draining":
+			coming = append(coming, shoal.Reason{Code: "draining", Sentence: fmt.Sprintf("machine %s takes nobody new: %s", r.ID, r.Cordons[0].Reason)})
+		}
+	}
+	return counts, alive, coming
+}
+
+func (j *judging) explainPool(p shoal.Pool, why *api.Why) error {
+	counts, alive, coming := j.tally(p)
+	var parts []string
+	for _, state := range []string{"ready", "draining", "booting", "requested", "stopping", "stopped", "failed"} {
+		if n := counts[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	size := fmt.Sprintf("pool %s has %s", p.Name, count(alive, "machine"))
+	if len(parts) > 0 {
+		size += " (" + strings.Join(parts, ", ") + ")"
+	}
+	s := j.state(p)
+	d := scale.Decide(s, j.now)
+	switch {
+	case j.engine.watchers[p.Provider] == nil:
+		size += fmt.Sprintf(", and this server has no provider %s", p.Provider)
+	case d.Create > 0 || len(d.Restore) > 0:
+		size += fmt.Sprintf(", and %d more are wanted", d.Create+len(d.Restore))
+		if d.Because.Sentence != "" {
+			size += ": " + d.Because.Sentence
+		}
+	case len(d.Reasons) > 0:
+		size += ": " + d.Reasons[0].Sentence
+	case alive == 0:
+		size += ": nobody needs one"
+	}
+	why.Sentence = size
+	why.Reasons = append(why.Reasons, d.Reasons...)
+	why.Reasons = append(why.Reasons, coming[:min(len(coming), whyEvents)]...)
+	if h, ok := j.holds[p.Name]; ok {
+		why.Reasons = append(why.Reasons, shoal.Reason{Code: "hold", Sentence: held(h.Until, h.Reason, j.now)})
+	}
+	if s := j.mem.sights[p.Provider]; s.failures > 0 {
+		why.Reasons = append(why.Reasons, shoal.Reason{Code: "unobserved", Sentence: fmt.Sprintf("provider %s cannot be observed for %s: %s", p.Provider, ago(j.now, s.failing), s.err)})
+	}
+	j.explainIdle(p, s, why)
+	j.explainMemory(p, why)
+	return nil
+}
+
+func held(until time.Time, reason string, now time.Time) string {
+	if now.Before(until) {
+		return fmt.Sprintf("new machines wait for %s: %s", shoal.Duration(until.Sub(now).Round(time.Second)), reason)
+	}
+	return "new machines are tried one at a time: " + reason
+}
+
+// explainIdle says when the next machine goes for idleness.
+func (j *judging) explainIdle(p shoal.Pool, s scale.State, why *api.Why) {
+	idle := 0
+	for _, m := range s.Machines {
+		if m.State == shoal.MachineReady && j.people[m.ID].empty() {
+			idle++
+		}
+	}
+	if idle > 0 {
+		why.Reasons = append(why.Reasons, shoal.Reason{Code: "idle", Sentence: fmt.Sprintf("nobody is on %s; beyond what is needed, a machine goes after %s without anybody", count(idle, "machine"), p.Scale.Idle.After)})
+	}
+}
+
+// explainMemory says whether machines are promised more memory than their provider has.
+func (j *judging) explainMemory(p shoal.Pool, why *api.Why) {
+	w := j.engine.watchers[p.Provider]
+	factor, stated := p.ProviderConfig["memoryOvercommit"]
+	if w == nil || !stated {
+		return
+	}
+	var promised shoal.Bytes
+	for _, r := range j.rows {
+		if r.Provider == p.Provider && r.Alive() {
+			promised += r.Resources.Memory
+		}
+	}
+	why.Reasons = append(why.Reasons, shoal.Reason{Code: "overcommit", Sentence: fmt.Sprintf("machines may be promised %v times the memory there is; now they have %s, and provider %s has %s",
+		factor, promised, p.Provider, w.p.Capabilities().Machine.Memory)})
+}
+
+// WhyMachine says why a machine is as it is.
+func (e *Engine) WhyMachine(ctx context.Context, id shoal.MachineID) (api.Why, error) {
+	why := api.Why{Subject: "machine " + string(id)}
+	err := e.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		m, err := tx.Machines().Get(id)
+		if err != nil {
+			return err
+		}
+		why.Since = m.Since
+		if why.Events, err = tx.EventsAbout(shoal.ObjectMachine, string(id), whyEvents); err != nil {
+			return err
+		}
+		j, err := e.imagine(tx)
+		if err != nil {
+			return err
+		}
+		why.Sentence = fmt.Sprintf("machine %s of pool %s is %s for %s%s", m.ID, m.Pool, m.Shown(), ago(j.now, m.Since), because(m.Reason))
+		j.explainMachine(m, &why)
+		return nil
+	})
+	if err != nil {
+		return api.Why{}, err
+	}
+	return why, nil
+}
+
+func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
+	add := func(code, format string, args ...any) {
+		why.Reasons = append(why.Reasons, shoal.Reason{Code: code, Sentence: fmt.Sprintf(format, args...)})
+	}
+	for _, c := range m.Cordons {
+		until := ""
+		if !c.Deadline.IsZero() {
+			until = ", until " + c.Deadline.Format("2006-01-02 15:04 MST")
+		}
+		add("cordon", "%s: %s%s", c.Owner, c.Reason, until)
+	}
+	if m.Outdated != "" {
+		add("outdated", "%s; it is replaced when it is empty", m.Outdated)
+	} else if m.State == shoal.MachineReady && m.Spec != j.digests[m.Pool] {
+		add("outdated", "the pool was changed since the machine was requested; it is replaced when it is empty")
+	}
+	if t, ok := j.mem.tracks[m.ID]; ok && t.Error != "" {
+		add("provider", "the last call to its provider failed: %s", t.Error)
+	}
+	if h, ok := j.holds[m.Pool]; ok && m.State == shoal.MachineRequested {
+		add("hold", "%s", held(h.Until, h.Reason, j.now))
+	}
+	if m.State != shoal.MachineReady {
+		return
+	}
+	c := j.people[m.ID]
+	if len(c.names) > 0 {
+		add("sessions", "%s there: %s", count(c.sessions, "session"), strings.Join(c.names[:min(len(c.names), whyEvents)], ", "))
+	}
+	if c.tasks > 0 {
+		add("tasks", "%s there", count(c.tasks, "task"))
+	}
+	switch m.Health {
+	case shoal.HealthDown:
+		add("down", "its agent is not heard from; it gets nobody new")
+	case shoal.HealthUnknown:
+		add("unknown", "its agent is not heard from for %s; what is there is unknown, so nothing is concluded", ago(j.now, j.linkOf(m.ID).since))
+	}
+	if c.empty() {
+		j.explainSleep(m, add)
+	}
+}
+
+// explainSleep says when an empty machine goes, or why it does not.
+func (j *judging) explainSleep(m shoal.Machine, add func(code, format string, args ...any)) {
+	p, ok := j.pool(m.Pool)
+	if !ok || m.IdleAt.IsZero() {
+		return
+	}
+	s := j.state(p)
+	s.Pool.Scale.Idle.After = max(s.Pool.Scale.Idle.After, 1)
+	at := m.IdleAt.Add(time.Duration(s.Pool.Scale.Idle.After))
+	// What would be decided at that time, if nothing changed until then?
+	for _, c := range scale.Decide(s, later(at, j.now)).Retire {
+		if c.Machine == m.ID {
+			add("idle", "nobody is on it for %s; it goes at %s unless somebody comes", ago(j.now, m.IdleAt), at.Format("15:04:05 MST"))
+			return
+		}
+	}
+	switch {
+	case !j.known(m):
+		add("idle", "nobody is on it as far as is known, but its agent has not said so; unknown is not idle")
+	case len(m.Cordons) > 0:
+		add("idle", "nobody is on it for %s; whoever drained it decides what becomes of it", ago(j.now, m.IdleAt))
+	default:
+		add("idle", "nobody is on it for %s; it stays because the pool needs it or others go first", ago(j.now, m.IdleAt))
+	}
+}
+
+// ago is how long something has been so.
+func ago(now, t time.Time) string {
+	return shoal.Duration(now.Sub(t).Round(time.Second)).String()
+}
