@@ -57,11 +57,9 @@ func (k *Keeper) Write(want api.Accounts) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, fmt.Errorf("cannot read which accounts are Shoal's: %w", err)
 	}
-	var old files
-	for _, f := range old.list() {
-		if *f.text, err = os.ReadFile(k.path(f.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return Outcome{}, fmt.Errorf("cannot read the accounts: %w", err)
-		}
+	old, err := k.read()
+	if err != nil {
+		return Outcome{}, err
 	}
 	m := merge(old, mine, want, k.cfg.System, executable)
 	for _, p := range m.problems {
@@ -86,6 +84,44 @@ func (k *Keeper) Write(want api.Accounts) (Outcome, error) {
 		return slices.ContainsFunc(m.users, func(u api.Account) bool { return u.UID == uid && !u.Disabled })
 	})
 	return out, nil
+}
+
+// Prepare adds the accounts that the machine itself needs and leaves all others as they are.
+func (k *Keeper) Prepare() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	unlock, err := k.lock()
+	if err != nil {
+		return fmt.Errorf("cannot lock the accounts: %w", err)
+	}
+	defer unlock()
+	old, err := k.read()
+	if err != nil {
+		return err
+	}
+	mine, err := k.load()
+	if err != nil {
+		return fmt.Errorf("cannot read which accounts are Shoal's: %w", err)
+	}
+	m := merge(old, names{}, api.Accounts{}, k.cfg.System, executable)
+	m.mine = mine
+	if err := k.store(old, m, mine); err != nil {
+		return fmt.Errorf("cannot write the accounts: %w", err)
+	}
+	return nil
+}
+
+// read reads the files as they are.
+func (k *Keeper) read() (files, error) {
+	var old files
+	for _, f := range old.list() {
+		text, err := os.ReadFile(k.path(f.name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return old, fmt.Errorf("cannot read the accounts: %w", err)
+		}
+		*f.text = text
+	}
+	return old, nil
 }
 
 // executable reports whether a shell is there. Where the image keeps it may be a link.

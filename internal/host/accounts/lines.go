@@ -111,3 +111,13 @@ func FindUser(passwd []byte, name string) (User, bool) {
 	}
 	return User{}, false
 }
+
+// FindGroup looks a group's number up by name in the text of a group file.
+func FindGroup(group []byte, name string) (gid int, ok bool) {
+	for _, l := range parse(group, 4, 2) {
+		if l.name == name && name != "" {
+			return l.id, true
+		}
+	}
+	return 0, false
+}

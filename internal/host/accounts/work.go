@@ -303,3 +303,9 @@ func owned(fd int) error {
 	}
 	return nil
 }
+
+// Key names a home with its owner, for who remembers what is made.
+func (h Home) Key() string { return fmt.Sprintf("%s %d %d", h.Path, h.UID, h.GID) }
+
+// Key names a directory below a root with its group and mode, for who remembers what is made.
+func (d Dir) Key(root string) string { return fmt.Sprintf("%s %s %d %o", root, d.Path, d.GID, d.Mode) }

@@ -26,9 +26,9 @@ func (s *Server) Probe(ctx context.Context) error {
 		return fmt.Errorf("cannot prepare a login as %s: %w", ProbeUser, err)
 	}
 	conf := &ssh.ClientConfig{User: ProbeUser, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)},
-		HostKeyCallback: ssh.InsecureIgnoreHostKey(), // it is this machine
+		HostKeyCallback:   ssh.InsecureIgnoreHostKey(), // it is this machine
 		HostKeyAlgorithms: []string{ssh.KeyAlgoED25519},
-		Config: ssh.Config{KeyExchanges: []string{ssh.KeyExchangeCurve25519}, Ciphers: []string{ssh.CipherAES128GCM}}}
+		Config:            ssh.Config{KeyExchanges: []string{ssh.KeyExchangeCurve25519}, Ciphers: []string{ssh.CipherAES128GCM}}}
 	var last error
 	for wait := 2 * time.Millisecond; ; wait = min(wait*5/4, 200*time.Millisecond) {
 		if last = s.login(ctx, conf); last == nil {

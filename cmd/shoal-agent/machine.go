@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/host/accounts"
+	"github.com/shoal-pool/shoal/internal/host/sshd"
+)
+
+// machine is the Linux that the agent runs on, as the loop needs it.
+type machine struct {
+	state  string // this machine's directory on its disk
+	keeper *accounts.Keeper
+	sshd   *sshd.Server
+	log    *slog.Logger
+	load   loadMeter
+
+	cert string          // of the host key
+	made map[string]bool // homes and group directories that are known to be there
+
+	mu     sync.Mutex
+	ending map[int]bool // uids whose processes are being ended, or were
+}
+
+// skelDir is what a new home begins with.
+const skelDir = "/etc/skel"
+
+func newMachine(state string, log *slog.Logger) (*machine, error) {
+	server, err := sshd.New(sshd.Config{Dir: sshdDir, Etc: "/etc", Agent: agentPath, Port: sshPort, Log: sshdLog})
+	if err != nil {
+		return nil, err
+	}
+	m := &machine{state: state, sshd: server, log: log, made: map[string]bool{}, ending: map[int]bool{},
+		keeper: accounts.New(accounts.Config{Etc: "/etc", State: filepath.Join(state, "accounts.json"), Log: log,
+			System: []accounts.System{{Name: "sshd", Home: "/run/sshd", Shell: "/usr/sbin/nologin"},
+				{Name: sshd.ProbeUser, Home: "/", Shell: "/bin/sh"}}})}
+	if err := m.keeper.Prepare(); err != nil {
+		return nil, err
+	}
+	return m, m.places()
+}
+
+// places makes the files and directories that sshd and the programs which tell who is there expect, where
+// an image or its provider has not.
+func (m *machine) places() error {
+	for _, d := range []struct {
+		path string
+		mode uint32
+	}{{"/run/sshd", 0o755}, {"/run/lock", 0o1777}, {"/run/user", 0o755}, {"/var/log", 0o755}} {
+		if _, err := os.Stat(d.path); err == nil {
+			continue
+		}
+		if err := errors.Join(os.MkdirAll(d.path, 0o755), unix.Chmod(d.path, d.mode)); err != nil {
+			return fmt.Errorf("cannot make %s: %w", d.path, err)
+		}
+	}
+	group, err := os.ReadFile("/etc/group")
+	if err != nil {
+		return err
+	}
+	utmp, _ := accounts.FindGroup(group, "utmp") // root's where there is no such group
+	for path, mode := range map[string]uint32{"/run/utmp": 0o664, "/var/log/wtmp": 0o664, "/var/log/btmp": 0o660, "/var/log/lastlog": 0o664} {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if errors.Is(err, os.ErrExist) {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(f.Chown(0, utmp), unix.Fchmod(int(f.Fd()), mode), f.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("cannot make %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func (m *machine) HostKey() (string, error) { return m.sshd.HostKey() }
+
+// Joined configures sshd and has init start it, or read its configuration again. An empty certificate stands
+// for the one of before.
+func (m *machine) Joined(certificate string) error {
+	if certificate != "" {
+		m.cert = certificate
+	}
+	if _, err := os.Stat(sshdPath); err != nil {
+		return nil // setup may bring it; the login tells if not
+	}
+	if err := m.keeper.Prepare(); err != nil { // a package may have replaced what it brings
+		return err
+	}
+	changed, err := m.sshd.Configure(m.cert)
+	if err != nil {
+		return err
+	}
+	if changed {
+		return tellInit()
+	}
+	return nil
+}
+
+// tellInit has init start sshd, or reload it.
+func tellInit() error {
+	if os.Getppid() != 1 {
+		return errors.New("cannot start sshd: the agent was not started by init")
+	}
+	return unix.Kill(1, unix.SIGHUP)
+}
+
+// bootedFile lies in /run: it holds for this start of the machine.
+const bootedFile = agentDir + "/booted"
+
+func (m *machine) Booted() bool {
+	_, err := os.Stat(bootedFile)
+	return err == nil
+}
+
+func (m *machine) MarkBooted() error { return os.WriteFile(bootedFile, nil, 0o600) }
+
+// Accounts makes users and groups, says who may log in, and ends what those have running who may not.
+func (m *machine) Accounts(want api.Accounts) error {
+	out, err := m.keeper.Write(want)
+	if err != nil {
+		return err
+	}
+	principals := map[string]string{}
+	for _, u := range out.Users {
+		if !u.Disabled && u.Principal != "" {
+			principals[string(u.Name)] = u.Principal
+		}
+	}
+	if err := m.sshd.Principals(principals); err != nil {
+		return err
+	}
+	if err := m.sshd.Trust(want.CAKeys); err != nil {
+		return err
+	}
+	m.end(out.Gone)
+	return nil
+}
+
+// Times of ending what disabled users run.
+const (
+	endGrace = 5 * time.Second
+	endTime  = time.Minute
+)
+
+// end ends what the uids have running, each once until it comes back.
+func (m *machine) end(uids []int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for uid := range m.ending {
+		if !slices.Contains(uids, uid) {
+			delete(m.ending, uid)
+		}
+	}
+	var fresh []int
+	for _, uid := range uids {
+		if !m.ending[uid] {
+			m.ending[uid] = true
+			fresh = append(fresh, uid)
+		}
+	}
+	if len(fresh) == 0 {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), endTime)
+		defer cancel()
+		if err := accounts.End(ctx, fresh, endGrace); err != nil {
+			m.log.Error("what disabled users run does not end", "uids", fresh)
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			for _, uid := range fresh {
+				delete(m.ending, uid) // to be tried again
+			}
+		}
+	}()
+}
+
+// Files makes what is missing, each mount in a process of its own and all at the same time.
+func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.AgentMount, probe bool) error {
+	works := accounts.Plan(want.Users, want.Groups, mounts, skelDir)
+	errs := make([]error, len(works)+1)
+	var all sync.WaitGroup
+	for i, w := range works {
+		w = m.missing(w)
+		w.Probe = probe && i < len(mounts)
+		works[i] = w
+		if w.Empty() {
+			continue
+		}
+		all.Go(func() {
+			if i < len(mounts) {
+				errs[i] = doApart(ctx, w)
+			} else {
+				errs[i] = w.Do()
+			}
+		})
+	}
+	if probe {
+		all.Go(func() { errs[len(works)] = m.sshd.Probe(ctx) })
+	}
+	all.Wait()
+	for i, w := range works {
+		if errs[i] == nil {
+			m.remember(w)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// missing leaves out what is known to be there.
+func (m *machine) missing(w accounts.Work) accounts.Work {
+	w.Homes = slices.DeleteFunc(w.Homes, func(h accounts.Home) bool { return m.made[h.Key()] })
+	w.GroupDirs = slices.DeleteFunc(w.GroupDirs, func(d accounts.Dir) bool { return m.made[d.Key(w.Root)] })
+	return w
+}
+
+func (m *machine) remember(w accounts.Work) {
+	for _, h := range w.Homes {
+		m.made[h.Key()] = true
+	}
+	for _, d := range w.GroupDirs {
+		m.made[d.Key(w.Root)] = true
+	}
+}
+
+func (m *machine) Load(have shoal.Resources) shoal.Load { return m.load.read(have) }

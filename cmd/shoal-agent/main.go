@@ -1,0 +1,64 @@
+// Command shoal-agent is what runs in every machine. It is one small binary with several parts:
+//
+//	init    the machine's first process: starts and restarts the others, and ends the machine
+//	run     the loop: joins the control plane, makes the machine what it should be, reports
+//	task    runs one attempt of a job and outlives run
+//	enter   the door: puts a session into its user's slice, called by PAM
+//	files   makes files on one mount, which may not answer
+//	version
+//
+// init, task and enter are started often or live long beside everything else, so nothing that
+// costs time or memory may be done before main.
+//
+//go:debug updatemaxprocs=0
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	if len(os.Args) < 2 {
+		usage()
+	}
+	switch os.Args[1] {
+	case "init":
+		os.Exit(initMain())
+	case "run":
+		os.Exit(runMain())
+	case "task":
+		os.Exit(taskMain(os.Args[2:]))
+	case "enter":
+		os.Exit(enterMain())
+	case "files":
+		os.Exit(filesMain())
+	case "version":
+		fmt.Println(version)
+	default:
+		usage()
+	}
+}
+
+func usage() {
+	fmt.Fprintln(os.Stderr, "usage: shoal-agent init|run|task|enter|files|version; it is started by Shoal, not by hand")
+	os.Exit(2)
+}
+
+// Where things are in a machine. /run is empty at each start of it, the rest is on its disk.
+const (
+	agentPath  = "/opt/shoal/bin/shoal-agent"
+	joinFile   = "/run/shoal/join.json"
+	relayPath  = "/run/shoal.sock"
+	agentDir   = "/run/shoal/agent" // root's alone
+	sshdDir    = "/run/shoal/sshd"
+	sshdConfig = sshdDir + "/sshd_config"
+	sshdPath   = "/usr/sbin/sshd"
+	sshdLog    = "/var/log/sshd.log"
+	doorPath   = agentDir + "/door"
+	stateDir   = "/var/lib/shoal" // with a directory per machine, so that a copied image's is not taken for ours
+	sshPort    = 22
+)

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/agent"
+	"github.com/shoal-pool/shoal/provider"
+)
+
+// runMain runs the loop until it is told to end, or a newer agent is there.
+func runMain() int {
+	// The machine is for its users: a small heap that is collected often costs less than it saves.
+	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
+	debug.SetGCPercent(25)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	err := runAgent(ctx, log)
+	switch {
+	case errors.Is(err, agent.ErrReplaced):
+		return 0
+	case err != nil:
+		log.Error("the agent cannot go on", "error", err)
+		return 1
+	}
+	return 0
+}
+
+func runAgent(ctx context.Context, log *slog.Logger) error {
+	join, err := readJoin()
+	if err != nil {
+		return err
+	}
+	state := filepath.Join(stateDir, string(join.Machine))
+	for _, dir := range []string{agentDir, stateDir, state} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("cannot keep state: %w", err)
+		}
+	}
+	m, err := newMachine(state, log)
+	if err != nil {
+		return err
+	}
+	relay, err := openRelay()
+	if err != nil {
+		return err
+	}
+	door, err := openDoor()
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: noTasks{}, Watcher: noWatcher{}, Log: log,
+		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced()})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+func readJoin() (provider.Join, error) {
+	var join provider.Join
+	b, err := os.ReadFile(joinFile)
+	if err == nil {
+		err = json.Unmarshal(b, &join)
+	}
+	if err == nil && (join.Machine == "" || join.Control == "") {
+		err = errors.New("it names no machine, or no control plane")
+	}
+	if err != nil {
+		return join, shoal.Errorf(shoal.KindInvalid, "cannot read %s: %w", joinFile, err)
+	}
+	return join, nil
+}
+
+// openRelay listens where users' programs ask.
+func openRelay() (net.Listener, error) {
+	if err := os.Remove(relayPath); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", relayPath)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for users' requests: %w", err)
+	}
+	return l, os.Chmod(relayPath, 0o666) // who is asking is known from the kernel
+}
+
+// openDoor listens for the door's knocks.
+func openDoor() (<-chan struct{}, error) {
+	if err := os.Remove(doorPath); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: doorPath, Net: "unixgram"})
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen at the door: %w", err)
+	}
+	knocks := make(chan struct{}, 1)
+	go func() { // ends with the process
+		b := make([]byte, 8)
+		for {
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+			select {
+			case knocks <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return knocks, nil
+}
+
+// replaced tells whether another binary lies where the running one lay.
+func replaced() func() bool {
+	mine, err := os.Stat("/proc/self/exe")
+	return func() bool {
+		if err != nil {
+			return false
+		}
+		there, err := os.Stat(agentPath)
+		return err == nil && there.Mode().IsRegular() && !os.SameFile(mine, there)
+	}
+}
+
+var _ agent.Host = (*machine)(nil)

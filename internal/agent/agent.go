@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/provider"
+)
+
+// Host is what the loop does to its machine. No method is called by two goroutines at once, but different ones may be.
+type Host interface {
+	// HostKey returns the public key of sshd, authorized_keys form.
+	HostKey() (string, error)
+	// Joined configures sshd and has it started, if the image has one yet.
+	Joined(certificate string) error
+	// Booted tells whether this start of the machine had become ready; MarkBooted remembers that it has.
+	Booted() bool
+	MarkBooted() error
+	// Setup runs the pool's setup command unless it has succeeded on this machine before. log is the end of what it said.
+	Setup(ctx context.Context, setup shoal.Setup) (log string, err error)
+	// Accounts makes users, groups and whom sshd trusts, and ends what users run who have none any more. It is quick.
+	Accounts(want api.Accounts) error
+	// Files makes homes and group directories; with probe it also writes to each mount and logs in
+	// through sshd. An error names the mounts that do not answer.
+	Files(ctx context.Context, want api.Accounts, mounts []api.AgentMount, probe bool) error
+	// Load measures the machine.
+	Load(have shoal.Resources) shoal.Load
+}
+
+// Tasks runs the attempts of jobs. See package tasks.
+type Tasks interface {
+	Want(orders []api.TaskOrder)
+	Start(o api.TaskOrder)
+	Stop(o api.StopOrder)
+	Forget(refs []shoal.AttemptRef)
+	Resend(list []api.Resend)
+	Changed() <-chan struct{}
+	Collect(maxBytes int) (reports []api.TaskReport, output []api.Output, sent func())
+	Running() map[shoal.UserName]int
+}
+
+// Watcher sees who has what on the machine. See package activity.
+type Watcher interface {
+	Look() (api.Activity, error)
+	Tell(user shoal.UserName, text string) error
+}
+
+// Config is how an agent is set up. Relay, Door, Replaced and TokenFile may be left out.
+type Config struct {
+	Join    provider.Join
+	Version string
+	Host    Host
+	Tasks   Tasks
+	Watcher Watcher
+	Log     *slog.Logger
+	// Dial reaches the control plane; nil: by the address in Join.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// TokenFile keeps the durable token over a restart of the agent, not of the machine.
+	TokenFile string
+	// Relay is where users' requests come in.
+	Relay net.Listener
+	// Door says that somebody has come or gone.
+	Door <-chan struct{}
+	// Replaced tells that there is a newer agent: Run then returns ErrReplaced.
+	Replaced func() bool
+}
+
+// ErrReplaced is returned by Run when another binary lies where this one did.
+var ErrReplaced = errors.New("the agent was replaced")
+
+// Agent is the loop of one machine.
+type Agent struct {
+	cfg     Config
+	control *control
+	wake    chan struct{} // capacity 1: there is something to report
+	kick    chan struct{} // capacity 1: there is something to settle
+
+	handing sync.Mutex // keeps the tasks of two snapshots in order
+
+	mu     sync.Mutex
+	rejoin context.CancelFunc // ends the stream, so that link joins again
+	want   want
+	out    outbox
+	users  map[int]shoal.UserName // by uid: who may use the relay
+}
+
+// want is desired state, as received last.
+type want struct {
+	snapshot api.Snapshot // without accounts and tasks
+	accounts api.Accounts
+	tasks    *[]api.TaskOrder // of a snapshot, until they were handed over
+	seq      int              // counts changes of accounts and mounts
+	tried    int              // the newest of them that was tried to be put into effect
+	attempt  chan struct{}    // closed when tried grows
+	booted   bool
+}
+
+// outbox is what is to be reported.
+type outbox struct {
+	boot     *api.BootReport // nil: nothing new
+	notYet   time.Time       // before, nothing is worth a report
+	rev      shoal.Rev       // in effect
+	revSent  shoal.Rev
+	look     bool // look at the machine at once
+	snapshot bool // all that is known is to be sent: the other side may have forgotten it
+}
+
+// New makes an agent.
+func New(cfg Config) (*Agent, error) {
+	c, err := newControl(cfg)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{cfg: cfg, control: c, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
+	a.want.attempt = make(chan struct{})
+	return a, nil
+}
+
+// Run runs the loop until ctx ends, then sends what there is still to report. It returns ErrReplaced when a newer
+// agent should take over.
+func (a *Agent) Run(ctx context.Context) error {
+	if a.cfg.Host.Booted() {
+		a.want.booted = true
+		a.out.boot = &api.BootReport{Ready: true}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.link(ctx) })
+	g.Go(func() error { return a.settle(ctx) })
+	g.Go(func() error { return a.report(ctx) })
+	if a.cfg.Relay != nil {
+		g.Go(func() error { return a.relay(ctx) })
+	}
+	err := g.Wait()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Person returns the account of a user, as received last.
+func (a *Agent) Person(name shoal.UserName) (account api.Account, groups []int, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, u := range a.want.accounts.Users {
+		if u.Name == name && !u.Disabled {
+			account, ok = u, true
+		}
+	}
+	if !ok {
+		return api.Account{}, nil, false
+	}
+	for _, g := range a.want.accounts.Groups {
+		for _, m := range g.Members {
+			if m == name {
+				groups = append(groups, g.GID)
+			}
+		}
+	}
+	return account, groups, true
+}
+
+// poke wakes a goroutine that waits on a channel of capacity 1.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// Between attempts to reach the control plane. The first is short because a server that restarts is back
+// in a moment; jitter keeps the agents of a site apart.
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = 10 * time.Second
+)
+
+// pauses counts how long to wait before the next attempt.
+type pauses struct{ next time.Duration }
+
+func (p *pauses) reset() { p.next = 0 }
+
+// wait waits, longer each time. It returns false when ctx has ended.
+func (p *pauses) wait(ctx context.Context) bool {
+	p.next = min(max(2*p.next, firstPause), lastPause)
+	t := time.NewTimer(p.next/2 + rand.N(p.next))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// link joins and keeps the stream.
+func (a *Agent) link(ctx context.Context) error {
+	key, err := a.cfg.Host.HostKey()
+	if err != nil {
+		return err
+	}
+	var p pauses
+	said := "" // an error that lasts is logged once
+	for {
+		err := a.linkOnce(ctx, key, &p)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if text := err.Error(); text != said {
+			said = text
+			a.cfg.Log.Warn("not connected to the control plane; trying again", "error", err)
+		}
+		if !p.wait(ctx) {
+			return ctx.Err()
+		}
+	}
+}
+
+// linkOnce joins if need be, and reads the stream until it breaks.
+func (a *Agent) linkOnce(ctx context.Context, key string, p *pauses) error {
+	if a.control.bearer() == "" {
+		joined, err := a.control.join(ctx, key)
+		if err != nil {
+			return err
+		}
+		if err := a.cfg.Host.Joined(joined.HostCertificate); err != nil {
+			a.control.forget(joined.Token)
+			return err
+		}
+		poke(a.wake)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.mu.Lock()
+	a.rejoin = cancel
+	a.mu.Unlock()
+	body, err := a.control.stream(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot open the stream: %w", err)
+	}
+	defer body.Close()
+	r := bufio.NewReaderSize(body, 4<<10)
+	for {
+		rec, err := readRecord(r)
+		if err != nil {
+			return fmt.Errorf("the stream broke: %w", err)
+		}
+		p.reset()
+		a.take(ctx, rec)
+	}
+}
+
+// maxRecord bounds one record: the accounts of a hundred thousand users are 20 MB.
+const maxRecord = 64 << 20
+
+// readRecord reads one line. The buffer of a long one is not kept.
+func readRecord(r *bufio.Reader) (api.Record, error) {
+	var long []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if err == nil && long == nil {
+			return parseRecord(part)
+		}
+		long = append(long, part...)
+		switch {
+		case err == nil:
+			return parseRecord(long)
+		case errors.Is(err, io.EOF) && len(long) > 0:
+			return api.Record{}, io.ErrUnexpectedEOF
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return api.Record{}, err
+		case len(long) > maxRecord:
+			return api.Record{}, errors.New("a record is longer than any can be")
+		}
+	}
+}
+
+func parseRecord(b []byte) (api.Record, error) {
+	var rec api.Record
+	if err := json.Unmarshal(b, &rec); err != nil {
+		return rec, fmt.Errorf("cannot read a record: %w", err)
+	}
+	return rec, nil
+}
+
+// settleTime is how long the records behind one that changes accounts wait for it: a task's home must exist before the
+// task, and a mount that does not answer must not hold up a stop.
+const settleTime = 10 * time.Second
+
+// take does what a record says, in the order of the stream.
+func (a *Agent) take(ctx context.Context, rec api.Record) {
+	switch {
+	case rec.Snapshot != nil:
+		a.takeSnapshot(ctx, *rec.Snapshot)
+	case rec.Accounts != nil:
+		a.mu.Lock()
+		a.setAccounts(*rec.Accounts)
+		a.mu.Unlock()
+		a.settled(ctx)
+	case rec.Run != nil:
+		a.cfg.Tasks.Start(*rec.Run)
+	case rec.Stop != nil:
+		a.cfg.Tasks.Stop(*rec.Stop)
+	case rec.Forget != nil:
+		a.cfg.Tasks.Forget(rec.Forget.Refs)
+	case rec.Message != nil:
+		if err := a.cfg.Watcher.Tell(rec.Message.User, rec.Message.Text); err != nil {
+			a.cfg.Log.Warn("cannot write to terminals", "user", rec.Message.User, "error", err)
+		}
+	}
+}
+
+// takeSnapshot takes all that the machine should be. The tasks follow the accounts of the people who run them.
+func (a *Agent) takeSnapshot(ctx context.Context, s api.Snapshot) {
+	a.mu.Lock()
+	accounts, tasks := s.Accounts, s.Tasks
+	s.Accounts, s.Tasks = api.Accounts{}, nil
+	a.want.snapshot = s
+	a.want.tasks = &tasks
+	a.out.snapshot, a.out.look, a.out.revSent = true, true, 0
+	a.setAccounts(accounts)
+	booted := a.want.booted
+	if !booted && a.out.notYet.IsZero() {
+		a.out.notYet = time.Now().Add(quietBoot)
+	}
+	a.mu.Unlock()
+	poke(a.wake)
+	if booted {
+		a.settled(ctx)
+		a.wantTasks()
+	}
+}
+
+// wantTasks hands over the tasks of the newest snapshot, once.
+func (a *Agent) wantTasks() {
+	a.handing.Lock()
+	defer a.handing.Unlock()
+	a.mu.Lock()
+	tasks := a.want.tasks
+	a.want.tasks = nil
+	a.mu.Unlock()
+	if tasks != nil {
+		a.cfg.Tasks.Want(*tasks)
+	}
+}
+
+// setAccounts takes new accounts. The caller holds the lock.
+func (a *Agent) setAccounts(accounts api.Accounts) {
+	a.want.accounts = accounts
+	a.want.seq++
+	a.users = make(map[int]shoal.UserName, len(accounts.Users))
+	for _, u := range accounts.Users {
+		if !u.Disabled {
+			a.users[u.UID] = u.Name
+		}
+	}
+	poke(a.kick)
+}
+
+// settled waits until the accounts that are wanted now were tried to be put into effect, but not for ever.
+func (a *Agent) settled(ctx context.Context) {
+	t := time.NewTimer(settleTime)
+	defer t.Stop()
+	a.mu.Lock()
+	seq := a.want.seq
+	for a.want.booted && a.want.tried < seq {
+		attempt := a.want.attempt
+		a.mu.Unlock()
+		select {
+		case <-attempt:
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+		a.mu.Lock()
+	}
+	a.mu.Unlock()
+}
