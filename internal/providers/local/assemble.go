@@ -15,7 +15,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/providers/local/rootfs"
 )
 
-// prepare makes the directories of a machine and its container's description. Nothing of it is an effect
+// prepare makes the directories of a machine. Nothing of it is an effect
 // outside the machine's own directory.
 func (a *assembly) prepare() error {
 	for _, d := range []string{"upper", "work", "root", "run", "trees"} {
@@ -37,7 +37,7 @@ func (a *assembly) prepare() error {
 	if err := like(a.image.Root, filepath.Join(a.dir, "upper")); err != nil {
 		return err
 	}
-	return writeJSON(filepath.Join(a.dir, "config.json"), a.container())
+	return nil
 }
 
 // tree is where the writable layer of a tree lies.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal/internal/providers/local/cgroup"
 )
@@ -20,8 +21,7 @@ func capabilities() []string {
 		"CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"}
 }
 
-// container describes the machine to runc. There is no network namespace in it: runc's own,
-// which the thread that calls it has made, is the machine's.
+// container describes the machine to runc. It is called on the thread whose network namespace is the machine's.
 func (a *assembly) container() *specs.Spec {
 	caps := capabilities()
 	umask := uint32(0o022)
@@ -42,7 +42,9 @@ func (a *assembly) container() *specs.Spec {
 		Linux: &specs.Linux{
 			CgroupsPath: a.p.groups.Path(string(a.rec.Spec.ID)),
 			Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace},
-				{Type: specs.UTSNamespace}, {Type: specs.MountNamespace}, {Type: specs.CgroupNamespace}},
+				{Type: specs.UTSNamespace}, {Type: specs.MountNamespace}, {Type: specs.CgroupNamespace},
+				// runc inherits it anyway; named here, runc exec goes there too.
+				{Type: specs.NetworkNamespace, Path: fmt.Sprintf("/proc/%d/task/%d/ns/net", unix.Getpid(), unix.Gettid())}},
 			Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
 			Seccomp:   syscallFilter(),
 			MaskedPaths: []string{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",

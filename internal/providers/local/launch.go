@@ -173,6 +173,9 @@ func (a *assembly) apart(ctx context.Context) error {
 	if err := a.mountRoot(); err != nil {
 		return fmt.Errorf("cannot assemble its file system: %w", err)
 	}
+	if err := writeJSON(filepath.Join(a.dir, "config.json"), a.container()); err != nil {
+		return err
+	}
 	return a.runc(ctx)
 }
 

@@ -48,6 +48,13 @@ func (s *Store) hostImage(ctx context.Context, o Options) (Image, error) {
 	return image, nil
 }
 
+// Forget lets the image host be made anew, as when the host's packages have changed.
+func (s *Store) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.built)
+}
+
 // CheckOptions refuses names in /etc that must not be asked for.
 func (o Options) CheckOptions() error {
 	for _, name := range o.Etc {
