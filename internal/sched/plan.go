@@ -33,21 +33,14 @@ type pass struct {
 	budget  int
 	spent   map[shoal.MachineID]shoal.Resources
 	use     map[shoal.UserName]shoal.Resources
-	largest shoal.Resources // no open machine had more left of anything when the pass began
+	largest shoal.Resources // no open machine has more left of anything
+	stale   bool            // something was given away since largest was found
 	keeping bool            // the kept machine has been settled: a shape in need is served first come
 }
 
 func newPass(_ *State, p *pool, budget int) *pass {
 	w := &pass{pool: p, budget: budget, spent: map[shoal.MachineID]shoal.Resources{}, use: map[shoal.UserName]shoal.Resources{}}
-	for _, m := range p.machines {
-		if m.Standing != Open {
-			continue
-		}
-		f := w.free(m)
-		w.largest.CPUs = max(w.largest.CPUs, f.CPUs)
-		w.largest.Memory = max(w.largest.Memory, f.Memory)
-		w.largest.GPUs = max(w.largest.GPUs, f.GPUs)
-	}
+	w.measure()
 	if k := p.keep; k != nil {
 		m := p.machines[k.machine]
 		if m.Standing != Open || !k.shape.Fits(m.Resources) || !p.waits(k.shape, k.priority) {
@@ -56,6 +49,21 @@ func newPass(_ *State, p *pool, budget int) *pass {
 	}
 	w.keeping = p.keep != nil
 	return w
+}
+
+// measure finds the largest free amount of each resource, so that what fits nowhere costs no look
+// at every machine.
+func (w *pass) measure() {
+	w.largest, w.stale = shoal.Resources{}, false
+	for _, m := range w.machines {
+		if m.Standing != Open {
+			continue
+		}
+		f := w.free(m)
+		w.largest.CPUs = max(w.largest.CPUs, f.CPUs)
+		w.largest.Memory = max(w.largest.Memory, f.Memory)
+		w.largest.GPUs = max(w.largest.GPUs, f.GPUs)
+	}
 }
 
 // waits reports whether anything of a shape and priority waits.
@@ -107,6 +115,7 @@ func (w *pass) level(priority Priority, out []Placement) []Placement {
 		} else {
 			out = append(out, Placement{l.task(), machine})
 			w.spent[machine] = w.spent[machine].Add(l.shape)
+			w.stale = true
 			w.use[u.user] = w.use[u.user].Add(l.shape)
 			u.cpus += l.shape.CPUs
 			if l.advance() {
@@ -164,6 +173,9 @@ type places struct {
 // candidates are the machines with room for a shape, the fullest first: so that large tasks find
 // room, and empty machines can go.
 func (w *pass) candidates(shape shoal.Resources, priority Priority) []Machine {
+	if w.stale && shape.Fits(w.largest) {
+		w.measure()
+	}
 	if !shape.Fits(w.largest) {
 		return nil
 	}
