@@ -30,6 +30,11 @@ func (m *Machine) mayGo() bool {
 	return m.State == shoal.MachineReady && m.Wanted == shoal.WantRun && m.empty() && m.Known && onlyOurs(m.Cordons)
 }
 
+// held reports whether an operator keeps the machine from everybody.
+func (m *Machine) held() bool {
+	return slices.ContainsFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonOperator })
+}
+
 // pending reports whether a machine does not run yet.
 func (m *Machine) pending() bool {
 	return m.State == shoal.MachineRequested || m.State == shoal.MachineBooting || m.State == shoal.MachineStopped
@@ -40,7 +45,7 @@ func (m *Machine) pending() bool {
 func (p *plan) dropUseless() {
 	for i := range p.Machines {
 		m := &p.Machines[i]
-		if m.Wanted == shoal.WantRun && m.pending() && m.Stale && m.empty() {
+		if m.Wanted == shoal.WantRun && m.pending() && m.Stale && m.empty() && !m.held() {
 			p.retire(m, "changed", "the pool was changed while the machine was on its way")
 		}
 	}
@@ -72,17 +77,15 @@ func (p *plan) dropExcess() {
 	case p.fixed:
 		code, sentence = "fixed", fmt.Sprintf("the size of the pool was set to %d", p.Pool.Fixed.Size)
 	}
-	var members []*Machine
-	excess := -p.limit
+	// What is silent or held by an operator serves nobody and is left out: else none might serve.
+	members := slices.Concat(p.serving, p.reserve)
 	for i := range p.Machines {
 		m := &p.Machines[i]
-		if m.counts() && m.Wanted == shoal.WantRun && !p.retired(m.ID) && m.State != shoal.MachineStopping {
-			excess++
-			if onlyOurs(m.Cordons) || p.Pool.Deleting {
-				members = append(members, m)
-			}
+		if p.Pool.Deleting && m.counts() && m.Wanted == shoal.WantRun && m.State != shoal.MachineStopping && !p.retired(m.ID) && !slices.Contains(members, m) {
+			members = append(members, m)
 		}
 	}
+	excess := len(members) - p.limit
 	slices.SortStableFunc(members, byWorth)
 	for _, m := range members {
 		ours := m.State == shoal.MachineReady && len(m.Cordons) > 0 && onlyOurs(m.Cordons)
@@ -132,7 +135,7 @@ func (p *plan) dropSilent() {
 			continue
 		}
 		down := slices.IndexFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonHealth })
-		if down < 0 || slices.ContainsFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonOperator }) {
+		if down < 0 || m.held() {
 			continue
 		}
 		if at := m.Cordons[down].Since.Add(silentAfter); p.now.Before(at) {
@@ -209,7 +212,9 @@ func (p *plan) dropIdle() {
 		return cmp.Or(compareBool(a.Outdated == "", b.Outdated == ""), a.IdleAt.Compare(b.IdleAt))
 	})
 	for _, m := range idle {
-		if !p.enoughWithout(m) {
+		// Those on their way do not count: until they are there this one may be needed.
+		rest := slices.DeleteFunc(slices.Clone(p.serving), func(x *Machine) bool { return x == m || x.pending() })
+		if p.short(rest).machines() > 0 {
 			continue
 		}
 		if at := m.IdleAt.Add(p.idleTime()); p.now.Before(at) {
