@@ -205,7 +205,7 @@ func (w *world) person(principal string) []string {
 		}
 	}
 	return []string{"-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=" + file + ".known",
-		"-o", "HostKeyAlias=lab", "-o", "IdentitiesOnly=yes", "-i", file, "-o", "ConnectTimeout=20"}
+		"-o", "HostKeyAlias=lab", "-o", "IdentitiesOnly=yes", "-i", file, "-o", "ConnectTimeout=20", "-o", "LogLevel=ERROR"}
 }
 
 // ssh runs a command as a user by the real client.
@@ -412,4 +412,3 @@ func team(rev shoal.Rev) api.Snapshot {
 	return api.Snapshot{Accounts: people(rev), UserSlices: true, Resources: shoal.Resources{CPUs: 2000, Memory: 1 << 30}, Heartbeat: shoal.Duration(time.Minute),
 		Mounts: []api.AgentMount{{Path: "/shared", Homes: true, GroupDirs: []shoal.GroupDir{{Path: "projects/{group}", Mode: "2770"}}}}}
 }
-
