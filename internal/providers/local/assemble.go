@@ -79,10 +79,27 @@ func (a *assembly) mountRoot() error {
 		return err
 	}
 	defer r.Close()
+	// runc follows a link at /dev to where it leads on the host when it makes the links in there.
+	for _, name := range []string{"dev", "proc", "run", "sys"} {
+		if err := realDir(r, name); err != nil {
+			return err
+		}
+	}
 	if err := a.identity(r); err != nil {
 		return err
 	}
 	return a.runtimeDir()
+}
+
+// realDir makes sure that a directory is one, and no link to another.
+func realDir(r *os.Root, name string) error {
+	if info, err := r.Lstat(name); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := r.RemoveAll(name); err != nil {
+		return err
+	}
+	return r.Mkdir(name, 0o755)
 }
 
 // overlay mounts one overlay. Unless the pool wants setuid programs, those in it have no effect.

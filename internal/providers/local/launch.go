@@ -217,7 +217,10 @@ func (a *assembly) runc(ctx context.Context) error {
 		err = errors.Join(ctx.Err(), err)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot run it: %w: %s", err, runcSaid(runcLog))
+		if said := runcSaid(runcLog); said != "" {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
+		return fmt.Errorf("cannot run it: %w", err)
 	}
 	return nil
 }
