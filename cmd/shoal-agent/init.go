@@ -15,11 +15,12 @@ import (
 
 // Times of the first process.
 const (
-	lived     = 10 * time.Second // a child that lived so long is started again at once
-	firstWait = 50 * time.Millisecond
-	lastWait  = 10 * time.Second
-	userGrace = 5 * time.Second // between a request to end and force
-	runGrace  = 2 * time.Second // for the agent to report the last
+	lived      = 10 * time.Second // a child that lived so long is started again at once
+	firstWait  = 50 * time.Millisecond
+	lastWait   = 10 * time.Second
+	shellGrace = time.Second     // until shells, which ignore a request to end, are told that their terminal is gone
+	userGrace  = 5 * time.Second // between a request to end and force
+	runGrace   = 2 * time.Second // for the agent to report the last
 )
 
 // child is a process that is to run always.
@@ -122,17 +123,10 @@ func reap(children []*child) {
 		}
 		for _, c := range children {
 			if c.pid == pid {
-				c.ended(describe(status))
+				c.ended(fmt.Sprintf("exit status %d, signal %d", status.ExitStatus(), status.Signal()))
 			}
 		}
 	}
-}
-
-func describe(s syscall.WaitStatus) string {
-	if s.Signaled() {
-		return s.Signal().String()
-	}
-	return "exit status " + strconv.Itoa(s.ExitStatus())
 }
 
 // shutdown ends the machine in order: no new logins, then what people run, a request first and then force,
@@ -141,22 +135,26 @@ func shutdown(run, sshd *child) {
 	if sshd.pid != 0 {
 		_ = syscall.Kill(sshd.pid, syscall.SIGTERM)
 	}
-	for end := time.Now().Add(userGrace); ; time.Sleep(10 * time.Millisecond) {
+	asked := map[int]int{} // how many of the signals below a process was sent
+	signals := []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL}
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		reap(nil)
 		pids := people()
 		if len(pids) == 0 {
 			break
 		}
-		send, force := []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGCONT}, time.Now().After(end) // shells ignore TERM
-		if force {
-			send = []syscall.Signal{syscall.SIGKILL}
-		}
-		for _, pid := range pids {
-			for _, sig := range send {
-				_ = syscall.Kill(pid, sig)
+		steps := 1
+		for _, after := range []time.Duration{shellGrace, userGrace} {
+			if time.Since(began) > after {
+				steps++
 			}
 		}
-		if force {
+		for _, pid := range pids {
+			for ; asked[pid] < steps; asked[pid]++ {
+				_ = syscall.Kill(pid, signals[asked[pid]])
+			}
+		}
+		if steps == 3 {
 			break
 		}
 	}

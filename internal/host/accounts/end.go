@@ -11,25 +11,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// shellGrace is how long a process may take to end by request. Shells ignore that and end
+// when they are told that their terminal is gone, which others had better not be told at once.
+const shellGrace = time.Second
+
 // End ends all that runs as any of the uids: a request first, and force after grace. It returns once
 // nothing is left or ctx ends.
 func End(ctx context.Context, uids []int, grace time.Duration) error {
-	started := time.Now()
+	began := time.Now()
+	asked := map[int]int{} // how many of the signals below a process was sent
+	signals := []unix.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGKILL}
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
 		pids := running(uids)
 		if len(pids) == 0 {
 			return nil
 		}
-		force := time.Since(started) >= grace
+		steps := 1
+		switch after := time.Since(began); {
+		case after >= grace:
+			steps = 3
+			clear(asked) // none may have slipped through
+		case after >= shellGrace:
+			steps = 2
+		}
 		for _, pid := range pids {
-			// A process that has just gone is what is wanted; nothing else can fail for root.
-			if force {
-				_ = unix.Kill(pid, unix.SIGKILL)
-				continue
+			for ; asked[pid] < steps; asked[pid]++ {
+				// A process that has just gone is what is wanted; nothing else can fail for root.
+				_ = unix.Kill(pid, signals[asked[pid]])
 			}
-			_ = unix.Kill(pid, unix.SIGTERM)
-			_ = unix.Kill(pid, unix.SIGHUP) // shells ignore the former
-			_ = unix.Kill(pid, unix.SIGCONT)
 		}
 		select {
 		case <-ctx.Done():
