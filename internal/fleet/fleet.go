@@ -22,7 +22,7 @@ type World struct {
 
 // Seen is an observation.
 type Seen struct {
-	Began    time.Time // what ended before is in it
+	Began    time.Time // effects that ended before are in it
 	Complete bool
 	Machines map[shoal.MachineID]provider.Observed
 }
@@ -124,7 +124,7 @@ func (p *planner) due(t time.Time) bool {
 // observed since the last effect, or the list had holes.
 func (p *planner) look(id shoal.MachineID) (o *provider.Observed, sure bool) {
 	t := p.Track[id]
-	if p.Seen == nil || t.Busy || p.Seen.Began.Before(t.Ended) {
+	if p.Seen == nil || t.Busy || !t.Ended.IsZero() && !p.Seen.Began.After(t.Ended) {
 		return nil, false
 	}
 	if found, ok := p.Seen.Machines[id]; ok {
@@ -198,11 +198,6 @@ func (p *planner) requested(m shoal.Machine, o *provider.Observed, sure bool) (A
 		return Action{}, false
 	case t.Error != "" && p.due(m.Since.Add(p.patience(m))):
 		return act(Fail, m, o, "its provider did not accept it within %s: %s", shoal.Duration(p.patience(m)), t.Error)
-	case !p.due(t.Next):
-		if t.Error != "" {
-			return waits(m, t.Error)
-		}
-		return Action{}, false
 	}
 	// What is listed may be half of a Create that broke off: Create again, at no new cost.
 	if h, ok := p.Holds[m.Pool]; ok && o == nil {
@@ -212,6 +207,12 @@ func (p *planner) requested(m shoal.Machine, o *provider.Observed, sure bool) (A
 		if h.Single && p.flying[m.Pool] > 0 {
 			return waits(m, "one machine at a time, since others failed: "+h.Reason)
 		}
+	}
+	if !p.due(t.Next) {
+		if t.Error != "" {
+			return waits(m, t.Error)
+		}
+		return Action{}, false
 	}
 	if p.Slots <= 0 {
 		return Action{}, false

@@ -1,0 +1,244 @@
+package engine_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/providers/fake"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+func host() access.Subject { return access.Subject{Host: true} }
+
+func size(n int) api.ScaleRequest { return api.ScaleRequest{Size: n} }
+
+func wantKind(t *testing.T, err error, kind shoal.Kind) {
+	t.Helper()
+	if err == nil || shoal.KindOf(err) != kind {
+		t.Errorf("error %v, want kind %s", err, kind)
+	}
+}
+
+func TestScale(t *testing.T) {
+	in(t, fake.Config{}, lab(func(p *shoal.Pool) { p.Size.Max = 4 }), func(t *testing.T, w *world) {
+		e, ctx := w.engine.Load(), t.Context()
+		_, err := e.ScalePool(ctx, host(), "lab", size(5))
+		wantKind(t, err, shoal.KindInvalid)
+		if !strings.Contains(shoal.HintOf(err), "size.max") {
+			t.Errorf("hint %q", shoal.HintOf(err))
+		}
+		_, err = e.ScalePool(ctx, host(), "lab", size(-1))
+		wantKind(t, err, shoal.KindInvalid)
+		_, err = e.ScalePool(ctx, host(), "nope", size(1))
+		wantKind(t, err, shoal.KindNotFound)
+		_, err = e.ScalePool(ctx, access.Subject{User: "bob", Role: shoal.RoleMember}, "lab", size(1))
+		wantKind(t, err, shoal.KindDenied)
+
+		if _, err := e.ScalePool(ctx, host(), "lab", api.ScaleRequest{Size: 3, For: shoal.Duration(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		later(5 * time.Second)
+		w.want("ready", w.is("ready"), 3)
+		later(50 * time.Minute)
+		w.want("ready though idle", w.is("ready"), 3)
+		later(15 * time.Minute)
+		w.want("machines after the time", len(w.machines()), 0)
+		var p shoal.Pool
+		w.view(func(tx *store.Tx) (err error) { p, err = tx.Pools().Get("lab"); return err })
+		if p.Fixed != nil {
+			t.Errorf("%+v", p)
+		}
+		if _, err := e.ScalePool(ctx, host(), "lab", size(2)); err != nil {
+			t.Fatal(err)
+		}
+		later(5 * time.Second)
+		w.want("ready", w.is("ready"), 2)
+		if _, err := e.ScalePool(ctx, host(), "lab", api.ScaleRequest{Auto: true}); err != nil {
+			t.Fatal(err)
+		}
+		later(31 * time.Minute)
+		w.want("machines", len(w.machines()), 0)
+	})
+}
+
+// A pool made smaller by hand keeps people where they are, and takes the cordon back when it grows again.
+func TestShrinkUnderPeople(t *testing.T) {
+	in(t, fake.Config{}, lab(), func(t *testing.T, w *world) {
+		w.wait(crowd(16)...)
+		later(5 * time.Second)
+		w.seat()
+		w.want("ready", w.is("ready"), 2)
+		for _, n := range []int{1, 2} {
+			if _, err := w.engine.Load().ScalePool(t.Context(), host(), "lab", size(n)); err != nil {
+				t.Fatal(err)
+			}
+			later(time.Hour)
+			w.want("ready", w.is("ready"), n)
+			w.want("draining", w.is("draining"), 2-n)
+		}
+	})
+}
+
+func TestDrain(t *testing.T) {
+	in(t, fake.Config{}, lab(), func(t *testing.T, w *world) {
+		e, ctx := w.engine.Load(), t.Context()
+		w.wait("alice")
+		later(5 * time.Second)
+		w.seat()
+		id := w.machines()[0].ID
+		m, err := e.Drain(ctx, host(), id, api.DrainRequest{Reason: "new disks"})
+		if err != nil || m.Shown() != "draining" || m.Accepts() {
+			t.Fatalf("%+v %v", m, err)
+		}
+		later(3 * time.Hour)
+		w.want("draining", w.is("draining"), 1)
+		if m, err = e.Undrain(ctx, host(), id); err != nil || m.Shown() != "ready" {
+			t.Fatalf("%+v %v", m, err)
+		}
+		if _, err = e.Drain(ctx, host(), id, api.DrainRequest{Deadline: shoal.Duration(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		later(59 * time.Minute)
+		w.want("draining", w.is("draining"), 1)
+		w.wait("bob") // and a new one comes for others
+		later(5 * time.Second)
+		w.want("ready", w.is("ready"), 1)
+		later(2 * time.Minute)
+		if m := w.get(id); m.State != shoal.MachineGone || !strings.Contains(m.Reason, "deadline") {
+			t.Errorf("%+v", m)
+		}
+		_, err = e.Drain(ctx, host(), id, api.DrainRequest{})
+		wantKind(t, err, shoal.KindConflict)
+		_, err = e.Drain(ctx, host(), "m-none", api.DrainRequest{})
+		wantKind(t, err, shoal.KindNotFound)
+		_, err = e.Drain(ctx, access.Subject{User: "bob"}, id, api.DrainRequest{})
+		wantKind(t, err, shoal.KindDenied)
+		w.bill()
+	})
+}
+
+// A drain with a deadline is over when the machine is empty.
+func TestDrainEmpty(t *testing.T) {
+	in(t, fake.Config{}, lab(min1), func(t *testing.T, w *world) {
+		later(5 * time.Second)
+		id := w.machines()[0].ID
+		if _, err := w.engine.Load().Drain(t.Context(), host(), id, api.DrainRequest{Deadline: shoal.Duration(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		later(10 * time.Second)
+		if m := w.get(id); m.State != shoal.MachineGone {
+			t.Errorf("%+v", m)
+		}
+		w.want("ready", w.is("ready"), 1)
+	})
+}
+
+func TestDeleteMachine(t *testing.T) {
+	in(t, fake.Config{}, lab(), func(t *testing.T, w *world) {
+		e, ctx := w.engine.Load(), t.Context()
+		w.wait("alice")
+		later(5 * time.Second)
+		w.seat()
+		id := w.machines()[0].ID
+		err := e.DeleteMachine(ctx, host(), id, false)
+		wantKind(t, err, shoal.KindConflict)
+		if err := e.DeleteMachine(ctx, host(), id, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.DeleteMachine(ctx, host(), id, true); err != nil {
+			t.Error("again:", err)
+		}
+		later(2 * time.Second)
+		if m := w.get(id); m.State != shoal.MachineGone {
+			t.Errorf("%+v", m)
+		}
+		w.view(func(tx *store.Tx) error {
+			stranded, err := tx.StrandedSessions()
+			if len(stranded) != 1 {
+				t.Errorf("%+v", stranded)
+			}
+			return err
+		})
+		w.bill()
+	})
+}
+
+func TestDeletePool(t *testing.T) {
+	in(t, fake.Config{}, lab(min1, func(p *shoal.Pool) { p.Default = true }), func(t *testing.T, w *world) {
+		e, ctx := w.engine.Load(), t.Context()
+		w.wait("alice")
+		later(5 * time.Second)
+		w.seat()
+		for range 2 {
+			if err := e.DeletePool(ctx, host(), "lab"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := e.ScalePool(ctx, host(), "lab", size(1))
+		wantKind(t, err, shoal.KindConflict)
+		later(time.Hour)
+		w.want("draining", w.is("draining"), 1)
+		w.leave()
+		later(time.Minute)
+		w.want("machines", len(w.machines()), 0)
+		w.view(func(tx *store.Tx) error {
+			pools, err := tx.Pools().List()
+			if len(pools) != 0 {
+				t.Errorf("%+v", pools)
+			}
+			return err
+		})
+		wantKind(t, e.DeletePool(ctx, host(), "lab"), shoal.KindNotFound)
+	})
+}
+
+func TestCheckPool(t *testing.T) {
+	in(t, fake.Config{}, lab(), func(t *testing.T, w *world) {
+		e, ctx := w.engine.Load(), t.Context()
+		if err := e.CheckPool(ctx, lab(), nil); err != nil {
+			t.Error(err)
+		}
+		wantKind(t, e.CheckPool(ctx, lab(func(p *shoal.Pool) { p.Provider = "azure" }), nil), shoal.KindInvalid)
+		wantKind(t, e.CheckPool(ctx, lab(func(p *shoal.Pool) { p.Mounts = []shoal.Mount{{Share: "team", Path: "/shared"}} }), nil), shoal.KindInvalid)
+		if err := e.CheckUser(ctx, shoal.User{Name: "alice"}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAgents(t *testing.T) {
+	in(t, fake.Config{}, lab(min1), func(t *testing.T, w *world) {
+		e, ctx := w.engine.Load(), t.Context()
+		later(5 * time.Second)
+		m := w.machines()[0]
+		wantKind(t, e.Joined(ctx, m.ID, 2, "key"), shoal.KindConflict)
+		wantKind(t, e.Joined(ctx, "m-none", 1, "key"), shoal.KindNotFound)
+		wantKind(t, e.Boot(ctx, m.ID, 2, api.BootReport{Ready: true}), shoal.KindConflict)
+		if err := e.Boot(ctx, m.ID, 1, api.BootReport{Ready: true}); err != nil {
+			t.Error("again:", err)
+		}
+		e.Seen(m.ID, &shoal.Load{CPUPercent: 50})
+		e.Seen(m.ID, &shoal.Load{CPUPercent: 51})
+		later(time.Minute)
+		if m := w.get(m.ID); m.Load.CPUPercent < 50 {
+			t.Errorf("%+v", m.Load)
+		}
+		why, err := e.WhyMachine(ctx, m.ID)
+		if err != nil || !strings.Contains(why.Sentence, "ready") || len(why.Reasons) == 0 || len(why.Events) == 0 {
+			t.Errorf("%+v %v", why, err)
+		}
+		why, err = e.WhyPool(ctx, "lab")
+		if err != nil || !strings.Contains(why.Sentence, "1 machine (1 ready): it keeps 1 machine at least") || len(why.Events) == 0 {
+			t.Errorf("%+v %v", why, err)
+		}
+		_, err = e.WhyPool(ctx, "nope")
+		wantKind(t, err, shoal.KindNotFound)
+		_, err = e.WhyMachine(ctx, "m-none")
+		wantKind(t, err, shoal.KindNotFound)
+		wantKind(t, e.DeleteMachine(ctx, access.Subject{User: "bob"}, m.ID, true), shoal.KindDenied)
+	})
+}
