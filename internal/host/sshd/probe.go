@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -32,7 +31,8 @@ func (s *Server) Probe(ctx context.Context) error {
 	var last error
 	for wait := 2 * time.Millisecond; ; wait = min(wait*5/4, 200*time.Millisecond) {
 		if last = s.login(ctx, conf); last == nil {
-			return errors.Join(os.Remove(s.path("probe_ca")), os.WriteFile(s.path("probe_ca"), nil, 0o644))
+			_, err := put(s.path("probe_ca"), nil, 0o644) // it was good for this once
+			return err
 		}
 		select {
 		case <-ctx.Done():
