@@ -40,7 +40,6 @@ type Batch struct {
 	seen      shoal.Rev // machines and pools are known as of this revision
 	looked    time.Time
 	lookCost  time.Duration
-	due       time.Time // when something must be looked at; zero: nothing
 	trimmed   time.Time // when old request keys were last removed
 	exhausted bool      // the last pass started as many tasks as it may: there may be more
 
@@ -48,6 +47,7 @@ type Batch struct {
 	queue   []*request
 	sched   *sched.State
 	live    map[shoal.TaskRef]*live
+	due     time.Time                       // when Run must look after what runs; zero: no need
 	later   map[sched.Task]time.Time        // tasks that must start again, not before
 	waiting map[shoal.JobID][]shoal.JobID   // jobs that wait for the key to succeed
 	arrays  map[shoal.JobID]sched.Array     // of jobs that have begun

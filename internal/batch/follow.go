@@ -108,13 +108,13 @@ func (r *reader) look(ctx context.Context, number int) (view, error) {
 		}
 		v = view{over: j.State.Ended()}
 		for _, a := range history {
-			if a.Attempt == number {
+			switch {
+			case a.Attempt == number:
 				v.attempt = a
+				v.over = v.over || a.State.Ended() && !repeats(j, a)
+			case a.Attempt > number:
+				v.over = false
 			}
-		}
-		if n := len(history); n > 0 {
-			last := history[n-1]
-			v.over = v.over || last.State.Ended() && last.Attempt <= number && !repeats(j, last)
 		}
 		return nil
 	})

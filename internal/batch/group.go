@@ -370,9 +370,9 @@ func (g *group) blockers(after []string) (string, error) {
 			return "", shoal.Errorf(shoal.KindConflict, "job %s, which has to succeed first, %s", title(dep.Job), ended(dep.State)).
 				WithHint("leave it out of `after`, or run it again")
 		case reason == "":
-			reason = fmt.Sprintf("waits for job %s (%s)", title(dep.Job), dep.State)
+			reason = "waits for job " + title(dep.Job)
 		default:
-			reason += fmt.Sprintf(" and %s (%s)", title(dep.Job), dep.State)
+			reason += " and " + title(dep.Job)
 		}
 	}
 	return reason, nil

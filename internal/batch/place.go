@@ -272,7 +272,9 @@ func (b *Batch) chores(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
+		b.mu.Lock()
 		b.remind(now.Add(tick))
+		b.mu.Unlock()
 	}
 	return err
 }

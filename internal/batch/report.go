@@ -32,6 +32,7 @@ func (b *Batch) Report(ctx context.Context, machine shoal.MachineID, reports []a
 		}
 		again = append(again, resend...)
 	}
+	reports = slices.DeleteFunc(slices.Clone(reports), func(r api.TaskReport) bool { return !shoal.JobRunning.CanMove(r.State) && r.State != shoal.JobRunning })
 	todo, missing := b.sift(machine, reports, pieces)
 	again = append(again, missing...)
 	if len(todo) > 0 {
@@ -117,9 +118,10 @@ func (b *Batch) sift(machine shoal.MachineID, reports []api.TaskReport, pieces [
 		missing = append(missing, gaps...)
 		if l.held == nil {
 			l.since = time.Now()
+			b.remind(l.since.Add(holdFor))
+			b.wake() // Run sets its alarm
 		}
 		l.held = &r
-		b.wake() // Run sets its alarm
 	}
 	for _, p := range pieces {
 		l := b.live[p.Ref.TaskRef]

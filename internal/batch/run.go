@@ -59,7 +59,7 @@ func (b *Batch) rest(ctx context.Context, ok bool) error {
 		return ctx.Err()
 	}
 	changed := b.cfg.Store.Changed()
-	due := b.due
+	var due time.Time
 	sooner := func(t time.Time) {
 		if !t.IsZero() && (due.IsZero() || t.Before(due)) {
 			due = t
@@ -67,6 +67,7 @@ func (b *Batch) rest(ctx context.Context, ok bool) error {
 	}
 	b.mu.Lock()
 	idle := b.sched.Empty()
+	sooner(b.due)
 	for _, t := range b.later {
 		sooner(t)
 	}
@@ -187,7 +188,7 @@ func (b *Batch) applyAttempt(g *group, a *shoal.Attempt) {
 	}
 }
 
-// remind has Run look after what runs at a time.
+// remind has Run look after what runs at a time. b.mu is held.
 func (b *Batch) remind(at time.Time) {
 	if b.due.IsZero() || at.Before(b.due) {
 		b.due = at
@@ -262,11 +263,13 @@ func (b *Batch) load(ctx context.Context) error {
 	}
 	for _, l := range lives {
 		l.output.find(b.cfg.Dir, l.attempt.AttemptRef)
+	}
+	b.mu.Lock()
+	for _, l := range lives {
 		if l.limit > 0 && !l.attempt.Started.IsZero() {
 			b.remind(l.attempt.Started.Add(l.limit + graceful + slack))
 		}
 	}
-	b.mu.Lock()
 	b.sched, b.live, b.waiting = state, lives, waiting
 	for ref := range b.watch { // whoever came early looks again
 		b.tell(ref)
