@@ -131,6 +131,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.want.booted = true
 		a.out.boot = &api.BootReport{Ready: true}
 	}
+	defer a.control.http.CloseIdleConnections()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.link(ctx) })
 	g.Go(func() error { return a.settle(ctx) })

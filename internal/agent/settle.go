@@ -111,7 +111,9 @@ func (a *Agent) boot(ctx context.Context) error {
 		err := a.cfg.Host.Accounts(accounts)
 		if err == nil {
 			a.progress(filesStep)
-			err = a.cfg.Host.Files(short, accounts, mounts, true)
+			try, cancel := context.WithTimeout(short, filesTime)
+			err = a.cfg.Host.Files(try, accounts, mounts, true)
+			cancel()
 		}
 		if err == nil {
 			err = a.cfg.Host.MarkBooted()
@@ -126,6 +128,7 @@ func (a *Agent) boot(ctx context.Context) error {
 		a.progress(err.Error())
 		select {
 		case <-short.Done():
+			return a.bootFailed(ctx, api.BootReport{Error: err.Error()})
 		case <-time.After(retryFirst):
 		}
 	}
@@ -135,7 +138,7 @@ func (a *Agent) boot(ctx context.Context) error {
 func (a *Agent) ready(accounts api.Accounts, seq int) error {
 	a.mu.Lock()
 	a.want.booted = true
-	a.out.boot, a.out.notYet = &api.BootReport{Ready: true}, time.Time{}
+	a.out.boot, a.out.notYet, a.out.rev = &api.BootReport{Ready: true}, time.Time{}, accounts.Rev
 	if a.want.seq != seq {
 		poke(a.kick)
 	}
