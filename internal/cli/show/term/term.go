@@ -79,25 +79,25 @@ func Table(w io.Writer, header []string, rows [][]string) error {
 	return err
 }
 
-// Field is one line of what Fields writes.
-type Field struct{ Name, Value string }
+// Field is a name and a value.
+type Field = [2]string
 
 // Fields writes names and values in two columns. Fields without a value are left out; the lines of
 // a value with several stand below each other.
 func Fields(w io.Writer, fields []Field) error {
 	width := 0
 	for _, f := range fields {
-		if f.Value != "" {
-			width = max(width, utf8.RuneCountInString(f.Name)+1)
+		if f[1] != "" {
+			width = max(width, utf8.RuneCountInString(f[0])+1)
 		}
 	}
 	var b strings.Builder
 	for _, f := range fields {
-		if f.Value == "" {
+		if f[1] == "" {
 			continue
 		}
-		name := f.Name + ":"
-		for line := range strings.SplitSeq(strings.TrimRight(f.Value, "\n"), "\n") {
+		name := f[0] + ":"
+		for line := range strings.SplitSeq(strings.TrimRight(f[1], "\n"), "\n") {
 			b.WriteString(name + strings.Repeat(" ", width+gap-utf8.RuneCountInString(name)) + Clean(line) + "\n")
 			name = ""
 		}

@@ -1,0 +1,154 @@
+package show
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/cli/show/term"
+)
+
+// Pools writes pools and how many machines each has.
+func Pools(w io.Writer, format string, pools []shoal.Pool, machines []shoal.Machine) error {
+	return list(w, format, pools, []string{"NAME", "MACHINES", "SIZE", "SEATS", "USES", "IMAGE", "PROVIDER"}, func(o shoal.Pool) []string {
+		return []string{string(o.Name), Population(o, machines), sizeOf(o), fmt.Sprint(o.Seats), Words(o.Uses), o.Image, o.Provider}
+	})
+}
+
+// Pool writes one pool.
+func Pool(w io.Writer, format string, o shoal.Pool) error { return one(w, format, o, poolFields) }
+
+// Population counts a pool's machines: "2 ready, 1 booting".
+func Population(o shoal.Pool, machines []shoal.Machine) string {
+	count := map[string]int{}
+	for _, m := range machines {
+		if m.Pool == o.Name && m.State != shoal.MachineGone {
+			count[m.Shown()]++
+		}
+	}
+	var parts []string
+	for _, s := range []string{"ready", "draining", "booting", "requested", "stopping", "stopped", "failed"} {
+		if count[s] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", count[s], s))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// sizeOf is what a pool's size is bound to: "0-4", or "fixed at 3".
+func sizeOf(o shoal.Pool) string {
+	if o.Fixed != nil {
+		return strings.TrimSpace(fmt.Sprintf("fixed at %d %s", o.Fixed.Size, term.Until(o.Fixed.Until, time.Now())))
+	}
+	return fmt.Sprintf("%d-%d", o.Size.Min, o.Size.Max)
+}
+
+func poolFields(o shoal.Pool) []term.Field {
+	var mounts, endpoints []string
+	for _, m := range o.Mounts {
+		mounts = append(mounts, fmt.Sprintf("%s at %s%s", m.Share, m.Path, Only(m.ReadOnly, " (read-only)")))
+	}
+	for _, e := range o.Endpoints {
+		endpoints = append(endpoints, fmt.Sprintf("%s: %s, port %d", e.Name, e.Protocol, e.Port))
+	}
+	home := "local to each machine"
+	if o.Home.Share != "" {
+		home = fmt.Sprintf("%s on %s", o.Home.Path, o.Home.Share)
+	}
+	size := sizeOf(o)
+	if o.Size.Spare > 0 {
+		size += ", " + Many(o.Size.Spare, "spare seat")
+	}
+	var price string
+	if o.Price.PerHour > 0 {
+		price = fmt.Sprintf("%g %s per machine and hour", o.Price.PerHour, o.Price.Currency)
+	}
+	idle := "never"
+	if o.Scale.Idle.After > 0 {
+		idle = fmt.Sprintf("after %s idle, with a warning %s before", o.Scale.Idle.After, o.Scale.Idle.Warn)
+	}
+	var setup string
+	if o.Setup != nil {
+		setup = o.Setup.Command
+	}
+	return []term.Field{{"Name", string(o.Name)}, {"Default", Only(o.Default, "yes")}, {"Uses", Words(o.Uses)},
+		{"Provider", o.Provider}, {"Image", o.Image}, {"Machine", resources(o.Machine)}, {"Size", size},
+		{"Seats", fmt.Sprintf("%d per machine", o.Seats)}, {"Placement", string(o.Placement)}, {"Stops", idle},
+		{"Mounts", strings.Join(mounts, "\n")}, {"Homes", home}, {"Endpoints", strings.Join(endpoints, "\n")},
+		{"Setup", setup}, {"Price", price}, {"Created", when(o.Created)}, {"Changed", when(o.Updated)}}
+}
+
+// resources is "2 CPUs, 4GiB, 1 GPU".
+func resources(r shoal.Resources) string {
+	var parts []string
+	if r.CPUs > 0 {
+		noun := "CPUs"
+		if r.CPUs == 1000 {
+			noun = "CPU"
+		}
+		parts = append(parts, r.CPUs.String()+" "+noun)
+	}
+	if r.Memory > 0 {
+		parts = append(parts, r.Memory.String())
+	}
+	if r.GPUs > 0 {
+		parts = append(parts, Many(r.GPUs, "GPU"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Machines writes machines.
+func Machines(w io.Writer, format string, machines []shoal.Machine) error {
+	return list(w, format, machines, []string{"ID", "POOL", "STATE", "HEALTH", "CPU", "MEMORY", "SINCE", "REASON"}, func(m shoal.Machine) []string {
+		var cpu, memory string
+		if m.State == shoal.MachineReady {
+			cpu, memory = fmt.Sprintf("%d%%", m.Load.CPUPercent), m.Load.Memory.String()
+		}
+		return []string{string(m.ID), string(m.Pool), m.Shown(), string(m.Health), cpu, memory, Ago(m.Since), MachineReason(m)}
+	})
+}
+
+// MachineReason is why a machine is as it is: of a draining one, its cordons.
+func MachineReason(m shoal.Machine) string {
+	var parts []string
+	if m.Reason != "" {
+		parts = append(parts, m.Reason)
+	}
+	for _, c := range m.Cordons {
+		parts = append(parts, strings.TrimSuffix(fmt.Sprintf("kept clear by the %s: %s", c.Owner, c.Reason), ": "))
+	}
+	if m.Outdated != "" {
+		parts = append(parts, m.Outdated)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Machine writes one machine.
+func Machine(w io.Writer, format string, m shoal.Machine) error {
+	return one(w, format, m, machineFields)
+}
+
+func machineFields(m shoal.Machine) []term.Field {
+	var cordons []string
+	for _, c := range m.Cordons {
+		text := fmt.Sprintf("by the %s since %s", c.Owner, when(c.Since))
+		text += Only(!c.Deadline.IsZero(), ", emptied "+Ago(c.Deadline)) + Only(c.Reason != "", ": "+c.Reason)
+		cordons = append(cordons, text)
+	}
+	load := ""
+	if m.State == shoal.MachineReady {
+		load = fmt.Sprintf("%d%% CPU, %s memory, %s", m.Load.CPUPercent, m.Load.Memory, Many(m.Load.Processes, "process"))
+		load = strings.Replace(load, "processs", "processes", 1)
+	}
+	return []term.Field{{"ID", string(m.ID)}, {"Pool", string(m.Pool)}, {"State", m.Shown() + ", " + Ago(m.Since)}, {"Reason", m.Reason},
+		{"Kept clear", strings.Join(cordons, "\n")}, {"Outdated", m.Outdated},
+		{"Health", strings.TrimSuffix(string(m.Health)+", last heard "+Ago(m.LastSeen), ", last heard ")},
+		{"Wanted", string(m.Wanted)}, {"Size", resources(m.Resources)}, {"Load", load}, {"Image", m.Image},
+		{"Provider", strings.TrimSpace(m.Provider + " " + m.ProviderID)}, {"Address", m.Address}, {"Host key", m.HostKey},
+		{"Idle since", when(m.IdleAt)}, {"Created", when(m.Created)}, {"Started", when(m.Started)}, {"Ready", when(m.ReadyAt)}, {"Stopped", when(m.Stopped)}}
+}

@@ -1,0 +1,41 @@
+package term
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/term"
+)
+
+// Ask reads a secret from a terminal without showing it. A signal on stop ends the wait, and the
+// terminal shows again what is typed.
+func Ask(in any, out io.Writer, prompt string, stop <-chan os.Signal) (string, error) {
+	f, ok := in.(interface{ Fd() uintptr })
+	if !ok {
+		return "", errors.New("there is no terminal")
+	}
+	fd := int(f.Fd())
+	state, err := term.GetState(fd)
+	if err != nil {
+		return "", err
+	}
+	io.WriteString(out, prompt)
+	defer fmt.Fprintln(out)
+	type answer struct {
+		secret []byte
+		err    error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		secret, err := term.ReadPassword(fd)
+		got <- answer{secret, err}
+	}()
+	select {
+	case a := <-got:
+		return string(a.secret), a.err
+	case s := <-stop:
+		return "", errors.Join(fmt.Errorf("interrupted by %s", s), term.Restore(fd, state))
+	}
+}
