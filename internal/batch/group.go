@@ -319,8 +319,12 @@ func (g *group) outcome(r *row) error {
 		r.Reason = ""
 		return nil
 	}
+	cancelled := ""
 	if r.Cancel && r.Reason != "" {
-		return nil
+		if r.State == shoal.JobCancelled {
+			return nil
+		}
+		cancelled = r.Reason + "; "
 	}
 	worst, err := g.tx.Failures(r.ID, 1)
 	if err != nil {
@@ -330,9 +334,9 @@ func (g *group) outcome(r *row) error {
 	switch {
 	case len(worst) == 0:
 	case c.Total() == 1:
-		r.Reason = worst[0].Reason
+		r.Reason = cancelled + worst[0].Reason
 	default:
-		r.Reason = fmt.Sprintf("%d of %s did not succeed; the first is %s: %s", c.Failed+c.TimedOut+c.Cancelled, tasks(c.Total()), worst[0].TaskRef, worst[0].Reason)
+		r.Reason = cancelled + fmt.Sprintf("%d of %s did not succeed; the first is %s: %s", c.Failed+c.TimedOut+c.Cancelled, tasks(c.Total()), worst[0].TaskRef, worst[0].Reason)
 	}
 	return nil
 }
