@@ -178,15 +178,16 @@ func enable(dir string, controllers []string) error {
 	if err != nil {
 		return err
 	}
+	var missing []string
 	for _, c := range controllers {
-		if slices.Contains(strings.Fields(string(have)), c) {
-			continue
-		}
-		if err := write(file, "+"+c); err != nil {
-			return err
+		if !slices.Contains(strings.Fields(string(have)), c) {
+			missing = append(missing, "+"+c)
 		}
 	}
-	return nil
+	if len(missing) == 0 {
+		return nil
+	}
+	return write(file, strings.Join(missing, " "))
 }
 
 // period is the span over which processor time is counted; the kernel's default.

@@ -18,6 +18,7 @@ import (
 type forwarder struct {
 	lookup  func(asker netip.Addr, name string) (netip.Addr, bool)
 	log     *slog.Logger
+	fixed   []string // asked instead of the host's resolvers; for tests
 	servers [2]*dns.Server
 	running sync.WaitGroup
 	slots   chan struct{} // bounds questions under way
@@ -89,7 +90,21 @@ func (f *forwarder) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	if answer == nil {
 		answer = f.ask(w.RemoteAddr().Network(), q)
 	}
+	fit(answer, q, w.RemoteAddr().Network())
 	_ = w.WriteMsg(answer) // the asker may have gone
+}
+
+// fit makes an answer as small as the asker needs it. Names came compressed, and were spelt out to be read.
+func fit(answer, q *dns.Msg, network string) {
+	answer.Compress = true
+	if network != "udp" || answer.IsTsig() != nil { // signed, it cannot be cut
+		return
+	}
+	size := dns.MinMsgSize
+	if o := q.IsEdns0(); o != nil {
+		size = max(size, int(o.UDPSize()))
+	}
+	answer.Truncate(size)
 }
 
 // own answers for the name of a machine, nil for any other.
@@ -130,6 +145,9 @@ func (f *forwarder) ask(network string, q *dns.Msg) *dns.Msg {
 func (f *forwarder) upstreams() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.fixed != nil {
+		return f.fixed
+	}
 	info, err := os.Stat(resolvConf)
 	if err != nil || info.ModTime().Equal(f.read) {
 		return f.resolve

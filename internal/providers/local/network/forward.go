@@ -23,7 +23,7 @@ func (n *Net) forwardOn() error {
 	return n.withForwarding(func(dir string) error {
 		former := filepath.Join(dir, "former")
 		if _, err := os.Stat(former); errors.Is(err, fs.ErrNotExist) {
-			now, err := os.ReadFile(forwardSwitch)
+			now, err := os.ReadFile(n.forward)
 			if err != nil {
 				return err
 			}
@@ -34,7 +34,7 @@ func (n *Net) forwardOn() error {
 		if err := os.WriteFile(filepath.Join(dir, n.cfg.Bridge), nil, 0o600); err != nil {
 			return err
 		}
-		return setForward("1")
+		return n.setForward("1")
 	})
 }
 
@@ -58,7 +58,7 @@ func (n *Net) forwardOff() error {
 		}
 		former, err := os.ReadFile(filepath.Join(dir, "former"))
 		if err == nil {
-			err = setForward(strings.TrimSpace(string(former)))
+			err = n.setForward(strings.TrimSpace(string(former)))
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
@@ -68,12 +68,12 @@ func (n *Net) forwardOff() error {
 }
 
 // setForward writes only a change, since writing resets other settings of every interface.
-func setForward(value string) error {
-	now, err := os.ReadFile(forwardSwitch)
+func (n *Net) setForward(value string) error {
+	now, err := os.ReadFile(n.forward)
 	if err != nil || strings.TrimSpace(string(now)) == value {
 		return err
 	}
-	return os.WriteFile(forwardSwitch, []byte(value), 0)
+	return os.WriteFile(n.forward, []byte(value), 0)
 }
 
 // withForwarding runs fn alone, with the directory.

@@ -55,6 +55,7 @@ type Net struct {
 	index   int             // of the bridge
 	mtu     int
 	dns     *forwarder
+	forward string // the host's switch; tests have another
 
 	mu    sync.Mutex
 	hosts map[netip.Addr]Host
@@ -75,7 +76,7 @@ func Open(ctx context.Context, cfg Config, hosts []Host) (*Net, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot speak to the kernel's network: %w", err)
 	}
-	n := &Net{cfg: cfg, link: link, hosts: map[netip.Addr]Host{}, mtu: 1500}
+	n := &Net{cfg: cfg, link: link, hosts: map[netip.Addr]Host{}, mtu: 1500, forward: forwardSwitch}
 	for _, h := range hosts {
 		n.hosts[h.Addr] = h
 	}

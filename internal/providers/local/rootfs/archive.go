@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sys/unix"
 )
 
 // Bounds on what is unpacked: an archive that exceeds them is refused, not cut off.
@@ -52,6 +53,18 @@ func (s *Store) archive(ctx context.Context, path string) (Image, error) {
 	return Image{Root: filepath.Join(dir, "root")}, nil
 }
 
+// limit is how much may be unpacked: nearly all that is free, so that what else is on the disk goes on.
+func (s *Store) limit() int64 {
+	if s.room > 0 {
+		return s.room
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return maxUnpacked
+	}
+	return min(maxUnpacked, int64(st.Bavail)*st.Bsize/20*19)
+}
+
 // archiveKey tells a changed archive from the one that was unpacked, without reading it.
 func archiveKey(path string) (string, error) {
 	info, err := os.Stat(path)
@@ -68,7 +81,8 @@ func archiveKey(path string) (string, error) {
 
 // unpack unpacks an archive unless its content is there already.
 func (s *Store) unpack(ctx context.Context, path string) (string, error) {
-	src, err := openSource(ctx, path, s.dir)
+	limit := s.limit()
+	src, err := openSource(ctx, path, s.dir, limit)
 	if err != nil {
 		return "", err
 	}
@@ -87,7 +101,7 @@ func (s *Store) unpack(ctx context.Context, path string) (string, error) {
 	}
 	r := src.files()
 	defer r.Close()
-	if err := extract(ctx, r, filepath.Join(tmp, "root")); err != nil {
+	if err := extract(ctx, r, filepath.Join(tmp, "root"), limit); err != nil {
 		return "", err
 	}
 	for _, name := range []string{"usr", "etc"} {
@@ -109,7 +123,7 @@ type source struct {
 }
 
 // openSource recognizes an archive by what is in it.
-func openSource(ctx context.Context, path, scratch string) (*source, error) {
+func openSource(ctx context.Context, path, scratch string, limit int64) (*source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -128,7 +142,7 @@ func openSource(ctx context.Context, path, scratch string) (*source, error) {
 			return nil, err
 		}
 		remove := func() { _ = os.RemoveAll(tmp) } // else the next start removes it
-		if err := extractFile(ctx, path, filepath.Join(tmp, "root")); err != nil {
+		if err := extractFile(ctx, path, filepath.Join(tmp, "root"), limit); err != nil {
 			remove()
 			return nil, err
 		}
@@ -275,11 +289,11 @@ func digestOf(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func extractFile(ctx context.Context, path, dir string) error {
+func extractFile(ctx context.Context, path, dir string, limit int64) error {
 	r, err := opener(path)()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	return extract(ctx, r, dir)
+	return extract(ctx, r, dir, limit)
 }

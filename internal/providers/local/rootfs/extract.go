@@ -16,8 +16,8 @@ import (
 
 // extract unpacks a tar stream into a new directory. Entries are made through an os.Root, so neither a
 // name with dots nor a link that was unpacked before leads out of it. Devices and sockets are left out:
-// machines get the devices they need otherwise.
-func extract(ctx context.Context, r io.Reader, dir string) error {
+// machines get the devices they need otherwise. An archive that unpacks to more than limit bytes is refused.
+func extract(ctx context.Context, r io.Reader, dir string, limit int64) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func extract(ctx context.Context, r io.Reader, dir string) error {
 		return err
 	}
 	defer root.Close()
-	x := &extraction{root: root, left: maxUnpacked}
+	x := &extraction{root: root, left: limit}
 	t := tar.NewReader(r)
 	for n := 0; ; n++ {
 		if err := ctx.Err(); err != nil {
@@ -48,6 +48,9 @@ func extract(ctx context.Context, r io.Reader, dir string) error {
 	}
 }
 
+// maxDepth bounds how deep directories are: each entry's way is walked step by step.
+const maxDepth = 128
+
 // extraction is one archive on its way to disk.
 type extraction struct {
 	root *os.Root
@@ -61,8 +64,11 @@ func (x *extraction) entry(t *tar.Reader, h *tar.Header) error {
 		x.dirs = append(x.dirs, dirMode{".", uint32(h.Mode) & 0o7777})
 		return nil
 	}
-	if name == ".." || strings.HasPrefix(name, "../") || len(name) > unix.PathMax {
+	if name == ".." || strings.HasPrefix(name, "../") {
 		return errors.New("its name leads out of the archive")
+	}
+	if len(name) > unix.PathMax || strings.Count(name, "/") > maxDepth {
+		return fmt.Errorf("its name is longer than a path can be, or more than %d directories deep", maxDepth)
 	}
 	if err := x.root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
@@ -75,7 +81,7 @@ func (x *extraction) entry(t *tar.Reader, h *tar.Header) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return x.directory(name, h)
-	case tar.TypeReg:
+	case tar.TypeReg, tar.TypeGNUSparse:
 		return x.file(t, name, h)
 	case tar.TypeSymlink:
 		if err := x.root.Symlink(h.Linkname, name); err != nil {
@@ -118,7 +124,7 @@ func (x *extraction) file(t *tar.Reader, name string, h *tar.Header) error {
 		return err
 	}
 	if x.left -= n; x.left < 0 {
-		return fmt.Errorf("the archive unpacks to more than %d GiB", maxUnpacked>>30)
+		return errors.New("the archive unpacks to more than there is room for")
 	}
 	if err := f.Chown(h.Uid, h.Gid); err != nil {
 		return err

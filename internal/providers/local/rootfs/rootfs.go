@@ -47,6 +47,7 @@ type Options struct {
 type Store struct {
 	dir  string
 	host string // the host's root: "/" but in tests
+	room int64  // what an archive may unpack to; zero: what is free
 
 	mu       sync.Mutex
 	busy     map[string]*sync.Mutex // by what is being built
