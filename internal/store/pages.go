@@ -3,6 +3,7 @@ package store
 import (
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -43,7 +44,31 @@ func (tx *Tx) StrandedSessions() ([]shoal.Session, error) {
 
 // ActiveJobs are the jobs that have not ended, oldest first.
 func (tx *Tx) ActiveJobs() ([]shoal.Job, error) {
-	return list[shoal.Job](tx, "SELECT body FROM jobs WHERE state IN ('queued', 'starting', 'running') ORDER BY key")
+	return list[shoal.Job](tx, activeJobs)
+}
+
+const activeJobs = "SELECT body FROM jobs WHERE state IN ('queued', 'starting', 'running') ORDER BY key"
+
+// EachActiveJob hands the jobs that have not ended to fn one by one, oldest first, so that a hundred
+// thousand of them are never in memory together. fn must not use tx; its error ends the walk.
+func (tx *Tx) EachActiveJob(fn func(shoal.Job) error) error {
+	var failed error
+	err := tx.query(func(rows *sql.Rows) error {
+		var body sql.RawBytes
+		if err := rows.Scan(&body); err != nil {
+			return err
+		}
+		var j shoal.Job
+		if err := json.Unmarshal(body, &j); err != nil {
+			return fmt.Errorf("cannot read a stored job: %w", err)
+		}
+		failed = fn(j)
+		return failed
+	}, activeJobs)
+	if failed != nil {
+		return failed
+	}
+	return err
 }
 
 // NextJobID counts up the number of jobs. A rolled-back Update gives its number back.

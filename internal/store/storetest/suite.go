@@ -346,6 +346,16 @@ func testJobs(t *testing.T, db *store.DB) {
 		if len(active) != 11 || active[0].ID != "1" || active[10].ID != "12" {
 			t.Errorf("%d active jobs: %v", len(active), active)
 		}
+		var each []shoal.JobID
+		stop := errors.New("stop")
+		if err := tx.EachActiveJob(func(j shoal.Job) error {
+			if each = append(each, j.ID); len(each) == 10 {
+				return stop
+			}
+			return nil
+		}); err != stop || each[0] != "1" || each[3] != "5" {
+			t.Errorf("each active job: %v, %v", each, err)
+		}
 		items, next, _ := tx.JobsPage(store.JobFilter{User: "alice", Pool: "lab", Name: "sweep"}, "", 5)
 		if len(items) != 5 || items[0].ID != "12" || next != "8" {
 			t.Errorf("%d jobs from %s, next %s", len(items), items[0].ID, next)
