@@ -199,8 +199,9 @@ func deadServer(t testing.TB, dir string) (device *os.File) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		device.Close()
+		_ = unix.Unmount(dir, unix.MNT_FORCE)
 		_ = unix.Unmount(dir, unix.MNT_DETACH)
+		device.Close()
 	})
 	return device
 }
