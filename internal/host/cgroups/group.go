@@ -1,0 +1,233 @@
+package cgroups
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// None reports whether g is the zero Group.
+func (g Group) None() bool { return g.t == nil }
+
+func (g Group) dir(h hierarchy) string { return filepath.Join(h.dir, g.rel) }
+
+// Files are those to which a starting process writes its own pid.
+func (g Group) Files() []string {
+	if g.t == nil {
+		return nil
+	}
+	var out []string
+	for _, h := range g.t.hierarchies {
+		out = append(out, filepath.Join(g.dir(h), "cgroup.procs"))
+	}
+	return out
+}
+
+// Add moves a process into the group.
+func (g Group) Add(pid int) error {
+	for _, f := range g.Files() {
+		if err := write(f, strconv.Itoa(pid)); err != nil {
+			return fmt.Errorf("cannot put process %d into its control group: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// Spawn calls fork so that the process it starts is born in the group. The calling goroutine must be locked to its
+// thread. fork is to use attr, which Spawn adds to; it is not kept.
+func (g Group) Spawn(attr *syscall.SysProcAttr, fork func() error) error {
+	if g.t == nil {
+		return fork()
+	}
+	moved := 0
+	var err error
+	for _, h := range g.t.hierarchies {
+		if h.v2 {
+			var fd int
+			if fd, err = unix.Open(g.dir(h), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+				defer unix.Close(fd)
+				attr.UseCgroupFD, attr.CgroupFD = true, fd
+			}
+		} else {
+			err = write(filepath.Join(g.dir(h), "tasks"), "0") // 0: the thread that writes
+		}
+		if err != nil {
+			break
+		}
+		moved++
+	}
+	if err == nil {
+		err = fork()
+	} else {
+		err = fmt.Errorf("cannot enter control group %s: %w", g.rel, err)
+	}
+	for _, h := range g.t.hierarchies[:moved] {
+		if !h.v2 {
+			err = errors.Join(err, h.goHome())
+		}
+	}
+	return err
+}
+
+// goHome takes the calling thread back to where its process is.
+func (h hierarchy) goHome() error {
+	err := write(filepath.Join(h.home, "tasks"), "0")
+	if err != nil && h.home != h.dir {
+		err = write(filepath.Join(h.dir, "tasks"), "0")
+	}
+	return err
+}
+
+// Pids lists the group's processes.
+func (g Group) Pids() ([]int, error) {
+	if g.t == nil {
+		return nil, nil
+	}
+	// A process is in the group of each hierarchy, unless somebody moved it; one is asked.
+	return processes(g.dir(g.t.hierarchies[0])), nil
+}
+
+// processes lists those of a group.
+func processes(dir string) []int {
+	var pids []int
+	fd, err := unix.Open(filepath.Join(dir, "cgroup.procs"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	var b strings.Builder
+	for buf := make([]byte, 4096); ; {
+		n, err := unix.Read(fd, buf)
+		if n <= 0 || err != nil {
+			break
+		}
+		b.Write(buf[:n])
+	}
+	for f := range strings.FieldsSeq(b.String()) {
+		if pid, err := strconv.Atoi(f); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// killTime is how long Kill waits for processes to be gone. Longer takes one that waits for a file
+// server, and that may take for ever.
+const killTime = 3 * time.Second
+
+// Kill ends all processes of the group and waits until they are gone, for some seconds at most.
+func (g Group) Kill() error {
+	if g.t == nil {
+		return nil
+	}
+	g.stopForks()
+	deadline := time.Now().Add(killTime)
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		left := g.signal(unix.SIGKILL)
+		if left == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return shoal.Errorf(shoal.KindUnavailable, "cannot end %d processes of control group %s: they do not go away", left, g.rel)
+		}
+		time.Sleep(wait)
+	}
+}
+
+// stopForks keeps the processes of the group from starting others.
+func (g Group) stopForks() {
+	for _, h := range g.t.hierarchies {
+		if h.v2 {
+			_ = write(filepath.Join(g.dir(h), "cgroup.kill"), "1") // absent before Linux 5.14
+		}
+		if h.has("pids") {
+			_ = write(filepath.Join(g.dir(h), "pids.max"), "0") // without it the signals reach them all the same, later
+		}
+	}
+}
+
+// Signal sends a signal to all processes of the group.
+func (g Group) Signal(sig syscall.Signal) {
+	if g.t != nil {
+		g.signal(sig)
+	}
+}
+
+// signal says how many processes there were.
+func (g Group) signal(sig syscall.Signal) int {
+	n := 0
+	for _, h := range g.t.hierarchies {
+		pids := processes(g.dir(h))
+		for _, pid := range pids {
+			_ = unix.Kill(pid, sig) // what has just ended is as well
+		}
+		n = max(n, len(pids))
+	}
+	return n
+}
+
+// Usage reads what was used.
+func (g Group) Usage() (Usage, error) {
+	var u Usage
+	if g.t == nil {
+		return u, nil
+	}
+	for _, h := range g.t.hierarchies {
+		dir := g.dir(h)
+		if h.has("memory") {
+			peak, events := "memory.max_usage_in_bytes", "memory.oom_control"
+			if h.v2 {
+				peak, events = "memory.peak", "memory.events"
+			}
+			u.MaxMemory = shoal.Bytes(number(read(filepath.Join(dir, peak))))
+			u.OOMKilled = field(read(filepath.Join(dir, events)), "oom_kill") > 0
+		}
+		switch {
+		case h.v2:
+			u.CPU = time.Duration(field(read(filepath.Join(dir, "cpu.stat")), "usage_usec")) * time.Microsecond
+		case h.has("cpuacct"):
+			u.CPU = time.Duration(number(read(filepath.Join(dir, "cpuacct.usage"))))
+		}
+	}
+	return u, nil
+}
+
+func number(s string) int64 {
+	n, _ := strconv.ParseInt(strings.TrimSpace(s), 10, 64) // a file that is not there reads as nothing used
+	return n
+}
+
+// field finds "name value" among lines.
+func field(lines, name string) int64 {
+	for l := range strings.Lines(lines) {
+		if v, ok := strings.CutPrefix(l, name+" "); ok {
+			return number(v)
+		}
+	}
+	return 0
+}
+
+// Remove removes the group. Its processes must have ended; if some have not, the error is EBUSY.
+func (g Group) Remove() error {
+	if g.t == nil {
+		return nil
+	}
+	var failed error
+	for _, h := range g.t.hierarchies {
+		if err := rmdir(g.dir(h)); err != nil {
+			failed = errors.Join(failed, err)
+			if errors.Is(err, unix.EBUSY) {
+				break // the rest is busy as well, and Usage still reads it
+			}
+		}
+	}
+	return failed
+}
