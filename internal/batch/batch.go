@@ -47,12 +47,12 @@ type Batch struct {
 	queue   []*request
 	sched   *sched.State
 	live    map[shoal.TaskRef]*live
-	due     time.Time                       // when Run must look after what runs; zero: no need
-	later   map[sched.Task]time.Time        // tasks that must start again, not before
-	waiting map[shoal.JobID][]shoal.JobID   // jobs that wait for the key to succeed
-	arrays  map[shoal.JobID]sched.Array     // of jobs that have begun
-	watch   map[shoal.TaskRef]chan struct{} // closed at the next news of a task
-	ends    map[shoal.JobID]chan struct{}   // closed when the job ends
+	due     time.Time                     // when Run must look after what runs; zero: no need
+	later   map[sched.Task]time.Time      // tasks that must start again, not before
+	waiting map[shoal.JobID][]shoal.JobID // jobs that wait for the key to succeed
+	arrays  map[shoal.JobID]sched.Array   // of jobs that have begun
+	news    bells[shoal.TaskRef]          // rung at each news of a task
+	ends    bells[shoal.JobID]            // rung when a job ends
 }
 
 // The patience of the batch service.
@@ -93,8 +93,8 @@ func New(cfg Config) (*Batch, error) {
 		later:    map[sched.Task]time.Time{},
 		waiting:  map[shoal.JobID][]shoal.JobID{},
 		arrays:   map[shoal.JobID]sched.Array{},
-		watch:    map[shoal.TaskRef]chan struct{}{},
-		ends:     map[shoal.JobID]chan struct{}{},
+		news:     bells[shoal.TaskRef]{},
+		ends:     bells[shoal.JobID]{},
 	}, nil
 }
 
@@ -163,34 +163,37 @@ func (b *Batch) wake() {
 	}
 }
 
-// news returns a channel that is closed at the next news of a task. Take it, look, then wait.
-func (b *Batch) news(ref shoal.TaskRef) <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	ch := b.watch[ref]
-	if ch == nil {
-		ch = make(chan struct{})
-		b.watch[ref] = ch
-	}
-	return ch
+// bells wake who waits for something. They are there only while somebody does.
+type bells[K comparable] map[K]*bell
+
+type bell struct {
+	rung      chan struct{}
+	listeners int
 }
 
-// tell wakes who follows a task. b.mu is held.
-func (b *Batch) tell(ref shoal.TaskRef) {
-	if ch := b.watch[ref]; ch != nil {
-		close(ch)
-		delete(b.watch, ref)
+func (b bells[K]) ring(k K) {
+	if x := b[k]; x != nil {
+		close(x.rung)
+		delete(b, k)
 	}
 }
 
-// ending returns a channel that is closed when a job ends.
-func (b *Batch) ending(id shoal.JobID) <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	ch := b.ends[id]
-	if ch == nil {
-		ch = make(chan struct{})
-		b.ends[id] = ch
+// listen returns a channel that is closed at the next ring, and what to call when done with it. Take
+// it, look, then wait.
+func listen[K comparable](mu *sync.Mutex, all bells[K], k K) (<-chan struct{}, func()) {
+	mu.Lock()
+	defer mu.Unlock()
+	x := all[k]
+	if x == nil {
+		x = &bell{rung: make(chan struct{})}
+		all[k] = x
 	}
-	return ch
+	x.listeners++
+	return x.rung, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if x.listeners--; x.listeners == 0 && all[k] == x {
+			delete(all, k)
+		}
+	}
 }

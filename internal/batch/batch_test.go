@@ -189,6 +189,9 @@ func TestFollow(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Errorf("a job cancelled before it began: %v", err)
 		}
+		if n := w.Bells(); n != 0 {
+			t.Errorf("%d bells are left", n)
+		}
 	})
 }
 

@@ -131,46 +131,63 @@ func (r *reader) look(ctx context.Context, number int) (view, error) {
 
 // attempt hands over what an attempt wrote; false if that is the end.
 func (r *reader) attempt(ctx context.Context, number int) (more bool, err error) {
-	announced := number == 1
-	var at int64
-	begun := false
+	p := progressOf{number: number, announced: number == 1}
 	for {
-		news := r.b.news(r.ref)
-		v, err := r.look(ctx, number)
+		rung, done := listen(&r.b.mu, r.b.news, r.ref)
+		more, over, err := r.step(ctx, &p)
+		if over || err != nil || !r.follow {
+			done()
+			return more && over, err
+		}
+		select {
+		case <-rung:
+		case <-ctx.Done():
+			err = shoal.Errorf(shoal.KindCancelled, "stopped reading the output of task %s: %w", r.ref, context.Cause(ctx))
+		case <-r.b.stopped:
+			err = errStopped()
+		}
+		done()
 		if err != nil {
 			return false, err
 		}
-		if v.attempt.Attempt > 0 {
-			if !announced && v.attempt.Machine != "" {
-				if err := r.emit([]byte(fmt.Sprintf("\n--- attempt %d of task %s ---\n", number, r.ref))); err != nil {
-					return false, err
-				}
-			}
-			announced = true
-			if !begun {
-				at, r.skip, begun = r.skip, 0, true
-			}
-			if at, err = r.copy(v, at); err != nil {
-				return false, err
-			}
-			if !v.live {
-				r.skip = max(0, at-v.size)
-				return !v.over, nil
-			}
-		} else if v.over {
-			return false, nil
-		}
-		if !r.follow {
-			return false, nil
-		}
-		select {
-		case <-news:
-		case <-ctx.Done():
-			return false, shoal.Errorf(shoal.KindCancelled, "stopped reading the output of task %s: %w", r.ref, context.Cause(ctx))
-		case <-r.b.stopped:
-			return false, errStopped()
+	}
+}
+
+// progressOf is how far an attempt's output was handed over.
+type progressOf struct {
+	number    int
+	announced bool // the line before it
+	begun     bool
+	at        int64
+}
+
+// step hands over what there is of an attempt now. over: no more of it will come; more: another
+// attempt may.
+func (r *reader) step(ctx context.Context, p *progressOf) (more, over bool, err error) {
+	v, err := r.look(ctx, p.number)
+	if err != nil {
+		return false, false, err
+	}
+	if v.attempt.Attempt == 0 {
+		return false, v.over, nil
+	}
+	if !p.announced && v.attempt.Machine != "" {
+		if err := r.emit(fmt.Appendf(nil, "\n--- attempt %d of task %s ---\n", p.number, r.ref)); err != nil {
+			return false, false, err
 		}
 	}
+	p.announced = true
+	if !p.begun {
+		p.at, r.skip, p.begun = r.skip, 0, true
+	}
+	if p.at, err = r.copy(v, p.at); err != nil {
+		return false, false, err
+	}
+	if v.live {
+		return false, false, nil
+	}
+	r.skip = max(0, p.at-v.size)
+	return !v.over, true, nil
 }
 
 // emit hands over bytes that are in no file.

@@ -145,20 +145,11 @@ func (b *Batch) Tasks(ctx context.Context, by access.Subject, id shoal.JobID, fr
 
 // Wait returns a job once it has ended, with the exit code that stands for it.
 func (b *Batch) Wait(ctx context.Context, by access.Subject, id shoal.JobID) (api.Wait, error) {
-	j, err := b.Job(ctx, by, id) // before anything is kept for it
+	j, err := b.Job(ctx, by, id)
 	for err == nil && !j.State.Ended() {
-		ch := b.ending(id)
-		if j, err = b.Job(ctx, by, id); err != nil || j.State.Ended() {
-			break
+		if j, err = b.waitOnce(ctx, by, id); err != nil {
+			return api.Wait{Job: j}, err
 		}
-		select {
-		case <-ch:
-		case <-ctx.Done():
-			return api.Wait{Job: j}, shoal.Errorf(shoal.KindCancelled, "job %s has not ended: %w", id, context.Cause(ctx))
-		case <-b.stopped:
-			return api.Wait{Job: j}, errStopped()
-		}
-		j, err = b.Job(ctx, by, id)
 	}
 	if err != nil || j.State == shoal.JobSucceeded {
 		return api.Wait{Job: j}, err
@@ -169,6 +160,24 @@ func (b *Batch) Wait(ctx context.Context, by access.Subject, id shoal.JobID) (ap
 		return err
 	})
 	return w, err
+}
+
+// waitOnce returns a job when it has ended or is worth another look.
+func (b *Batch) waitOnce(ctx context.Context, by access.Subject, id shoal.JobID) (shoal.Job, error) {
+	rung, done := listen(&b.mu, b.ends, id)
+	defer done()
+	j, err := b.Job(ctx, by, id)
+	if err != nil || j.State.Ended() {
+		return j, err
+	}
+	select {
+	case <-rung:
+		return b.Job(ctx, by, id)
+	case <-ctx.Done():
+		return j, shoal.Errorf(shoal.KindCancelled, "job %s has not ended: %w", id, context.Cause(ctx))
+	case <-b.stopped:
+		return j, errStopped()
+	}
 }
 
 // exitCode is that of the lowest index that did not succeed.

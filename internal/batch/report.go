@@ -90,7 +90,7 @@ func (b *Batch) keep(machine shoal.MachineID, p api.Output) ([]api.Resend, error
 	}
 	if l.output.size(stream) != had {
 		b.mu.Lock()
-		b.tell(p.Ref.TaskRef)
+		b.news.ring(p.Ref.TaskRef)
 		b.mu.Unlock()
 	}
 	return nil, nil
@@ -206,7 +206,7 @@ func (g *group) reportEnd(a *shoal.Attempt, r api.TaskReport) error {
 		a.Started = g.within(r.Started, a.Placed)
 	}
 	a.Ended = g.within(r.Ended, latest(a.Started, a.Placed))
-	a.Cause, a.Reason, a.ExitCode, a.Signal = r.Cause, clean(r.Reason), max(r.ExitCode, 0), max(r.Signal, 0)
+	a.Cause, a.Reason, a.ExitCode, a.Signal = causeOf(r.Cause), clean(r.Reason), max(r.ExitCode, 0), max(r.Signal, 0)
 	a.MaxMemory, a.CPUTime = max(r.MaxMemory, 0), max(r.CPUTime, 0)
 	a.StdoutBytes, a.StderrBytes = l.output.size(stdout), l.output.size(stderr)
 	if a.StdoutBytes < r.StdoutBytes || a.StderrBytes < r.StderrBytes {
@@ -248,6 +248,15 @@ func verdict(j shoal.Job, a shoal.Attempt, said shoal.JobState) shoal.JobState {
 		}
 	}
 	return said
+}
+
+// causeOf lets pass what is a cause.
+func causeOf(c shoal.Cause) shoal.Cause {
+	switch c {
+	case shoal.CauseExit, shoal.CauseSignal, shoal.CauseOOM, shoal.CauseTimeLimit, shoal.CauseCancelled, shoal.CauseMachineLost, shoal.CauseSetupFailed:
+		return c
+	}
+	return ""
 }
 
 func latest(a, b time.Time) time.Time {

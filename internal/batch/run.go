@@ -170,7 +170,7 @@ func (b *Batch) apply(g *group) {
 
 // applyAttempt keeps the list of what is live. b.mu is held.
 func (b *Batch) applyAttempt(g *group, a *shoal.Attempt) {
-	defer b.tell(a.TaskRef)
+	defer b.news.ring(a.TaskRef)
 	l := b.live[a.TaskRef]
 	if a.State.Ended() {
 		if l != nil && l.attempt.Attempt <= a.Attempt {
@@ -207,13 +207,10 @@ func (b *Batch) drop(j shoal.Job) {
 	}
 	delete(b.waiting, j.ID)
 	delete(b.arrays, j.ID)
-	if ch := b.ends[j.ID]; ch != nil {
-		close(ch)
-		delete(b.ends, j.ID)
-	}
-	for ref := range b.watch {
+	b.ends.ring(j.ID)
+	for ref := range b.news {
 		if ref.Job == j.ID {
-			b.tell(ref)
+			b.news.ring(ref)
 		}
 	}
 }
@@ -233,10 +230,6 @@ func (b *Batch) load(ctx context.Context) error {
 				return err
 			}
 		}
-		jobs, err := tx.ActiveJobs()
-		if err != nil {
-			return err
-		}
 		attempts, err := tx.LiveAttempts()
 		if err != nil {
 			return err
@@ -245,16 +238,25 @@ func (b *Batch) load(ctx context.Context) error {
 		for _, a := range attempts {
 			of[a.Job] = append(of[a.Job], a)
 		}
-		for i, j := range jobs {
-			if err := b.loadJob(tx, state, j, of[j.ID], lives); err != nil {
-				return err
-			}
-			if j.Blocked {
-				for _, dep := range j.Spec.After {
+		var again []shoal.Job // some of their tasks must start again
+		err = tx.EachActiveJob(func(j shoal.Job) error {
+			for _, dep := range j.Spec.After {
+				if j.Blocked {
 					waiting[shoal.JobID(dep)] = append(waiting[shoal.JobID(dep)], j.ID)
 				}
 			}
-			jobs[i] = shoal.Job{}
+			if !j.Cancel && j.Counts.Queued > j.Counts.Total()-j.Next {
+				again = append(again, j)
+			}
+			return b.loadJob(state, j, of[j.ID], lives)
+		})
+		for _, j := range again {
+			if err == nil {
+				err = loadAgain(tx, state, j)
+			}
+		}
+		if err != nil {
+			return err
 		}
 		return nil
 	})
@@ -271,29 +273,22 @@ func (b *Batch) load(ctx context.Context) error {
 		}
 	}
 	b.sched, b.live, b.waiting = state, lives, waiting
-	for ref := range b.watch { // whoever came early looks again
-		b.tell(ref)
+	for ref := range b.news { // whoever came early looks again
+		b.news.ring(ref)
 	}
 	b.mu.Unlock()
 	return nil
 }
 
-func (b *Batch) loadJob(tx *store.Tx, state *sched.State, j shoal.Job, attempts []shoal.Attempt, lives map[shoal.TaskRef]*live) error {
-	s := schedJob(j)
-	var array sched.Array
-	var err error
-	again := !j.Cancel && j.Counts.Queued > s.Total-j.Next
-	if len(attempts) > 0 || again {
-		if array, err = sched.ParseArray(j.Spec.Array); err != nil {
-			return err
-		}
+func (b *Batch) loadJob(state *sched.State, j shoal.Job, attempts []shoal.Attempt, lives map[shoal.TaskRef]*live) error {
+	state.Apply(sched.PutJob(schedJob(j)))
+	if len(attempts) == 0 {
+		return nil
 	}
-	if again {
-		if s.Again, err = waitingAgain(tx, j, array); err != nil {
-			return err
-		}
+	array, err := sched.ParseArray(j.Spec.Array)
+	if err != nil {
+		return err
 	}
-	state.Apply(sched.PutJob(s))
 	for _, a := range attempts {
 		p, ok := array.Position(a.Index)
 		if !ok {
@@ -304,6 +299,19 @@ func (b *Batch) loadJob(tx *store.Tx, state *sched.State, j shoal.Job, attempts 
 		state.Apply(sched.Start{Task: sched.Task{Job: j.ID, Position: p}, Machine: a.Machine})
 	}
 	return nil
+}
+
+// loadAgain finds which of a job's tasks must start again.
+func loadAgain(tx *store.Tx, state *sched.State, j shoal.Job) error {
+	array, err := sched.ParseArray(j.Spec.Array)
+	if err != nil {
+		return err
+	}
+	positions, err := waitingAgain(tx, j, array)
+	for _, p := range positions {
+		state.Apply(sched.Again{Job: j.ID, Position: p})
+	}
+	return err
 }
 
 // waitingAgain reads which of a job's tasks must start again.
