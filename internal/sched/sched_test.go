@@ -173,21 +173,19 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// rows is what a store would hold.
+// rows is what a store would hold, beside the state that is held against it.
 type rows struct {
+	*sched.State
 	jobs     map[int]*sched.PutJob
 	running  map[sched.Task]shoal.MachineID
 	machines map[shoal.MachineID]sched.Machine
-	known    map[shoal.MachineID]sched.Machine
+	known    map[shoal.MachineID]sched.Machine // those that went as well
+	last     int
 }
 
 func (r *rows) rebuild() *sched.State {
 	s := sched.New()
-	var all sched.PutMachines
-	for _, m := range r.machines {
-		all = append(all, m)
-	}
-	s.Apply(all)
+	s.Apply(r.allMachines())
 	for _, j := range r.jobs {
 		s.Apply(*j)
 	}
@@ -197,21 +195,113 @@ func (r *rows) rebuild() *sched.State {
 	return s
 }
 
-func pick[K comparable, V any](t *rapid.T, m map[K]V, compare func(a, b K) int, what string) (K, bool) {
-	var keys []K
-	for k := range m {
-		keys = append(keys, k)
+func (r *rows) allMachines() (all sched.PutMachines) {
+	for _, m := range r.machines {
+		all = append(all, m)
 	}
-	if len(keys) == 0 {
-		var none K
-		return none, false
-	}
-	slices.SortFunc(keys, compare)
-	return rapid.SampledFrom(keys).Draw(t, what), true
+	return all
 }
 
-func compareTasks(a, b sched.Task) int {
-	return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
+func (r *rows) jobOf(t sched.Task) *sched.PutJob {
+	n, _ := strconv.Atoi(string(t.Job))
+	return r.jobs[n]
+}
+
+// pickJob draws a job; nil if there is none.
+func (r *rows) pickJob(t *rapid.T) *sched.PutJob {
+	ids := keysOf(r.jobs)
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	return r.jobs[rapid.SampledFrom(ids).Draw(t, "job")]
+}
+
+func (r *rows) submit(t *rapid.T) {
+	r.last++
+	j := job(r.last, rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "user"), rapid.IntRange(1, 5).Draw(t, "total"), rapid.IntRange(1, 4).Draw(t, "size"))
+	j.Pool = rapid.SampledFrom([]shoal.PoolName{"lab", "gym"}).Draw(t, "pool")
+	j.Priority = sched.Priority(rapid.IntRange(0, 2).Draw(t, "priority"))
+	j.Blocked = rapid.IntRange(0, 9).Draw(t, "blocked") == 0
+	r.jobs[r.last] = &j
+	r.Apply(j)
+}
+
+func (r *rows) unblock(t *rapid.T) {
+	if j := r.pickJob(t); j != nil && j.Blocked {
+		j.Blocked = false
+		r.Apply(*j)
+	}
+}
+
+func (r *rows) cancel(t *rapid.T) {
+	if j := r.pickJob(t); j != nil {
+		j.Next, j.Again = j.Total, nil
+		r.Apply(*j)
+	}
+}
+
+func (r *rows) machine(t *rapid.T) {
+	id := shoal.MachineID(fmt.Sprintf("m-%d", rapid.IntRange(1, 4).Draw(t, "machine")))
+	m := r.known[id] // a machine that went and comes back is as it was
+	if m.ID == "" {
+		m = sched.Machine{ID: id, Pool: rapid.SampledFrom([]shoal.PoolName{"lab", "gym"}).Draw(t, "pool"), Resources: cpus(rapid.IntRange(1, 6).Draw(t, "size"))}
+	}
+	m.Standing = rapid.SampledFrom([]sched.Standing{sched.Open, sched.Open, sched.Draining, "gone"}).Draw(t, "standing")
+	r.known[id] = m
+	if delete(r.machines, id); m.Standing != "gone" {
+		r.machines[id] = m
+	}
+	r.Apply(r.allMachines())
+}
+
+func (r *rows) end(t *rapid.T) {
+	tasks := keysOf(r.running)
+	if len(tasks) == 0 {
+		return
+	}
+	slices.SortFunc(tasks, func(a, b sched.Task) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	task := rapid.SampledFrom(tasks).Draw(t, "task")
+	delete(r.running, task)
+	r.Apply(sched.End(task))
+	j := r.jobOf(task)
+	if rapid.Bool().Draw(t, "again") {
+		j.Again = append(j.Again, task.Position)
+		slices.Sort(j.Again)
+		r.Apply(sched.Again(task))
+	}
+	busy := slices.ContainsFunc(tasks, func(o sched.Task) bool { return o != task && o.Job == task.Job })
+	if !busy && j.Next == j.Total && len(j.Again) == 0 {
+		delete(r.jobs, int(j.Number))
+		r.Apply(sched.EndJob{ID: task.Job})
+	}
+}
+
+func (r *rows) plan(t *rapid.T) {
+	for _, p := range r.Plan(time.Time{}, rapid.IntRange(1, 10).Draw(t, "budget")) {
+		j, m := r.jobOf(p.Task), r.machines[p.Machine]
+		if j == nil || j.Blocked || m.Standing != sched.Open || m.Pool != j.Pool {
+			t.Fatalf("placed %+v: job %+v, machine %+v", p, j, m)
+		}
+		if i := slices.Index(j.Again, p.Position); i >= 0 {
+			j.Again = slices.Delete(slices.Clone(j.Again), i, i+1)
+		} else if p.Position == j.Next && j.Next < j.Total {
+			j.Next++
+		} else {
+			t.Fatalf("placed %+v, which does not wait: %+v", p, j)
+		}
+		r.running[p.Task] = p.Machine
+		r.Apply(sched.Start(p))
+		used := shoal.Resources{}
+		for task, machine := range r.running {
+			if machine == p.Machine {
+				used = used.Add(r.jobOf(task).Resources)
+			}
+		}
+		if !used.Fits(m.Resources) {
+			t.Fatalf("%s holds %+v of %+v", p.Machine, used, m.Resources)
+		}
+	}
 }
 
 // Whatever happens in whatever order: the state equals one made from the rows; no machine holds
@@ -220,122 +310,21 @@ func compareTasks(a, b sched.Task) int {
 func TestProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s := sched.New()
-		r := &rows{jobs: map[int]*sched.PutJob{}, running: map[sched.Task]shoal.MachineID{}, machines: map[shoal.MachineID]sched.Machine{}, known: map[shoal.MachineID]sched.Machine{}}
-		last := 0
-		apply := func(changes ...sched.Change) { s.Apply(changes...) }
-		putMachines := func() {
-			var all sched.PutMachines
-			for _, m := range r.machines {
-				all = append(all, m)
-			}
-			apply(all)
-		}
+		r := &rows{State: sched.New(), jobs: map[int]*sched.PutJob{}, running: map[sched.Task]shoal.MachineID{},
+			machines: map[shoal.MachineID]sched.Machine{}, known: map[shoal.MachineID]sched.Machine{}}
 		t.Repeat(map[string]func(*rapid.T){
-			"submit": func(t *rapid.T) {
-				last++
-				j := job(last, rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "user"), rapid.IntRange(1, 5).Draw(t, "total"), rapid.IntRange(1, 4).Draw(t, "size"))
-				j.Pool = rapid.SampledFrom([]shoal.PoolName{"lab", "gym"}).Draw(t, "pool")
-				j.Priority = sched.Priority(rapid.IntRange(0, 2).Draw(t, "priority"))
-				j.Blocked = rapid.IntRange(0, 9).Draw(t, "blocked") == 0
-				r.jobs[last] = &j
-				apply(j)
-			},
-			"unblock": func(t *rapid.T) {
-				if id, ok := pick(t, r.jobs, func(a, b int) int { return a - b }, "job"); ok && r.jobs[id].Blocked {
-					r.jobs[id].Blocked = false
-					apply(*r.jobs[id])
-				}
-			},
-			"cancel": func(t *rapid.T) {
-				if id, ok := pick(t, r.jobs, func(a, b int) int { return a - b }, "job"); ok {
-					j := r.jobs[id]
-					j.Next, j.Again = j.Total, nil
-					apply(*j)
-				}
-			},
-			"machine": func(t *rapid.T) {
-				id := shoal.MachineID(fmt.Sprintf("m-%d", rapid.IntRange(1, 4).Draw(t, "machine")))
-				standing := rapid.SampledFrom([]sched.Standing{sched.Open, sched.Open, sched.Draining, "gone"}).Draw(t, "standing")
-				m := r.known[id] // a machine that went and comes back is as it was
-				if m.ID == "" {
-					m = sched.Machine{ID: id, Pool: rapid.SampledFrom([]shoal.PoolName{"lab", "gym"}).Draw(t, "pool"), Resources: cpus(rapid.IntRange(1, 6).Draw(t, "size"))}
-				}
-				m.Standing = standing
-				r.known[id] = m
-				if delete(r.machines, id); standing != "gone" {
-					r.machines[id] = m
-				}
-				putMachines()
-			},
-			"end": func(t *rapid.T) {
-				task, ok := pick(t, r.running, compareTasks, "task")
-				if !ok {
-					return
-				}
-				delete(r.running, task)
-				apply(sched.End(task))
-				id, _ := strconv.Atoi(string(task.Job))
-				j := r.jobs[id]
-				if rapid.Bool().Draw(t, "again") {
-					j.Again = append(j.Again, task.Position)
-					slices.Sort(j.Again)
-					apply(sched.Again(task))
-				}
-				busy := slices.ContainsFunc(keysOf(r.running), func(o sched.Task) bool { return o.Job == task.Job })
-				if !busy && j.Next == j.Total && len(j.Again) == 0 {
-					delete(r.jobs, id)
-					apply(sched.EndJob{ID: task.Job})
-				}
-			},
-			"plan": func(t *rapid.T) {
-				for _, p := range s.Plan(time.Time{}, rapid.IntRange(1, 10).Draw(t, "budget")) {
-					id, _ := strconv.Atoi(string(p.Job))
-					j := r.jobs[id]
-					m := r.machines[p.Machine]
-					if j == nil || j.Blocked || m.Standing != sched.Open || m.Pool != j.Pool {
-						t.Fatalf("placed %+v: job %+v, machine %+v", p, j, m)
-					}
-					if i := slices.Index(j.Again, p.Position); i >= 0 {
-						j.Again = slices.Delete(slices.Clone(j.Again), i, i+1)
-					} else if p.Position == j.Next && j.Next < j.Total {
-						j.Next++
-					} else {
-						t.Fatalf("placed %+v, which does not wait: %+v", p, j)
-					}
-					r.running[p.Task] = p.Machine
-					apply(sched.Start(p))
-					used := shoal.Resources{}
-					for task, machine := range r.running {
-						if machine == p.Machine {
-							n, _ := strconv.Atoi(string(task.Job))
-							used = used.Add(r.jobs[n].Resources)
-						}
-					}
-					if !used.Fits(m.Resources) {
-						t.Fatalf("%s holds %+v of %+v", p.Machine, used, m.Resources)
-					}
-				}
-			},
+			"submit": r.submit, "unblock": r.unblock, "cancel": r.cancel, "machine": r.machine, "end": r.end, "plan": r.plan,
 			"": func(t *rapid.T) {
-				if diff := cmp.Diff(r.rebuild().Dump(), s.Dump()); diff != "" {
+				if diff := cmp.Diff(r.rebuild().Dump(), r.Dump()); diff != "" {
 					t.Fatal(diff)
 				}
 			},
 		})
-		for range 1000 {
-			plan := s.Plan(time.Time{}, 100)
-			if len(plan) == 0 {
-				break
-			}
-			for _, p := range plan {
-				s.Apply(sched.Start(p))
-			}
-		}
+		start(r.State)
 		for id, j := range r.jobs {
-			e, _ := s.Explain(j.ID)
-			now, _ := s.Job(j.ID)
-			if !j.Blocked && now.Next+len(now.Again) < now.Total && e.Room > 0 {
+			e, _ := r.Explain(j.ID)
+			now, _ := r.Job(j.ID)
+			if !j.Blocked && len(now.Again)+now.Total-now.Next > 0 && e.Room > 0 {
 				t.Fatalf("job %d waits although there is room: %+v", id, e)
 			}
 		}
