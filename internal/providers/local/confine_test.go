@@ -247,6 +247,7 @@ func TestSecretsOfTheHost(t *testing.T) {
 
 	// As after an upgrade of the host, so that the image is made with all of them in place.
 	p.images.Forget()
+	t.Cleanup(p.images.Forget)
 	create(t, p, spec("m-1", "lab"))
 	for _, id := range []shoal.MachineID{"m-0", "m-1"} {
 		names := must(t, p, id, "find / -path /proc -prune -o -path /sys -prune -o -name '*"+mark+"*' -print")

@@ -19,15 +19,6 @@ import (
 	"github.com/shoal-pool/shoal/provider"
 )
 
-// TestMain runs a server to be killed where a test asks for one.
-func TestMain(m *testing.M) {
-	if dir := os.Getenv("SHOAL_LOCAL_VICTIM"); dir != "" {
-		victim(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
-
 func victimConfig(dir string) Config {
 	return Config{Dir: filepath.Join(dir, "local"), ControlDir: filepath.Join(dir, "agent"), Init: waiter(),
 		StopGrace: 50 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}

@@ -127,6 +127,8 @@ func TestSubmounts(t *testing.T) {
 		}
 	}
 	p := open(t, place(t))
+	p.images.Forget()
+	t.Cleanup(p.images.Forget)
 	create(t, p, spec("m-1", "lab"))
 	if got := must(t, p, "m-1", "cat "+dir+"/open; echo x > "+dir+"/new; ls "+dir); got != "opennew\nopen" {
 		t.Errorf("the machine sees %q", got)

@@ -141,6 +141,7 @@ func TestImages(t *testing.T) {
 		"oci-layout": ociDir, "oci-archive": write("oci.tar", tarOf(t, ociDir)), "docker-save": saved}
 
 	cfg := place(t)
+	cfg.images = nil // a store of its own, to be listed
 	p := open(t, cfg)
 	for kind, image := range images {
 		s := spec("m-"+kind, "lab")

@@ -40,7 +40,11 @@ func waiter() []string {
 func place(t testing.TB) Config {
 	t.Helper()
 	dir := t.TempDir()
-	return Config{Dir: filepath.Join(dir, "local"), ControlDir: filepath.Join(dir, "agent"), Init: waiter(),
+	images, err := commonImages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{images: images, Dir: filepath.Join(dir, "local"), ControlDir: filepath.Join(dir, "agent"), Init: waiter(),
 		StopGrace: 5 * time.Second, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
 }
 

@@ -40,6 +40,8 @@ type Config struct {
 	// Secret returns the value of a share's credentials; nil: shares cannot have any.
 	Secret func(ctx context.Context, name string) ([]byte, error)
 	Log    *slog.Logger
+
+	images *rootfs.Store // tests share one, since making an image takes a second
 }
 
 // Provider makes machines on this host. It implements provider.Provider, provider.Checker and
@@ -98,8 +100,10 @@ func (p *Provider) open(ctx context.Context) error {
 	if p.host, err = hostCapacity(); err != nil {
 		return err
 	}
-	if p.images, err = rootfs.Open(p.path("images")); err != nil {
-		return err
+	if p.images = p.cfg.images; p.images == nil {
+		if p.images, err = rootfs.Open(p.path("images")); err != nil {
+			return err
+		}
 	}
 	if p.groups, err = cgroup.Open("shoal-" + p.tag); err != nil {
 		return err
