@@ -1,0 +1,170 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// Submit submits a job. With a key, the same for each try at one job, it is submitted once however
+// often it is sent.
+func (c *Client) Submit(ctx context.Context, spec shoal.JobSpec, key string) (j shoal.Job, err error) {
+	err = c.do(ctx, call{method: http.MethodPost, path: "/jobs", body: spec, key: key}, &j)
+	return j, err
+}
+
+// JobQuery selects jobs; zero fields select all that the caller may see.
+type JobQuery struct {
+	User  shoal.UserName
+	Pool  shoal.PoolName
+	Name  string
+	State shoal.JobState
+	Limit int // at most so many, the newest; 0: all
+}
+
+// Jobs lists jobs, newest first.
+func (c *Client) Jobs(ctx context.Context, q JobQuery) ([]shoal.Job, error) {
+	v := query("user", string(q.User), "pool", string(q.Pool), "name", q.Name, "state", string(q.State))
+	return list[shoal.Job](ctx, c, "/jobs", v, q.Limit)
+}
+
+// Job reads one job.
+func (c *Client) Job(ctx context.Context, id shoal.JobID) (shoal.Job, error) {
+	return get[shoal.Job](ctx, c, pathOf("jobs", string(id)), nil)
+}
+
+// Tasks lists the latest attempts of a job's tasks from an index on, at most limit; 0 means all.
+func (c *Client) Tasks(ctx context.Context, id shoal.JobID, from, limit int) ([]shoal.Attempt, error) {
+	return list[shoal.Attempt](ctx, c, pathOf("jobs", string(id), "tasks"), query("from", number(from)), limit)
+}
+
+// CancelJob asks for a job's end. It does not wait for that.
+func (c *Client) CancelJob(ctx context.Context, id shoal.JobID) (shoal.Job, error) {
+	return post[shoal.Job](ctx, c, pathOf("jobs", string(id), "cancel"), nil)
+}
+
+// WaitJob waits until a job has ended, also over restarts of the server.
+func (c *Client) WaitJob(ctx context.Context, id shoal.JobID) (api.Wait, error) {
+	p := c.patient(c.patience)
+	for {
+		asked := time.Now()
+		var w api.Wait
+		err := c.once(ctx, call{method: http.MethodGet, path: pathOf("jobs", string(id), "wait")}, &w)
+		switch {
+		case err != nil && !p.again(ctx, err):
+			return w, err
+		case err != nil:
+			continue
+		case w.Job.State.Ended():
+			return w, nil
+		}
+		p.reset()
+		// The server answers after a while without an end. Should one answer at once, it is not pressed.
+		if time.Since(asked) < time.Second {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return w, c.broken(ctx, ctx.Err())
+			}
+		}
+	}
+}
+
+// Output reads a task's output from an offset on; stream is stdout or stderr, an index of -1 means
+// the job's only task. With follow it goes on until the task has ended, also over restarts of the
+// server, and io.EOF is the true end. The caller closes it, which also ends a Read that waits.
+func (c *Client) Output(ctx context.Context, ref shoal.TaskRef, stream string, offset int64, follow bool) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	o := &output{c: c, ctx: ctx, cancel: cancel, ref: ref, stream: stream, offset: offset, follow: follow, patience: c.patient(c.patience)}
+	for {
+		err := o.open()
+		if err == nil {
+			return o, nil
+		}
+		if !o.patience.again(ctx, err) {
+			cancel(err)
+			return nil, err
+		}
+	}
+}
+
+// output is a task's output that is opened again where it broke.
+type output struct {
+	c        *Client
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	ref      shoal.TaskRef
+	stream   string
+	offset   int64
+	follow   bool
+	body     io.ReadCloser // nil after a break
+	patience *patience
+	done     error
+}
+
+func (o *output) open() error {
+	resp, err := o.c.send(o.ctx, call{
+		method: http.MethodGet,
+		path:   pathOf("jobs", string(o.ref.Job), "tasks", strconv.Itoa(max(o.ref.Index, 0)), "output"),
+		query:  query("stream", o.stream, "offset", number(o.offset), "follow", flag(o.follow)),
+	})
+	if err == nil {
+		o.body = resp.Body
+	}
+	return err
+}
+
+func (o *output) Read(p []byte) (int, error) {
+	if o.done != nil || len(p) == 0 {
+		return 0, o.done
+	}
+	for {
+		if o.body == nil {
+			if err := o.open(); err != nil {
+				if o.patience.again(o.ctx, err) {
+					continue
+				}
+				return 0, o.end(err)
+			}
+		}
+		n, err := o.body.Read(p)
+		o.offset += int64(n)
+		switch {
+		case err == io.EOF:
+			return n, o.end(io.EOF) // the server ends a stream so only at its true end
+		case err != nil:
+			o.body.Close()
+			o.body = nil
+			if n == 0 && !o.patience.again(o.ctx, o.c.broken(o.ctx, err)) {
+				return 0, o.end(o.c.broken(o.ctx, err))
+			}
+		}
+		if n > 0 {
+			o.patience.reset()
+			return n, nil
+		}
+	}
+}
+
+func (o *output) end(err error) error {
+	o.done = err
+	if o.body != nil {
+		o.body.Close()
+		o.body = nil
+	}
+	return err
+}
+
+var errClosed = errors.New("it was closed")
+
+// Close ends the stream: the end of its context tears the connection down.
+func (o *output) Close() error {
+	o.cancel(errClosed)
+	return nil
+}
