@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/shoal-pool/shoal/internal/host/cgroups"
 )
 
 // Times of the first process.
@@ -42,6 +44,9 @@ func initMain() int {
 	debug.SetMemoryLimit(6 << 20)
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, syscall.SIGCHLD, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR)
+	if err := cgroups.Settle(cgroups.Config{}); err != nil { // run finds out what that means
+		fmt.Fprintln(os.Stderr, "shoal-agent init:", err)
+	}
 	run := &child{name: "run", argv: []string{agentPath, "run"}}
 	sshd := &child{name: "sshd", argv: []string{sshdPath, "-D", "-f", sshdConfig, "-E", sshdLog}, needs: sshdConfig}
 	children := []*child{run, sshd}
@@ -115,10 +120,7 @@ func reap(children []*child) {
 	for {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil || pid <= 0 {
+		if err != nil || pid <= 0 { // with WNOHANG nothing interrupts it
 			return
 		}
 		for _, c := range children {

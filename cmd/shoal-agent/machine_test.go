@@ -272,3 +272,50 @@ func TestRelay(t *testing.T) {
 		t.Errorf("root is answered %q", got)
 	}
 }
+
+// Whatever way someone comes in, what she runs is in her slice.
+func TestSlices(t *testing.T) {
+	w := newWorld(t)
+	addr := w.machine("m-slice", team(2))
+	host, port, _ := strings.Cut(addr, ":")
+	const mine = "cat /proc/self/cgroup"
+	in := func(what, groups string) {
+		t.Helper()
+		if !strings.Contains(groups, ":memory:/u20001/login") && !strings.Contains(groups, "0::/u20001/login") {
+			t.Errorf("%s is in\n%s", what, groups)
+		}
+	}
+	in("a command", w.must(addr, "alice", mine))
+	in("a terminal", w.must(addr, "alice", "-tt", mine))
+	in("a login shell", w.must(addr, "alice", "bash -l -c '"+mine+"'"))
+	in("what was left behind", w.must(addr, "alice", "setsid -f sh -c 'sleep 0.3; "+mine+" > ~/g' </dev/null >/dev/null 2>&1; sleep 1; cat ~/g"))
+
+	// sftp and forwarding run no program of hers: sshd's own process for her must be in the slice.
+	sftp := exec.Command("sftp", append(w.person("alice@lab"), "-P", port, "alice@"+host)...)
+	stdin, err := sftp.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sftp.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { stdin.Close(); _ = sftp.Wait() }()
+	forward := exec.Command("ssh", append(w.person("bob@lab"), "-N", "-L", filepath.Join(w.dir, "fwd")+":127.0.0.1:22", "-p", port, "bob@"+host)...)
+	if err := forward.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = forward.Process.Kill(); _ = forward.Wait() }()
+	for user, slice := range map[string]string{"alice": "/u20001/login", "bob": "/u20002/login"} {
+		of := ""
+		w.until(user+" is in", func() bool {
+			of = w.in("m-slice", "for p in $(pgrep -u "+user+" -x sshd); do cat /proc/$p/cgroup; done")
+			return of != ""
+		})
+		if strings.Count(of, slice) == 0 || strings.Count(of, ":memory:"+slice)+strings.Count(of, "0::"+slice) == 0 {
+			t.Errorf("what serves %s is in %s", user, of)
+		}
+	}
+	if got := w.in("m-slice", "cat /proc/$(pgrep -o -x sshd)/cgroup /proc/1/cgroup"); strings.Contains(got, "/u2") {
+		t.Errorf("what is the machine's own is in a slice: %s", got)
+	}
+}

@@ -2,7 +2,7 @@
 //
 //	init    the machine's first process: starts and restarts the others, and ends the machine
 //	run     the loop: joins the control plane, makes the machine what it should be, reports
-//	task    runs one attempt of a job and outlives run
+//	task    runs the attempts of jobs and outlives run
 //	enter   the door: puts a session into its user's slice, called by PAM
 //	files   makes files on one mount, which may not answer
 //	version
@@ -16,6 +16,8 @@ package main
 import (
 	"fmt"
 	"os"
+
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // version is set by the linker.
@@ -31,7 +33,7 @@ func main() {
 	case "run":
 		os.Exit(runMain())
 	case "task":
-		os.Exit(taskMain(os.Args[2:]))
+		os.Exit(tasks.Main(os.Args[2:]))
 	case "enter":
 		os.Exit(enterMain())
 	case "files":

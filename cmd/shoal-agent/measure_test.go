@@ -3,8 +3,10 @@ package main_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,5 +29,31 @@ func TestMeasure(t *testing.T) {
 	slices.Sort(took)
 	t.Logf("Create to ready: median %s of %v", took[n/2], took)
 	id := fmt.Sprintf("m-%d", n-1)
-	t.Logf("memory: %s", w.in(id, "cat /sys/fs/cgroup/memory/memory.usage_in_bytes; grep -E '^total_(rss|cache|mapped_file) ' /sys/fs/cgroup/memory/memory.stat; cat /sys/fs/cgroup/memory/memory.kmem.usage_in_bytes; for p in 1 $(pgrep -f 'agent run') $(pgrep -o sshd); do tr '\\0' ' ' </proc/$p/cmdline; grep -E 'Rss|Private|Anonymous:' /proc/$p/smaps_rollup | tr '\\n' ' '; echo; done"))
+	group := func(file string) int64 {
+		b, err := os.ReadFile(w.group(id, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	t.Logf("memory once ready: %d KiB in all, of which kernel %d", group("memory/memory.usage_in_bytes")>>10, group("memory/memory.kmem.usage_in_bytes")>>10)
+	before := group("cpuacct/cpuacct.usage")
+	time.Sleep(130 * time.Second) // two heartbeats
+	t.Logf("processor time of two idle minutes: %s", time.Duration(group("cpuacct/cpuacct.usage")-before))
+	t.Logf("memory then: %d KiB in all, of which kernel %d", group("memory/memory.usage_in_bytes")>>10, group("memory/memory.kmem.usage_in_bytes")>>10)
+	t.Log(w.in(id, "cat /proc/1/status /proc/$(pgrep -f 'agent run'|head -1)/status | grep -E 'Name|Threads|ctxt|RssAnon'; for p in 1 $(pgrep -f 'agent run'|head -1) $(pgrep -o -x sshd); do grep -E '^(Rss|Anonymous|Private_Dirty)' /proc/$p/smaps_rollup | tr '\n' ' '; echo; done"))
+}
+
+// group is a file of a machine's control group, version 1.
+func (w *world) group(id, file string) string {
+	controller, name, _ := strings.Cut(file, "/")
+	found, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", controller, "shoal-*", id, name))
+	if len(found) != 1 {
+		w.t.Fatalf("the control group of %s: %v", id, found)
+	}
+	return found[0]
 }

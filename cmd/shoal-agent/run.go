@@ -16,6 +16,8 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/agent"
+	"github.com/shoal-pool/shoal/internal/host/activity"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 	"github.com/shoal-pool/shoal/provider"
 )
 
@@ -61,12 +63,27 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: noTasks{}, Watcher: noWatcher{}, Log: log,
+	people := &agent.People{}
+	runner, err := tasks.Open(tasks.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: openSlices(log), Lookup: person(people), Log: log})
+	if err != nil {
+		return err
+	}
+	defer runner.Close()
+	watcher := activity.New(activity.Config{Name: people.Name, Tasks: runner.Running})
+	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: runner, Watcher: watcher, People: people, Log: log,
 		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced()})
 	if err != nil {
 		return err
 	}
 	return a.Run(ctx)
+}
+
+// person tells as whom a user's tasks run.
+func person(people *agent.People) func(shoal.UserName) (tasks.Person, bool) {
+	return func(name shoal.UserName) (tasks.Person, bool) {
+		account, groups, ok := people.Person(name)
+		return tasks.Person{UID: account.UID, GID: account.GID, Groups: groups, Home: account.Home, Shell: account.Shell}, ok
+	}
 }
 
 func readJoin() (provider.Join, error) {

@@ -1,6 +1,55 @@
 package main
 
-// intoSlice puts a process into the slice of a user.
-func intoSlice(uid, pid int) error { return nil }
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
 
-func taskMain(args []string) int { return 2 }
+	"github.com/shoal-pool/shoal/internal/host/cgroups"
+)
+
+// slicesFile holds how users' slices are made here, for the door. It lies in /run: control groups are new at each start.
+const slicesFile = agentDir + "/slices.json"
+
+// openSlices finds out whether users can have slices. Without, they share what the machine has.
+func openSlices(log *slog.Logger) *cgroups.Tree {
+	tree, err := cgroups.Open(cgroups.Config{})
+	if err != nil {
+		log.Warn("users have no slices of their own on this machine", "error", err)
+		return nil
+	}
+	b, err := json.Marshal(tree.Config())
+	if err == nil {
+		err = os.WriteFile(slicesFile, b, 0o600)
+	}
+	if err != nil {
+		log.Warn("logins have no slices", "error", err)
+	}
+	return tree
+}
+
+// intoSlice puts a process into the slice of a user, if there are slices.
+func intoSlice(uid, pid int) error {
+	b, err := os.ReadFile(slicesFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var cfg cgroups.Config
+	if err == nil {
+		err = json.Unmarshal(b, &cfg)
+	}
+	if err != nil {
+		return err
+	}
+	tree, err := cgroups.Open(cfg)
+	if err != nil {
+		return err
+	}
+	group, err := tree.User(uid)
+	if err != nil {
+		return err
+	}
+	return group.Add(pid)
+}

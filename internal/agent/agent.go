@@ -60,6 +60,7 @@ type Config struct {
 	Host    Host
 	Tasks   Tasks
 	Watcher Watcher
+	People  *People // kept up to date by the agent
 	Log     *slog.Logger
 	// Dial reaches the control plane; nil: by the address in Join.
 	Dial func(ctx context.Context) (net.Conn, error)
@@ -89,7 +90,6 @@ type Agent struct {
 	rejoin context.CancelFunc // ends the stream, so that link joins again
 	want   want
 	out    outbox
-	users  map[int]shoal.UserName // by uid: who may use the relay
 }
 
 // want is desired state, as received last.
@@ -144,28 +144,6 @@ func (a *Agent) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// Person returns the account of a user, as received last.
-func (a *Agent) Person(name shoal.UserName) (account api.Account, groups []int, ok bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, u := range a.want.accounts.Users {
-		if u.Name == name && !u.Disabled {
-			account, ok = u, true
-		}
-	}
-	if !ok {
-		return api.Account{}, nil, false
-	}
-	for _, g := range a.want.accounts.Groups {
-		for _, m := range g.Members {
-			if m == name {
-				groups = append(groups, g.GID)
-			}
-		}
-	}
-	return account, groups, true
 }
 
 // poke wakes a goroutine that waits on a channel of capacity 1.

@@ -147,11 +147,11 @@ func TestAccountsAreReportedAtOnce(t *testing.T) {
 		if got := h.reports(); len(got) != 1 || got[0].Accounts != 6 || time.Since(began) != 0 {
 			t.Errorf("after %s: %+v", time.Since(began), got)
 		}
-		account, groups, ok := h.agent.Person("alice")
+		account, groups, ok := h.agent.cfg.People.Person("alice")
 		if !ok || account.UID != 20001 || !slices.Equal(groups, []int{30001}) {
 			t.Errorf("alice is %+v %v %v", account, groups, ok)
 		}
-		if _, _, ok := h.agent.Person("bob"); ok {
+		if _, _, ok := h.agent.cfg.People.Person("bob"); ok {
 			t.Error("a disabled user is a person")
 		}
 		h.end()
@@ -369,7 +369,7 @@ func TestControlAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := booted(t)
 		h.control.mu.Lock()
-		h.control.down, h.control.refuse = true, 1 << 30
+		h.control.down, h.control.refuse = true, 1<<30
 		h.control.mu.Unlock()
 		h.control.send(nil)
 		h.tasks.mu.Lock()

@@ -44,7 +44,7 @@ func newHouse(t *testing.T, snap api.Snapshot) *house {
 func (h *house) start(change ...func(*Config)) {
 	h.t.Helper()
 	cfg := Config{Join: provider.Join{Machine: "m-1", Pool: "lab", Token: "once", Control: "unix:///control", Epoch: 1}, Version: "test",
-		Host: h.host, Tasks: h.tasks, Watcher: h.watcher, Door: h.door, Dial: h.control.dial, Log: slog.New(slog.DiscardHandler)}
+		Host: h.host, People: &People{}, Tasks: h.tasks, Watcher: h.watcher, Door: h.door, Dial: h.control.dial, Log: slog.New(slog.DiscardHandler)}
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 )
 
@@ -194,12 +193,7 @@ func (a *Agent) wantTasks() {
 func (a *Agent) setAccounts(accounts api.Accounts) {
 	a.want.accounts = accounts
 	a.want.seq++
-	a.users = make(map[int]shoal.UserName, len(accounts.Users))
-	for _, u := range accounts.Users {
-		if !u.Disabled {
-			a.users[u.UID] = u.Name
-		}
-	}
+	a.cfg.People.set(accounts)
 	poke(a.kick)
 }
 

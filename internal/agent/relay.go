@@ -76,10 +76,9 @@ type relay struct {
 // ServeHTTP hands one request on. Its path is put behind /agent/v1/user.
 func (r *relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	uid, _ := req.Context().Value(callerKey{}).(int)
-	r.agent.mu.Lock()
-	user, ok := r.agent.users[uid]
-	r.agent.mu.Unlock()
-	if !ok {
+	account, ok := r.agent.cfg.People.account(uid)
+	user := account.Name
+	if !ok || account.Disabled {
 		refuse(w, shoal.Errorf(shoal.KindDenied, "uid %d of this machine is no user of Shoal", uid).
 			WithHint("log in as a user; from outside, `shoal login` works for whoever has an account"))
 		return
