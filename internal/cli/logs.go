@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/follow"
+)
+
+func (p *program) jobLogs() *cobra.Command {
+	var toEnd, stderr bool
+	task := -1
+	cmd := &cobra.Command{
+		Use:   "logs ID[/INDEX]",
+		Short: "Print a task's output, byte for byte",
+		Long: `Print what a task wrote to its standard output, or with --stderr to its standard error. With -f it goes on until the
+task has ended. A task of an array is named by its index.`,
+		Example: "  shoal job logs 17 -f\n  shoal job logs 18/3 --stderr",
+		Args:    takes("ID"), ValidArgsFunction: p.completer(jobIDs),
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&toEnd, "follow", "f", false, "go on until the task has ended")
+	f.IntVar(&task, "task", -1, "of the task with this `INDEX`")
+	f.BoolVar(&stderr, "stderr", false, "its standard error instead of its standard output")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ref, err := shoal.ParseTaskRef(args[0])
+		if err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("task") {
+			if ref.Index >= 0 && ref.Index != task || task < 0 {
+				return usage(cmd, "--task %d does not go with %s", task, args[0])
+			}
+			ref.Index = task
+		}
+		c, err := p.connect()
+		if err != nil {
+			return err
+		}
+		if ref.Index < 0 {
+			if ref, err = onlyTask(cmd.Context(), c, ref.Job); err != nil {
+				return err
+			}
+		}
+		stream := "stdout"
+		if stderr {
+			stream = "stderr"
+		}
+		ctx, stop := p.interruptible(cmd.Context())
+		defer stop()
+		err = follow.Output(ctx, c, ref, stream, toEnd, p.Stdout)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	return cmd
+}
+
+// onlyTask is the task of a job that has one.
+func onlyTask(ctx context.Context, c *client.Client, id shoal.JobID) (shoal.TaskRef, error) {
+	job, err := c.Job(ctx, id)
+	if err != nil {
+		return shoal.TaskRef{}, err
+	}
+	if n := job.Counts.Total(); n > 1 {
+		return shoal.TaskRef{}, shoal.Errorf(shoal.KindInvalid, "cannot tell which of the %d tasks of job %s is meant", n, id).
+			WithHint("name one by its index, as in `shoal job logs %s/%d`", id, follow.Only(job).Index)
+	}
+	return follow.Only(job), nil
+}

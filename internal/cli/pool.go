@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/flags"
+	"github.com/shoal-pool/shoal/internal/cli/show"
+)
+
+func (p *program) poolCommand() *cobra.Command {
+	return parent("pool", "Pools: sets of identical machines", p.poolList(), p.poolShow(), p.poolScale(), p.poolDelete())
+}
+
+func (p *program) poolList() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the pools", Args: noArgs}
+	format := formatFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := p.connect()
+		if err != nil {
+			return err
+		}
+		pools, err := c.Pools(cmd.Context())
+		if err != nil {
+			return err
+		}
+		var machines []shoal.Machine
+		if *format == show.Table {
+			if machines, err = c.Machines(cmd.Context(), client.MachineQuery{}); err != nil {
+				return err
+			}
+		}
+		return show.Pools(p.Stdout, *format, pools, machines)
+	}
+	return cmd
+}
+
+func (p *program) poolShow() *cobra.Command {
+	cmd := &cobra.Command{Use: "show NAME", Short: "Show a pool and its machines", Args: takes("NAME"), ValidArgsFunction: p.completer(poolNames)}
+	format := formatFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := p.connect()
+		if err != nil {
+			return err
+		}
+		pool, err := c.Pool(cmd.Context(), shoal.PoolName(args[0]))
+		if err != nil {
+			return err
+		}
+		if err := show.Pool(p.Stdout, *format, pool); err != nil || *format != show.Table {
+			return err
+		}
+		machines, err := c.Machines(cmd.Context(), client.MachineQuery{Pool: pool.Name})
+		if err != nil || len(machines) == 0 {
+			return err
+		}
+		fmt.Fprintln(p.Stdout)
+		return show.Machines(p.Stdout, show.Table, machines)
+	}
+	return cmd
+}
+
+func (p *program) poolScale() *cobra.Command {
+	var req api.ScaleRequest
+	var wait bool
+	cmd := &cobra.Command{
+		Use:               "scale NAME {--size N [--for D] | --auto}",
+		Short:             "Set the number of machines by hand, or let the pool scale by itself again",
+		Example:           "  shoal pool scale lab --size 3 --for 2h\n  shoal pool scale lab --auto",
+		Args:              takes("NAME"),
+		ValidArgsFunction: p.completer(poolNames),
+	}
+	cmd.Flags().IntVar(&req.Size, "size", 0, "the number of machines `N`")
+	cmd.Flags().Var(flags.Duration{Value: &req.For}, "for", "for how long; without it until --auto")
+	cmd.Flags().BoolVar(&req.Auto, "auto", false, "scale by demand again")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the machines are ready")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		sized := cmd.Flags().Changed("size")
+		switch {
+		case sized == req.Auto:
+			return usage(cmd, "say either --size N or --auto")
+		case req.Auto && req.For > 0:
+			return usage(cmd, "--for goes with --size")
+		case req.Size < 0:
+			return usage(cmd, "cannot have %d machines", req.Size)
+		}
+		c, err := p.connect()
+		if err != nil {
+			return err
+		}
+		pool, err := c.ScalePool(cmd.Context(), shoal.PoolName(args[0]), req)
+		if err != nil {
+			return err
+		}
+		if req.Auto {
+			p.say("pool %s scales by itself between %d and %d machines", pool.Name, pool.Size.Min, pool.Size.Max)
+		} else {
+			p.say("pool %s is to have %s%s", pool.Name, show.Many(req.Size, "machine"), show.Only(req.For > 0, " for "+req.For.String()))
+		}
+		if !wait || req.Auto {
+			return nil
+		}
+		return p.waitUntil(cmd.Context(), "pool "+string(pool.Name), func(ctx context.Context) (string, bool, error) {
+			machines, err := c.Machines(ctx, client.MachineQuery{Pool: pool.Name})
+			return stage(machines, req.Size, pool, err)
+		})
+	}
+	return cmd
+}
+
+// stage says how far a pool has come on the way to a size.
+func stage(machines []shoal.Machine, size int, pool shoal.Pool, err error) (string, bool, error) {
+	ready, alive := 0, 0
+	var why string
+	for _, m := range machines {
+		if m.State == shoal.MachineReady {
+			ready++
+		}
+		if m.Alive() {
+			alive++
+		} else if m.State == shoal.MachineFailed && m.Reason != "" {
+			why = fmt.Sprintf("; %s failed: %s", m.ID, m.Reason)
+		}
+	}
+	return show.Population(pool, machines) + why, ready == size && alive == size, err
+}
+
+func (p *program) poolDelete() *cobra.Command {
+	var wait bool
+	cmd := &cobra.Command{
+		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a pool: its machines go as soon as nobody is on them",
+		Args: takes("NAME"), ValidArgsFunction: p.completer(poolNames),
+	}
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is gone")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := p.connect()
+		if err != nil {
+			return err
+		}
+		name := shoal.PoolName(args[0])
+		if err := c.DeletePool(cmd.Context(), name); err != nil {
+			return err
+		}
+		if !wait {
+			p.say("pool %s is being deleted", name)
+			return nil
+		}
+		err = p.waitUntil(cmd.Context(), "pool "+args[0], func(ctx context.Context) (string, bool, error) {
+			pool, err := c.Pool(ctx, name)
+			if shoal.KindOf(err) == shoal.KindNotFound {
+				return "", true, nil
+			}
+			if err != nil {
+				return "", false, err
+			}
+			machines, err := c.Machines(ctx, client.MachineQuery{Pool: name})
+			machines = slices.DeleteFunc(machines, func(m shoal.Machine) bool { return m.State == shoal.MachineGone })
+			return "its machines go: " + show.Population(pool, machines), false, err
+		})
+		if err == nil {
+			p.say("pool %s deleted", name)
+		}
+		return err
+	}
+	return cmd
+}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoal-pool/shoal"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	var s Serve
+	var config, database, https string
+	cmd := &cobra.Command{
+		Use:   "serve --data DIR",
+		Short: "Run the server: the control plane and the ssh gateway",
+		Long: `Run the server in the foreground until SIGINT or SIGTERM. Machines, sessions and jobs go on without it, and the
+next start takes them over again. It needs root; "shoal doctor" says what a host lacks.
+
+The first start makes the data directory with its keys and DIR/admin.token, the token of an administrator.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, f := range []struct{ flag, value, hint string }{
+				{"--config", config, "everything is said by flags and documents: leave it out"},
+				{"--database", database, "this version keeps its own database in the data directory: leave it out"},
+				{"--https-listen", https, "put a reverse proxy with a certificate before --listen, or leave it out"},
+			} {
+				if f.value != "" {
+					return shoal.Errorf(shoal.KindInvalid, "cannot use %s: this version of Shoal does not support it yet", f.flag).WithHint("%s", f.hint)
+				}
+			}
+			for role := range strings.SplitSeq(s.Role, ",") {
+				if s.Role != "" && !slices.Contains([]string{"control", "gateway"}, role) {
+					return usage(cmd, "unknown role %q: there are control and gateway", role)
+				}
+			}
+			if s.Data == "" {
+				s.Data = p.Getenv("SHOAL_DATA")
+			}
+			if p.Serve == nil {
+				return errors.New("this program is built without a server")
+			}
+			s.Log = slog.New(slog.NewTextHandler(p.Stderr, nil))
+			ctx, stop := p.interruptible(cmd.Context())
+			defer stop()
+			err := p.Serve(ctx, s)
+			if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+				return nil
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.Data, "data", "", "the data `DIR` (SHOAL_DATA; default "+p.DataDir+")")
+	f.StringVar(&s.Listen, "listen", "", "where the API listens, `HOST:PORT` (default 127.0.0.1:7420)")
+	f.StringVar(&s.SSHListen, "ssh-listen", "", "where the ssh gateway listens, `HOST:PORT` (default 127.0.0.1:2222)")
+	f.StringVar(&s.Role, "role", "", "what this process does, `control,gateway` (both)")
+	f.StringVar(&https, "https-listen", "", "not supported yet")
+	f.StringVar(&config, "config", "", "not supported yet")
+	f.StringVar(&database, "database", "", "not supported yet")
+	files(cmd, "data")
+	return cmd
+}

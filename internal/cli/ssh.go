@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/client"
+)
+
+// defaultGateway is where the gateway listens when the server does not say.
+const defaultGateway = "127.0.0.1:2222"
+
+func (p *program) sshCommand() *cobra.Command {
+	var user, gateway string
+	cmd := &cobra.Command{
+		Use:   "ssh [POOL] [-- CMD…]",
+		Short: "Log in to a machine of a pool; plain ssh does as well",
+		Long: `Run ssh with the right name, host and port: ssh -p PORT USER+POOL@HOST. Without POOL it is your default pool. CMD is
+handed to ssh as it is, so the shell there reads it.`,
+		Example: "  shoal ssh lab\n  shoal ssh lab -- nvidia-smi",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash > 1 || dash < 0 && len(args) > 1 {
+				return usage(cmd, "%s takes one POOL; write -- before a command", cmd.CommandPath())
+			}
+			return nil
+		},
+		ValidArgsFunction: p.completer(poolNames),
+	}
+	cmd.Flags().StringVarP(&user, "user", "l", "", "the `NAME` to log in with (your own)")
+	cmd.Flags().StringVar(&gateway, "gateway", "", "the gateway's `HOST:PORT` (SHOAL_GATEWAY; default: where the server says)")
+	p.completeFlag(cmd, "user", userNames)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		pool, command := "", args
+		if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {
+			pool, command = args[0], args[1:]
+		}
+		t, err := p.target()
+		if err != nil {
+			return err
+		}
+		c, err := p.connect()
+		if err != nil {
+			return err
+		}
+		if user, err = p.sshUser(cmd.Context(), c, user); err != nil {
+			return err
+		}
+		if gateway == "" {
+			gateway = p.Getenv("SHOAL_GATEWAY")
+		}
+		host, port, err := gatewayOf(cmd.Context(), c, t, gateway)
+		if err != nil {
+			return err
+		}
+		path, err := exec.LookPath("ssh")
+		if err != nil {
+			return shoal.Errorf(shoal.KindInvalid, "cannot start ssh: %w", err).WithHint("install openssh-client")
+		}
+		if pool != "" {
+			user += "+" + pool
+		}
+		argv := []string{"ssh", "-p", port, "-l", user, host}
+		if len(command) > 0 {
+			argv = append(append(argv, "--"), command...)
+		}
+		return p.Exec(path, argv, os.Environ())
+	}
+	return cmd
+}
+
+// sshUser is who logs in: as told, or else who the caller is.
+func (p *program) sshUser(ctx context.Context, c *client.Client, told string) (string, error) {
+	if told == "" {
+		me, err := c.Whoami(ctx)
+		if err != nil {
+			return "", err
+		}
+		told = string(me.User)
+	}
+	if told == "" || strings.HasPrefix(told, "-") || strings.ContainsAny(told, "@+/ ") {
+		return "", shoal.Errorf(shoal.KindInvalid, "cannot log in as %q", told).WithHint("say who with --user NAME")
+	}
+	return told, nil
+}
+
+// gatewayOf finds the gateway: as told, or where the server says it listens. A listener on all
+// addresses, and one that says nothing, is at the address by which the server was reached.
+func gatewayOf(ctx context.Context, c *client.Client, t target, told string) (host, port string, err error) {
+	if told == "" {
+		told = defaultGateway
+		if v, err := c.Version(ctx); err == nil && v.SSH != "" {
+			told = v.SSH
+		}
+		host, port, err = net.SplitHostPort(told)
+		u, urlErr := url.Parse(t.server)
+		if ip := net.ParseIP(host); err == nil && urlErr == nil && u.Hostname() != "" && (host == "" || ip != nil && (ip.IsUnspecified() || ip.IsLoopback())) {
+			return u.Hostname(), port, nil
+		}
+	} else if host, port, err = net.SplitHostPort(told); err == nil && host == "" {
+		host = "127.0.0.1"
+	}
+	if err != nil || strings.HasPrefix(host, "-") {
+		return "", "", shoal.Errorf(shoal.KindInvalid, "cannot use %q as the gateway", told).WithHint("write HOST:PORT")
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return host, port, nil
+}

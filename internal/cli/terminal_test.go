@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// terminal is a pseudo-terminal: what is written to its slave end can be read back.
+type terminal struct {
+	master, slave *os.File
+	shown         *locked
+}
+
+func newTerminal(t *testing.T) *terminal {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	fd := int(master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	term := &terminal{master: master, slave: slave, shown: &locked{}}
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := master.Read(b)
+			_, _ = term.shown.Write(b[:n])
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { slave.Close(); master.Close() })
+	return term
+}
+
+// TestLoginAsks: on a terminal the password is asked, and not shown.
+func TestLoginAsks(t *testing.T) {
+	w := newWorld(t)
+	w.env = map[string]string{"HOME": w.home, "USER": "alice"}
+	w.loginServer(nil, "correct horse")
+	tty := newTerminal(t)
+	cfg := w.config("", &bytes.Buffer{}, tty.slave)
+	cfg.Stdin = tty.slave
+	code := make(chan int, 1)
+	go func() { code <- Main(t.Context(), []string{"login", w.srv.URL}, cfg) }()
+	for !strings.Contains(tty.shown.String(), "Password of alice at ") {
+		time.Sleep(time.Millisecond)
+		if len(code) > 0 {
+			t.Fatal(<-code, tty.shown.String())
+		}
+	}
+	if _, err := tty.master.WriteString("correct horse\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-code; got != 0 {
+		t.Errorf("exit code %d: %s", got, tty.shown.String())
+	}
+	if strings.Contains(tty.shown.String(), "correct") {
+		t.Errorf("the password is shown: %q", tty.shown.String())
+	}
+	if _, err := os.Stat(filepath.Join(w.home, ".config", "shoal", "logins.json")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestProgressOfArray: a terminal sees how far an array is.
+func TestProgressOfArray(t *testing.T) {
+	w := newWorld(t)
+	w.submitted(8)
+	done := testJob("17", shoal.JobSucceeded, shoal.Counts{Succeeded: 8})
+	end := w.play(done, 0, "", "")
+	tty := newTerminal(t)
+	w.mux = replaced(w.mux, "GET /api/v1/jobs/17", func(rw http.ResponseWriter, _ *http.Request) {
+		reply(rw, 200, testJob("17", shoal.JobRunning, shoal.Counts{Succeeded: 3, Running: 2, Queued: 3}))
+	})
+	code := make(chan int, 1)
+	go func() {
+		code <- Main(t.Context(), []string{"run", "-p", "lab", "--array", "1-8", "--wait", "true"}, w.config("", &bytes.Buffer{}, tty.slave))
+	}()
+	for !strings.Contains(tty.shown.String(), "3 of 8 done, 2 running, 3 queued") {
+		time.Sleep(time.Millisecond)
+		if len(code) > 0 {
+			t.Fatal(<-code, tty.shown.String())
+		}
+	}
+	close(end)
+	if got := <-code; got != 0 {
+		t.Errorf("exit code %d", got)
+	}
+}
