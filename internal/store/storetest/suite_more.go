@@ -307,3 +307,37 @@ func testSettings(t *testing.T, db *store.DB) {
 		return err
 	})
 }
+
+func testPeopleMark(t *testing.T, db *store.DB) {
+	seen := map[store.PeopleMark]string{}
+	look := func(what string, new bool) {
+		t.Helper()
+		var m store.PeopleMark
+		View(t, db, func(tx *store.Tx) (err error) { m, err = tx.PeopleMark(); return err })
+		if was, old := seen[m]; old == new {
+			t.Errorf("%s: the mark is that of %q: %v", what, was, old)
+		}
+		seen[m] = what
+	}
+	look("nothing", true)
+	put := func(name shoal.UserName) func(*store.Tx) error {
+		return func(tx *store.Tx) error { _, err := tx.Users().Put(shoal.User{Name: name}); return err }
+	}
+	Update(t, db, put("alice"))
+	look("alice", true)
+	Update(t, db, put("alice"))
+	look("alice again, the same", false)
+	Update(t, db, put("bob"))
+	look("bob", true)
+	Update(t, db, func(tx *store.Tx) error { return tx.Users().Delete("bob") })
+	look("without bob", false) // which is what was there before him
+	Update(t, db, func(tx *store.Tx) error { return tx.SetSetting("x", "1") })
+	look("something else", false)
+	Update(t, db, put("bob"))
+	Update(t, db, func(tx *store.Tx) error { return tx.Users().Delete("alice") })
+	look("bob instead of alice", true)
+	Update(t, db, func(tx *store.Tx) error { _, err := tx.Groups().Put(shoal.Group{Name: "g"}); return err })
+	look("a group", true)
+	Update(t, db, func(tx *store.Tx) error { _, err := tx.Pools().Put(shoal.Pool{Name: "lab"}); return err })
+	look("a pool", true)
+}
