@@ -27,7 +27,7 @@ func Apply(m shoal.Machine, a Action, now time.Time) shoal.Machine {
 	case Restart:
 		move(&m, shoal.MachineBooting, "", now)
 		m.Epoch++
-		m.Started, m.Stopped, m.Address, m.Health = now, time.Time{}, "", ""
+		m.Started, m.Stopped, m.Address, m.Health, m.HostKey = now, time.Time{}, "", "", ""
 		m.Cordons = slices.DeleteFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner != shoal.CordonOperator })
 	case Fail:
 		Failed(&m, a.Reason, now)
