@@ -1,9 +1,15 @@
-// Package tasks runs attempts at tasks as their users, so that neither their output nor their end is lost
-// when the agent is killed or replaced.
 package tasks
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
@@ -12,55 +18,183 @@ import (
 
 // Person is the account a task runs as.
 type Person struct {
-	UID, GID int
-	Groups   []int // all, the primary one included or not
-	Home     string
-	Shell    string
+	UID    int    `json:"uid"`
+	GID    int    `json:"gid"`
+	Groups []int  `json:"groups,omitempty"` // beside the primary one, or with it
+	Home   string `json:"home"`
+	Shell  string `json:"shell,omitempty"`
 }
 
-// Config is how a Runner is set up.
+// Config is how a Runner is set up. Dir, Agent, Lookup and Log are needed.
 type Config struct {
 	Dir    string        // on the machine's disk, root's alone
 	Agent  string        // the agent's binary
 	Groups *cgroups.Tree // nil: none
 	Lookup func(shoal.UserName) (Person, bool)
 	Log    *slog.Logger
+	// Scratch is where tasks' scratch directories are made; everybody may pass through it. Empty: /var/lib/shoal-scratch.
+	Scratch string
+	// Env is added to the environment of every task, as "NAME=value"; orders win over it.
+	Env []string
+	// Idle is how long the supervisor stays when there is nothing to do; zero: half a minute.
+	Idle time.Duration
+	// OutputLimit bounds what is kept of each stream of a task; zero: 4 GiB.
+	OutputLimit int64
 }
 
-// Runner runs the attempts of one machine.
-type Runner struct{ changed chan struct{} }
+// Runner runs the attempts of one machine. Its methods may be called concurrently.
+type Runner struct {
+	cfg     Config
+	lock    *os.File // held while this Runner lives
+	changed chan struct{}
+	wake    chan struct{} // capacity 1: there is something for the supervisor
+	done    chan struct{} // closed by Close
+	ended   chan struct{} // closed when link has returned
+
+	mu        sync.Mutex
+	attempts  map[shoal.AttemptRef]*attempt
+	newest    map[shoal.TaskRef]*attempt // the newest of each task
+	forgotten memory
+	queue     []request  // for the supervisor
+	dirty     []*attempt // those with something to report, in the order in which that came up
+	live      int        // attempts that the supervisor is to have, or has
+}
 
 // Open makes a Runner and adopts what runs from a former process.
-func Open(cfg Config) (*Runner, error) { return &Runner{changed: make(chan struct{}, 1)}, nil }
+func Open(cfg Config) (*Runner, error) {
+	if cfg.Scratch == "" {
+		cfg.Scratch = "/var/lib/shoal-scratch"
+	}
+	if cfg.Idle == 0 {
+		cfg.Idle = 30 * time.Second
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot keep tasks: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(cfg.Dir, "run.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot keep tasks: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = lock.Close()
+		return nil, shoal.Errorf(shoal.KindConflict, "cannot run tasks: another agent does, from %s: %w", cfg.Dir, err)
+	}
+	r := &Runner{cfg: cfg, lock: lock, changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		ended: make(chan struct{}), attempts: map[shoal.AttemptRef]*attempt{}, newest: map[shoal.TaskRef]*attempt{}}
+	r.forgotten.load(cfg.Dir)
+	c, h := r.find()
+	if err := r.adopt(h); err != nil {
+		_ = lock.Close()
+		if c != nil {
+			_ = c.conn.Close()
+		}
+		return nil, err
+	}
+	go r.link(c)
+	return r, nil
+}
 
-// Close lets go; tasks run on.
-func (r *Runner) Close() error { return nil }
+// Close lets go. Tasks run on and are adopted by the next Runner.
+func (r *Runner) Close() error {
+	r.mu.Lock()
+	select {
+	case <-r.done:
+		r.mu.Unlock()
+		return nil
+	default:
+		close(r.done)
+	}
+	r.mu.Unlock()
+	<-r.ended
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.attempts {
+		a.saveAck(r.cfg.Dir)
+	}
+	return errors.Join(r.forgotten.close(), r.lock.Close())
+}
 
-// Want takes the whole set of a Snapshot: starts what is missing, ends what is not listed.
-func (r *Runner) Want(orders []api.TaskOrder) {}
+// Want takes the whole set of a Snapshot: it starts what is missing, and ends what is not listed.
+func (r *Runner) Want(orders []api.TaskOrder) {
+	listed := make(map[shoal.AttemptRef]bool, len(orders))
+	for _, o := range orders {
+		listed[o.Ref] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, o := range orders {
+		r.start(o)
+	}
+	for ref, a := range r.attempts {
+		switch {
+		case listed[ref]:
+		case a.phase != ended:
+			r.stop(a, shoal.JobCancelled)
+		case a.ackedEnd: // stored, and the record that said so was lost
+			r.forget(a)
+		}
+	}
+	poke(r.wake)
+}
 
-// Start starts an attempt that is not known yet.
-func (r *Runner) Start(o api.TaskOrder) {}
+// Start starts an attempt. One that is known, or older than one that is known, is left as it is.
+func (r *Runner) Start(o api.TaskOrder) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.start(o)
+	poke(r.wake)
+}
 
-// Stop ends an attempt.
-func (r *Runner) Stop(o api.StopOrder) {}
+// Stop ends an attempt. One that never came here is reported as ended, and does not start any more.
+func (r *Runner) Stop(o api.StopOrder) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.attempts[o.Ref]
+	switch {
+	case a != nil && a.phase == ended:
+		a.ackedEnd = false
+		r.mark(a)
+	case a != nil:
+		r.stop(a, o.State)
+	case !r.forgotten.has(o.Ref):
+		r.refuse(api.TaskOrder{Ref: o.Ref}, stopped(o.State, "it was not running on this machine"))
+	}
+	poke(r.wake)
+}
 
 // Forget drops what is kept of ended attempts.
-func (r *Runner) Forget(refs []shoal.AttemptRef) {}
-
-// Resend makes Collect return output from an offset on again.
-func (r *Runner) Resend(list []api.Resend) {}
+func (r *Runner) Forget(refs []shoal.AttemptRef) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ref := range refs {
+		a := r.attempts[ref]
+		switch {
+		case a == nil:
+		case a.phase == ended:
+			r.forget(a)
+		default: // of an attempt that is superseded, the end is of no interest
+			a.unwanted = true
+			r.stop(a, shoal.JobCancelled)
+		}
+	}
+	poke(r.wake)
+}
 
 // Changed has a value when there is something to report.
 func (r *Runner) Changed() <-chan struct{} { return r.changed }
 
-// Collect returns what is to be reported. sent is called once that is acknowledged.
-func (r *Runner) Collect(maxBytes int) (reports []api.TaskReport, output []api.Output, sent func()) {
-	return nil, nil, func() {}
+// Running counts live attempts by user.
+func (r *Runner) Running() map[shoal.UserName]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.live == 0 {
+		return nil
+	}
+	out := map[shoal.UserName]int{}
+	for _, a := range r.attempts {
+		if a.phase != ended {
+			out[a.user]++
+		}
+	}
+	return out
 }
-
-// Running counts live tasks by user.
-func (r *Runner) Running() map[shoal.UserName]int { return nil }
-
-// Main is `shoal-agent task …`.
-func Main(args []string) int { return 2 }

@@ -1,0 +1,215 @@
+package tasks
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// find looks for a supervisor of a former Runner.
+func (r *Runner) find() (*linked, *hello) {
+	for tries := 0; ; tries++ {
+		c, in, h, err := r.connect()
+		if err == nil {
+			return &linked{c, in}, h
+		}
+		lock, err2 := r.supervisorLock()
+		if err2 == nil {
+			_ = lock.Close()
+			return nil, nil
+		}
+		if tries == 3 {
+			r.cfg.Log.Error("the supervisor of tasks hangs and is killed", "error", err)
+			r.killHung()
+		}
+		if tries > 20 {
+			r.cfg.Log.Error("the supervisor of tasks neither answers nor ends", "error", err)
+			return nil, nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// adopt learns what there is from the disk and from what a living supervisor says.
+func (r *Runner) adopt(h *hello) error {
+	entries, err := os.ReadDir(r.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("cannot see the tasks of before: %w", err)
+	}
+	files := map[string][]string{}
+	for _, e := range entries {
+		ext := filepath.Ext(e.Name())
+		name := strings.TrimSuffix(e.Name(), ext)
+		if _, ok := parseName(name); ok && ext != "" {
+			files[name] = append(files[name], ext)
+		}
+	}
+	live := map[shoal.AttemptRef]liveTask{}
+	if h != nil {
+		for _, l := range h.Live {
+			live[l.Ref] = l
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name := range files {
+		rec, err := readRecord(r.cfg.Dir, name)
+		if err != nil {
+			r.adoptBroken(name, files[name], err)
+			continue
+		}
+		a := &attempt{ref: rec.Ref, name: name, user: rec.User, uid: rec.UID, onDisk: true, size: sizes(r.cfg.Dir, name), phase: sent}
+		a.loadAck(r.cfg.Dir)
+		r.live++
+		r.add(a)
+		if rec.started != nil {
+			a.phase, a.started = running, rec.started.At
+		}
+		switch _, ok := live[a.ref]; {
+		case rec.ended != nil:
+			kept := a.size
+			r.end(a, *rec.ended)
+			a.size = kept
+		case !ok:
+			r.lost(a, rec)
+		default:
+			r.mark(a)
+		}
+	}
+	if h != nil {
+		r.adoptHello(h)
+	}
+	return nil
+}
+
+// adoptHello takes what is not on disk.
+func (r *Runner) adoptHello(h *hello) {
+	for _, l := range h.Live {
+		if r.attempts[l.Ref] == nil { // accepted a moment ago: its record is about to be written
+			if name, err := fileName(l.Ref); err == nil {
+				r.live++
+				r.add(&attempt{ref: l.Ref, name: name, onDisk: true, phase: sent, size: l.Bytes})
+			}
+		}
+		if a := r.attempts[l.Ref]; a != nil && a.phase == sent && !l.Started.IsZero() {
+			a.phase, a.started = running, l.Started
+			r.mark(a)
+		}
+	}
+	for _, e := range h.Ended {
+		if r.attempts[e.Ref] == nil {
+			if name, err := fileName(e.Ref); err == nil {
+				r.live++
+				r.add(&attempt{ref: e.Ref, name: name, onDisk: true, phase: sent})
+			}
+		}
+		r.takeEnd(e)
+	}
+}
+
+// adoptBroken handles files whose record is not there or makes no sense. They are an attempt all the same:
+// it counts as lost.
+func (r *Runner) adoptBroken(name string, files []string, why error) {
+	ref, _ := parseName(name)
+	a := &attempt{ref: ref, name: name, size: sizes(r.cfg.Dir, name), phase: sent, savedAck: 1}
+	if errors.Is(why, fs.ErrNotExist) { // it was being removed
+		r.removeFiles(a)
+		return
+	}
+	r.cfg.Log.Warn("a task's record cannot be read", "error", why, "files", files)
+	r.live++
+	r.add(a)
+	if err := os.Remove(r.path(name + recordFile)); err != nil {
+		r.cfg.Log.Warn("a task's record cannot be replaced", "error", err)
+	}
+	r.endHere(a, result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Reason: "what the machine had written down about it cannot be read"})
+}
+
+func (a *attempt) loadAck(dir string) {
+	b, err := os.ReadFile(filepath.Join(dir, a.name+ackFile))
+	if err != nil {
+		return
+	}
+	for i, n := range parseAck(b) {
+		a.acked[i] = min(n, a.size[i])
+	}
+	a.savedAck = max(a.acked[0]+a.acked[1], 1)
+}
+
+// supervisorGone finds out what became of the attempts that the supervisor had.
+func (r *Runner) supervisorGone() {
+	// It may hang rather than be gone: then it has ours no longer.
+	for tries := 0; ; tries++ {
+		lock, err := r.supervisorLock()
+		if err == nil {
+			_ = lock.Close()
+			break
+		}
+		if tries == 10 {
+			r.killHung()
+		}
+		if tries > 200 {
+			r.cfg.Log.Error("the supervisor of tasks does not end", "error", err)
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queue = nil
+	for _, a := range r.attempts {
+		if a.phase != sent && a.phase != running {
+			a.unsaved = false // nobody keeps it any more
+			continue
+		}
+		rec, err := readRecord(r.cfg.Dir, a.name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && a.start != nil && a.stop != "":
+			r.endHere(a, stopped(a.stop, "it was ended before it started"))
+		case errors.Is(err, fs.ErrNotExist) && a.start != nil:
+			r.hand(a)
+		default:
+			a.onDisk = true
+			a.size = sizes(r.cfg.Dir, a.name)
+			if err == nil && rec.ended != nil {
+				r.end(a, *rec.ended)
+				continue
+			}
+			r.lost(a, rec)
+		}
+	}
+}
+
+// lost ends an attempt whose supervisor is no more. Its processes are killed: nobody can tell any more how they end.
+func (r *Runner) lost(a *attempt, rec record) {
+	scratch := filepath.Join(r.cfg.Scratch, a.name)
+	end := result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Started: a.started,
+		Reason: "what watched over it on the machine was killed, or the machine was started anew"}
+	g := r.cfg.Groups.Find(a.uid, a.name)
+	if usage, err := g.Usage(); err == nil {
+		end.CPUTime, end.MaxMemory = usage.CPU, usage.MaxMemory
+	}
+	if err := removeGroup(g); err != nil {
+		end.Reason += "; " + err.Error()
+	}
+	if r.cfg.Groups == nil && a.uid != 0 {
+		session := 0
+		if rec.started != nil && born(rec.started.PID) == rec.started.Born {
+			session = rec.started.PID
+		}
+		killStrays(a.uid, scratch, session)
+	}
+	if err := os.RemoveAll(scratch); err != nil {
+		r.cfg.Log.Warn("a scratch directory stays", "error", err)
+	}
+	if rec.started != nil {
+		end.Started = rec.started.At
+	}
+	r.endHere(a, end)
+}

@@ -1,0 +1,318 @@
+package tasks
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// phase is how far an attempt has come; see the package comment.
+type phase int
+
+const (
+	waiting phase = iota
+	sent
+	running
+	ended
+)
+
+// attempt is what a Runner knows of one.
+type attempt struct {
+	ref      shoal.AttemptRef
+	name     string
+	user     shoal.UserName
+	uid      int
+	phase    phase
+	start    *startRequest // until its end
+	stop     shoal.JobState
+	older    *attempt // waited for
+	unwanted bool     // forgotten before its end
+
+	started  time.Time
+	result   result // when ended
+	unsaved  bool   // the end is not on disk; the supervisor keeps it
+	onDisk   bool   // there may be files
+	size     [2]int64
+	acked    [2]int64
+	gen      int // counts Resends, after which an older acknowledgement means nothing
+	savedAck int64
+	ackedRun bool
+	ackedEnd bool
+	marked   bool // is in Runner.dirty
+}
+
+// mark notes that there is something to report.
+func (r *Runner) mark(a *attempt) {
+	if !a.marked {
+		a.marked = true
+		r.dirty = append(r.dirty, a)
+	}
+	poke(r.changed)
+}
+
+// add makes an attempt known.
+func (r *Runner) add(a *attempt) {
+	r.attempts[a.ref] = a
+	if n := r.newest[a.ref.TaskRef]; n == nil || n.ref.Attempt < a.ref.Attempt {
+		r.newest[a.ref.TaskRef] = a
+	}
+}
+
+func (r *Runner) start(o api.TaskOrder) {
+	if r.attempts[o.Ref] != nil || r.forgotten.has(o.Ref) {
+		return
+	}
+	newest := r.newest[o.Ref.TaskRef]
+	if newest != nil && newest.ref.Attempt > o.Ref.Attempt || r.forgotten.newer(o.Ref) {
+		r.cfg.Log.Debug("an attempt came after a newer one", "attempt", o.Ref.String())
+		return
+	}
+	name, err := fileName(o.Ref)
+	if err != nil {
+		r.cfg.Log.Error("cannot run a task", "error", err)
+		return
+	}
+	p, ok := r.cfg.Lookup(o.User)
+	if !ok || p.UID == 0 {
+		r.refuse(o, result{State: shoal.JobFailed, Cause: shoal.CauseSetupFailed, Reason: "user " + string(o.User) + " has no account on this machine"})
+		return
+	}
+	a := &attempt{ref: o.Ref, name: name, user: o.User, uid: p.UID, start: &startRequest{o, p}, phase: sent}
+	if newest != nil && newest.phase != ended {
+		r.stop(newest, shoal.JobLost)
+		if newest.phase != ended {
+			a.phase, a.older = waiting, newest
+		}
+	}
+	r.add(a)
+	r.live++
+	if a.phase == sent {
+		r.hand(a)
+	}
+}
+
+// hand queues a start for the supervisor.
+func (r *Runner) hand(a *attempt) {
+	a.phase = sent
+	r.queue = append(r.queue, request{Start: a.start})
+}
+
+// refuse makes an attempt known as ended that never starts.
+func (r *Runner) refuse(o api.TaskOrder, end result) {
+	name, err := fileName(o.Ref)
+	if err != nil {
+		r.cfg.Log.Error("cannot refuse a task", "error", err)
+		return
+	}
+	a := &attempt{ref: o.Ref, name: name, user: o.User}
+	r.add(a)
+	r.live++ // end takes it off
+	r.endHere(a, end)
+}
+
+// endHere ends an attempt that the supervisor does not have, and writes that down.
+func (r *Runner) endHere(a *attempt, end result) {
+	end.Ended = time.Now()
+	end.Bytes = a.size
+	rec, err := newRecord(r.cfg.Dir, a.name, true)
+	if err == nil {
+		if !a.onDisk {
+			err = rec.write(line{Accepted: &accepted{a.ref, a.user, a.uid}})
+		}
+		err = errors.Join(err, rec.write(line{Ended: &end}))
+		rec.close()
+	}
+	if err != nil {
+		r.cfg.Log.Warn("the end of a task is not on disk", "attempt", a.ref.String(), "error", err)
+	}
+	a.onDisk = true
+	r.end(a, end)
+}
+
+// end takes the end of an attempt.
+func (r *Runner) end(a *attempt, end result) {
+	if a.phase == ended {
+		return
+	}
+	a.phase, a.result, a.start, a.older = ended, end, nil, nil
+	a.size = end.Bytes
+	if a.started.IsZero() {
+		a.started = end.Started
+	}
+	r.live--
+	if a.unwanted {
+		r.forget(a)
+	} else {
+		r.mark(a)
+	}
+	// The one that waited for this can start.
+	if n := r.newest[a.ref.TaskRef]; n != nil && n.phase == waiting && n.older == a {
+		n.older = nil
+		r.hand(n)
+		poke(r.wake)
+	}
+}
+
+// stop ends a live attempt.
+func (r *Runner) stop(a *attempt, state shoal.JobState) {
+	switch a.phase {
+	case waiting:
+		r.endHere(a, stopped(state, "it was ended before it started"))
+	case sent, running:
+		if a.stop == "" || state == shoal.JobLost {
+			a.stop = state
+			r.queue = append(r.queue, request{Stop: &api.StopOrder{Ref: a.ref, State: state}})
+		}
+	case ended:
+	}
+}
+
+// stopped is the end of an attempt by order.
+func stopped(state shoal.JobState, reason string) result {
+	if !knownState(state) || state == shoal.JobSucceeded {
+		state = shoal.JobCancelled
+	}
+	return result{State: state, Cause: shoal.CauseCancelled, Reason: reason}
+}
+
+// forget drops an ended attempt with its files.
+func (r *Runner) forget(a *attempt) {
+	r.forgotten.add(a.ref)
+	delete(r.attempts, a.ref)
+	if r.newest[a.ref.TaskRef] == a {
+		delete(r.newest, a.ref.TaskRef)
+	}
+	if a.unsaved {
+		r.queue = append(r.queue, request{Drop: &a.ref})
+	}
+	if a.onDisk {
+		r.removeFiles(a)
+	}
+}
+
+// removeFiles removes the files of an attempt, the record last: while it is there the attempt is known.
+func (r *Runner) removeFiles(a *attempt) {
+	files := make([]string, 0, 4)
+	for i, e := range endings() {
+		if a.size[i] > 0 {
+			files = append(files, e)
+		}
+	}
+	if a.savedAck > 0 {
+		files = append(files, ackFile)
+	}
+	for _, e := range append(files, recordFile) {
+		if err := os.Remove(filepath.Join(r.cfg.Dir, a.name+e)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.cfg.Log.Warn("a file of a task stays", "error", err)
+		}
+	}
+}
+
+// saveAck writes down how much was acknowledged. It is a saving, not a promise: a torn file reads as nothing.
+func (a *attempt) saveAck(dir string) {
+	if sum := a.acked[0] + a.acked[1]; sum > 0 && sum != a.savedAck {
+		a.savedAck = sum
+		text := strconv.FormatInt(a.acked[0], 10) + " " + strconv.FormatInt(a.acked[1], 10) + "\n"
+		_ = os.WriteFile(filepath.Join(dir, a.name+ackFile), []byte(text), 0o600)
+	}
+}
+
+// memory is which attempts were forgotten last, so that an order that was under way does not start one again.
+type memory struct {
+	refs map[shoal.AttemptRef]bool
+	top  map[shoal.TaskRef]int
+	ring []shoal.AttemptRef
+	next int
+	file *os.File
+	rows int
+}
+
+// memorySize is more than can be under way.
+const memorySize = 4096
+
+const memoryFile = "forgotten"
+
+func (m *memory) load(dir string) {
+	m.refs, m.top = map[shoal.AttemptRef]bool{}, map[shoal.TaskRef]int{}
+	path := filepath.Join(dir, memoryFile)
+	b, _ := os.ReadFile(path) // nothing is forgotten, then
+	for name := range strings.Lines(string(b)) {
+		if ref, ok := parseName(strings.TrimSuffix(name, "\n")); ok {
+			m.keep(ref)
+		}
+	}
+	// Without the file the memory lasts as long as the process.
+	m.file, _ = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	m.rewrite()
+}
+
+func (m *memory) keep(ref shoal.AttemptRef) {
+	if m.refs[ref] {
+		return
+	}
+	if len(m.ring) < memorySize {
+		m.ring = append(m.ring, ref)
+	} else {
+		old := m.ring[m.next]
+		delete(m.refs, old)
+		if m.top[old.TaskRef] == old.Attempt {
+			delete(m.top, old.TaskRef)
+		}
+		m.ring[m.next] = ref
+		m.next = (m.next + 1) % memorySize
+	}
+	m.refs[ref] = true
+	m.top[ref.TaskRef] = max(m.top[ref.TaskRef], ref.Attempt)
+}
+
+func (m *memory) has(ref shoal.AttemptRef) bool { return m.refs[ref] }
+
+// newer reports whether a newer attempt of the same task was forgotten.
+func (m *memory) newer(ref shoal.AttemptRef) bool { return m.top[ref.TaskRef] > ref.Attempt }
+
+func (m *memory) add(ref shoal.AttemptRef) {
+	m.keep(ref)
+	if m.file == nil {
+		return
+	}
+	if m.rows >= 2*memorySize {
+		m.rewrite()
+		return
+	}
+	if name, err := fileName(ref); err == nil {
+		_, _ = m.file.WriteString(name + "\n") // as above
+		m.rows++
+	}
+}
+
+// rewrite begins the file anew.
+func (m *memory) rewrite() {
+	if m.file == nil {
+		return
+	}
+	var b strings.Builder
+	for i := range m.ring {
+		if name, err := fileName(m.ring[(m.next+i)%len(m.ring)]); err == nil {
+			b.WriteString(name + "\n")
+		}
+	}
+	m.rows = len(m.ring)
+	if m.file.Truncate(0) == nil {
+		_, _ = m.file.WriteAt([]byte(b.String()), 0)
+		_, _ = m.file.Seek(0, 2)
+	}
+}
+
+func (m *memory) close() error {
+	if m.file == nil {
+		return nil
+	}
+	return m.file.Close()
+}

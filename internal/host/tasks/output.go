@@ -1,0 +1,202 @@
+package tasks
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// outputLimit bounds what is kept of one stream, so that a task gone wild does not fill the machine's disk.
+const outputLimit = 4 << 30
+
+// output takes one stream of a task from a pipe to a file. A file that the task itself wrote to could be
+// cut by it, and a disk that is full would be the task's error.
+type output struct {
+	t       *task
+	path    string
+	size    atomic.Int64 // written
+	write   int          // the child's end of the pipe; zero: closed
+	read    *os.File
+	fd      int           // of the file; zero: nothing was written yet
+	done    chan struct{} // closed when the pipe has ended; nil: nothing is read
+	failed  error         // output was lost
+	settled bool
+}
+
+// open makes the pipe.
+func (o *output) open(uid int) error {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	o.write = p[1]
+	if err := unix.SetNonblock(p[0], true); err != nil {
+		_ = unix.Close(p[0])
+		return err
+	}
+	o.read = os.NewFile(uintptr(p[0]), "output")
+	// So that programs can open /dev/stdout and /dev/stderr, which asks for rights anew.
+	return unix.Fchown(p[1], uid, -1)
+}
+
+func (o *output) childEnd() uintptr { return uintptr(o.write) }
+
+func (o *output) closeChildEnd() {
+	if o.write != 0 {
+		_ = unix.Close(o.write)
+		o.write = 0
+	}
+}
+
+// start starts taking output.
+func (o *output) start() {
+	o.done = make(chan struct{})
+	go o.copy()
+}
+
+// buffers are shared by all outputs: one is taken only when there is something to read.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) get() *[]byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return p
+	}
+	p := make([]byte, 64<<10)
+	return &p
+}
+
+func (o *output) copy() {
+	defer close(o.done)
+	conn, err := o.read.SyscallConn()
+	if err != nil {
+		o.failed = err
+		return
+	}
+	pool := &o.t.s.buffers
+	for {
+		var n int
+		var failed error
+		err := conn.Read(func(fd uintptr) bool {
+			b := pool.get()
+			defer pool.pool.Put(b)
+			n, failed = unix.Read(int(fd), *b)
+			if errors.Is(failed, unix.EAGAIN) {
+				return false
+			}
+			if n > 0 {
+				o.keep((*b)[:n])
+			}
+			return true
+		})
+		if err != nil || failed != nil && !errors.Is(failed, unix.EINTR) || failed == nil && n == 0 {
+			return // the end, or a deadline
+		}
+		if n > 0 {
+			o.t.s.tellOutput(o.t)
+		}
+	}
+}
+
+// keep appends to the file. After the first byte that was lost nothing more is kept: there are no holes.
+// The task writes on into nothing.
+func (o *output) keep(b []byte) {
+	if o.failed != nil {
+		return
+	}
+	if o.size.Load()+int64(len(b)) > o.t.s.limit() {
+		o.failed = fmt.Errorf("it is longer than %d bytes", o.t.s.limit())
+		return
+	}
+	if o.fd == 0 {
+		fd, err := unix.Open(o.path, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			o.failed = err
+			return
+		}
+		o.fd = fd
+	}
+	for len(b) > 0 {
+		n, err := unix.Write(o.fd, b)
+		if n > 0 {
+			o.size.Add(int64(n))
+			b = b[n:]
+		}
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil {
+			o.failed = err
+			return
+		}
+	}
+}
+
+// settle waits for the end of the pipe, for a while at most.
+func (o *output) settle(patience time.Duration) {
+	if o.done == nil || o.settled {
+		return
+	}
+	select {
+	case <-o.done:
+		o.settled = true
+		return
+	default:
+	}
+	if patience <= 0 {
+		return
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-o.done:
+		o.settled = true
+	case <-timer.C:
+	}
+}
+
+// close stops reading, and waits for that.
+func (o *output) close() {
+	if o.read == nil {
+		return
+	}
+	if o.done != nil && !o.settled {
+		_ = o.read.SetReadDeadline(time.Now()) // pipes have deadlines
+		<-o.done
+	}
+	_ = o.read.Close()
+	if o.fd != 0 {
+		_ = unix.Close(o.fd)
+		o.fd = 0
+	}
+}
+
+// lastLine is the last line that was written, shortened.
+func (o *output) lastLine() string {
+	if o.size.Load() == 0 {
+		return ""
+	}
+	f, err := os.Open(o.path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b := make([]byte, 400)
+	n, _ := f.ReadAt(b, max(0, o.size.Load()-int64(len(b))))
+	s := strings.TrimSpace(strings.ToValidUTF8(string(b[:n]), ""))
+	if i := strings.LastIndexByte(s, '\n'); i >= 0 {
+		s = s[i+1:]
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,233 @@
+package tasks
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// Endings of the files of an attempt.
+const (
+	recordFile = ".rec"
+	ackFile    = ".ack"
+)
+
+// streams are the names of a task's two outputs, and endings the files they are in.
+func streams() [2]string { return [2]string{"stdout", "stderr"} }
+func endings() [2]string { return [2]string{".out", ".err"} }
+
+// line is one line of a record. One field is set.
+type line struct {
+	Accepted *accepted `json:"accepted,omitempty"`
+	Started  *started  `json:"started,omitempty"`
+	Ended    *result   `json:"ended,omitempty"`
+}
+
+// accepted says that an attempt is ours, whether or not it ever starts.
+type accepted struct {
+	Ref  shoal.AttemptRef `json:"ref"`
+	User shoal.UserName   `json:"user"`
+	UID  int              `json:"uid"`
+}
+
+// started says that an attempt's first process runs.
+type started struct {
+	PID  int       `json:"pid"`
+	Born uint64    `json:"born"` // as the kernel counts; with PID it names one process
+	At   time.Time `json:"at"`
+}
+
+// result is how an attempt ended.
+type result struct {
+	State     shoal.JobState `json:"state"`
+	Cause     shoal.Cause    `json:"cause,omitempty"`
+	Reason    string         `json:"reason,omitempty"`
+	ExitCode  int            `json:"exitCode,omitempty"`
+	Signal    int            `json:"signal,omitempty"`
+	Started   time.Time      `json:"started,omitzero"`
+	Ended     time.Time      `json:"ended,omitzero"`
+	Bytes     [2]int64       `json:"bytes"`
+	MaxMemory shoal.Bytes    `json:"maxMemory,omitempty"`
+	CPUTime   time.Duration  `json:"cpuTime,omitempty"` // ns
+}
+
+func (e result) report(ref shoal.AttemptRef) api.TaskReport {
+	return api.TaskReport{Ref: ref, State: e.State, Cause: e.Cause, Reason: e.Reason, ExitCode: e.ExitCode, Signal: e.Signal,
+		Started: e.Started, Ended: e.Ended, StdoutBytes: e.Bytes[0], StderrBytes: e.Bytes[1], MaxMemory: e.MaxMemory,
+		CPUTime: shoal.Duration(e.CPUTime)}
+}
+
+// record is what a record file says.
+type record struct {
+	accepted
+	started *started
+	ended   *result
+}
+
+// maxReason keeps a record within the block that its first line has taken.
+const maxReason = 1000
+
+// parseRecord reads a record. A line that was cut off counts as not written. A record without its first
+// line is an error.
+func parseRecord(b []byte) (record, error) {
+	var r record
+	found := false
+	for {
+		l, rest, ok := bytes.Cut(b, []byte("\n"))
+		if !ok {
+			break
+		}
+		b = rest
+		var x line
+		if json.Unmarshal(l, &x) != nil {
+			continue // torn: whoever goes on with a record begins a line
+		}
+		switch {
+		case x.Accepted != nil:
+			r.accepted, found = *x.Accepted, true
+		case x.Started != nil:
+			r.started = x.Started
+		case x.Ended != nil && x.Ended.State.Ended() && knownState(x.Ended.State):
+			if r.ended == nil { // the first end is the end
+				r.ended = x.Ended
+				r.ended.Bytes = [2]int64{max(x.Ended.Bytes[0], 0), max(x.Ended.Bytes[1], 0)}
+			}
+		}
+	}
+	if !found {
+		return r, errors.New("the record does not say whose it is")
+	}
+	return r, nil
+}
+
+func knownState(s shoal.JobState) bool {
+	switch s {
+	case shoal.JobSucceeded, shoal.JobFailed, shoal.JobCancelled, shoal.JobTimedOut, shoal.JobLost, shoal.JobPreempted:
+		return true
+	}
+	return false
+}
+
+// fileName is the name of an attempt's files and of its control group, without ending.
+func fileName(ref shoal.AttemptRef) (string, error) {
+	id := string(ref.Job)
+	ok := id != "" && len(id) <= 64
+	for _, c := range []byte(id) {
+		ok = ok && (c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-')
+	}
+	if !ok || ref.Index < 0 || ref.Attempt < 0 {
+		return "", shoal.Errorf(shoal.KindInvalid, "cannot run an attempt named %q", ref.String())
+	}
+	return id + "." + strconv.Itoa(ref.Index) + "." + strconv.Itoa(ref.Attempt), nil
+}
+
+// parseName undoes fileName.
+func parseName(name string) (shoal.AttemptRef, bool) {
+	parts := strings.Split(name, ".")
+	if len(parts) != 3 {
+		return shoal.AttemptRef{}, false
+	}
+	index, err1 := strconv.Atoi(parts[1])
+	attempt, err2 := strconv.Atoi(parts[2])
+	ref := shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: shoal.JobID(parts[0]), Index: index}, Attempt: attempt}
+	same, err3 := fileName(ref)
+	return ref, err1 == nil && err2 == nil && err3 == nil && same == name
+}
+
+// readRecord reads the record of an attempt; fs.ErrNotExist says that it was never accepted.
+func readRecord(dir, name string) (record, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name+recordFile))
+	if err != nil {
+		return record{}, err
+	}
+	r, err := parseRecord(b)
+	if err == nil {
+		var same string
+		if same, err = fileName(r.Ref); err == nil && same != name {
+			err = fmt.Errorf("it speaks of attempt %s", r.Ref)
+		}
+	}
+	if err != nil {
+		return r, fmt.Errorf("cannot use record %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// recorder appends to a record.
+type recorder struct{ fd int }
+
+// newRecord begins a record; if there is one already the error is fs.ErrExist: an attempt starts once. With again
+// an existing one is gone on with. The first line is the caller's to write.
+func newRecord(dir, name string, again bool) (*recorder, error) {
+	flags := unix.O_WRONLY | unix.O_CREAT | unix.O_APPEND | unix.O_CLOEXEC
+	if !again {
+		flags |= unix.O_EXCL
+	}
+	fd, err := unix.Open(filepath.Join(dir, name+recordFile), flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	r := &recorder{fd}
+	if again {
+		_, _ = unix.Write(fd, []byte("\n")) // ends a line that was cut off; if it cannot be written, nor can what follows
+	}
+	return r, nil
+}
+
+func (r *recorder) write(l line) error {
+	if l.Ended != nil && len(l.Ended.Reason) > maxReason {
+		short := *l.Ended
+		short.Reason = strings.ToValidUTF8(short.Reason[:maxReason], "") + "…"
+		l.Ended = &short
+	}
+	b, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	n, err := unix.Write(r.fd, b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
+func (r *recorder) close() { _ = unix.Close(r.fd) }
+
+// sizes are those of the files with an attempt's output.
+func sizes(dir, name string) (out [2]int64) {
+	for i, e := range endings() {
+		if fi, err := os.Lstat(filepath.Join(dir, name+e)); err == nil {
+			out[i] = fi.Size()
+		}
+	}
+	return out
+}
+
+// parseAck reads how much was acknowledged of both streams; what makes no sense is nothing.
+func parseAck(b []byte) (out [2]int64) {
+	f := strings.Fields(string(b))
+	if len(f) != 2 || !bytes.HasSuffix(b, []byte("\n")) {
+		return out
+	}
+	for i, s := range f {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || n < 0 {
+			return [2]int64{}
+		}
+		out[i] = n
+	}
+	return out
+}

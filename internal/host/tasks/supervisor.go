@@ -1,0 +1,332 @@
+package tasks
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/host/cgroups"
+)
+
+// Descriptors that a supervisor is born with.
+const (
+	listenFD = 3
+	lockFD   = 4 // held, never read: while it is open a supervisor lives
+)
+
+// outputPause is how long news of output are gathered. They matter to who follows by eye.
+const outputPause = 20 * time.Millisecond
+
+// supervisor is the parent of the tasks.
+type supervisor struct {
+	set     settings
+	groups  *cgroups.Tree
+	forks   *forker
+	devnull int
+	buffers buffers
+
+	mu     sync.Mutex
+	tasks  map[shoal.AttemptRef]*task
+	kept   map[shoal.AttemptRef]result // ended, and not on disk
+	conn   net.Conn
+	queue  []event
+	output map[*task]bool // have more output than was told
+	wake   chan struct{}  // capacity 1: there is something to send
+	idle   chan struct{}  // capacity 1: perhaps there is nothing left to do
+}
+
+// Main is `shoal-agent task …`. It is started by a Runner only.
+func Main(args []string) int {
+	if len(args) != 2 || args[0] != "supervise" {
+		fmt.Fprintln(os.Stderr, "shoal-agent task is started by the agent, not by hand")
+		return 2
+	}
+	var set settings
+	if err := json.Unmarshal([]byte(args[1]), &set); err != nil {
+		fmt.Fprintln(os.Stderr, "shoal-agent task: cannot read its settings:", err)
+		return 2
+	}
+	debug.SetMemoryLimit(64 << 20)
+	if err := supervise(set); err != nil {
+		fmt.Fprintln(os.Stderr, "shoal-agent task:", err)
+		return 1
+	}
+	return 0
+}
+
+func supervise(set settings) error {
+	unix.CloseOnExec(listenFD)
+	unix.CloseOnExec(lockFD)
+	file := os.NewFile(listenFD, "listener")
+	l, err := net.FileListener(file)
+	if err != nil {
+		return fmt.Errorf("cannot listen for orders: %w", err)
+	}
+	_ = file.Close()
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot look after orphans: %w", err)
+	}
+	unix.Umask(0o022)
+	// What a terminal or a service manager sends to all is not for us: tasks end by order.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	if err := makeScratch(set.Scratch); err != nil {
+		return err
+	}
+	s := &supervisor{set: set, forks: newForker(), tasks: map[shoal.AttemptRef]*task{}, kept: map[shoal.AttemptRef]result{},
+		output: map[*task]bool{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
+	if set.Groups != nil {
+		if s.groups, err = cgroups.Open(*set.Groups); err != nil {
+			return err // the Runner could; without limits nothing should run
+		}
+	}
+	if s.devnull, err = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("cannot give tasks an empty input: %w", err)
+	}
+	go s.accept(l)
+	go s.send()
+	s.untilIdle()
+	// The socket stays: the next Runner that finds nobody there replaces it.
+	return nil
+}
+
+// untilIdle returns when there has been no task and no Runner for a while.
+func (s *supervisor) untilIdle() {
+	timer := time.NewTimer(s.set.Idle)
+	for {
+		select {
+		case <-s.idle:
+			timer.Reset(s.set.Idle)
+		case <-timer.C:
+			s.mu.Lock()
+			free := len(s.tasks) == 0 && len(s.kept) == 0 && s.conn == nil
+			s.mu.Unlock()
+			if free {
+				return
+			}
+			// Whoever changes that wakes us.
+		}
+	}
+}
+
+// accept serves one Runner at a time: all that an older one has sent comes before what a newer sends.
+func (s *supervisor) accept(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			time.Sleep(100 * time.Millisecond) // no descriptors left; tasks give theirs back
+			continue
+		}
+		s.greet(c)
+		s.serve(c)
+		s.mu.Lock()
+		s.conn, s.queue = nil, nil
+		clear(s.output)
+		s.mu.Unlock()
+		_ = c.Close()
+		poke(s.idle)
+	}
+}
+
+// greet makes c the Runner's connection and queues all that is known.
+func (s *supervisor) greet(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := hello{PID: os.Getpid()}
+	for ref, t := range s.tasks {
+		h.Live = append(h.Live, liveTask{ref, t.at(), t.bytes()})
+	}
+	for ref, r := range s.kept {
+		h.Ended = append(h.Ended, endedEvent{ref, r, true})
+	}
+	s.conn, s.queue = c, []event{{Hello: &h}}
+	poke(s.wake)
+}
+
+func (s *supervisor) serve(c net.Conn) {
+	in := json.NewDecoder(bufio.NewReaderSize(c, 64<<10))
+	for {
+		var r request
+		if err := in.Decode(&r); err != nil {
+			return // the Runner has gone, or we do not understand each other; it comes again
+		}
+		switch {
+		case r.Start != nil:
+			s.start(*r.Start)
+		case r.Stop != nil:
+			s.stop(*r.Stop)
+		case r.Drop != nil:
+			s.mu.Lock()
+			delete(s.kept, *r.Drop)
+			s.mu.Unlock()
+			poke(s.idle)
+		case r.Quit:
+			s.mu.Lock()
+			quit := len(s.tasks) == 0 && len(s.kept) == 0
+			s.mu.Unlock()
+			if quit {
+				os.Exit(0)
+			}
+		}
+	}
+}
+
+func (s *supervisor) start(r startRequest) {
+	ref := r.Order.Ref
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tasks[ref] != nil {
+		return
+	}
+	if _, ok := s.kept[ref]; ok {
+		return
+	}
+	t := newTask(s, r)
+	s.tasks[ref] = t
+	go t.run()
+}
+
+func (s *supervisor) stop(o api.StopOrder) {
+	s.mu.Lock()
+	t := s.tasks[o.Ref]
+	s.mu.Unlock()
+	if t != nil {
+		t.stop(o.State)
+	}
+}
+
+// ended takes a task off the list. saved says that its end is on disk.
+func (s *supervisor) ended(t *task, r result, saved bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tasks, t.ref)
+	delete(s.output, t)
+	if !saved {
+		s.kept[t.ref] = r
+	}
+	s.tell(event{Ended: &endedEvent{t.ref, r, !saved}})
+	if len(s.tasks) == 0 {
+		poke(s.idle)
+	}
+}
+
+// tell queues an event. Without a Runner it is dropped: the next one hears all in the hello, or finds it on disk.
+func (s *supervisor) tell(e event) {
+	if s.conn != nil {
+		s.queue = append(s.queue, e)
+		poke(s.wake)
+	}
+}
+
+func (s *supervisor) tellStarted(t *task, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tell(event{Started: &startedEvent{t.ref, at}})
+}
+
+func (s *supervisor) tellOutput(t *task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil && s.tasks[t.ref] == t && !s.output[t] {
+		s.output[t] = true
+		poke(s.wake)
+	}
+}
+
+// send sends what is queued; what comes meanwhile goes together.
+func (s *supervisor) send() {
+	for range s.wake {
+		s.mu.Lock()
+		patient := len(s.queue) == 0
+		s.mu.Unlock()
+		if patient {
+			time.Sleep(outputPause)
+		}
+		s.mu.Lock()
+		c, events := s.conn, s.queue
+		s.queue = nil
+		for t := range s.output {
+			events = append(events, event{Output: &outputEvent{t.ref, t.bytes()}})
+		}
+		clear(s.output)
+		s.mu.Unlock()
+		if c == nil || len(events) == 0 {
+			continue
+		}
+		if err := writeLines(c, events); err != nil {
+			_ = c.Close() // serve sees it, and a Runner comes again
+		}
+	}
+}
+
+func writeLines[T any](c net.Conn, lines []T) error {
+	w := bufio.NewWriterSize(c, 32<<10)
+	enc := json.NewEncoder(w)
+	for _, l := range lines {
+		if err := enc.Encode(l); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+// null is what tasks read from.
+func (s *supervisor) null() uintptr { return uintptr(s.devnull) }
+
+// limit is how much is kept of one stream.
+func (s *supervisor) limit() int64 {
+	if s.set.Limit > 0 {
+		return s.set.Limit
+	}
+	return outputLimit
+}
+
+// poke wakes who waits on a channel of capacity 1.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// makeScratch makes the directory of all scratch directories. Nobody but root may change what is in it.
+func makeScratch(dir string) error {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return fmt.Errorf("cannot make room for tasks: %w", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return fmt.Errorf("cannot make room for tasks: %w", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Uid != 0 || st.Mode&0o022 != 0 {
+		return fmt.Errorf("cannot make room for tasks: %s is not a directory that only root may change", dir)
+	}
+	return nil
+}
+
+// scratch makes a task's directory for temporary files.
+func (s *supervisor) scratch(name string, p Person) (string, error) {
+	dir := filepath.Join(s.set.Scratch, name)
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, os.ErrExist) { // a leftover of a supervisor that was killed
+		if err = os.RemoveAll(dir); err == nil {
+			err = os.Mkdir(dir, 0o700)
+		}
+	}
+	if err == nil {
+		err = os.Lchown(dir, p.UID, p.GID)
+	}
+	return dir, err
+}
