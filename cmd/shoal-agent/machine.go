@@ -27,7 +27,6 @@ type machine struct {
 	log    *slog.Logger
 	load   loadMeter
 
-	cert string          // of the host key
 	made map[string]bool // homes and group directories that are known to be there
 
 	mu     sync.Mutex
@@ -88,26 +87,22 @@ func (m *machine) places() error {
 
 func (m *machine) HostKey() (string, error) { return m.sshd.HostKey() }
 
-// Joined configures sshd and has init start it, or read its configuration again. An empty certificate stands
-// for the one of before.
+// Joined configures sshd and has init start it, or read its configuration again.
 func (m *machine) Joined(certificate string) error {
-	if certificate != "" {
-		m.cert = certificate
+	if err := m.keeper.Prepare(); err != nil { // a package may have replaced what it brings
+		return err
+	}
+	changed, err := m.sshd.Configure(certificate)
+	if err != nil {
+		return err
 	}
 	if _, err := os.Stat(sshdPath); err != nil {
 		return nil // setup may bring it; the login tells if not
 	}
-	if err := m.keeper.Prepare(); err != nil { // a package may have replaced what it brings
-		return err
+	if !changed && m.Booted() {
+		return nil
 	}
-	changed, err := m.sshd.Configure(m.cert)
-	if err != nil {
-		return err
-	}
-	if changed {
-		return tellInit()
-	}
-	return nil
+	return tellInit()
 }
 
 // tellInit has init start sshd, or reload it.
@@ -210,7 +205,7 @@ func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.Age
 		})
 	}
 	if probe {
-		all.Go(func() { errs[len(works)] = m.sshd.Probe(ctx) })
+		all.Go(func() { errs[len(works)] = m.login(ctx) })
 	}
 	all.Wait()
 	for i, w := range works {
@@ -219,6 +214,15 @@ func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.Age
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// login proves that people can log in.
+func (m *machine) login(ctx context.Context) error {
+	if _, err := os.Stat(sshdPath); err != nil {
+		return shoal.Errorf(shoal.KindInvalid, "nobody can log in: the image has no %s", sshdPath).
+			WithHint("put openssh-server into the image, or have the pool's setup command install it")
+	}
+	return m.sshd.Probe(ctx)
 }
 
 // missing leaves out what is known to be there.
@@ -237,4 +241,15 @@ func (m *machine) remember(w accounts.Work) {
 	}
 }
 
-func (m *machine) Load(have shoal.Resources) shoal.Load { return m.load.read(have) }
+// maxLog is how large sshd's log may grow; a login has four lines in it.
+const maxLog = 4 << 20
+
+// Load measures the machine. Since that is done with each heartbeat, it also keeps sshd's log short.
+func (m *machine) Load(have shoal.Resources) shoal.Load {
+	if info, err := os.Stat(sshdLog); err == nil && info.Size() > maxLog {
+		if err := os.Truncate(sshdLog, 0); err != nil { // sshd appends
+			m.log.Warn("cannot cut sshd's log", "error", err)
+		}
+	}
+	return m.load.read(have)
+}

@@ -19,7 +19,8 @@ import (
 type Host interface {
 	// HostKey returns the public key of sshd, authorized_keys form.
 	HostKey() (string, error)
-	// Joined configures sshd and has it started, if the image has one yet.
+	// Joined configures sshd and has it started, if the image has one yet. An empty certificate stands for the
+	// one that is there.
 	Joined(certificate string) error
 	// Booted tells whether this start of the machine had become ready; MarkBooted remembers that it has.
 	Booted() bool
@@ -83,6 +84,8 @@ type Agent struct {
 	control *control
 	wake    chan struct{} // capacity 1: there is something to report
 	kick    chan struct{} // capacity 1: there is something to settle
+	linked  chan struct{} // capacity 1: the control plane is there again
+	joined  bool          // by this process; only link's
 
 	handing sync.Mutex // keeps the tasks of two snapshots in order
 
@@ -119,7 +122,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, control: c, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
+	a := &Agent{cfg: cfg, control: c, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), linked: make(chan struct{}, 1)}
 	a.want.attempt = make(chan struct{})
 	return a, nil
 }

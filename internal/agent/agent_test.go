@@ -381,7 +381,7 @@ func TestControlAway(t *testing.T) {
 		h.control.mu.Lock()
 		h.control.down, h.control.refuse = false, 0
 		h.control.mu.Unlock()
-		time.Sleep(2 * lastPause)
+		time.Sleep(3 * lastPause)
 		got := h.reports()
 		if !slices.ContainsFunc(got, func(r api.Report) bool { return len(r.Tasks) == 1 }) || !slices.ContainsFunc(got, func(r api.Report) bool { return r.Accounts == 5 }) {
 			t.Errorf("reports are %+v", got)

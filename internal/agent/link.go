@@ -17,7 +17,7 @@ import (
 // in a moment; jitter keeps the agents of a site apart.
 const (
 	firstPause = 100 * time.Millisecond
-	lastPause  = 10 * time.Second
+	lastPause  = 4 * time.Second
 )
 
 // pauses counts how long to wait before the next attempt.
@@ -25,8 +25,8 @@ type pauses struct{ next time.Duration }
 
 func (p *pauses) reset() { p.next = 0 }
 
-// wait waits, longer each time. It returns false when ctx has ended.
-func (p *pauses) wait(ctx context.Context) bool {
+// wait waits, longer each time, or until something is in sooner. It returns false when ctx has ended.
+func (p *pauses) wait(ctx context.Context, sooner <-chan struct{}) bool {
 	p.next = min(max(2*p.next, firstPause), lastPause)
 	t := time.NewTimer(p.next/2 + rand.N(p.next))
 	defer t.Stop()
@@ -34,6 +34,8 @@ func (p *pauses) wait(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	case <-t.C:
+		return true
+	case <-sooner:
 		return true
 	}
 }
@@ -43,6 +45,11 @@ func (a *Agent) link(ctx context.Context) error {
 	key, err := a.cfg.Host.HostKey()
 	if err != nil {
 		return err
+	}
+	if a.cfg.Host.Booted() { // this agent may configure sshd otherwise than the former did
+		if err := a.cfg.Host.Joined(""); err != nil {
+			a.cfg.Log.Error("cannot configure sshd", "error", err)
+		}
 	}
 	var p pauses
 	said := "" // an error that lasts is logged once
@@ -55,23 +62,24 @@ func (a *Agent) link(ctx context.Context) error {
 			said = text
 			a.cfg.Log.Warn("not connected to the control plane; trying again", "error", err)
 		}
-		if !p.wait(ctx) {
+		if !p.wait(ctx, nil) {
 			return ctx.Err()
 		}
 	}
 }
 
-// linkOnce joins if need be, and reads the stream until it breaks.
+// linkOnce joins if need be, and reads the stream until it breaks. A boot that a former process did not finish is
+// begun by joining, since that may have died with the token and before sshd was configured.
 func (a *Agent) linkOnce(ctx context.Context, key string, p *pauses) error {
-	if a.control.bearer() == "" {
+	if a.control.bearer() == "" || !a.joined && !a.cfg.Host.Booted() {
 		joined, err := a.control.join(ctx, key)
 		if err != nil {
 			return err
 		}
 		if err := a.cfg.Host.Joined(joined.HostCertificate); err != nil {
-			a.control.forget(joined.Token)
 			return err
 		}
+		a.joined = true
 		poke(a.wake)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -170,6 +178,7 @@ func (a *Agent) takeSnapshot(ctx context.Context, s api.Snapshot) {
 	}
 	a.mu.Unlock()
 	poke(a.wake)
+	poke(a.linked)
 	if booted {
 		a.settled(ctx)
 		a.wantTasks()

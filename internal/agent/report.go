@@ -72,10 +72,9 @@ func (a *Agent) report(ctx context.Context) error {
 				said = text
 				a.cfg.Log.Warn("cannot report; trying again", "error", err)
 			}
-			if !p.wait(ctx) {
-				continue
+			if p.wait(ctx, a.linked) {
+				poke(a.wake)
 			}
-			poke(a.wake)
 			continue
 		}
 		p.reset()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 )
 
@@ -121,7 +122,7 @@ func (a *Agent) boot(ctx context.Context) error {
 		if err == nil {
 			return a.ready(accounts, seq)
 		}
-		if short.Err() != nil {
+		if short.Err() != nil || shoal.KindOf(err) == shoal.KindInvalid { // waiting does not help
 			return a.bootFailed(ctx, api.BootReport{Error: err.Error()})
 		}
 		a.cfg.Log.Warn("the machine is not ready; trying again", "error", err)

@@ -93,15 +93,17 @@ func authorized(key ssh.PublicKey) string {
 }
 
 // Configure writes the configuration, with the certificate of the host key, and sees that the door is in PAM's way.
-// It reports whether a running sshd must be reloaded.
+// An empty certificate stands for the one that is there. It reports whether a running sshd must be reloaded.
 func (s *Server) Configure(certificate string) (changed bool, err error) {
 	door, motd, err := s.door()
 	if err != nil {
 		return false, fmt.Errorf("cannot put the door into PAM's configuration: %w", err)
 	}
-	cert, err := put(s.path("host-cert.pub"), []byte(strings.TrimSpace(certificate)+"\n"), 0o644)
-	if err != nil {
-		return false, fmt.Errorf("cannot configure sshd: %w", err)
+	cert := false
+	if certificate != "" {
+		if cert, err = put(s.path("host-cert.pub"), []byte(strings.TrimSpace(certificate)+"\n"), 0o644); err != nil {
+			return false, fmt.Errorf("cannot configure sshd: %w", err)
+		}
 	}
 	for _, name := range []string{"ca_keys", "probe_ca"} {
 		f, err := os.OpenFile(s.path(name), os.O_CREATE|os.O_RDONLY, 0o644)
