@@ -1,0 +1,108 @@
+package agenthub
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// Engine is what the hub tells of machines. Joined and Boot are stored when they return; the others
+// cost nothing and must not call the hub.
+type Engine interface {
+	Joined(ctx context.Context, id shoal.MachineID, epoch int, hostKey string) error
+	Boot(ctx context.Context, id shoal.MachineID, epoch int, r api.BootReport) error
+	Seen(id shoal.MachineID, load *shoal.Load)
+	Connected(id shoal.MachineID, up bool)
+}
+
+// Sessions takes who has what on a machine; the broker does.
+type Sessions interface {
+	Activity(ctx context.Context, id shoal.MachineID, a api.Activity) error
+}
+
+// Batch knows the tasks of machines.
+type Batch interface {
+	Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskOrder, error)
+	Report(ctx context.Context, machine shoal.MachineID, reports []api.TaskReport, output []api.Output) ([]api.Resend, error)
+}
+
+// Config is what a Hub needs.
+type Config struct {
+	Store  *store.DB
+	Key    []byte          // 32 bytes: tokens are HMACs of it
+	HostCA ssh.Signer      // signs the machines' host certificates
+	CAKeys func() []string // the gateways' signing keys, authorized_keys form
+	// UserSlices reports whether agents on a provider's machines make control groups for users; nil: all do.
+	UserSlices func(provider string) bool
+	Engine     Engine
+	Sessions   Sessions
+	Batch      Batch
+	Log        *slog.Logger
+}
+
+// Hub is where agents call. Its methods may be called from any goroutine.
+type Hub struct {
+	cfg  Config
+	poke chan struct{} // wakes Run: somebody waits for accounts
+	turn chan struct{} // held by who computes accounts; capacity 1
+
+	// presence orders what the engine is told of streams. It is taken before mu.
+	presence sync.Mutex
+
+	mu      sync.Mutex // guards what follows; never held while waiting or in the store
+	links   map[shoal.MachineID]*link
+	effects map[shoal.MachineID]effect
+	pools   map[shoal.PoolName]*people
+	mark    store.PeopleMark
+	caKeys  []string
+	upTo    shoal.Rev     // pools are what the store says at this revision
+	news    chan struct{} // closed when effects, pools or upTo change
+}
+
+// effect is what a machine's agent has put into effect.
+type effect struct {
+	epoch int
+	pool  shoal.PoolName
+	rev   shoal.Rev
+}
+
+// New makes a Hub. Run makes it follow changes.
+func New(cfg Config) *Hub {
+	if cfg.CAKeys == nil {
+		cfg.CAKeys = func() []string { return nil }
+	}
+	if cfg.UserSlices == nil {
+		cfg.UserSlices = func(string) bool { return true }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Hub{
+		cfg:     cfg,
+		poke:    make(chan struct{}, 1),
+		turn:    make(chan struct{}, 1),
+		links:   map[shoal.MachineID]*link{},
+		effects: map[shoal.MachineID]effect{},
+		pools:   map[shoal.PoolName]*people{},
+		news:    make(chan struct{}),
+	}
+}
+
+// announce wakes who waits for effects or accounts. The caller holds mu.
+func (h *Hub) announce() {
+	close(h.news)
+	h.news = make(chan struct{})
+}
+
+func wake(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,188 @@
+package agenthub
+
+import (
+	"context"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/route"
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/usage"
+)
+
+// people are the accounts of a pool's machines. They are shared and never changed.
+type people struct {
+	api.Accounts
+	names map[shoal.UserName]bool
+}
+
+const defaultShell = "/bin/bash"
+
+// refresh makes the accounts of all pools what the store says now. Where nothing has changed, which is
+// nearly always, it costs next to nothing.
+func (h *Hub) refresh(ctx context.Context) error {
+	select {
+	case h.turn <- struct{}{}:
+	case <-ctx.Done():
+		return shoal.Errorf(shoal.KindCancelled, "cannot read the accounts: %w", context.Cause(ctx))
+	}
+	defer func() { <-h.turn }()
+	h.mu.Lock()
+	mark, old := h.mark, h.pools
+	caKeys, upTo := h.caKeys, h.upTo
+	h.mu.Unlock()
+	keys := trimmed(h.cfg.CAKeys())
+	var pools map[shoal.PoolName]*people
+	var rev shoal.Rev
+	err := h.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		if rev, err = tx.Rev(); err != nil {
+			return err
+		}
+		was := mark
+		if mark, err = tx.PeopleMark(); err != nil {
+			return err
+		}
+		if was == mark && upTo != 0 && slices.Equal(keys, caKeys) {
+			return nil
+		}
+		pools, err = peopleOf(tx, keys, max(rev, 1))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if pools != nil {
+		for name, p := range pools {
+			switch was := old[name]; {
+			case was == nil:
+			case same(was.Accounts, p.Accounts):
+				pools[name] = was
+			default: // the keys can change without a change of the store
+				p.Rev = max(p.Rev, was.Rev+1)
+			}
+		}
+		h.pools, h.mark, h.caKeys = pools, mark, keys
+		for _, l := range h.links {
+			if l.people != nil && l.people != h.pools[l.pool] {
+				wake(l.wake)
+			}
+		}
+	}
+	if rev := max(rev, 1); rev != h.upTo {
+		h.upTo = rev
+		h.announce()
+	}
+	return nil
+}
+
+func trimmed(keys []string) []string {
+	keys = slices.Clone(keys)
+	for i := range keys {
+		keys[i] = strings.TrimSpace(keys[i])
+	}
+	return keys
+}
+
+// same reports whether two accounts differ in nothing but their revision.
+func same(a, b api.Accounts) bool {
+	a.Rev = b.Rev
+	return reflect.DeepEqual(a, b)
+}
+
+// peopleOf makes the accounts of all pools. All users may use all pools.
+func peopleOf(tx *store.Tx, caKeys []string, rev shoal.Rev) (map[shoal.PoolName]*people, error) {
+	users, err := tx.Users().List()
+	if err != nil {
+		return nil, err
+	}
+	groups, err := tx.Groups().List()
+	if err != nil {
+		return nil, err
+	}
+	pools, err := tx.Pools().List()
+	if err != nil {
+		return nil, err
+	}
+	// No number means root's to those who do not know better.
+	users = slices.DeleteFunc(users, func(u shoal.User) bool { return u.UID <= 0 })
+	groups = slices.DeleteFunc(groups, func(g shoal.Group) bool { return g.GID <= 0 })
+	names := make(map[shoal.UserName]bool, len(users))
+	for _, u := range users {
+		names[u.Name] = true
+	}
+	members := map[shoal.GroupName][]shoal.UserName{}
+	of := usage.GroupsOf(users, groups)
+	for _, u := range users { // in order, so that the same groups are told in the same words
+		for _, g := range of[u.Name] {
+			members[g] = append(members[g], u.Name)
+		}
+	}
+	wire := make([]api.Group, len(groups))
+	for i, g := range groups {
+		wire[i] = api.Group{Name: g.Name, GID: g.GID, Members: append([]shoal.UserName{}, members[g.Name]...)}
+	}
+	all := make(map[shoal.PoolName]*people, len(pools))
+	for _, p := range pools {
+		accounts := make([]api.Account, len(users))
+		for i, u := range users {
+			accounts[i] = account(p, u)
+		}
+		all[p.Name] = &people{Accounts: api.Accounts{Rev: rev, Users: accounts, Groups: wire, CAKeys: caKeys}, names: names}
+	}
+	return all, nil
+}
+
+func account(p shoal.Pool, u shoal.User) api.Account {
+	a := api.Account{Name: u.Name, UID: u.UID, GID: u.UID, Home: homeOf(p, u.Name), Shell: u.Shell, Disabled: u.Disabled,
+		Principal: route.Principal(u.Name, p.Name)}
+	if a.Shell == "" {
+		a.Shell = defaultShell
+	}
+	return a
+}
+
+// homeOf is where a user's home is on the machines of a pool: on the share where it is mounted first, or on
+// the machine's own disk.
+func homeOf(p shoal.Pool, name shoal.UserName) string {
+	if i := homeMount(p); i >= 0 {
+		return path.Join(p.Mounts[i].Path, strings.ReplaceAll(p.Home.Path, "{user}", string(name)))
+	}
+	return "/home/" + string(name)
+}
+
+// homeMount is which of a pool's mounts holds the homes; -1: none.
+func homeMount(p shoal.Pool) int {
+	if p.Home.Share == "" {
+		return -1
+	}
+	return slices.IndexFunc(p.Mounts, func(m shoal.Mount) bool { return m.Share == p.Home.Share })
+}
+
+// mountsOf are a pool's mounts as agents see them. A share's group directories are made where it is
+// mounted first.
+func mountsOf(tx *store.Tx, p shoal.Pool) ([]api.AgentMount, error) {
+	mounts := make([]api.AgentMount, len(p.Mounts))
+	seen := map[shoal.ShareName]bool{}
+	for i, m := range p.Mounts {
+		mounts[i] = api.AgentMount{Path: m.Path, ReadOnly: m.ReadOnly, Homes: i == homeMount(p)}
+		if m.ReadOnly || seen[m.Share] {
+			continue
+		}
+		seen[m.Share] = true
+		s, err := tx.Shares().Get(m.Share)
+		if shoal.KindOf(err) == shoal.KindNotFound {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		mounts[i].GroupDirs = s.GroupDirs
+	}
+	return mounts, nil
+}

@@ -1,0 +1,166 @@
+package agenthub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// Bounds on a report. An agent's are far below; whoever sends more is none of ours.
+const (
+	maxTasks    = 20_000
+	maxPieces   = 10_000
+	maxUsers    = 20_000
+	maxPins     = 64
+	maxWord     = 64
+	maxSentence = 2_000
+	maxLog      = 64 << 10
+)
+
+// Report takes what an agent saw. When it returns without an error everything in the report is stored.
+// One part that is refused does not keep the others from being stored.
+func (h *Hub) Report(ctx context.Context, c Caller, r api.Report) (api.ReportAnswer, error) {
+	answer := api.ReportAnswer{}
+	if err := bounded(&r); err != nil {
+		return answer, err
+	}
+	h.cfg.Engine.Seen(c.Machine, r.Load)
+	if r.Accounts > 0 {
+		h.inEffect(c, r.Accounts)
+	}
+	var errs []error
+	if r.Boot != nil {
+		errs = append(errs, h.cfg.Engine.Boot(ctx, c.Machine, c.Epoch, *r.Boot))
+	}
+	if len(r.Tasks)+len(r.Output) > 0 {
+		resend, err := h.cfg.Batch.Report(ctx, c.Machine, r.Tasks, r.Output)
+		answer.Resend = resend
+		errs = append(errs, err)
+	}
+	if r.Activity != nil {
+		errs = append(errs, h.cfg.Sessions.Activity(ctx, c.Machine, *r.Activity))
+	}
+	return answer, first(errs)
+}
+
+// first is the first error with all others behind it, so that its kind is the report's.
+func first(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) <= 1 {
+		return errors.Join(errs...)
+	}
+	return fmt.Errorf("%w (and more: %w)", errs[0], errors.Join(errs[1:]...))
+}
+
+// bounded refuses a report that no agent makes, and cuts what is for people to a length they read.
+func bounded(r *api.Report) error {
+	if len(r.Tasks) > maxTasks || len(r.Output) > maxPieces {
+		return shoal.Errorf(shoal.KindInvalid, "cannot take a report of %d tasks and %d pieces of output", len(r.Tasks), len(r.Output)).
+			WithHint("divide it")
+	}
+	if r.Boot != nil {
+		b := *r.Boot
+		b.Progress, b.Error = clip(b.Progress, maxSentence), clip(b.Error, maxSentence)
+		b.Log = strings.ToValidUTF8(b.Log[max(0, len(b.Log)-maxLog):], "?")
+		r.Boot = &b
+	}
+	if r.Activity == nil {
+		return nil
+	}
+	if len(r.Activity.Users) > maxUsers {
+		return shoal.Errorf(shoal.KindInvalid, "cannot take a report of %d users", len(r.Activity.Users))
+	}
+	for _, u := range r.Activity.Users {
+		tooLong := slices.ContainsFunc(u.Pins, func(p shoal.Pin) bool { return len(p.Kind) > maxWord })
+		if tooLong || len(u.Pins) > maxPins {
+			return shoal.Errorf(shoal.KindInvalid, "cannot take a report of what user %q has on the machine: it is too much", clip(string(u.User), maxWord))
+		}
+	}
+	return nil
+}
+
+func clip(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit] + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// inEffect notes which accounts an agent has put into effect.
+func (h *Hub) inEffect(c Caller, rev shoal.Rev) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e, ok := h.effects[c.Machine]
+	if !ok || e.epoch != c.Epoch || e.rev == rev {
+		return // of a start that is over, or before its stream
+	}
+	e.rev = rev
+	h.effects[c.Machine] = e
+	h.announce()
+}
+
+// AccountsReady returns once the agent of a machine has put into effect what users, groups and its pool
+// were at a revision of the store or later, or when ctx ends.
+func (h *Hub) AccountsReady(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
+	for {
+		h.mu.Lock()
+		e, known := h.effects[id]
+		p := h.pools[e.pool]
+		current := h.upTo >= rev
+		ready := known && current && p != nil && e.rev >= p.Rev
+		news := h.news
+		h.mu.Unlock()
+		if ready {
+			return nil
+		}
+		if !current {
+			wake(h.poke)
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return shoal.Errorf(shoal.KindCancelled, "the accounts of machine %s are not known to be in effect: %w", id, context.Cause(ctx))
+		}
+	}
+}
+
+// Relay says who a user is whose request a machine has relayed. The machine is believed for those who have
+// a session or a task there: KindDenied for all others. She has a member's rights there, whatever her role.
+func (h *Hub) Relay(ctx context.Context, id shoal.MachineID, name shoal.UserName) (access.Subject, error) {
+	var none access.Subject
+	var u shoal.User
+	present := false
+	err := h.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		sessions, err := tx.LiveSessionsOn(id)
+		if err != nil {
+			return err
+		}
+		present = slices.ContainsFunc(sessions, func(s shoal.Session) bool { return s.User == name })
+		if !present {
+			machines, err := tx.MachinesWithTasksOf(name)
+			if err != nil {
+				return err
+			}
+			present = slices.Contains(machines, id)
+		}
+		return nil
+	})
+	if err == nil && present {
+		u, err = store.Credentials{DB: h.cfg.Store}.Member(ctx, name)
+	}
+	switch {
+	case err != nil && shoal.KindOf(err) != shoal.KindNotFound:
+		return none, err
+	case err != nil || !present || u.Disabled:
+		return none, shoal.Errorf(shoal.KindDenied, "machine %s may not speak for user %q: nothing of that user runs there", id, clip(string(name), maxWord)).
+			WithHint("log in to the machine, or use `shoal login` where you are")
+	}
+	return access.Subject{User: u.Name, Role: u.Role, Groups: u.Groups, Machine: id}, nil
+}
