@@ -5,14 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/shoal-pool/shoal/internal/host/cgroups"
 )
 
 // Times of the first process.
@@ -39,14 +35,9 @@ type child struct {
 // initMain is the machine's first process. It has no network and no configuration, and nothing that people
 // send reaches it. When it ends, so does all that runs in the machine.
 func initMain() int {
-	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(6 << 20)
+	prepareInit()
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, syscall.SIGCHLD, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR)
-	if err := cgroups.Settle(cgroups.Config{}); err != nil { // run finds out what that means
-		fmt.Fprintln(os.Stderr, "shoal-agent init:", err)
-	}
 	run := &child{name: "run", argv: []string{agentPath, "run"}}
 	sshd := &child{name: "sshd", argv: []string{sshdPath, "-D", "-f", sshdConfig, "-E", sshdLog}, needs: sshdConfig}
 	children := []*child{run, sshd}

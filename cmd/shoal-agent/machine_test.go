@@ -29,6 +29,9 @@ func TestLogins(t *testing.T) {
 	if got := w.must(addr, "alice", "-tt", "who | grep -c ^alice"); got != "1" {
 		t.Errorf("who shows %q", got)
 	}
+	if got := w.must(addr, "alice", "ulimit -Sn"); got != "8192" {
+		t.Errorf("she may have %s files open", got)
+	}
 	if got := w.in("m-login", "last alice | head -1"); !strings.HasPrefix(got, "alice") {
 		t.Errorf("last shows %q", got)
 	}
