@@ -75,6 +75,7 @@ func Actions() []Action {
 const (
 	ObjectUsage  shoal.ObjectKind = "Usage"
 	ObjectServer shoal.ObjectKind = "Server" // its metrics
+	ObjectImage  shoal.ObjectKind = "Image"  // kept by a provider
 )
 
 // Object is what something is to be done to.
@@ -139,6 +140,10 @@ var table = []rule{
 	{shoal.ObjectJob, Output, []who{owner, fellow, admins}},
 	{shoal.ObjectJob, Submit, []who{person}},
 	{shoal.ObjectJob, Cancel, []who{owner, operators}},
+
+	{ObjectImage, View, []who{anyone}},
+	{ObjectImage, Apply, []who{admins}},
+	{ObjectImage, Delete, []who{admins}},
 
 	{ObjectUsage, View, []who{owner, operators}},
 	{ObjectServer, View, []who{operators}},
