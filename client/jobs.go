@@ -111,7 +111,7 @@ type output struct {
 func (o *output) open() error {
 	resp, err := o.c.send(o.ctx, call{
 		method: http.MethodGet,
-		path:   pathOf("jobs", string(o.ref.Job), "tasks", strconv.Itoa(max(o.ref.Index, 0)), "output"),
+		path:   pathOf("jobs", string(o.ref.Job), "tasks", strconv.Itoa(o.ref.Index), "output"),
 		query:  query("stream", o.stream, "offset", number(o.offset), "follow", flag(o.follow)),
 	})
 	if err == nil {
