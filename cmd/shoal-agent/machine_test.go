@@ -322,3 +322,44 @@ func TestSlices(t *testing.T) {
 		t.Errorf("what is the machine's own is in a slice: %s", got)
 	}
 }
+
+// A task runs as its user, in her slice and her home, goes on without run, and its end and output are told once there is one.
+func TestTask(t *testing.T) {
+	w := newWorld(t)
+	w.machine("m-task", team(2))
+	ref := shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: "17"}, Attempt: 1}
+	w.control.send("m-task", api.Record{Run: &api.TaskOrder{Ref: ref, User: "alice", Resources: shoal.Resources{CPUs: 500, Memory: 64 << 20},
+		Command: "id -un; id -Gn; pwd; cat /proc/self/cgroup; touch begun; while [ ! -e go ]; do sleep 0.05; done; echo $SHOAL_JOB_ID; exit 3", Env: map[string]string{"SHOAL_JOB_ID": "17"}}})
+	w.until("it runs", func() bool { _, err := os.Stat(filepath.Join(w.share, "home/alice/begun")); return err == nil })
+	w.in("m-task", "kill -9 $(pgrep -f 'shoal-agent run' | head -1)")
+	if err := os.WriteFile(filepath.Join(w.share, "home/alice/go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var end api.TaskReport
+	out := ""
+	w.until("its end is told", func() bool {
+		w.control.mu.Lock()
+		defer w.control.mu.Unlock()
+		pieces := map[int64]string{}
+		for _, r := range w.control.reports {
+			for _, o := range r.Output {
+				pieces[o.Offset] = string(o.Data)
+			}
+			for _, x := range r.Tasks {
+				if x.State.Ended() {
+					end = x
+				}
+			}
+		}
+		for out = ""; pieces[int64(len(out))] != ""; {
+			out += pieces[int64(len(out))]
+		}
+		return end.Ref == ref
+	})
+	if end.State != shoal.JobFailed || end.ExitCode != 3 || end.StdoutBytes != int64(len(out)) {
+		t.Errorf("it ended as %+v with %d bytes", end, len(out))
+	}
+	if !strings.HasPrefix(out, "alice\nalice research\n/shared/home/alice\n") || !strings.HasSuffix(out, "\n17\n") || !strings.Contains(out, "/u20001/17.0") {
+		t.Errorf("it said %q", out)
+	}
+}

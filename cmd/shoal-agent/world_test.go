@@ -288,11 +288,14 @@ func (c *fakeControl) send(id shoal.MachineID, r api.Record) {
 	}
 	c.mu.Lock()
 	ch := c.streams[id]
+	s := c.snaps[id]
 	if r.Accounts != nil {
-		s := c.snaps[id]
 		s.Accounts = *r.Accounts
-		c.snaps[id] = s
 	}
+	if r.Run != nil {
+		s.Tasks = append(s.Tasks, *r.Run)
+	}
+	c.snaps[id] = s
 	c.mu.Unlock()
 	ch <- r
 }
