@@ -24,7 +24,7 @@ type Provider interface {
 	// Observe lists every machine that carries this installation's tag.
 	Observe(ctx context.Context) (Observation, error)
 	// Create accepts a machine. A repeated Create with the same ID and Token changes nothing
-	// and succeeds. A machine whose Create failed half-way leaves nothing that Delete does not remove.
+	// and succeeds; while a former machine of that ID is being deleted it fails for now. A machine whose Create failed half-way leaves nothing that Delete does not remove.
 	Create(ctx context.Context, spec MachineSpec) error
 	// Start starts a stopped machine, with new Join data; starting a running one succeeds.
 	Start(ctx context.Context, spec MachineSpec) error

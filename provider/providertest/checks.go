@@ -142,9 +142,17 @@ func (b *bench) haste() {
 	b.unmake(spec.ID)
 }
 
-// rebirth: an id is free again once its machine is gone.
+// rebirth: an id is free again once its machine is gone. Before, a create must not seem to have succeeded.
 func (b *bench) rebirth() {
 	spec, _ := b.made(0)
+	b.ok("delete", spec.ID, b.Provider.Delete(b.ctx, spec.ID))
+	switch err := b.Provider.Create(b.ctx, spec); {
+	case err == nil:
+		b.until(spec.ID, provider.PhaseRunning)
+		b.stays(spec.ID, provider.PhaseRunning)
+	case !isTransient(err):
+		b.failf("a create while the former machine is being deleted: %w", err)
+	}
 	b.unmake(spec.ID)
 	spec.Token += "x"
 	b.ok("create anew", spec.ID, b.Provider.Create(b.ctx, spec))

@@ -94,8 +94,11 @@ func (p *Provider) Create(ctx context.Context, spec provider.MachineSpec) error 
 		return provider.Errorf(provider.Invalid, "cannot create machine %q: it needs an id and a token", spec.ID)
 	}
 	if m := p.machines[spec.ID]; m != nil {
+		if m.doomed {
+			return provider.Errorf(provider.Transient, "cannot create machine %s: the one of that name is being deleted", spec.ID)
+		}
 		if m.spec.Token == spec.Token {
-			if m.stuck && !m.doomed {
+			if m.stuck {
 				m.stuck = false // tried again, and now it works
 				p.boot(m)
 			}

@@ -190,7 +190,7 @@ func TestFrozen(t *testing.T) {
 	p := open(t, cfg)
 	create(t, p, spec("m-1", "lab"))
 	_, _ = in(t, p, "m-1", `cd /sys/fs/cgroup; [ -d freezer ] && cd freezer; [ -d unified ] && cd unified; mkdir ice || exit
-		sleep 1000 >/dev/null 2>&1 & echo $! > ice/cgroup.procs; echo 1 > cgroup.procs
+		sleep 1000 >/dev/null 2>&1 & echo $! > ice/cgroup.procs; sleep 0.3 # else it is frozen before it let go of our output
 		echo FROZEN > ice/freezer.state || echo 1 > ice/cgroup.freeze`)
 	if err := p.Stop(t.Context(), "m-1"); err != nil {
 		t.Fatal(err)

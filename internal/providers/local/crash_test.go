@@ -49,15 +49,33 @@ func victim(dir string) {
 		}
 		if err == nil {
 			fmt.Println("done", s.ID, op)
+		} else {
+			fmt.Println("refused", s.ID, op)
 		}
 		time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
 	}
 }
 
-// intents is what a victim was doing: what it was told was accepted, and what it may have accepted.
+// intents is what a victim was told is accepted, by machine.
 type intents struct {
-	sure  map[shoal.MachineID]string
-	maybe map[shoal.MachineID]string
+	sure map[shoal.MachineID]string
+	// murky are the machines whose last operation was under way when the victim was killed: it may have been
+	// accepted or not, until a start or a delete makes that plain.
+	murky map[shoal.MachineID]bool
+}
+
+// done takes note of an accepted operation.
+func (n *intents) done(id shoal.MachineID, op string) {
+	switch {
+	case op == "start" || op == "delete":
+		n.sure[id] = op
+		delete(n.murky, id)
+	case n.murky[id]:
+	case op == "stop" && n.sure[id] != "delete": // what is being deleted has stopped
+		n.sure[id] = op
+	case op == "create" && (n.sure[id] == "" || n.sure[id] == "delete"): // of one that is there it changes nothing
+		n.sure[id] = op
+	}
 }
 
 // kill lets a victim work for a while and kills it.
@@ -74,22 +92,24 @@ func (n *intents) kill(t *testing.T, dir string, after time.Duration) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
+	var under shoal.MachineID
 	for lines.Scan() {
 		switch f := strings.Fields(lines.Text()); f[0] {
 		case "open":
 			time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
 		case "try":
-			n.maybe[shoal.MachineID(f[1])] = f[2]
-		case "done":
-			id := shoal.MachineID(f[1])
-			delete(n.maybe, id)
-			// A create of a machine that is there changes nothing.
-			if f[2] != "create" || n.sure[id] == "" || n.sure[id] == "delete" {
-				n.sure[id] = f[2]
+			under = shoal.MachineID(f[1])
+		case "done", "refused":
+			under = ""
+			if f[0] == "done" {
+				n.done(shoal.MachineID(f[1]), f[2])
 			}
 		default:
 			t.Errorf("the victim says: %s", lines.Text())
 		}
+	}
+	if under != "" {
+		n.murky[under] = true
 	}
 	_ = cmd.Wait() // it was killed
 }
@@ -99,7 +119,7 @@ func (n *intents) kill(t *testing.T, dir string, after time.Duration) {
 func TestServerDies(t *testing.T) {
 	needHost(t)
 	dir := t.TempDir()
-	n := &intents{sure: map[shoal.MachineID]string{}, maybe: map[shoal.MachineID]string{}}
+	n := &intents{sure: map[shoal.MachineID]string{}, murky: map[shoal.MachineID]bool{}}
 	for round := range 6 {
 		after := time.Duration(20+rand.IntN(2500)) * time.Millisecond
 		t.Logf("round %d: killed after %s", round, after)
@@ -138,7 +158,7 @@ func (n *intents) hold(t *testing.T, p *Provider) error {
 	}
 	for id, op := range n.sure {
 		want := map[string]provider.Phase{"create": provider.PhaseRunning, "start": provider.PhaseRunning, "stop": provider.PhaseStopped, "delete": ""}[op]
-		if n.maybe[id] == "" && phase[id] != want {
+		if !n.murky[id] && phase[id] != want {
 			return fmt.Errorf("%s is %q after %s was accepted", id, phase[id], op)
 		}
 	}

@@ -29,6 +29,7 @@ type machine struct {
 	again bool // the intent changed while it was
 	// launching is set while a start is under way, whose process is not known yet.
 	launching bool
+	removed   bool // its name may be another's already
 	note      string // what it is waiting for
 	abort     context.CancelFunc
 	ended     string // what is said about a run that ended by itself
@@ -115,7 +116,7 @@ func (p *Provider) attend(m *machine) {
 		cancel()
 		p.mu.Lock()
 		m.note = ""
-		if err == nil && !m.again || p.ctx.Err() != nil {
+		if err == nil && (!m.again || m.removed) || p.ctx.Err() != nil {
 			m.busy, m.abort = false, nil
 			p.mu.Unlock()
 			return
@@ -269,6 +270,7 @@ func (p *Provider) remove(ctx context.Context, m *machine, rec record) error {
 	}
 	p.mu.Lock()
 	delete(p.machines, rec.Spec.ID)
+	m.removed = true
 	p.mu.Unlock()
 	p.net.Release(rec.Host)
 	if err := p.shares.dropUnused(context.WithoutCancel(ctx), p.sharesInUse); err != nil {

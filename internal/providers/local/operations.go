@@ -34,6 +34,9 @@ func (p *Provider) Create(_ context.Context, spec provider.MachineSpec) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m := p.machines[spec.ID]; m != nil {
+		if m.rec.Want == wantRemove {
+			return provider.Errorf(provider.Transient, "cannot create machine %s: the one of that name is being deleted", spec.ID)
+		}
 		if m.rec.Spec.Token == spec.Token {
 			return nil
 		}
