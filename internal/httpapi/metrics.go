@@ -1,0 +1,119 @@
+package httpapi
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// newMetrics makes the handler of /metrics. Figures are counted when they are asked for, from the store; their
+// labels are pools and states only, so that their number is bounded.
+func (a *API) newMetrics() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newFigures(a.cfg.Store))
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 30 * time.Second})
+}
+
+// figures counts what is in the store.
+type figures struct {
+	store                          *store.DB
+	machines, sessions, jobs, task *prometheus.Desc
+	size, rev                      *prometheus.Desc
+}
+
+func newFigures(db *store.DB) *figures {
+	byState := []string{"pool", "state"}
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("shoal_"+name, help, labels, nil)
+	}
+	return &figures{store: db,
+		machines: desc("machines", "Machines by pool and state.", byState...),
+		sessions: desc("sessions", "Sessions that have not ended, by pool and state.", byState...),
+		jobs:     desc("jobs", "Jobs that have not ended, by pool and state.", byState...),
+		task:     desc("tasks", "Tasks of jobs that have not ended, by pool and state.", byState...),
+		size:     desc("pool_size_max", "The most machines a pool may have.", "pool"),
+		rev:      desc("store_revision", "The store's revision: it grows with every change."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (f *figures) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{f.machines, f.sessions, f.jobs, f.task, f.size, f.rev} {
+		ch <- d
+	}
+}
+
+// tally counts by pool and state.
+type tally map[[2]string]int
+
+func (t tally) add(pool shoal.PoolName, state string, n int) {
+	if n != 0 {
+		t[[2]string{string(pool), state}] += n
+	}
+}
+
+func (t tally) send(ch chan<- prometheus.Metric, d *prometheus.Desc) {
+	for _, k := range slices.SortedFunc(maps.Keys(t), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(t[k]), k[0], k[1])
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (f *figures) Collect(ch chan<- prometheus.Metric) {
+	machines, sessions, jobs, tasks := tally{}, tally{}, tally{}, tally{}
+	sizes := map[shoal.PoolName]int{}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	err := f.store.View(ctx, func(tx *store.Tx) error {
+		pools, err := tx.Pools().List()
+		if err != nil {
+			return err
+		}
+		for _, p := range pools {
+			sizes[p.Name] = p.Size.Max
+		}
+		all, err := tx.LiveMachines()
+		if err != nil {
+			return err
+		}
+		for _, m := range all {
+			machines.add(m.Pool, m.Shown(), 1)
+		}
+		live, err := tx.LiveSessions()
+		if err != nil {
+			return err
+		}
+		for _, s := range live {
+			sessions.add(s.Pool, string(s.State), 1)
+		}
+		return tx.EachActiveJob(func(j shoal.Job) error {
+			jobs.add(j.Spec.Pool, string(j.State), 1)
+			for state, n := range map[shoal.JobState]int{shoal.JobQueued: j.Counts.Queued, shoal.JobStarting: j.Counts.Starting, shoal.JobRunning: j.Counts.Running,
+				shoal.JobSucceeded: j.Counts.Succeeded, shoal.JobFailed: j.Counts.Failed, shoal.JobCancelled: j.Counts.Cancelled, shoal.JobTimedOut: j.Counts.TimedOut} {
+				tasks.add(j.Spec.Pool, string(state), n)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(f.machines, err)
+		return
+	}
+	machines.send(ch, f.machines)
+	sessions.send(ch, f.sessions)
+	jobs.send(ch, f.jobs)
+	tasks.send(ch, f.task)
+	for _, name := range slices.Sorted(maps.Keys(sizes)) {
+		ch <- prometheus.MustNewConstMetric(f.size, prometheus.GaugeValue, float64(sizes[name]), string(name))
+	}
+	ch <- prometheus.MustNewConstMetric(f.rev, prometheus.CounterValue, float64(f.store.Rev()))
+}

@@ -1,0 +1,274 @@
+package httpapi
+
+import (
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+func (a *API) version(*call) (api.Version, error) {
+	return api.Version{Version: a.cfg.Version, Go: runtime.Version(), SSH: a.cfg.SSH()}, nil
+}
+
+func (a *API) serveOpenAPI(c *call) error {
+	c.w.Header().Set("Content-Type", "application/json")
+	_, err := c.w.Write(a.openapi)
+	return ended(err)
+}
+
+func (a *API) whoami(c *call) (api.Whoami, error) {
+	w := api.Whoami{User: c.by.User, Role: c.by.Rights(), Machine: c.by.Machine}
+	if w.Machine == "" {
+		return w, nil
+	}
+	err := a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		m, err := tx.Machines().Get(w.Machine)
+		w.Pool = m.Pool
+		return err
+	})
+	return w, err
+}
+
+func (a *API) apply(c *call, req api.ApplyRequest) (api.ApplyResult, error) {
+	return a.cfg.Catalog.Apply(c.ctx, c.by, req)
+}
+
+// one applies one object that the path names. rev is where its revision is, for If-Match.
+func (a *API) one(c *call, name *string, rev *shoal.Rev, req func() api.ApplyRequest) (api.Change, error) {
+	var none api.Change
+	if *name == "" {
+		*name = c.name("name")
+	}
+	if *name != c.name("name") {
+		return none, shoal.Errorf(shoal.KindInvalid, "the object is named %q and the path %q", *name, c.name("name"))
+	}
+	match, err := c.ifMatch()
+	if err != nil {
+		return none, err
+	}
+	*rev = match
+	res, err := a.cfg.Catalog.Apply(c.ctx, c.by, req())
+	if err != nil || len(res.Changes) != 1 {
+		return none, err
+	}
+	return res.Changes[0], nil
+}
+
+func (a *API) putPool(c *call, p shoal.Pool) (api.Change, error) {
+	return a.one(c, (*string)(&p.Name), &p.Rev, func() api.ApplyRequest { return api.ApplyRequest{Pools: []shoal.Pool{p}} })
+}
+
+func (a *API) putShare(c *call, s shoal.Share) (api.Change, error) {
+	return a.one(c, (*string)(&s.Name), &s.Rev, func() api.ApplyRequest { return api.ApplyRequest{Shares: []shoal.Share{s}} })
+}
+
+func (a *API) putGroup(c *call, g shoal.Group) (api.Change, error) {
+	return a.one(c, (*string)(&g.Name), &g.Rev, func() api.ApplyRequest { return api.ApplyRequest{Groups: []shoal.Group{g}} })
+}
+
+func (a *API) putUser(c *call, u shoal.User) (api.Change, error) {
+	return a.one(c, (*string)(&u.Name), &u.Rev, func() api.ApplyRequest { return api.ApplyRequest{Users: []shoal.User{u}} })
+}
+
+// listAll reads a whole table that everybody may see.
+func listAll[V any](a *API, c *call, kind shoal.ObjectKind, list func(*store.Tx) ([]V, error)) (api.List[V], error) {
+	var page api.List[V]
+	if err := access.Check(c.by, access.View, access.Object{Kind: kind}); err != nil {
+		return page, err
+	}
+	err := a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		items, err := list(tx)
+		if err != nil {
+			return err
+		}
+		rev, err := tx.Rev()
+		page = listed(items, "", rev)
+		return err
+	})
+	return page, err
+}
+
+// showOne reads an object that everybody may see.
+func showOne[V any](a *API, c *call, kind shoal.ObjectKind, name string, get func(*store.Tx) (V, shoal.Rev, error)) (v V, err error) {
+	if err := access.Check(c.by, access.View, access.Object{Kind: kind, Name: name}); err != nil {
+		return v, err
+	}
+	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		var rev shoal.Rev
+		v, rev, err = get(tx)
+		if err == nil {
+			c.tag(rev)
+		}
+		return err
+	})
+	return v, err
+}
+
+func (a *API) pools(c *call) (api.List[shoal.Pool], error) {
+	return listAll(a, c, shoal.ObjectPool, func(tx *store.Tx) ([]shoal.Pool, error) { return tx.Pools().List() })
+}
+
+func (a *API) pool(c *call) (shoal.Pool, error) {
+	return showOne(a, c, shoal.ObjectPool, c.name("name"), func(tx *store.Tx) (shoal.Pool, shoal.Rev, error) {
+		p, err := tx.Pools().Get(shoal.PoolName(c.name("name")))
+		return p, p.Rev, err
+	})
+}
+
+func (a *API) scalePool(c *call, req api.ScaleRequest) (shoal.Pool, error) {
+	return a.cfg.Engine.ScalePool(c.ctx, c.by, shoal.PoolName(c.name("name")), req)
+}
+
+func (a *API) deletePool(c *call) error {
+	return a.cfg.Engine.DeletePool(c.ctx, c.by, shoal.PoolName(c.name("name")))
+}
+
+func (a *API) shares(c *call) (api.List[shoal.Share], error) {
+	return listAll(a, c, shoal.ObjectShare, func(tx *store.Tx) ([]shoal.Share, error) { return tx.Shares().List() })
+}
+
+func (a *API) share(c *call) (shoal.Share, error) {
+	return showOne(a, c, shoal.ObjectShare, c.name("name"), func(tx *store.Tx) (shoal.Share, shoal.Rev, error) {
+		s, err := tx.Shares().Get(shoal.ShareName(c.name("name")))
+		return s, s.Rev, err
+	})
+}
+
+func (a *API) deleteShare(c *call) error {
+	return a.cfg.Catalog.DeleteShare(c.ctx, c.by, shoal.ShareName(c.name("name")))
+}
+
+func (a *API) groups(c *call) (api.List[shoal.Group], error) {
+	return listAll(a, c, shoal.ObjectGroup, func(tx *store.Tx) ([]shoal.Group, error) { return tx.Groups().List() })
+}
+
+func (a *API) group(c *call) (shoal.Group, error) {
+	return showOne(a, c, shoal.ObjectGroup, c.name("name"), func(tx *store.Tx) (shoal.Group, shoal.Rev, error) {
+		g, err := tx.Groups().Get(shoal.GroupName(c.name("name")))
+		return g, g.Rev, err
+	})
+}
+
+func (a *API) deleteGroup(c *call) error {
+	return a.cfg.Catalog.DeleteGroup(c.ctx, c.by, shoal.GroupName(c.name("name")))
+}
+
+func (a *API) machines(c *call) (api.List[shoal.Machine], error) {
+	var page api.List[shoal.Machine]
+	if err := access.Check(c.by, access.View, access.Object{Kind: shoal.ObjectMachine}); err != nil {
+		return page, err
+	}
+	gone, err := c.flag("gone", false)
+	if err != nil {
+		return page, err
+	}
+	cursor, limit, err := c.page()
+	if err != nil {
+		return page, err
+	}
+	f := store.MachineFilter{Pool: shoal.PoolName(c.query("pool")), State: shoal.MachineState(c.query("state")), Gone: gone}
+	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		items, next, err := tx.MachinesPage(f, cursor, limit)
+		if err != nil {
+			return err
+		}
+		rev, err := tx.Rev()
+		page = listed(items, next, rev)
+		return err
+	})
+	return page, err
+}
+
+func (a *API) machine(c *call) (shoal.Machine, error) {
+	return showOne(a, c, shoal.ObjectMachine, c.name("id"), func(tx *store.Tx) (shoal.Machine, shoal.Rev, error) {
+		m, err := tx.Machines().Get(shoal.MachineID(c.name("id")))
+		return m, m.Rev, err
+	})
+}
+
+func (a *API) deleteMachine(c *call) error {
+	force, err := c.flag("force", false)
+	if err != nil {
+		return err
+	}
+	return a.cfg.Engine.DeleteMachine(c.ctx, c.by, shoal.MachineID(c.name("id")), force)
+}
+
+func (a *API) drain(c *call, req api.DrainRequest) (shoal.Machine, error) {
+	return a.cfg.Engine.Drain(c.ctx, c.by, shoal.MachineID(c.name("id")), req)
+}
+
+func (a *API) undrain(c *call) (shoal.Machine, error) {
+	return a.cfg.Engine.Undrain(c.ctx, c.by, shoal.MachineID(c.name("id")))
+}
+
+// keeper returns who keeps images, for a subject that may do something to one.
+func (a *API) keeper(c *call, do access.Action, name string) (Images, error) {
+	if err := access.Check(c.by, do, access.Object{Kind: access.ObjectImage, Name: name}); err != nil {
+		return nil, err
+	}
+	if a.cfg.Images == nil {
+		return nil, shoal.Errorf(shoal.KindConflict, "this server keeps no images").WithHint("only the provider local does")
+	}
+	return a.cfg.Images, nil
+}
+
+func (a *API) images(c *call) (api.List[api.Image], error) {
+	k, err := a.keeper(c, access.View, "")
+	if err != nil {
+		return api.List[api.Image]{}, err
+	}
+	items, err := k.Images(c.ctx)
+	return listed(items, "", a.cfg.Store.Rev()), err
+}
+
+func (a *API) snapshot(c *call, req api.SnapshotRequest) (api.Image, error) {
+	k, err := a.keeper(c, access.Apply, req.Name)
+	if err != nil {
+		return api.Image{}, err
+	}
+	return k.Snapshot(c.ctx, req.Name)
+}
+
+func (a *API) removeImage(c *call) error {
+	name := c.name("name")
+	k, err := a.keeper(c, access.Delete, name)
+	if err != nil {
+		return err
+	}
+	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		pools, err := tx.Pools().List()
+		if err != nil {
+			return err
+		}
+		machines, err := tx.LiveMachines()
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(pools, func(p shoal.Pool) bool { return p.Image == name }); i >= 0 {
+			return shoal.Errorf(shoal.KindConflict, "cannot remove image %s: pool %s uses it", name, pools[i].Name)
+		}
+		if i := slices.IndexFunc(machines, func(m shoal.Machine) bool { return m.Image == name }); i >= 0 {
+			return shoal.Errorf(shoal.KindConflict, "cannot remove image %s: machine %s uses it", name, machines[i].ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return k.RemoveImage(c.ctx, name)
+}
+
+// source is where a request comes from, as far as that can be known.
+func source(r *http.Request) string {
+	if r.RemoteAddr == "" || strings.HasPrefix(r.RemoteAddr, "@") || strings.HasPrefix(r.RemoteAddr, "/") {
+		return "local"
+	}
+	return r.RemoteAddr
+}

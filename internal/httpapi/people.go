@@ -1,0 +1,147 @@
+package httpapi
+
+import (
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// userObject is a user as access sees her.
+func userObject(name string) access.Object {
+	return access.Object{Kind: shoal.ObjectUser, Name: name, Owner: shoal.UserName(name)}
+}
+
+func (a *API) users(c *call) (api.List[shoal.User], error) {
+	var page api.List[shoal.User]
+	err := a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		all, err := tx.Users().List()
+		if err != nil {
+			return err
+		}
+		var items []shoal.User
+		for _, u := range all {
+			if access.Decide(c.by, access.View, userObject(string(u.Name))).Allowed {
+				items = append(items, u)
+			}
+		}
+		rev, err := tx.Rev()
+		page = listed(items, "", rev)
+		return err
+	})
+	return page, err
+}
+
+func (a *API) user(c *call) (u shoal.User, err error) {
+	name := c.name("name")
+	if err := access.Check(c.by, access.View, userObject(name)); err != nil {
+		return u, err
+	}
+	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		u, err = tx.Users().Get(shoal.UserName(name))
+		return err
+	})
+	if err == nil {
+		c.tag(u.Rev)
+	}
+	return u, err
+}
+
+func (a *API) addUser(c *call, u api.NewUser) (shoal.User, error) {
+	return a.cfg.Catalog.AddUser(c.ctx, c.by, u.User, u.Password)
+}
+
+func (a *API) removeUser(c *call) (api.Change, error) {
+	return a.cfg.Catalog.RemoveUser(c.ctx, c.by, shoal.UserName(c.name("name")))
+}
+
+func (a *API) disableUser(c *call) (shoal.User, error) {
+	return a.cfg.Catalog.DisableUser(c.ctx, c.by, shoal.UserName(c.name("name")))
+}
+
+func (a *API) enableUser(c *call) (shoal.User, error) {
+	return a.cfg.Catalog.EnableUser(c.ctx, c.by, shoal.UserName(c.name("name")))
+}
+
+func (a *API) setPassword(c *call, req api.PasswordRequest) (api.Change, error) {
+	name := c.name("name")
+	done := api.Change{Kind: shoal.ObjectUser, Name: name, Action: "changed"}
+	if err := access.Check(c.by, access.SetPassword, userObject(name)); err != nil {
+		return done, err
+	}
+	if req.Password == "" {
+		return done, a.cfg.People.RemovePassword(c.ctx, shoal.UserName(name))
+	}
+	return done, a.cfg.People.SetPassword(c.ctx, shoal.UserName(name), req.Password)
+}
+
+func (a *API) sessions(c *call) (api.List[shoal.Session], error) {
+	var page api.List[shoal.Session]
+	withEnded, err := c.flag("ended", false)
+	if err != nil {
+		return page, err
+	}
+	cursor, limit, err := c.page()
+	if err != nil {
+		return page, err
+	}
+	f := store.SessionFilter{User: shoal.UserName(c.query("user")), Pool: shoal.PoolName(c.query("pool")),
+		Machine: shoal.MachineID(c.query("machine")), State: shoal.SessionState(c.query("state")), Ended: withEnded}
+	if !access.Everybody(c.by, shoal.ObjectSession) {
+		if f.User != "" && f.User != c.by.User {
+			return listed[shoal.Session](nil, "", a.cfg.Store.Rev()), nil
+		}
+		f.User = c.by.User
+	}
+	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		items, next, err := tx.SessionsPage(f, cursor, limit)
+		if err != nil {
+			return err
+		}
+		rev, err := tx.Rev()
+		page = listed(items, next, rev)
+		return err
+	})
+	return page, err
+}
+
+// sessionFor returns a session to which the caller may do something. One she may not see is not there.
+func (a *API) sessionFor(c *call, do access.Action, id string) (s shoal.Session, err error) {
+	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		s, err = tx.Sessions().Get(shoal.SessionID(id))
+		return err
+	})
+	if err != nil {
+		return s, err
+	}
+	if err := access.Check(c.by, do, access.Object{Kind: shoal.ObjectSession, Name: id, Owner: s.User}); err != nil {
+		return shoal.Session{}, err
+	}
+	return s, nil
+}
+
+func (a *API) session(c *call) (shoal.Session, error) {
+	s, err := a.sessionFor(c, access.View, c.name("id"))
+	if err == nil {
+		c.tag(s.Rev)
+	}
+	return s, err
+}
+
+func (a *API) endSession(c *call) error {
+	s, err := a.sessionFor(c, access.End, c.name("id"))
+	if err != nil {
+		return err
+	}
+	return a.cfg.Broker.End(c.ctx, s.ID)
+}
+
+func (a *API) keepAwake(c *call, req api.KeepAwakeRequest) (shoal.Session, error) {
+	s, err := a.sessionFor(c, access.KeepAwake, c.name("id"))
+	if err != nil {
+		return s, err
+	}
+	return a.cfg.Broker.KeepAwake(c.ctx, s.ID, time.Duration(req.For))
+}

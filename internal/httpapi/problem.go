@@ -1,0 +1,158 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// errEnded: the other side is gone, or the answer has begun; there is nobody to tell.
+type errEnded struct{ error }
+
+func (e errEnded) Unwrap() error { return e.error }
+
+// ended marks an error of writing an answer.
+func ended(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errEnded{err}
+}
+
+// tracker knows whether an answer has begun.
+type tracker struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (t *tracker) WriteHeader(status int) {
+	t.begun = true
+	t.ResponseWriter.WriteHeader(status)
+}
+
+func (t *tracker) Write(p []byte) (int, error) {
+	t.begun = true
+	return t.ResponseWriter.Write(p)
+}
+
+// Unwrap lets an http.ResponseController through.
+func (t *tracker) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+// guard makes a handler of a function: its error becomes a problem document, and so does a panic. An answer
+// that has begun is torn down, so that nobody takes it for complete.
+func (a *API) guard(serve func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t := &tracker{ResponseWriter: w}
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { //nolint:errorlint // it is compared so by net/http
+				panic(p)
+			}
+			a.fail(t, r, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}()
+		if err := serve(t, r); err != nil {
+			a.fail(t, r, err)
+		}
+	})
+}
+
+// fail tells of an error, or tears the connection down where an answer has begun.
+func (a *API) fail(t *tracker, r *http.Request, err error) {
+	var gone errEnded
+	if errors.As(err, &gone) {
+		panic(http.ErrAbortHandler)
+	}
+	kind := shoal.KindOf(err)
+	if kind == shoal.KindInternal && r.Context().Err() != nil {
+		err = shoal.Errorf(shoal.KindCancelled, "the request was given up: %w", context.Cause(r.Context()))
+		kind = shoal.KindCancelled
+	}
+	reference := ""
+	if kind == shoal.KindInternal {
+		reference = shoal.NewToken()[:8]
+	}
+	// Where and what, but neither header nor body: they hold secrets.
+	a.cfg.Log.Log(r.Context(), kind.Meaning().Level, "api: a request failed", "method", r.Method, "path", r.URL.Path,
+		"kind", kind, "err", err, "reference", reference)
+	if t.begun {
+		panic(http.ErrAbortHandler)
+	}
+	p := problemOf(err)
+	if reference != "" {
+		p.Detail = "something went wrong in the server; its log says more under the reference " + reference
+		p.Hint, p.Mistakes = "", nil
+	}
+	writeProblem(t, p)
+}
+
+// problemOf is an error as the wire has it.
+func problemOf(err error) api.Problem {
+	m := shoal.KindOf(err).Meaning()
+	return api.Problem{Type: "about:blank", Title: title(m.Status), Status: m.Status, Detail: err.Error(), Kind: m.Kind,
+		Hint: shoal.HintOf(err), Mistakes: shoal.MistakesOf(err)}
+}
+
+func title(status int) string {
+	if status == shoal.KindCancelled.Meaning().Status {
+		return "Client Closed Request"
+	}
+	return http.StatusText(status)
+}
+
+func writeProblem(w http.ResponseWriter, p api.Problem) {
+	body, err := json.Marshal(p)
+	if err != nil { // text that is no UTF-8 does not come to this; nothing else can
+		body = []byte(`{"type":"about:blank","title":"Internal Server Error","status":500,"kind":"internal"}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h.Del("ETag")
+	switch p.Status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "Bearer")
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		h.Set("Retry-After", "1")
+	}
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(append(body, '\n')) // whoever is gone needs no answer
+}
+
+// fallback answers for paths and methods that a mux does not have.
+func (a *API) fallback(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		probe := &probe{header: http.Header{}}
+		h.ServeHTTP(probe, r)
+		p := problemOf(shoal.Errorf(shoal.KindNotFound, "there is nothing at %s", r.URL.Path).WithHint("%s/openapi.json lists what there is", prefix))
+		if probe.status == http.StatusMethodNotAllowed {
+			w.Header().Set("Allow", probe.header.Get("Allow"))
+			p = problemOf(shoal.Errorf(shoal.KindInvalid, "cannot %s %s", r.Method, r.URL.Path).WithHint("it takes %s", probe.header.Get("Allow")))
+			p.Status, p.Title = http.StatusMethodNotAllowed, http.StatusText(http.StatusMethodNotAllowed)
+		}
+		writeProblem(w, p)
+	})
+}
+
+// probe takes what a mux would answer.
+type probe struct {
+	header http.Header
+	status int
+}
+
+func (p *probe) Header() http.Header         { return p.header }
+func (p *probe) Write(b []byte) (int, error) { return len(b), nil }
+func (p *probe) WriteHeader(status int)      { p.status = status }
