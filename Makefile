@@ -1,0 +1,51 @@
+# Shoal. `make` alone lists what there is.
+
+GO      ?= $(shell command -v go || echo /usr/local/go/bin/go)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+export PATH := $(PATH):$(dir $(GO)):/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo up down test prove bench check fuzz clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the binaries, static, into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+demo: ## install what is missing, show a pool at work, leave nothing behind
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory build
+	@scripts/demo
+
+up: ## the same, and leave it running
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory build
+	@scripts/demo up
+
+down: ## stop what `make up` left running, and remove it
+	@scripts/demo down
+
+test: ## install what is missing, run every test
+	@scripts/setup test
+	@$(MAKE) --no-print-directory build
+	@scripts/test
+
+prove: ## the full counts, for hours; goes on where it stopped; writes prove.json
+	@scripts/setup test
+	@$(MAKE) --no-print-directory build
+	@$(GO) run ./internal/prove
+
+bench: ## measure against the peers, write bench.json
+	@scripts/setup bench
+	@$(MAKE) --no-print-directory build
+	@$(GO) run ./internal/bench
+
+check: ## a quick look at a change: format, vet, rules of the house, shell scripts
+	@scripts/check
+
+fuzz: ## every fuzz target for FUZZTIME (30s) each
+	@scripts/fuzz
+
+clean: ## remove what was built
+	rm -rf bin

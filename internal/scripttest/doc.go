@@ -1,0 +1,6 @@
+// Package scripttest runs the acceptance scripts of testdata/script against the built binaries:
+// a real server in a fresh data directory and on free ports for each script, real machines, and plain ssh.
+//
+// The scripts are testscript archives; README.md in testdata/script lists the commands they
+// have beside the usual ones. Whatever a script leaves on the host fails it.
+package scripttest
