@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,7 +92,7 @@ func TestTasks(t *testing.T) {
 
 // An idle engine does next to nothing.
 func TestIdleIsSilent(t *testing.T) {
-	observes := 0
+	var observes atomic.Int64
 	counting := func(p provider.Provider) provider.Provider { return counter{p, &observes} }
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, fake.Config{}, lab(func(p *shoal.Pool) { p.Size = shoal.Size{Min: 10, Max: 10} }))
@@ -101,13 +102,13 @@ func TestIdleIsSilent(t *testing.T) {
 		later(time.Minute)
 		w.want("ready", w.is("ready"), 10)
 		rev := w.db.Rev()
-		observes = 0
+		observes.Store(0)
 		later(time.Hour)
 		if n := w.db.Rev() - rev; n > 80 { // ten machines, when they were last seen, every ten minutes
 			t.Errorf("%d changes of the store in an idle hour", n)
 		}
-		if observes > 65 {
-			t.Errorf("%d observations in an idle hour", observes)
+		if n := observes.Load(); n > 65 {
+			t.Errorf("%d observations in an idle hour", n)
 		}
 	})
 }
@@ -314,7 +315,8 @@ func TestHungCall(t *testing.T) {
 		w := newWorld(t, fake.Config{Capabilities: provider.Capabilities{Stop: true, Parallel: 1}}, lab(func(p *shoal.Pool) { p.Size.Min = 5 }))
 		w.stop()
 		release := make(chan struct{})
-		first := true
+		var first atomic.Bool
+		first.Store(true)
 		w.around = func(p provider.Provider) provider.Provider { return &hanging{p, &first, release} }
 		w.start()
 		later(10 * time.Minute)

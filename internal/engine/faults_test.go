@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,24 +17,23 @@ import (
 // counter counts observations.
 type counter struct {
 	provider.Provider
-	n *int
+	n *atomic.Int64
 }
 
 func (c counter) Observe(ctx context.Context) (provider.Observation, error) {
-	*c.n++
+	c.n.Add(1)
 	return c.Provider.Observe(ctx)
 }
 
 // hanging never comes back from its first Create until it is released, whatever its context says.
 type hanging struct {
 	provider.Provider
-	first   *bool
+	first   *atomic.Bool
 	release chan struct{}
 }
 
 func (h *hanging) Create(ctx context.Context, s provider.MachineSpec) error {
-	if *h.first {
-		*h.first = false
+	if h.first.Swap(false) {
 		<-h.release
 		return context.DeadlineExceeded
 	}

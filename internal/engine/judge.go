@@ -293,7 +293,11 @@ func (j *judging) size(p shoal.Pool) {
 func (j *judging) buryPools() {
 	for _, p := range j.pools {
 		rows := slices.ContainsFunc(j.rows, func(r *row) bool { return r.Pool == p.Name && r.State != shoal.MachineGone })
-		if !p.Deleting || rows || j.sessions[p.Name] > 0 || j.jobs[p.Name] > 0 {
+		if !p.Deleting || rows || j.sessions[p.Name] > 0 {
+			continue
+		}
+		if j.jobs[p.Name] > 0 {
+			j.due(j.now.Add(changeRest), j.now) // it is not clear how old that knowledge is
 			continue
 		}
 		j.deleted = append(j.deleted, p.Name)

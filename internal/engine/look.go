@@ -21,8 +21,7 @@ type world struct {
 	machines []shoal.Machine // but those gone
 	people   map[shoal.MachineID]crowd
 	waiting  map[shoal.PoolName]int
-	queues   map[shoal.PoolName][]scale.Queue
-	jobs     map[shoal.PoolName]int // that have not ended
+	*demand
 	sessions map[shoal.PoolName]int // that have not ended
 }
 
@@ -38,9 +37,8 @@ type crowd struct {
 func (c crowd) empty() bool { return c.sessions == 0 && c.tasks == 0 }
 
 // look reads the world.
-func look(tx *store.Tx) (*world, error) {
-	w := &world{tx: tx, shares: map[shoal.ShareName]shoal.Share{}, people: map[shoal.MachineID]crowd{}, waiting: map[shoal.PoolName]int{},
-		queues: map[shoal.PoolName][]scale.Queue{}, jobs: map[shoal.PoolName]int{}, sessions: map[shoal.PoolName]int{}}
+func (e *Engine) look(tx *store.Tx) (*world, error) {
+	w := &world{tx: tx, shares: map[shoal.ShareName]shoal.Share{}, people: map[shoal.MachineID]crowd{}, waiting: map[shoal.PoolName]int{}, sessions: map[shoal.PoolName]int{}}
 	var err error
 	if w.pools, err = tx.Pools().List(); err != nil {
 		return nil, err
@@ -58,7 +56,7 @@ func look(tx *store.Tx) (*world, error) {
 	if err := w.lookAtSessions(tx); err != nil {
 		return nil, err
 	}
-	return w, w.lookAtTasks(tx)
+	return w, e.lookAtTasks(w, tx)
 }
 
 func (w *world) lookAtSessions(tx *store.Tx) error {
@@ -108,43 +106,89 @@ func describe(s shoal.Session) string {
 	return fmt.Sprintf("%s (%s)", s.User, what)
 }
 
-func (w *world) lookAtTasks(tx *store.Tx) error {
+func (e *Engine) lookAtTasks(w *world, tx *store.Tx) error {
 	attempts, err := tx.LiveAttempts()
 	if err != nil {
 		return err
 	}
-	jobs, err := tx.ActiveJobs()
+	d, err := e.demandOf(tx)
 	if err != nil {
 		return err
 	}
-	needs := map[shoal.JobID]shoal.Resources{}
+	w.demand = d
+	for _, a := range attempts {
+		c := w.people[a.Machine]
+		c.tasks++
+		c.used = c.used.Add(d.needs[a.Job])
+		w.people[a.Machine] = c
+	}
+	return nil
+}
+
+// demand is what jobs want of pools. It is not changed once it is made.
+type demand struct {
+	queues map[shoal.PoolName][]scale.Queue
+	jobs   map[shoal.PoolName]int // that have not ended
+	needs  map[shoal.JobID]shoal.Resources
+	read   time.Time
+	cost   time.Duration
+}
+
+// Reading a hundred thousand jobs takes a second: what took long is believed for a while.
+const (
+	cheapDemand  = 20 * time.Millisecond
+	demandFactor = 10
+)
+
+// demandOf returns the demand, as it is or, if it takes long to read, as it was a moment ago.
+func (e *Engine) demandOf(tx *store.Tx) (*demand, error) {
+	e.mu.Lock()
+	last := e.demand
+	e.mu.Unlock()
+	if last != nil && last.cost > cheapDemand && time.Since(last.read) < demandFactor*last.cost {
+		return last, nil
+	}
+	began := time.Now()
+	d, err := readDemand(tx)
+	if err != nil {
+		return nil, err
+	}
+	d.read, d.cost = time.Now(), time.Since(began)
+	e.mu.Lock()
+	e.demand = d
+	e.mu.Unlock()
+	return d, nil
+}
+
+func readDemand(tx *store.Tx) (*demand, error) {
+	d := &demand{queues: map[shoal.PoolName][]scale.Queue{}, jobs: map[shoal.PoolName]int{}, needs: map[shoal.JobID]shoal.Resources{}}
+	jobs, err := tx.ActiveJobs()
+	if err != nil {
+		return nil, err
+	}
 	type line struct {
 		pool shoal.PoolName
 		size shoal.Resources
 	}
 	at := map[line]int{}
 	for _, j := range jobs {
-		needs[j.ID] = j.Spec.Resources
-		w.jobs[j.Spec.Pool]++
+		d.jobs[j.Spec.Pool]++
+		if j.Counts.Starting+j.Counts.Running > 0 || j.Counts.Queued > 0 {
+			d.needs[j.ID] = j.Spec.Resources
+		}
 		if j.Counts.Queued <= 0 || j.Blocked || j.Cancel {
 			continue
 		}
 		k := line{j.Spec.Pool, j.Spec.Resources}
 		i, ok := at[k]
 		if !ok {
-			i = len(w.queues[k.pool])
+			i = len(d.queues[k.pool])
 			at[k] = i
-			w.queues[k.pool] = append(w.queues[k.pool], scale.Queue{Resources: k.size})
+			d.queues[k.pool] = append(d.queues[k.pool], scale.Queue{Resources: k.size})
 		}
-		w.queues[k.pool][i].Tasks += j.Counts.Queued * max(j.Spec.Nodes, 1)
+		d.queues[k.pool][i].Tasks += j.Counts.Queued * max(j.Spec.Nodes, 1)
 	}
-	for _, a := range attempts {
-		c := w.people[a.Machine]
-		c.tasks++
-		c.used = c.used.Add(needs[a.Job])
-		w.people[a.Machine] = c
-	}
-	return nil
+	return d, nil
 }
 
 // pool returns a pool by its name.

@@ -16,6 +16,7 @@ type memory struct {
 	sights map[string]sight // by provider
 	moving map[string]bool  // providers with machines on their way, by the last pass
 	landed time.Time        // when an effect last ended
+	demand *demand          // as it was last read
 	// flushAt is when loads are to be stored; zero: nothing to store.
 	flushAt, flushed time.Time
 }

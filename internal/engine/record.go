@@ -22,7 +22,7 @@ func (e *Engine) pass(ctx context.Context) (next time.Time, err error) {
 	var v *verdict
 	live, pools := map[shoal.MachineID]bool{}, map[shoal.PoolName]bool{}
 	judge := func(tx *store.Tx) error {
-		w, err := look(tx)
+		w, err := e.look(tx)
 		if err != nil {
 			return err
 		}

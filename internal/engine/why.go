@@ -43,7 +43,7 @@ func (e *Engine) WhyPool(ctx context.Context, name shoal.PoolName) (api.Why, err
 
 // imagine reads the world as a pass would, without judging.
 func (e *Engine) imagine(tx *store.Tx) (*judging, error) {
-	w, err := look(tx)
+	w, err := e.look(tx)
 	if err != nil {
 		return nil, err
 	}
