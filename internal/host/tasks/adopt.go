@@ -24,7 +24,7 @@ func (r *Runner) find() (*linked, *hello) {
 			_ = lock.Close()
 			return nil, nil
 		}
-		if tries == 3 {
+		if errors.Is(err, os.ErrDeadlineExceeded) || tries == 3 {
 			r.cfg.Log.Error("the supervisor of tasks hangs and is killed", "error", err)
 			r.killHung()
 		}
@@ -60,11 +60,14 @@ func (r *Runner) adopt(h *hello) error {
 	defer r.mu.Unlock()
 	for name := range files {
 		rec, err := readRecord(r.cfg.Dir, name)
+		if ref, _ := parseName(name); err != nil && live[ref].Ref == ref {
+			continue // it was accepted a moment ago, and its record is being written
+		}
 		if err != nil {
 			r.adoptBroken(name, files[name], err)
 			continue
 		}
-		a := &attempt{ref: rec.Ref, name: name, user: rec.User, uid: rec.UID, onDisk: true, size: sizes(r.cfg.Dir, name), phase: sent}
+		a := &attempt{ref: rec.Ref, name: name, user: rec.User, uid: rec.UID, onDisk: true, adopted: true, size: sizes(r.cfg.Dir, name), phase: sent}
 		a.loadAck(r.cfg.Dir)
 		r.live++
 		r.add(a)
@@ -91,10 +94,10 @@ func (r *Runner) adopt(h *hello) error {
 // adoptHello takes what is not on disk.
 func (r *Runner) adoptHello(h *hello) {
 	for _, l := range h.Live {
-		if r.attempts[l.Ref] == nil { // accepted a moment ago: its record is about to be written
+		if r.attempts[l.Ref] == nil {
 			if name, err := fileName(l.Ref); err == nil {
 				r.live++
-				r.add(&attempt{ref: l.Ref, name: name, onDisk: true, phase: sent, size: l.Bytes})
+				r.add(&attempt{ref: l.Ref, name: name, user: l.User, uid: l.UID, onDisk: true, adopted: true, phase: sent, size: l.Bytes})
 			}
 		}
 		if a := r.attempts[l.Ref]; a != nil && a.phase == sent && !l.Started.IsZero() {
@@ -106,7 +109,7 @@ func (r *Runner) adoptHello(h *hello) {
 		if r.attempts[e.Ref] == nil {
 			if name, err := fileName(e.Ref); err == nil {
 				r.live++
-				r.add(&attempt{ref: e.Ref, name: name, onDisk: true, phase: sent})
+				r.add(&attempt{ref: e.Ref, name: name, onDisk: true, adopted: true, phase: sent})
 			}
 		}
 		r.takeEnd(e)
@@ -117,7 +120,7 @@ func (r *Runner) adoptHello(h *hello) {
 // it counts as lost.
 func (r *Runner) adoptBroken(name string, files []string, why error) {
 	ref, _ := parseName(name)
-	a := &attempt{ref: ref, name: name, size: sizes(r.cfg.Dir, name), phase: sent, savedAck: 1}
+	a := &attempt{ref: ref, name: name, size: sizes(r.cfg.Dir, name), phase: sent, adopted: true}
 	if errors.Is(why, fs.ErrNotExist) { // it was being removed
 		r.removeFiles(a)
 		return
@@ -139,7 +142,7 @@ func (a *attempt) loadAck(dir string) {
 	for i, n := range parseAck(b) {
 		a.acked[i] = min(n, a.size[i])
 	}
-	a.savedAck = max(a.acked[0]+a.acked[1], 1)
+	a.savedAck = a.acked[0] + a.acked[1]
 }
 
 // supervisorGone finds out what became of the attempts that the supervisor had.

@@ -43,13 +43,17 @@ type attempt struct {
 	acked    [2]int64
 	gen      int // counts Resends, after which an older acknowledgement means nothing
 	savedAck int64
+	adopted  bool // all files may be there
 	ackedRun bool
 	ackedEnd bool
 	marked   bool // is in Runner.dirty
 }
 
-// mark notes that there is something to report.
+// mark notes that there may be something to report.
 func (r *Runner) mark(a *attempt) {
+	if !a.news() {
+		return
+	}
 	if !a.marked {
 		a.marked = true
 		r.dirty = append(r.dirty, a)
@@ -201,11 +205,11 @@ func (r *Runner) forget(a *attempt) {
 func (r *Runner) removeFiles(a *attempt) {
 	files := make([]string, 0, 4)
 	for i, e := range endings() {
-		if a.size[i] > 0 {
+		if a.size[i] > 0 || a.adopted {
 			files = append(files, e)
 		}
 	}
-	if a.savedAck > 0 {
+	if a.savedAck > 0 || a.adopted {
 		files = append(files, ackFile)
 	}
 	for _, e := range append(files, recordFile) {
@@ -217,7 +221,7 @@ func (r *Runner) removeFiles(a *attempt) {
 
 // saveAck writes down how much was acknowledged. It is a saving, not a promise: a torn file reads as nothing.
 func (a *attempt) saveAck(dir string) {
-	if sum := a.acked[0] + a.acked[1]; sum > 0 && sum != a.savedAck {
+	if sum := a.acked[0] + a.acked[1]; sum != a.savedAck {
 		a.savedAck = sum
 		text := strconv.FormatInt(a.acked[0], 10) + " " + strconv.FormatInt(a.acked[1], 10) + "\n"
 		_ = os.WriteFile(filepath.Join(dir, a.name+ackFile), []byte(text), 0o600)

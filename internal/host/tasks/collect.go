@@ -53,7 +53,7 @@ func (r *Runner) Collect(maxBytes int) (reports []api.TaskReport, output []api.O
 				it.ended = true
 				reports = append(reports, a.result.report(a.ref))
 			}
-		case (a.phase == running || a.phase == ended && !a.started.IsZero()) && !a.ackedRun:
+		case a.phase == running && !a.ackedRun:
 			it.running = true
 			reports = append(reports, api.TaskReport{Ref: a.ref, State: shoal.JobRunning, Started: a.started})
 		}
@@ -155,10 +155,14 @@ func (r *Runner) Resend(list []api.Resend) {
 			continue
 		}
 		for i, s := range streams() {
-			if s == x.Stream && x.Offset >= 0 && x.Offset < a.acked[i] {
-				a.acked[i] = x.Offset
-				a.gen++
+			if s == x.Stream && x.Offset >= 0 && x.Offset < a.size[i] {
+				a.acked[i] = min(a.acked[i], x.Offset)
+				a.gen++ // what was collected meanwhile did not arrive either
 				a.ackedEnd = false
+				if a.savedAck > 0 || a.adopted {
+					a.savedAck = -1 // what is written down is no longer true
+					a.saveAck(r.cfg.Dir)
+				}
 				r.mark(a)
 			}
 		}

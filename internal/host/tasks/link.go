@@ -37,7 +37,7 @@ func (r *Runner) connect() (net.Conn, *bufio.Reader, *hello, error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	_ = c.SetReadDeadline(time.Now().Add(helloTime))
+	_ = c.SetReadDeadline(time.Now().Add(r.cfg.helloTime))
 	in := bufio.NewReaderSize(c, 64<<10)
 	var e event
 	err = json.NewDecoder(&oneLine{in: in}).Decode(&e)
@@ -132,7 +132,7 @@ func (r *Runner) begin() *linked {
 		if err == nil {
 			return l
 		}
-		if time.Since(began) > startTime {
+		if time.Since(began) > r.cfg.startTime {
 			r.giveUp(err)
 			return nil
 		}

@@ -1,15 +1,12 @@
 package tasks
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,7 +23,7 @@ func TestMain(m *testing.M) {
 		os.Exit(Main(os.Args[2:]))
 	}
 	if len(os.Args) > 2 && os.Args[1] == "runner" {
-		runnerMain(os.Args[2:])
+		os.Exit(runnerMain(os.Args[2]))
 	}
 	os.Exit(m.Run())
 }
@@ -50,7 +47,7 @@ type seen struct {
 	states []shoal.JobState
 }
 
-const firstUID = 20001
+const firstUID = 28501 // nobody else's on this host
 
 func users() map[shoal.UserName]Person {
 	return map[shoal.UserName]Person{
@@ -288,11 +285,3 @@ func both(t *testing.T, f func(t *testing.T, b *box)) {
 	t.Run("groups", func(t *testing.T) { f(t, newBox(t, true)) })
 	t.Run("without", func(t *testing.T) { f(t, newBox(t, false)) })
 }
-
-var (
-	_ = context.Background
-	_ = maps.Keys[map[int]int]
-	_ = syscall.SIGKILL
-)
-
-func runnerMain([]string) {}

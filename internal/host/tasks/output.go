@@ -174,6 +174,9 @@ func (o *output) close() {
 	if o.fd != 0 {
 		_ = unix.Close(o.fd)
 		o.fd = 0
+		if o.size.Load() == 0 {
+			_ = os.Remove(o.path) // not one byte fitted
+		}
 	}
 }
 

@@ -38,14 +38,15 @@ type supervisor struct {
 	devnull int
 	buffers buffers
 
-	mu     sync.Mutex
-	tasks  map[shoal.AttemptRef]*task
-	kept   map[shoal.AttemptRef]result // ended, and not on disk
-	conn   net.Conn
-	queue  []event
-	output map[*task]bool // have more output than was told
-	wake   chan struct{}  // capacity 1: there is something to send
-	idle   chan struct{}  // capacity 1: perhaps there is nothing left to do
+	mu      sync.Mutex
+	tasks   map[shoal.AttemptRef]*task
+	kept    map[shoal.AttemptRef]result // ended, and not on disk
+	conn    net.Conn
+	queue   []event
+	output  map[*task]bool // have more output than was told
+	closing bool
+	wake    chan struct{} // capacity 1: there is something to send
+	idle    chan struct{} // capacity 1: perhaps there is nothing left to do
 }
 
 // Main is `shoal-agent task …`. It is started by a Runner only.
@@ -112,6 +113,7 @@ func (s *supervisor) untilIdle() {
 		case <-timer.C:
 			s.mu.Lock()
 			free := len(s.tasks) == 0 && len(s.kept) == 0 && s.conn == nil
+			s.closing = free
 			s.mu.Unlock()
 			if free {
 				return
@@ -129,7 +131,10 @@ func (s *supervisor) accept(l net.Listener) {
 			time.Sleep(100 * time.Millisecond) // no descriptors left; tasks give theirs back
 			continue
 		}
-		s.greet(c)
+		if !s.greet(c) {
+			_ = c.Close()
+			return // it comes to our successor
+		}
 		s.serve(c)
 		s.mu.Lock()
 		s.conn, s.queue = nil, nil
@@ -140,19 +145,23 @@ func (s *supervisor) accept(l net.Listener) {
 	}
 }
 
-// greet makes c the Runner's connection and queues all that is known.
-func (s *supervisor) greet(c net.Conn) {
+// greet makes c the Runner's connection and queues all that is known. It does not while the supervisor ends.
+func (s *supervisor) greet(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
 	h := hello{PID: os.Getpid()}
-	for ref, t := range s.tasks {
-		h.Live = append(h.Live, liveTask{ref, t.at(), t.bytes()})
+	for _, t := range s.tasks {
+		h.Live = append(h.Live, liveTask{t.accepted(), t.at(), t.bytes()})
 	}
 	for ref, r := range s.kept {
 		h.Ended = append(h.Ended, endedEvent{ref, r, true})
 	}
 	s.conn, s.queue = c, []event{{Hello: &h}}
 	poke(s.wake)
+	return true
 }
 
 func (s *supervisor) serve(c net.Conn) {
@@ -247,20 +256,27 @@ func (s *supervisor) tellOutput(t *task) {
 
 // send sends what is queued; what comes meanwhile goes together.
 func (s *supervisor) send() {
-	for range s.wake {
-		s.mu.Lock()
-		patient := len(s.queue) == 0
-		s.mu.Unlock()
-		if patient {
-			time.Sleep(outputPause)
+	var due <-chan time.Time // when output is told of that nothing else goes with
+	for {
+		late := false
+		select {
+		case <-s.wake:
+		case <-due:
+			late, due = true, nil
 		}
 		s.mu.Lock()
 		c, events := s.conn, s.queue
 		s.queue = nil
-		for t := range s.output {
-			events = append(events, event{Output: &outputEvent{t.ref, t.bytes()}})
+		switch {
+		case len(s.output) == 0:
+		case len(events) > 0 || late:
+			for t := range s.output {
+				events = append(events, event{Output: &outputEvent{t.ref, t.bytes()}})
+			}
+			clear(s.output)
+		case due == nil:
+			due = time.After(outputPause)
 		}
-		clear(s.output)
 		s.mu.Unlock()
 		if c == nil || len(events) == 0 {
 			continue

@@ -70,6 +70,8 @@ func newTask(s *supervisor, r startRequest) *task {
 	return t
 }
 
+func (t *task) accepted() accepted { return accepted{t.ref, t.req.Order.User, t.req.Person.UID} }
+
 func (t *task) at() time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -110,7 +112,8 @@ func (t *task) prepare() string {
 		return err.Error()
 	}
 	if t.rec, err = newRecord(t.s.set.Dir, t.name, false); err == nil {
-		err = t.rec.write(line{Accepted: &accepted{t.ref, t.req.Order.User, t.req.Person.UID}})
+		acc := t.accepted()
+		err = t.rec.write(line{Accepted: &acc})
 	}
 	if err != nil {
 		return fmt.Sprintf("cannot keep its record on the machine's disk: %v", err)

@@ -40,6 +40,8 @@ type Config struct {
 	Idle time.Duration
 	// OutputLimit bounds what is kept of each stream of a task; zero: 4 GiB.
 	OutputLimit int64
+
+	helloTime, startTime time.Duration // tests are less patient
 }
 
 // Runner runs the attempts of one machine. Its methods may be called concurrently.
@@ -67,6 +69,9 @@ func Open(cfg Config) (*Runner, error) {
 	}
 	if cfg.Idle == 0 {
 		cfg.Idle = 30 * time.Second
+	}
+	if cfg.helloTime == 0 {
+		cfg.helloTime, cfg.startTime = helloTime, startTime
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot keep tasks: %w", err)

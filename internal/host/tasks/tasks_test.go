@@ -22,7 +22,7 @@ func TestTaskRunsAsItsUser(t *testing.T) {
 			func(o *api.TaskOrder) { o.Env["X"] = "a b" }))
 		home, _ := b.cfg.Lookup("alice")
 		scratch := filepath.Join(b.cfg.Scratch, "1.0.1")
-		want := fmt.Sprintf("20001\n20001\n20001 30001\n%[1]s\n0022\nHOME=%[1]s\nLANG=C.UTF-8\nLOGNAME=alice\nPATH=%[2]s\nSHELL=/bin/bash\nSHOAL_JOB_ID=1\nSHOAL_SCRATCH=%[3]s\nUSER=alice\nX=a b\n20001 700\nto stdout\n", home.Home, userPath, scratch)
+		want := fmt.Sprintf("28501\n28501\n28501 30001\n%[1]s\n0022\nHOME=%[1]s\nLANG=C.UTF-8\nLOGNAME=alice\nPATH=%[2]s\nSHELL=/bin/bash\nSHOAL_JOB_ID=1\nSHOAL_SCRATCH=%[3]s\nUSER=alice\nX=a b\n28501 700\nto stdout\n", home.Home, userPath, scratch)
 		if string(s.out[0]) != want {
 			t.Errorf("stdout:\n%s\nwant:\n%s", s.out[0], want)
 		}
@@ -148,7 +148,7 @@ func TestFence(t *testing.T) {
 		b.runner.Start(first)
 		b.runner.Start(first)
 		b.says(first.Ref, "ready")
-		second := order("1", "echo 2 >> mark; pgrep -u 20001 -f [t]rap", func(o *api.TaskOrder) { o.Ref.Attempt = 2 })
+		second := order("1", "echo 2 >> mark; pgrep -u 28501 -f [t]rap", func(o *api.TaskOrder) { o.Ref.Attempt = 2 })
 		b.runner.Start(second)
 		s := b.end(second.Ref)
 		if s.report.ExitCode != 1 || len(s.out[0]) != 0 { // pgrep found none

@@ -40,9 +40,9 @@ type hello struct {
 }
 
 type liveTask struct {
-	Ref     shoal.AttemptRef `json:"ref"`
-	Started time.Time        `json:"started,omitzero"`
-	Bytes   [2]int64         `json:"bytes"`
+	accepted
+	Started time.Time `json:"started,omitzero"`
+	Bytes   [2]int64  `json:"bytes"`
 }
 
 type startedEvent struct {

@@ -1,0 +1,103 @@
+package tasks
+
+import (
+	"fmt"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// cpuTime is that of this process, of its ended children, and of the supervisor with its ended children.
+func cpuTime(b *testing.B, supervisor int) time.Duration {
+	b.Helper()
+	var sum time.Duration
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(who, &u); err != nil {
+			b.Fatal(err)
+		}
+		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	if supervisor != 0 {
+		for _, f := range statFields(supervisor)[14-3 : 18-3] { // utime, stime, cutime, cstime, in hundredths of a second
+			var n int64
+			fmt.Sscan(string(f), &n)
+			sum += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return sum
+}
+
+// BenchmarkTask is the cost of a task that does nothing, with its output, end, and the forgetting of both.
+func BenchmarkTask(b *testing.B) {
+	for _, c := range []struct {
+		name    string
+		groups  bool
+		command string
+	}{{"groups", true, ":"}, {"groups-output", true, "echo done"}, {"without", false, ":"}} {
+		b.Run(c.name, func(b *testing.B) {
+			x := newBox(b, c.groups, func(c *Config) { c.Idle = time.Second })
+			x.run(order("1", "true")) // the supervisor is there
+			pid := x.supervisorPID()
+			const atOnce = 8
+			before := cpuTime(b, pid)
+			b.ResetTimer()
+			begun, done := 0, 0
+			for done < b.N {
+				for begun < b.N && begun-done < atOnce {
+					x.runner.Start(order("2", c.command, func(o *api.TaskOrder) {
+						o.Ref.Index = begun
+						o.Resources = shoal.Resources{CPUs: 1000, Memory: 256 << 20}
+					}))
+					begun++
+				}
+				<-x.runner.Changed()
+				reports, _, sent := x.runner.Collect(1 << 20)
+				sent()
+				var refs []shoal.AttemptRef
+				for _, r := range reports {
+					if r.State.Ended() {
+						if r.State != shoal.JobSucceeded {
+							b.Fatalf("%+v", r)
+						}
+						refs = append(refs, r.Ref)
+					}
+				}
+				x.runner.Forget(refs)
+				done += len(refs)
+			}
+			b.StopTimer()
+			b.ReportMetric(float64(cpuTime(b, pid)-before)/float64(b.N)/1e6, "cpu-ms/op")
+		})
+	}
+}
+
+// BenchmarkShell is what the shell alone costs.
+func BenchmarkShell(b *testing.B) {
+	before := cpuTime(b, 0)
+	for b.Loop() {
+		pid, err := syscall.ForkExec(shellPath, []string{shellPath, "-c", ":"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(cpuTime(b, 0)-before)/float64(b.N)/1e6, "cpu-ms/op")
+}
+
+// BenchmarkProgram is what starting this program costs, as one supervisor for each task would.
+func BenchmarkProgram(b *testing.B) {
+	before := cpuTime(b, 0)
+	for b.Loop() {
+		_ = exec.Command("/proc/self/exe", "task").Run() // says how it is called
+	}
+	b.ReportMetric(float64(cpuTime(b, 0)-before)/float64(b.N)/1e6, "cpu-ms/op")
+}

@@ -1,0 +1,364 @@
+package tasks
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/host/cgroups"
+)
+
+// setup is what a process with a Runner is told.
+type setup struct {
+	Dir, Scratch, Agent string
+	Groups              *cgroups.Config
+	People              map[shoal.UserName]Person
+}
+
+// up and down are what such a process says and hears.
+type up struct {
+	Reports []api.TaskReport
+	Output  []api.Output
+}
+
+type down struct {
+	Want   []api.TaskOrder
+	Run    *api.TaskOrder
+	Forget []shoal.AttemptRef
+}
+
+// runnerMain is a process with a Runner, which speaks with the test over its standard files.
+func runnerMain(text string) int {
+	var s setup
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		panic(err)
+	}
+	cfg := Config{Dir: s.Dir, Scratch: s.Scratch, Agent: s.Agent, Idle: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Lookup: func(n shoal.UserName) (Person, bool) { p, ok := s.People[n]; return p, ok }}
+	if s.Groups != nil {
+		tree, err := cgroups.Open(*s.Groups)
+		if err != nil {
+			panic(err)
+		}
+		cfg.Groups = tree
+	}
+	r, err := Open(cfg)
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		in := json.NewDecoder(os.Stdin)
+		for {
+			var d down
+			if in.Decode(&d) != nil {
+				os.Exit(0)
+			}
+			switch {
+			case d.Run != nil:
+				r.Start(*d.Run)
+			case d.Forget != nil:
+				r.Forget(d.Forget)
+			default:
+				r.Want(d.Want)
+			}
+		}
+	}()
+	out := json.NewEncoder(os.Stdout)
+	for range r.Changed() {
+		reports, output, sent := r.Collect(10_000)
+		if out.Encode(up{reports, output}) != nil {
+			return 1
+		}
+		sent()
+	}
+	return 0
+}
+
+// process starts a process with a Runner for the box, which must be closed itself.
+func (b *box) process(orders []api.TaskOrder) (*exec.Cmd, *json.Encoder, <-chan up) {
+	b.t.Helper()
+	s := setup{b.cfg.Dir, b.cfg.Scratch, b.cfg.Agent, b.cfg.Groups.Config(), map[shoal.UserName]Person{}}
+	for n := range users() {
+		s.People[n], _ = b.cfg.Lookup(n)
+	}
+	text, err := json.Marshal(s)
+	must(b.t, err)
+	cmd := exec.Command(b.cfg.Agent, "runner", string(text))
+	cmd.Stderr = testLog{b.t}
+	cmd.WaitDelay = time.Second
+	// Pipes of our own: what was written before it was killed is read after that.
+	inR, inW, err := os.Pipe()
+	must(b.t, err)
+	outR, outW, err := os.Pipe()
+	must(b.t, err)
+	logR, logW, err := os.Pipe()
+	must(b.t, err)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, outW, logW
+	must(b.t, cmd.Start())
+	inR.Close()
+	outW.Close()
+	logW.Close()
+	go io.Copy(io.Discard, logR)
+	ups := make(chan up)
+	go func() {
+		defer close(ups)
+		defer inW.Close()
+		in := bufio.NewReader(outR)
+		for {
+			l, err := in.ReadBytes('\n')
+			var u up
+			if err != nil || json.Unmarshal(l, &u) != nil {
+				return // the end, perhaps of a line that was cut off
+			}
+			ups <- u
+		}
+	}()
+	enc := json.NewEncoder(inW)
+	_ = enc.Encode(down{Want: orders})
+	return cmd, enc, ups
+}
+
+func TestKillTheRunnerAnywhere(t *testing.T) {
+	both(t, func(t *testing.T, b *box) {
+		must(t, b.runner.Close())
+		b.runner = nil
+		const tasks = 60
+		rounds := 25
+		if testing.Short() {
+			rounds = 5
+		}
+		orders := map[shoal.AttemptRef]api.TaskOrder{}
+		for i := range tasks {
+			o := order("1", fmt.Sprintf("echo %[1]d >> ran; echo out %[1]d; sleep 0.%[2]d; head -c %[3]d /dev/zero; echo err %[1]d >&2; exit %[4]d", i, i%7, i*500, i%3),
+				func(o *api.TaskOrder) { o.Ref.Index = i })
+			orders[o.Ref] = o
+		}
+		left := func() (out []api.TaskOrder) {
+			for ref, o := range orders {
+				if !over(b.of(ref).report.State) {
+					out = append(out, o)
+				}
+			}
+			return out
+		}
+		for round := 0; len(left()) > 0; round++ {
+			cmd, enc, ups := b.process(left())
+			var kill <-chan time.Time
+			if round < rounds {
+				kill = time.After(time.Duration(rand.IntN(60)) * time.Millisecond)
+			}
+			for open := true; open; {
+				select {
+				case u, ok := <-ups:
+					if !ok {
+						open = false
+						break
+					}
+					b.note(u, enc)
+				case <-kill:
+					must(t, cmd.Process.Kill())
+				}
+				if len(left()) == 0 {
+					_ = cmd.Process.Kill()
+				}
+			}
+			_ = cmd.Wait()
+		}
+		for ref, o := range orders {
+			s, i := b.of(ref), o.Ref.Index
+			want := fmt.Sprintf("out %d\n%s", i, strings.Repeat("\x00", i*500))
+			if string(s.out[0]) != want || string(s.out[1]) != fmt.Sprintf("err %d\n", i) || s.report.ExitCode != i%3 || s.report.Cause != shoal.CauseExit {
+				t.Errorf("%s: %d bytes, %q, %+v", ref, len(s.out[0]), s.out[1], s.report)
+			}
+		}
+		ran, err := os.ReadFile(filepath.Join(b.dir, "home-alice", "ran"))
+		must(t, err)
+		if n := len(strings.Fields(string(ran))); n != tasks {
+			t.Errorf("%d tasks were started %d times", tasks, n)
+		}
+		b.open()
+		b.runner.Want(nil)
+		for ref := range orders {
+			b.runner.Forget([]shoal.AttemptRef{ref})
+		}
+		if files := b.files(); len(files) != 0 {
+			t.Errorf("files stay: %v", files)
+		}
+	})
+}
+
+// note takes a report as the control plane would, and tells to forget what has ended.
+func (b *box) note(u up, enc *json.Encoder) {
+	b.t.Helper()
+	for _, o := range u.Output {
+		b.take(o)
+	}
+	var ended []shoal.AttemptRef
+	for _, r := range u.Reports {
+		s := b.of(r.Ref)
+		if over(r.State) {
+			if r.StdoutBytes != int64(len(s.out[0])) || r.StderrBytes != int64(len(s.out[1])) {
+				b.t.Errorf("%s ended with %d bytes, %d were sent", r.Ref, r.StdoutBytes, len(s.out[0]))
+			}
+			ended = append(ended, r.Ref)
+		} else if over(s.report.State) {
+			b.t.Errorf("%s: %s after %s", r.Ref, r.State, s.report.State)
+		}
+		s.report = r
+	}
+	if len(ended) > 0 && rand.IntN(2) == 0 {
+		_ = enc.Encode(down{Forget: ended})
+	}
+}
+
+func TestKillTheSupervisor(t *testing.T) {
+	both(t, func(t *testing.T, b *box) {
+		for round := range 3 {
+			var refs []shoal.AttemptRef
+			for i := range 4 {
+				o := order(fmt.Sprint(round+1), "echo ready; setsid sleep 1000 & trap '' TERM HUP; sleep 1000; sleep 1000", func(o *api.TaskOrder) { o.Ref.Index = i })
+				b.runner.Start(o)
+				b.says(o.Ref, "ready")
+				refs = append(refs, o.Ref)
+			}
+			pid := b.supervisorPID()
+			switch round {
+			case 0: // alone
+				must(t, syscall.Kill(pid, syscall.SIGKILL))
+			case 1: // while there is no Runner
+				must(t, b.runner.Close())
+				must(t, syscall.Kill(pid, syscall.SIGKILL))
+				b.open()
+			case 2: // and it has written half a line
+				must(t, b.runner.Close())
+				must(t, syscall.Kill(pid, syscall.SIGKILL))
+				name, _ := fileName(refs[0])
+				f, err := os.OpenFile(filepath.Join(b.cfg.Dir, name+recordFile), os.O_WRONLY|os.O_APPEND, 0)
+				must(t, err)
+				_, err = f.WriteString(`{"ended":{"state":"succ`)
+				must(t, err)
+				must(t, f.Close())
+				b.open()
+			}
+			for _, ref := range refs {
+				if s := b.end(ref); s.report.State != shoal.JobLost || s.report.Cause != shoal.CauseMachineLost || string(s.out[0]) != "ready\n" || !strings.Contains(s.report.Reason, "killed") {
+					t.Errorf("%+v", s)
+				}
+			}
+			if left := processesOf(firstUID); len(left) != 0 {
+				t.Errorf("processes are left: %v", left)
+			}
+			if s := b.run(order(fmt.Sprint(round+100), "echo works")); s.report.State != shoal.JobSucceeded || string(s.out[0]) != "works\n" {
+				t.Errorf("%+v", s)
+			}
+			b.runner.Forget(refs)
+		}
+	})
+}
+
+func TestKillTheSupervisorUnderLoad(t *testing.T) {
+	b := newBox(t, true)
+	const tasks = 200
+	for i := range tasks {
+		b.runner.Start(order("1", "echo $SHOAL_JOB_ID >> ran; echo x", func(o *api.TaskOrder) { o.Ref.Index = i }))
+		if i%40 == 20 {
+			b.until("one has ended", func() bool { b.pump(); return len(b.state) > i/2 })
+			_ = syscall.Kill(b.supervisorPID(), syscall.SIGKILL)
+		}
+	}
+	lost := 0
+	for i := range tasks {
+		s := b.end(ref("1", i, 1))
+		switch {
+		case s.report.State == shoal.JobLost:
+			lost++
+		case s.report.State != shoal.JobSucceeded || string(s.out[0]) != "x\n":
+			t.Errorf("%+v", s)
+		}
+	}
+	if lost == 0 || lost == tasks {
+		t.Errorf("%d were lost", lost)
+	}
+	ran, _ := os.ReadFile(filepath.Join(b.dir, "home-alice", "ran"))
+	if n := len(strings.Fields(string(ran))); n > tasks || n < tasks-lost {
+		t.Errorf("%d tasks, %d lost, ran %d times", tasks, lost, n)
+	}
+}
+
+func TestHungSupervisorIsReplaced(t *testing.T) {
+	b := newBox(t, true, func(c *Config) { c.helloTime, c.startTime = time.Second, 5*time.Second })
+	o := order("1", "echo ready; sleep 1000")
+	b.runner.Start(o)
+	b.says(o.Ref, "ready")
+	must(t, b.runner.Close())
+	pid := b.supervisorPID()
+	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	opened := make(chan error, 1)
+	go func() { var err error; b.runner, err = Open(b.cfg); opened <- err }()
+	must(t, <-opened)
+	if s := b.end(o.Ref); s.report.State != shoal.JobLost {
+		t.Errorf("%+v", s.report)
+	}
+}
+
+func TestSupervisorThatCannotBeStarted(t *testing.T) {
+	b := newBox(t, true, func(c *Config) { c.Agent = "/nonexistent/agent"; c.helloTime, c.startTime = time.Second, time.Second })
+	o := order("1", "echo never")
+	b.runner.Start(o)
+	if s := b.end(o.Ref); s.report.State != shoal.JobLost || !strings.Contains(s.report.Reason, "could not start it") {
+		t.Errorf("%+v", s.report)
+	}
+}
+
+func TestOneRunnerAtATime(t *testing.T) {
+	b := newBox(t, false)
+	if _, err := Open(b.cfg); shoal.KindOf(err) != shoal.KindConflict {
+		t.Errorf("a second one: %v", err)
+	}
+}
+
+func TestIdleCostsNothing(t *testing.T) {
+	b := newBox(t, true)
+	b.run(order("1", "true"))
+	b.until("the supervisor has gone", func() bool {
+		lock, err := b.runner.supervisorLock()
+		if err == nil {
+			lock.Close()
+		}
+		return err == nil
+	})
+	// The next task brings another.
+	if s := b.run(order("2", "echo again")); string(s.out[0]) != "again\n" {
+		t.Errorf("%+v", s)
+	}
+	// Without a Runner it goes as well, once its tasks have ended, and their ends are there.
+	o := order("3", "echo ready; sleep 0.3; exit 3")
+	b.runner.Start(o)
+	b.says(o.Ref, "ready")
+	must(t, b.runner.Close())
+	r := &Runner{cfg: b.cfg}
+	b.until("the supervisor has gone", func() bool {
+		lock, err := r.supervisorLock()
+		if err == nil {
+			lock.Close()
+		}
+		return err == nil
+	})
+	b.open()
+	if s := b.end(o.Ref); s.report.ExitCode != 3 {
+		t.Errorf("%+v", s.report)
+	}
+}
