@@ -3,8 +3,8 @@
 //
 // # How a machine is made
 //
-// An operating system thread of its own leaves the host's mount and network
-// namespaces, assembles the root file system there (overlays over an image of
+// An operating system thread of its own (never the main one, as which the process is seen)
+// leaves the host's mount and network namespaces, assembles the root file system there (overlays over an image of
 // package rootfs, a tmpfs for /run with the join file), gets its end of a virtual
 // cable, and runs runc. The container inherits the thread's network namespace, and its
 // mount namespace is a copy of the thread's. So no mount and no named namespace of a

@@ -29,7 +29,7 @@ type machine struct {
 	again bool // the intent changed while it was
 	// launching is set while a start is under way, whose process is not known yet.
 	launching bool
-	removed   bool // its name may be another's already
+	removed   bool   // its name may be another's already
 	note      string // what it is waiting for
 	abort     context.CancelFunc
 	ended     string // what is said about a run that ended by itself

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
+	"strings"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -19,12 +19,14 @@ func (p *Provider) Capabilities() provider.Capabilities {
 		Machine: shoal.Resources{CPUs: p.host.cpus, Memory: p.host.memory}, Parallel: cap(p.starts)}
 }
 
-// machineName is what becomes a directory, a control group and a host name.
-var machineName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,50}$`)
+// validName reports whether an id can become a directory, a control group and a host name.
+func validName(id shoal.MachineID) bool {
+	return len(id) > 0 && len(id) <= 51 && id[0] != '-' && strings.Trim(string(id), "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
 
 // Create implements provider.Provider: it checks and records the machine; its worker makes it.
 func (p *Provider) Create(_ context.Context, spec provider.MachineSpec) error {
-	if !machineName.MatchString(string(spec.ID)) {
+	if !validName(spec.ID) {
 		return provider.Errorf(provider.Invalid, "cannot create machine %q: that is no name for a machine", spec.ID)
 	}
 	conf, err := p.checkSpec(spec)

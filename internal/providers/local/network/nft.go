@@ -12,19 +12,15 @@ import (
 // nftTimeout bounds one call of nft; it takes milliseconds unless the host is stuck.
 const nftTimeout = 30 * time.Second
 
-// rules writes both tables anew. Deleting after an empty declaration makes the whole
-// file one transaction that works whether or not the tables were there.
+// tables is both tables with capitals in place of names and addresses. Deleting after an empty declaration
+// makes the whole file one transaction that works whether or not the tables were there.
 //
 // Table inet: what leaves the bridge for the host or the world. Table bridge: what
 // machines say to each other, and that each speaks with its own address only. Frames
 // between machines pass the inet table too where the host filters bridges
 // (bridge-nf-call-iptables), so it lets those through: they were judged before. What a
 // machine sends another by way of the host's routing is dropped in bridge's output.
-func (n *Net) rules(hosts []Host) string {
-	r := strings.NewReplacer("TABLE", n.table(), "BRIDGE", n.cfg.Bridge, "PORTS", n.portPrefix()+"*",
-		"GATEWAY", n.gateway.String(), "SUBNET", n.subnet.String(), "METADATA", strings.Join(metadata(), ", "))
-	var b strings.Builder
-	b.WriteString(r.Replace(`table inet TABLE
+const tables = `table inet TABLE
 delete table inet TABLE
 table bridge TABLE
 delete table bridge TABLE
@@ -95,7 +91,13 @@ table bridge TABLE {
     drop
   }
 }
-`))
+`
+
+// rules writes both tables anew, with the machines that are there.
+func (n *Net) rules(hosts []Host) string {
+	var b strings.Builder
+	b.WriteString(strings.NewReplacer("TABLE", n.table(), "BRIDGE", n.cfg.Bridge, "PORTS", n.portPrefix()+"*",
+		"GATEWAY", n.gateway.String(), "SUBNET", n.subnet.String(), "METADATA", strings.Join(metadata(), ", ")).Replace(tables))
 	for _, h := range hosts {
 		b.WriteString(n.elements("add", h))
 	}
