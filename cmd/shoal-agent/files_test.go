@@ -51,8 +51,11 @@ func TestMountThatDoesNotAnswer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- doApart(ctx, accounts.Work{Root: dead, Probe: true}) }()
-	if err := doApart(t.Context(), accounts.Work{Root: alive, Probe: true, Homes: []accounts.Home{{Path: alive + "/alice", UID: 20001, GID: 20001}}}); err != nil {
+	go func() {
+		_, err := doApart(ctx, accounts.Work{Root: dead, Probe: true})
+		done <- err
+	}()
+	if _, err := doApart(t.Context(), accounts.Work{Root: alive, Probe: true, Homes: []accounts.Home{{Path: alive + "/alice", UID: 20001, GID: 20001}}}); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(alive + "/alice"); err != nil {
@@ -66,7 +69,7 @@ func TestMountThatDoesNotAnswer(t *testing.T) {
 
 // What fails on a mount is told by the child, and named.
 func TestMountThatRefuses(t *testing.T) {
-	if err := doApart(t.Context(), accounts.Work{Root: "/proc", Probe: true}); err == nil || !strings.Contains(err.Error(), "cannot write to /proc") {
+	if _, err := doApart(t.Context(), accounts.Work{Root: "/proc", Probe: true}); err == nil || !strings.Contains(err.Error(), "cannot write to /proc") {
 		t.Errorf("%v", err)
 	}
 }

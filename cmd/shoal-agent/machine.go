@@ -187,20 +187,19 @@ func (m *machine) end(uids []int) {
 // Files makes what is missing, each mount in a process of its own and all at the same time.
 func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.AgentMount, probe bool) error {
 	works := accounts.Plan(want.Users, want.Groups, mounts, skelDir)
-	errs := make([]error, len(works)+1)
+	done, errs := make([]accounts.Done, len(works)), make([]error, len(works)+1)
 	var all sync.WaitGroup
 	for i, w := range works {
 		w = m.missing(w)
 		w.Probe = probe && i < len(mounts)
-		works[i] = w
 		if w.Empty() {
 			continue
 		}
 		all.Go(func() {
 			if i < len(mounts) {
-				errs[i] = doApart(ctx, w)
+				done[i], errs[i] = doApart(ctx, w)
 			} else {
-				errs[i] = w.Do()
+				done[i], errs[i] = w.Do()
 			}
 		})
 	}
@@ -208,10 +207,8 @@ func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.Age
 		all.Go(func() { errs[len(works)] = m.login(ctx) })
 	}
 	all.Wait()
-	for i, w := range works {
-		if errs[i] == nil {
-			m.remember(w)
-		}
+	for i, d := range done {
+		m.remember(works[i].Root, d)
 	}
 	return errors.Join(errs...)
 }
@@ -232,12 +229,16 @@ func (m *machine) missing(w accounts.Work) accounts.Work {
 	return w
 }
 
-func (m *machine) remember(w accounts.Work) {
-	for _, h := range w.Homes {
+// remember notes what is there now, and logs what cannot be made.
+func (m *machine) remember(root string, d accounts.Done) {
+	for _, h := range d.Homes {
 		m.made[h.Key()] = true
 	}
-	for _, d := range w.GroupDirs {
-		m.made[d.Key(w.Root)] = true
+	for _, x := range d.GroupDirs {
+		m.made[x.Key(root)] = true
+	}
+	for _, p := range d.Problems {
+		m.log.Warn(p)
 	}
 }
 

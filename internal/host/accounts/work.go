@@ -87,31 +87,59 @@ func within(dir, p string) bool {
 // Empty reports whether there is nothing to do.
 func (w Work) Empty() bool { return !w.Probe && len(w.Homes) == 0 && len(w.GroupDirs) == 0 }
 
-// Do does the work. One thing that cannot be done does not keep the rest from being done; all that
-// failed is in the error. Doing it again changes nothing.
-func (w Work) Do() error {
+// Done is what became of a Work.
+type Done struct {
+	Homes     []Home   `json:"homes,omitempty"`     // that are there now
+	GroupDirs []Dir    `json:"groupDirs,omitempty"` // likewise
+	Problems  []string `json:"problems,omitempty"`  // what cannot be made; it keeps nobody else from working
+}
+
+// Do does the work. An error means that the mount is of no use now. What cannot be made for one user or group,
+// such as a home at whose place lies a file, is a problem of theirs alone. Doing it again changes nothing.
+func (w Work) Do() (Done, error) {
+	var done Done
 	root, err := openDir(unix.AT_FDCWD, w.Root, true)
 	if err != nil {
-		return shoal.Errorf(shoal.KindUnavailable, "cannot open %s: %w", w.Root, err)
+		return done, shoal.Errorf(shoal.KindUnavailable, "cannot open %s: %w", w.Root, err)
 	}
 	defer unix.Close(root)
-	var errs []error
 	if w.Probe {
 		if err := probe(root, w.ReadOnly); err != nil {
-			errs = append(errs, fmt.Errorf("cannot write to %s: %w", w.Root, err))
+			return done, fmt.Errorf("cannot write to %s: %w", w.Root, err)
 		}
 	}
 	for _, h := range w.Homes {
-		if err := w.home(root, h); err != nil {
-			errs = append(errs, fmt.Errorf("cannot make the home %s: %w", h.Path, err))
+		switch err := w.home(root, h); {
+		case err == nil:
+			done.Homes = append(done.Homes, h)
+		case broken(err):
+			return done, fmt.Errorf("cannot make the home %s: %w", h.Path, err)
+		default:
+			done.Problems = append(done.Problems, fmt.Sprintf("cannot make the home %s: %v", h.Path, err))
 		}
 	}
 	for _, d := range w.GroupDirs {
-		if err := groupDir(root, d); err != nil {
-			errs = append(errs, fmt.Errorf("cannot make the group directory %s: %w", path.Join(w.Root, d.Path), err))
+		where := path.Join(w.Root, d.Path)
+		switch err := groupDir(root, d); {
+		case err == nil:
+			done.GroupDirs = append(done.GroupDirs, d)
+		case broken(err):
+			return done, fmt.Errorf("cannot make the group directory %s: %w", where, err)
+		default:
+			done.Problems = append(done.Problems, fmt.Sprintf("cannot make the group directory %s: %v", where, err))
 		}
 	}
-	return errors.Join(errs...)
+	return done, nil
+}
+
+// broken reports whether an error is about the file system as a whole.
+func broken(err error) bool {
+	for _, e := range []error{unix.EIO, unix.ESTALE, unix.ENOTCONN, unix.ETIMEDOUT, unix.EHOSTDOWN, unix.EHOSTUNREACH, unix.ECONNABORTED, unix.EROFS, unix.ENODEV} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // home makes a home if nothing is at its place: aside first and then moved, so that it is never seen half made, and

@@ -58,6 +58,15 @@ func as(uid, gid int, groups []uint32, script string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
+// do does a work in which nothing is wrong.
+func do(t *testing.T, w Work) {
+	t.Helper()
+	done, err := w.Do()
+	if err != nil || len(done.Problems) > 0 || len(done.Homes) != len(w.Homes) || len(done.GroupDirs) != len(w.GroupDirs) {
+		t.Fatalf("it came to %+v, %v", done, err)
+	}
+}
+
 func TestHomes(t *testing.T) {
 	needRoot(t)
 	dir := place(t)
@@ -78,9 +87,7 @@ func TestHomes(t *testing.T) {
 	home := filepath.Join(root, "people/home/alice")
 	w := Work{Root: root, Skel: skel, Homes: []Home{{home, 20001, 20001}}}
 	for range 2 {
-		if err := w.Do(); err != nil {
-			t.Fatal(err)
-		}
+		do(t, w)
 	}
 	for _, c := range []struct {
 		path string
@@ -95,9 +102,7 @@ func TestHomes(t *testing.T) {
 	if err := os.WriteFile(home+"/.profile", []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Do(); err != nil {
-		t.Fatal(err)
-	}
+	do(t, w)
 	if b, err := os.ReadFile(home + "/.profile"); err != nil || string(b) != "mine" {
 		t.Errorf("her file became %q", b)
 	}
@@ -137,8 +142,8 @@ func TestPlanted(t *testing.T) {
 			}
 			before := stat(t, out)
 			w := Work{Root: root, Homes: []Home{{root + "/home/alice", 20001, 20001}}, GroupDirs: []Dir{{"projects/research", 30001, 0o2770}}}
-			if err := w.Do(); err == nil {
-				t.Error("nothing was found wrong")
+			if done, err := w.Do(); err != nil || len(done.Problems) == 0 || len(done.Homes)+len(done.GroupDirs) > 1 {
+				t.Errorf("it found %+v, %v", done, err)
 			}
 			if after := stat(t, out); after.Uid != before.Uid || after.Gid != before.Gid || after.Mode != before.Mode {
 				t.Errorf("outside became %d:%d %o", after.Uid, after.Gid, after.Mode)
@@ -161,8 +166,8 @@ func TestUp(t *testing.T) {
 	dir := place(t)
 	for _, w := range []Work{{Root: dir + "/a", Homes: []Home{{dir + "/b", 1, 1}}}, {Root: dir + "/a", Homes: []Home{{dir + "/a/../b", 1, 1}}}, {Root: dir + "/a", GroupDirs: []Dir{{"..", 1, 0o770}}}} {
 		_ = os.Mkdir(dir+"/a", 0o755)
-		if err := w.Do(); err == nil {
-			t.Errorf("%+v was done", w)
+		if done, err := w.Do(); err != nil || len(done.Problems) != 1 {
+			t.Errorf("%+v came to %+v, %v", w, done, err)
 		}
 	}
 	if _, err := os.Lstat(dir + "/b"); err == nil {
@@ -175,9 +180,7 @@ func TestGroupDir(t *testing.T) {
 	root := place(t)
 	w := Work{Root: root, GroupDirs: []Dir{{"projects/research", 30001, 0o2770}}}
 	for range 2 {
-		if err := w.Do(); err != nil {
-			t.Fatal(err)
-		}
+		do(t, w)
 	}
 	dir := root + "/projects/research"
 	if st := stat(t, dir); st.Gid != 30001 || st.Mode&0o7777 != 0o2770 {
@@ -194,9 +197,7 @@ func TestGroupDir(t *testing.T) {
 	}
 	// Another gid, as after the group was made anew.
 	w.GroupDirs[0].GID = 30002
-	if err := w.Do(); err != nil {
-		t.Fatal(err)
-	}
+	do(t, w)
 	if st := stat(t, dir); st.Gid != 30002 || st.Mode&0o7777 != 0o2770 {
 		t.Errorf("then it is %d %o", st.Gid, st.Mode)
 	}
@@ -205,16 +206,14 @@ func TestGroupDir(t *testing.T) {
 func TestProbe(t *testing.T) {
 	needRoot(t)
 	root := place(t)
-	if err := (Work{Root: root, Probe: true}).Do(); err != nil {
-		t.Error(err)
-	}
+	do(t, Work{Root: root, Probe: true})
 	if list, _ := os.ReadDir(root); len(list) > 0 {
 		t.Errorf("it leaves %v", list)
 	}
-	if err := (Work{Root: root + "/absent", Probe: true}).Do(); err == nil {
+	if _, err := (Work{Root: root + "/absent", Probe: true}).Do(); err == nil {
 		t.Error("an absent mount can be written to")
 	}
-	if err := (Work{Root: "/proc", Probe: true}).Do(); err == nil {
+	if _, err := (Work{Root: "/proc", Probe: true}).Do(); err == nil {
 		t.Error("a file system that takes no file passes")
 	}
 }
