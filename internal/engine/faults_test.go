@@ -3,14 +3,20 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/providers/fake"
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/storetest"
 	"github.com/shoal-pool/shoal/provider"
 )
 
@@ -117,6 +123,91 @@ func killAt(t *testing.T, k int, after bool) {
 	w.want("at the provider", w.listed(), 0)
 	w.want("machines ever", w.ever(), 3)
 	w.bill()
+}
+
+// Killed at any moment and started again, an engine comes to the same end.
+func TestKilledAtAnyTime(t *testing.T) {
+	for at := 0; at < 2600; at += 130 { // milliseconds; machines boot after 1000 and are deleted after 2000
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, fake.Config{StopTime: 200 * time.Millisecond}, lab())
+				w.cloud.Delay(fake.OpCreate, 300*time.Millisecond)
+				w.cloud.Delay(fake.OpDelete, 100*time.Millisecond)
+				stopped := make(chan struct{})
+				go func() {
+					defer close(stopped)
+					time.Sleep(time.Duration(at) * time.Millisecond)
+					w.stop()
+					time.Sleep(700 * time.Millisecond)
+					w.start()
+				}()
+				if _, err := w.engine.Load().ScalePool(t.Context(), host(), "lab", size(4)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Second)
+				if _, err := w.engine.Load().ScalePool(t.Context(), host(), "lab", size(1)); err != nil {
+					t.Fatal(err)
+				}
+				<-stopped
+				later(time.Minute)
+				w.want("ready", w.is("ready"), 1)
+				w.want("machines", len(w.machines()), 1)
+				w.want("at the provider", w.listed(), 1)
+				if n := w.ever(); n > 5 {
+					t.Errorf("%d machines were made", n)
+				}
+				w.bill()
+			})
+		})
+	}
+}
+
+// While the disk is full nothing is done that cannot be put on record; once there is space all is made good.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+		t.Skipf("cannot mount a small file system here: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, 0) })
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldAt(t, storetest.OpenAt(t, filepath.Join(dir, "store.db")), fake.Config{}, lab(min1))
+		later(5 * time.Second)
+		id := w.machines()[0].ID
+		ballast := filepath.Join(dir, "ballast")
+		exhaust(t, w.db, ballast)
+		creates := w.calls(fake.OpCreate)
+		w.cloud.Kill(id, "its host burned")
+		later(2 * time.Minute)
+		w.want("creates on a full disk", w.calls(fake.OpCreate), creates)
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		later(10 * time.Second)
+		if m := w.get(id); !strings.Contains(m.Reason, "burned") {
+			t.Errorf("%+v", m)
+		}
+		w.want("ready", w.is("ready"), 1)
+		w.bill()
+	})
+}
+
+// exhaust leaves no space for another update.
+func exhaust(t *testing.T, db *store.DB, ballast string) {
+	t.Helper()
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for range 10_000 {
+		_, _ = f.Write(make([]byte, 4096))
+		err := db.Update(t.Context(), func(tx *store.Tx) error { return tx.SetSetting("probe", time.Now().String()+strings.Repeat("x", 2000)) })
+		if err != nil {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatal("the disk does not fill")
 }
 
 // After a restart machines that run are as they were; those whose agents do not come back are unknown,

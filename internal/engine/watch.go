@@ -12,27 +12,16 @@ import (
 	"github.com/shoal-pool/shoal/provider"
 )
 
-// notifier is a provider that can tell when an Observe would show something new. The channel gets a
-// value then; its capacity is 1 and the engine is its only reader.
-type notifier interface {
-	Changed() <-chan struct{}
-}
-
 // watcher keeps the view of one provider fresh.
 type watcher struct {
-	name    string
-	p       provider.Provider
-	kick    chan struct{} // observe now; capacity 1
-	turn    chan struct{} // holds a token while the provider is observed
-	changed <-chan struct{}
+	name string
+	p    provider.Provider
+	kick chan struct{} // observe now; capacity 1
+	turn chan struct{} // holds a token while the provider is observed
 }
 
 func newWatcher(name string, p provider.Provider) *watcher {
-	w := &watcher{name: name, p: p, kick: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
-	if n, ok := p.(notifier); ok {
-		w.changed = n.Changed()
-	}
-	return w
+	return &watcher{name: name, p: p, kick: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 }
 
 func (w *watcher) look() {
@@ -48,12 +37,11 @@ const (
 	observeGap   = 20 * time.Millisecond
 	observeFirst = 100 * time.Millisecond // while machines are on their way, longer and longer
 	observeLast  = 5 * time.Second
-	observeTold  = 2 * time.Second // the same, where the provider tells of changes by itself
 	observeIdle  = time.Minute
 	observeWorst = 30 * time.Second // between tries that fail
 )
 
-// watch observes a provider: when kicked, when it says so, often while machines are on their way,
+// watch observes a provider: when kicked, often while machines are on their way,
 // and seldom otherwise.
 func (e *Engine) watch(ctx context.Context, w *watcher) {
 	wait := observeFirst
@@ -75,7 +63,6 @@ func (e *Engine) watch(ctx context.Context, w *watcher) {
 			return
 		case <-w.kick:
 			wait = observeFirst
-		case <-w.changed:
 		case <-time.After(e.patience(w, &wait)):
 		}
 	}
@@ -92,8 +79,6 @@ func (e *Engine) patience(w *watcher, wait *time.Duration) time.Duration {
 	case !e.moving[w.name]:
 		*wait = observeFirst
 		return observeIdle
-	case w.changed != nil:
-		return observeTold
 	}
 	*wait = min(*wait, observeLast)
 	return *wait

@@ -34,7 +34,11 @@ type world struct {
 }
 
 func newWorld(t *testing.T, cfg fake.Config, pools ...shoal.Pool) *world {
-	w := &world{t: t, db: storetest.Open(t)}
+	return newWorldAt(t, storetest.Open(t), cfg, pools...)
+}
+
+func newWorldAt(t *testing.T, db *store.DB, cfg fake.Config, pools ...shoal.Pool) *world {
+	w := &world{t: t, db: db}
 	cfg.Booted = w.agent
 	w.cloud = fake.New(cfg)
 	for _, p := range pools {
