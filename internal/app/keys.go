@@ -21,6 +21,7 @@ type keys struct {
 	gatewayHost ssh.Signer // what ssh clients see: one host key for everything
 	userCA      ssh.Signer // this gateway's: signs the minutes-long certificates that machines trust
 	hostCA      ssh.Signer // signs the host certificates that gateways trust
+	agents      []byte     // 32 bytes, by which agents' tokens are made
 }
 
 func loadKeys(dir string) (keys, error) {
@@ -38,7 +39,28 @@ func loadKeys(dir string) (keys, error) {
 		}
 		*f.to = signer
 	}
-	return k, nil
+	var err error
+	k.agents, err = loadBytes(filepath.Join(dir, "agents"), agentKeySize)
+	return k, err
+}
+
+const agentKeySize = 32
+
+// loadBytes reads a key of n random bytes, or makes it where there is none.
+func loadBytes(path string, n int) ([]byte, error) {
+	key, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key = make([]byte, n)
+		rand.Read(key) // never fails since Go 1.24
+		err = writeSecret(path, key)
+	}
+	if err == nil && len(key) != n {
+		err = fmt.Errorf("it has %d bytes, not %d", len(key), n)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read key %s: %w", path, err)
+	}
+	return key, nil
 }
 
 // loadKey reads an ed25519 key in OpenSSH's form, or makes it where there is none.

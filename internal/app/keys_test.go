@@ -21,12 +21,15 @@ func TestKeysAreMadeOnceAndPrivate(t *testing.T) {
 	if !bytes.Equal(first.gatewayHost.PublicKey().Marshal(), again.gatewayHost.PublicKey().Marshal()) {
 		t.Error("the gateway's host key changed")
 	}
+	if !bytes.Equal(first.agents, again.agents) || len(first.agents) != agentKeySize {
+		t.Error("the key of the agents' tokens changed")
+	}
 	if bytes.Equal(first.userCA.PublicKey().Marshal(), first.hostCA.PublicKey().Marshal()) {
 		t.Error("one key signs for users and for hosts")
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 3 {
-		t.Fatalf("%d files, %v; want three keys", len(entries), err)
+	if err != nil || len(entries) != 4 {
+		t.Fatalf("%d files, %v; want four keys", len(entries), err)
 	}
 	for _, e := range entries {
 		if info, err := e.Info(); err != nil || info.Mode().Perm() != 0o600 {

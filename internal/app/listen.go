@@ -12,6 +12,45 @@ import (
 	"github.com/shoal-pool/shoal"
 )
 
+// listen opens the doors that were not handed in.
+func (a *App) listen() error {
+	l := &a.sockets
+	*l = a.opts.Listeners
+	for _, door := range []struct {
+		to   *net.Listener
+		open func() (net.Listener, error)
+	}{
+		{&l.Control, func() (net.Listener, error) { return listenTCP(a.opts.Listen, "--listen") }},
+		{&l.SSH, func() (net.Listener, error) { return listenTCP(a.opts.SSHListen, "--ssh-listen") }},
+		{&l.Local, func() (net.Listener, error) { return listenUnix(a.opts.path("shoal.sock")) }},
+		{&l.Agent, func() (net.Listener, error) { return listenUnix(a.opts.path("control", "agent.sock")) }},
+	} {
+		if *door.to == nil {
+			var err error
+			if *door.to, err = door.open(); err != nil {
+				return err
+			}
+		}
+		open := *door.to
+		a.onClose(func(context.Context) error {
+			if err := open.Close(); !errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+func makeDirs(dirs ...string) error {
+	for _, d := range dirs {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return shoal.Errorf(shoal.KindUnavailable, "cannot make the data directory: %w", err)
+		}
+	}
+	return nil
+}
+
 // listenUnix makes a socket that only its owner may open. A socket file that a dead process
 // left is replaced; one on which somebody answers is not ours to take.
 func listenUnix(path string) (net.Listener, error) {

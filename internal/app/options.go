@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/provider"
 )
 
 // Options are what `shoal serve` can be told. The zero value of a field means its default.
@@ -20,6 +22,19 @@ type Options struct {
 	BinDir    string // where shoal-agent and shoal lie; default the directory of this program
 	Version   string
 	Log       *slog.Logger
+
+	// For tests of the whole: what would otherwise be made from the addresses above.
+	Listeners Listeners
+	Providers map[string]provider.Provider // by the name that pools give; nil: the local one
+	Dial      func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Listeners are the doors of a server. Those that are nil are opened by address.
+type Listeners struct {
+	Control net.Listener // the API for tokens
+	Local   net.Listener // the API for this host's root
+	Agent   net.Listener // what agents dial
+	SSH     net.Listener // the gateway
 }
 
 // DefaultData is the data directory of a host's own installation.

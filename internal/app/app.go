@@ -1,0 +1,228 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/agenthub"
+	"github.com/shoal-pool/shoal/internal/batch"
+	"github.com/shoal-pool/shoal/internal/broker"
+	"github.com/shoal-pool/shoal/internal/catalog"
+	"github.com/shoal-pool/shoal/internal/engine"
+	"github.com/shoal-pool/shoal/internal/gateway/sshfront"
+	"github.com/shoal-pool/shoal/internal/httpapi"
+	identity "github.com/shoal-pool/shoal/internal/identity/local"
+	"github.com/shoal-pool/shoal/internal/providers/local"
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/provider"
+)
+
+// App is a whole server: control plane and gateway. New makes it, Run makes it work.
+type App struct {
+	opts     Options
+	log      *slog.Logger
+	keys     keys
+	store    *store.DB
+	people   *identity.Directory
+	images   *local.Provider // nil where another provider was handed in
+	engine   *engine.Engine
+	batch    *batch.Batch
+	broker   *broker.Broker
+	hub      *agenthub.Hub
+	catalog  *catalog.Catalog
+	front    *sshfront.Front
+	api      *httpapi.API
+	sockets  Listeners
+	cleanups []func(context.Context) error // run last to first
+}
+
+// controlInMachine is where local machines find the control plane: DIR/control is bound there.
+const controlInMachine = "unix:///run/shoal/control/agent.sock"
+
+// New makes a server from its parts. What was made is undone by Close, also after an error.
+func New(ctx context.Context, opts Options) (a *App, err error) {
+	if opts, err = opts.withDefaults(); err != nil {
+		return nil, err
+	}
+	a = &App{opts: opts, log: opts.Log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	if err = a.openData(ctx); err != nil {
+		return a, err
+	}
+	providers, err := a.openProviders(ctx)
+	if err != nil {
+		return a, err
+	}
+	if err = a.makeServices(providers); err != nil {
+		return a, err
+	}
+	return a, a.listen()
+}
+
+// openData opens what lies in the data directory: the store and the keys.
+func (a *App) openData(ctx context.Context) error {
+	if err := makeDirs(a.opts.Data, a.opts.path("control"), a.opts.path("keys")); err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, a.opts.path("shoal.db"))
+	if err != nil {
+		return err
+	}
+	a.store = db
+	a.onClose(func(context.Context) error { return db.Close() })
+	if a.keys, err = loadKeys(a.opts.path("keys")); err != nil {
+		return err
+	}
+	a.people = identity.New(store.Credentials{DB: db})
+	return nil
+}
+
+// openProviders opens the providers that pools can name.
+func (a *App) openProviders(ctx context.Context) (map[string]provider.Provider, error) {
+	if a.opts.Providers != nil {
+		return a.opts.Providers, nil
+	}
+	var subnet netip.Prefix
+	if a.opts.Subnet != "" {
+		var err error
+		if subnet, err = netip.ParsePrefix(a.opts.Subnet); err != nil {
+			return nil, shoal.Errorf(shoal.KindInvalid, "cannot use --subnet %q: %w", a.opts.Subnet, err).
+				WithHint("write a network such as 100.64.0.0/20")
+		}
+	}
+	p, err := local.New(ctx, local.Config{Dir: a.opts.path("local"), ControlDir: a.opts.path("control"),
+		BinDir: a.opts.BinDir, Subnet: subnet, Log: a.log})
+	if err != nil {
+		return nil, err
+	}
+	a.images = p
+	a.onClose(p.Close)
+	return map[string]provider.Provider{"local": p}, nil
+}
+
+// makeServices makes the services and plugs them into each other. Some need each other; those
+// are told by closures, which are called only once all are there.
+func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
+	controls := map[string]string{}
+	for name := range providers {
+		controls[name] = controlInMachine
+	}
+	a.engine = engine.New(engine.Config{Store: a.store, Providers: providers, Control: controls, Log: a.log,
+		JoinToken: func(id shoal.MachineID, epoch int) string { return a.hub.JoinToken(id, epoch) },
+		Gone:      func(id shoal.MachineID) { a.front.MachineGone(id) }})
+	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
+		return a.hub.AccountsReady(ctx, id, rev)
+	}), Wake: a.engine.Wake, Log: a.log})
+	a.batch, err = batch.New(batch.Config{Store: a.store, Dir: a.opts.path("output"), Wake: a.engine.Wake, Log: a.log,
+		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }})
+	if err != nil {
+		return err
+	}
+	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys,
+		UserSlices: func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices },
+		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Log: a.log})
+	a.catalog = catalog.New(catalog.Config{Store: a.store, Check: a.engine, Passwords: a.people,
+		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
+	dial := a.opts.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	}
+	a.front, err = sshfront.New(sshfront.Config{HostKey: a.keys.gatewayHost, UserCA: a.keys.userCA, HostCA: a.keys.hostCA.PublicKey(),
+		Directory: a.people, Router: a.broker, Dial: dial, Log: a.log})
+	if err != nil {
+		return err
+	}
+	token, err := adminToken(a.opts.path("admin.token"))
+	if err != nil {
+		return err
+	}
+	a.api = httpapi.New(httpapi.Config{Store: a.store, AdminToken: token, Version: a.opts.Version, Log: a.log,
+		Catalog: a.catalog, Engine: a.engine, Broker: a.broker, Batch: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		SSH: func() string { return a.sockets.SSH.Addr().String() }})
+	return nil
+}
+
+// accounts makes a function a broker.AccountsWaiter.
+type accounts func(context.Context, shoal.MachineID, shoal.Rev) error
+
+func (f accounts) AccountsReady(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
+	return f(ctx, id, rev)
+}
+
+// gatewayKeys are the signing keys that machines trust, authorized_keys form.
+func (a *App) gatewayKeys() []string {
+	return []string{string(ssh.MarshalAuthorizedKey(a.keys.userCA.PublicKey()))}
+}
+
+func (a *App) onClose(f func(context.Context) error) { a.cleanups = append(a.cleanups, f) }
+
+// Close undoes what New made, last first. Machines go on running and are adopted by the next server on the
+// same data directory.
+func (a *App) Close(ctx context.Context) error {
+	var errs []error
+	for _, f := range slices.Backward(a.cleanups) {
+		errs = append(errs, f(ctx))
+	}
+	a.cleanups = nil
+	return errors.Join(errs...)
+}
+
+// Run serves until ctx ends or a part fails for good.
+func (a *App) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"agents", a.hub.Run},
+		{"retire", a.retire}, {"trim", a.trim},
+		{"ssh", func(ctx context.Context) error { return a.front.Serve(ctx, a.sockets.SSH) }},
+		{"api", serve(a.sockets.Control, a.api.Control())},
+		{"local api", serve(a.sockets.Local, a.api.Local())},
+		{"agent api", serve(a.sockets.Agent, a.api.Agent())},
+	} {
+		g.Go(func() error {
+			err := part.run(ctx)
+			if err == nil || ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("%s: %w", part.name, err)
+		})
+	}
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func serve(l net.Listener, h http.Handler) func(context.Context) error {
+	return func(ctx context.Context) error { return serveHTTP(ctx, l, h) }
+}
+
+// Run makes a server and serves until ctx ends.
+func Run(ctx context.Context, opts Options) error {
+	a, err := New(ctx, opts)
+	if err != nil {
+		return err
+	}
+	a.log.Info("serving", "ssh", a.sockets.SSH.Addr(), "api", a.sockets.Control.Addr(), "data", a.opts.Data)
+	err = a.Run(ctx)
+	return errors.Join(err, a.Close(context.WithoutCancel(ctx)))
+}

@@ -1,0 +1,15 @@
+// Package app puts a server together: it is the one place that knows every part.
+//
+// New reads like a bill of materials; each thing made leaves its cleanup on a stack that Close
+// runs backwards. Run starts what has a loop and waits for all of it.
+//
+// On disk, below the data directory:
+//
+//	shoal.db, shoal.db.lock   the store
+//	shoal.sock                the API for root on this host
+//	admin.token               the same rights for who cannot open the socket
+//	keys/                     the gateway's host key, the two signing keys, the key of the agents' tokens
+//	control/agent.sock        what agents dial; the directory is bound into local machines
+//	output/                   what tasks wrote
+//	local/                    the local provider's
+package app
