@@ -3,16 +3,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"runtime/debug"
 
+	"github.com/shoal-pool/shoal/internal/app"
 	"github.com/shoal-pool/shoal/internal/cli"
 )
 
 func main() {
 	cfg := cli.OS(version())
-	cfg.Serve = serve
+	cfg.Serve = func(ctx context.Context, s cli.Serve) error {
+		return app.Run(ctx, app.Options{Data: s.Data, Listen: s.Listen, SSHListen: s.SSHListen, Role: s.Role, Version: cfg.Version, Log: s.Log})
+	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cfg))
 }
 
@@ -35,9 +37,4 @@ func version() string {
 		}
 	}
 	return commit + changed
-}
-
-// serve is the server, which is not part of this program yet.
-func serve(context.Context, cli.Serve) error {
-	return errors.New("cannot serve: this program is built without a server")
 }
