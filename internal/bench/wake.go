@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/client"
+)
+
+//go:embed byhand.sh
+var byHand string
+
+// wake measures from the start of ssh, with no machine running, to the end of its first command.
+func wake(ctx context.Context, b *bench) (err error) {
+	w, err := newWorld(ctx, b, "wake")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	if err := w.apply(ctx, 1, pool("lab", "interactive", "{cpus: 1, memory: 512MiB}", "{min: 0, max: 1}", 8, "")); err != nil {
+		return err
+	}
+	var ours, peer []float64
+	for i := range b.rounds + 1 {
+		took, err := w.login(ctx, "u1+lab")
+		if err != nil {
+			return err
+		}
+		if err := w.empty(ctx, "lab"); err != nil {
+			return err
+		}
+		hand, err := w.byHand(ctx)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			continue // makes the image, once per installation
+		}
+		ours, peer = append(ours, took.Seconds()), append(peer, hand.Seconds())
+	}
+	b.add(Row{Measure: "wake: ssh from zero machines to the output of its first command", Unit: "s", Ours: ours,
+		Peer: peer, PeerIs: "runc by hand"}.judge(atMost("ours", 1.0)))
+	return nil
+}
+
+// login runs `ssh … echo` and returns how long it took.
+func (w *world) login(ctx context.Context, user string) (time.Duration, error) {
+	cmd := w.ssh(ctx, user, "echo here")
+	start := time.Now()
+	out, err := output(cmd)
+	if err == nil && strings.TrimSpace(out) != "here" {
+		err = fmt.Errorf("ssh as %s printed %q", user, out)
+	}
+	return time.Since(start), err
+}
+
+func (w *world) ssh(ctx context.Context, user, command string) *exec.Cmd {
+	return exec.CommandContext(ctx, "ssh", "-F", "none", "-i", w.key(), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
+		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-p", w.port, user+"@127.0.0.1", command)
+}
+
+// byHand starts a machine with the fewest steps that give the same, logs in and removes it.
+func (w *world) byHand(ctx context.Context) (time.Duration, error) {
+	cmd := exec.CommandContext(ctx, "bash", "-c", byHand, "byhand", w.dir, w.key())
+	out, err := output(cmd)
+	if err != nil {
+		return 0, err
+	}
+	return time.ParseDuration(strings.TrimSpace(out) + "ms")
+}
+
+// crowd lets 50 users in at once while no machine runs.
+func crowd(ctx context.Context, b *bench) (err error) {
+	const users = 50
+	w, err := newWorld(ctx, b, "crowd")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	machine := "{cpus: 2, memory: 1GiB}"
+	pools := pool("one", "interactive", machine, "{min: 0, max: 8}", 64, "") + pool("seven", "interactive", machine, "{min: 0, max: 8}", 8, "")
+	if err := w.apply(ctx, users, pools); err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		pool string
+		want int
+	}{{"one", 1}, {"seven", 7}} {
+		var started, first []float64
+		for range min(b.rounds, 3) {
+			slowest, err := w.allAtOnce(ctx, users, c.pool)
+			if err != nil {
+				return err
+			}
+			first = append(first, slowest.Seconds())
+			n, err := w.machinesEver(ctx, c.pool)
+			if err != nil {
+				return err
+			}
+			started = append(started, float64(n))
+			if err := w.empty(ctx, c.pool); err != nil {
+				return err
+			}
+		}
+		for i := len(started) - 1; i > 0; i-- {
+			started[i] -= started[i-1]
+		}
+		row := Row{Measure: fmt.Sprintf("50 users at once from zero, pool %s: machines started", c.pool), Unit: "machines", Ours: started}.judge(atMost("ours", float64(c.want)))
+		row.OK = row.OK && slices.Min(started) == float64(c.want) && slices.Max(started) == float64(c.want)
+		b.add(row)
+		b.add(Row{Measure: fmt.Sprintf("50 users at once from zero, pool %s: slowest first line of progress", c.pool), Unit: "s", Ours: first}.judge(atMost("ours", 1.0)))
+	}
+	return nil
+}
+
+// allAtOnce logs n users in, who stay until all are in, and returns the slowest first word that anybody heard.
+func (w *world) allAtOnce(ctx context.Context, n int, pool string) (time.Duration, error) {
+	var mu sync.Mutex
+	var slowest time.Duration
+	var errs []error
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			cmd := w.ssh(ctx, fmt.Sprintf("u%d+%s", i+1, pool), "sleep 5; echo here")
+			word := &firstWord{start: time.Now()}
+			cmd.Stdout, cmd.Stderr = word, word
+			err := cmd.Run()
+			mu.Lock()
+			defer mu.Unlock()
+			slowest = max(slowest, word.after)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("u%d: %w: %s", i+1, err, word.text.String()))
+			}
+		})
+	}
+	all.Wait()
+	return slowest, errors.Join(errs...)
+}
+
+// firstWord notes when something is first written. A client's own remark about host keys does not count.
+type firstWord struct {
+	start time.Time
+	after time.Duration
+	text  bytes.Buffer
+}
+
+func (f *firstWord) Write(p []byte) (int, error) {
+	if f.after == 0 && !bytes.Contains(p, []byte("Permanently added")) {
+		f.after = time.Since(f.start)
+	}
+	return f.text.Write(p)
+}
+
+// machinesEver counts the machines that a pool has ever had, by their events.
+func (w *world) machinesEver(ctx context.Context, pool string) (int, error) {
+	seen := map[string]bool{}
+	for e, err := range w.client.Events(ctx, time.Time{}, false) {
+		if err != nil {
+			return 0, err
+		}
+		if e.Kind == shoal.ObjectMachine && e.Pool == shoal.PoolName(pool) {
+			seen[e.Name] = true
+		}
+	}
+	return len(seen), nil
+}
+
+// machines lists a pool's machines.
+func (w *world) machines(ctx context.Context, pool string) ([]shoal.Machine, error) {
+	return w.client.Machines(ctx, client.MachineQuery{Pool: shoal.PoolName(pool)})
+}
