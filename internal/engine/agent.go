@@ -194,7 +194,7 @@ const (
 	flushEvery = 20 * time.Second // at most, when a load has changed
 	seenEvery  = 10 * time.Minute // otherwise
 	loadStep   = 10               // percent of the processors
-	memoryStep = 256 << 20
+	memoryStep = 64 << 20
 )
 
 // Seen tells that an agent has reported, and the load of its machine if it said so. It costs nothing;
@@ -223,7 +223,8 @@ func (e *Engine) Seen(id shoal.MachineID, load *shoal.Load) {
 }
 
 func differs(a, b shoal.Load) bool {
-	return abs(a.CPUPercent-b.CPUPercent) >= loadStep || abs(int64(a.Memory)-int64(b.Memory)) >= memoryStep
+	first := b == shoal.Load{} && a != b
+	return first || abs(a.CPUPercent-b.CPUPercent) >= loadStep || abs(int64(a.Memory)-int64(b.Memory)) >= memoryStep
 }
 
 func abs[T int | int64](n T) T {

@@ -109,6 +109,7 @@ func (j *judging) explainPool(p shoal.Pool, why *api.Why) error {
 	}
 	s := j.state(p)
 	d := scale.Decide(s, j.now)
+	use := j.explainUse(p, s)
 	switch {
 	case j.engine.watchers[p.Provider] == nil:
 		size += fmt.Sprintf(", and this server has no provider %s", p.Provider)
@@ -121,9 +122,11 @@ func (j *judging) explainPool(p shoal.Pool, why *api.Why) error {
 		size += ": " + d.Reasons[0].Sentence
 	case alive == 0:
 		size += ": nobody needs one"
+	case len(use) > 0:
+		size += ": " + use[0].Sentence
 	}
 	why.Sentence = size
-	why.Reasons = append(why.Reasons, d.Reasons...)
+	why.Reasons = append(append(why.Reasons, d.Reasons...), use...)
 	why.Reasons = append(why.Reasons, coming[:min(len(coming), whyEvents)]...)
 	if h, ok := j.holds[p.Name]; ok {
 		why.Reasons = append(why.Reasons, shoal.Reason{Code: "hold", Sentence: held(h.Until, h.Reason, j.now)})
@@ -131,7 +134,6 @@ func (j *judging) explainPool(p shoal.Pool, why *api.Why) error {
 	if s := j.mem.sights[p.Provider]; s.failures > 0 {
 		why.Reasons = append(why.Reasons, shoal.Reason{Code: "unobserved", Sentence: fmt.Sprintf("provider %s cannot be observed for %s: %s", p.Provider, ago(j.now, s.failing), s.err)})
 	}
-	j.explainIdle(p, s, why)
 	j.explainMemory(p, why)
 	return nil
 }
@@ -143,17 +145,22 @@ func held(until time.Time, reason string, now time.Time) string {
 	return "new machines are tried one at a time: " + reason
 }
 
-// explainIdle says when the next machine goes for idleness.
-func (j *judging) explainIdle(p shoal.Pool, s scale.State, why *api.Why) {
-	idle := 0
+// explainUse says who holds the machines, and what becomes of those that nobody does.
+func (j *judging) explainUse(p shoal.Pool, s scale.State) (use []shoal.Reason) {
+	idle, sessions, tasks := 0, 0, 0
 	for _, m := range s.Machines {
+		sessions, tasks = sessions+m.Sessions, tasks+m.Tasks
 		if m.State == shoal.MachineReady && j.people[m.ID].empty() {
 			idle++
 		}
 	}
-	if idle > 0 {
-		why.Reasons = append(why.Reasons, shoal.Reason{Code: "idle", Sentence: fmt.Sprintf("nobody is on %s; beyond what is needed, a machine goes after %s without anybody", count(idle, "machine"), p.Scale.Idle.After)})
+	if sessions+tasks > 0 {
+		use = append(use, shoal.Reason{Code: "busy", Sentence: fmt.Sprintf("%s and %s are on its machines", count(sessions, "session"), count(tasks, "task"))})
 	}
+	if idle > 0 && p.Fixed == nil && !p.Deleting {
+		use = append(use, shoal.Reason{Code: "idle", Sentence: fmt.Sprintf("nobody is on %s; what is not needed goes after %s without anybody", count(idle, "machine"), p.Scale.Idle.After)})
+	}
+	return use
 }
 
 // explainMemory says whether machines are promised more memory than their provider has.
