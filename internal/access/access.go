@@ -161,7 +161,7 @@ type Decision struct {
 func Decide(s Subject, a Action, o Object) Decision {
 	i := slices.IndexFunc(table, func(r rule) bool { return r.kind == o.Kind && r.action == a })
 	if i < 0 {
-		return Decision{Rule: fmt.Sprintf("nobody may %s a %s", a, strings.ToLower(string(o.Kind))), Hidden: hidden(s, o)}
+		return Decision{Rule: fmt.Sprintf("nobody may %s %s", a, one(o.Kind)), Hidden: hidden(s, o)}
 	}
 	r := table[i]
 	for _, w := range r.who {
@@ -205,7 +205,16 @@ func (r rule) say(entitled ...who) string {
 	for i, w := range entitled {
 		words[i] = string(w)
 	}
-	return fmt.Sprintf("%s may %s a %s", strings.Join(words, " and "), r.action, strings.ToLower(string(r.kind)))
+	return fmt.Sprintf("%s may %s %s", strings.Join(words, " and "), r.action, one(r.kind))
+}
+
+// one is a kind with its article.
+func one(k shoal.ObjectKind) string {
+	noun := strings.ToLower(string(k))
+	if strings.HasPrefix(noun, "i") {
+		return "an " + noun
+	}
+	return "a " + noun
 }
 
 // Check is Decide as an error: nil, KindDenied with the rule, or KindNotFound where the subject may
