@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/rig"
 )
 
 // noops is the size of the arrays of tasks that do nothing.
@@ -19,15 +20,15 @@ const noops = 1000
 
 // batchRows compares with Slurm: the same tasks on four machines of two processors, one system at work at a time.
 func batchRows(ctx context.Context, b *bench) (err error) {
-	w, err := newWorld(ctx, b, "batch")
+	w, err := b.world(ctx, "batch")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
-	if err := w.apply(ctx, 1, pool("batch", "batch", "{cpus: 2, memory: 1GiB}", "{min: 4, max: 4}", 1, "")); err != nil {
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := w.Apply(ctx, 1, rig.Pool("batch", "batch", "{cpus: 2, memory: 1GiB}", "{min: 4, max: 4}", 1, "")); err != nil {
 		return err
 	}
-	if _, err := w.ready(ctx, "batch", 4, time.Minute); err != nil {
+	if _, err := w.Ready(ctx, "batch", 4, time.Minute); err != nil {
 		return err
 	}
 	s, err := startSlurm(ctx, b)
@@ -57,28 +58,17 @@ func batchRows(ctx context.Context, b *bench) (err error) {
 // array runs an array of no-ops as u1 and returns how long it took.
 func (w *world) array(ctx context.Context, n int) (time.Duration, error) {
 	start := time.Now()
-	_, err := w.asUser(ctx, "run", "-p", "batch", "--array", "1-"+strconv.Itoa(n), "--cpus", "1", "--memory", "64MiB", "--wait", "--", "true")
+	_, err := w.AsUser(ctx, "u1", "run", "-p", "batch", "--array", "1-"+strconv.Itoa(n), "--cpus", "1", "--memory", "64MiB", "--wait", "--", "true")
 	return time.Since(start), err
-}
-
-// asUser runs the command line as u1, who signs in with her key.
-func (w *world) asUser(ctx context.Context, args ...string) (string, error) {
-	token := filepath.Join(w.dir, "u1.token")
-	if _, err := os.Stat(token); errors.Is(err, os.ErrNotExist) {
-		if err := w.signIn(ctx, "u1", token); err != nil {
-			return "", err
-		}
-	}
-	return w.shoal(ctx, append([]string{"--server", "http://127.0.0.1:" + w.api, "--token-file", token}, args...)...)
 }
 
 // startLatency measures from before a submission to the first instruction of the task.
 func startLatency(ctx context.Context, b *bench, w *world, s *slurm) error {
-	stamp := filepath.Join(w.dir, "share", "stamp")
+	stamp := filepath.Join(w.Dir, "share", "stamp")
 	var ours, peer []float64
 	for range 4 * b.rounds {
 		ms, err := w.latency(ctx, stamp, func() error {
-			_, err := w.asUser(ctx, "run", "-p", "batch", "--", "sh", "-c", "date +%s%N > /shared/stamp.u1")
+			_, err := w.AsUser(ctx, "u1", "run", "-p", "batch", "--", "sh", "-c", "date +%s%N > /shared/stamp.u1")
 			return err
 		})
 		if err != nil {
@@ -110,7 +100,7 @@ func (w *world) latency(ctx context.Context, stamp string, submit func() error) 
 		return 0, err
 	}
 	var ran int64
-	err := w.until(ctx, time.Minute, "the task has run", func() (bool, error) {
+	err := rig.Until(ctx, time.Minute, "the task has run", func() (bool, error) {
 		b, err := os.ReadFile(file)
 		if err != nil || !strings.HasSuffix(string(b), "\n") {
 			return false, err
@@ -127,29 +117,29 @@ func (w *world) latency(ctx context.Context, stamp string, submit func() error) 
 // queueRows fills the queue with 100,000 tasks and asks the API meanwhile.
 func queueRows(ctx context.Context, b *bench) (err error) {
 	const queued = 100_000
-	w, err := newWorld(ctx, b, "queue")
+	w, err := b.world(ctx, "queue")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
-	if err := w.apply(ctx, 1, pool("batch", "batch", "{cpus: 1, memory: 256MiB}", "{min: 1, max: 1}", 1, "")); err != nil {
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := w.Apply(ctx, 1, rig.Pool("batch", "batch", "{cpus: 1, memory: 256MiB}", "{min: 1, max: 1}", 1, "")); err != nil {
 		return err
 	}
-	if _, err := w.ready(ctx, "batch", 1, time.Minute); err != nil {
+	if _, err := w.Ready(ctx, "batch", 1, time.Minute); err != nil {
 		return err
 	}
-	out, err := w.asUser(ctx, "run", "-p", "batch", "--array", fmt.Sprintf("1-%d", queued), "--cpus", "1", "--", "sleep", "1")
+	out, err := w.AsUser(ctx, "u1", "run", "-p", "batch", "--array", fmt.Sprintf("1-%d", queued), "--cpus", "1", "--", "sleep", "1")
 	if err != nil {
 		return err
 	}
 	var memory, answer []float64
 	for range b.rounds {
 		start := time.Now()
-		if _, err := w.client.Jobs(ctx, client.JobQuery{Limit: 50}); err != nil {
+		if _, err := w.Client.Jobs(ctx, client.JobQuery{Limit: 50}); err != nil {
 			return err
 		}
 		answer = append(answer, time.Since(start).Seconds()*1000)
-		pss, err := settledPSS(w.server.Process.Pid)
+		pss, err := settledPSS(w.Server.Process.Pid)
 		if err != nil {
 			return err
 		}
@@ -161,6 +151,6 @@ func queueRows(ctx context.Context, b *bench) (err error) {
 	if len(id) == 0 {
 		return errors.New("the submission named no job")
 	}
-	_, err = w.client.CancelJob(ctx, shoal.JobID(id[len(id)-1]))
+	_, err = w.Client.CancelJob(ctx, shoal.JobID(id[len(id)-1]))
 	return err
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/shoal-pool/shoal/internal/rig"
 )
 
 // crowdOfMachines is how many machines one host must carry.
@@ -16,28 +18,28 @@ const crowdOfMachines = 100
 
 // density starts 100 machines, leaves them idle, and removes them.
 func density(ctx context.Context, b *bench) (err error) {
-	w, err := newWorld(ctx, b, "density")
+	w, err := b.world(ctx, "density")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
+	defer func() { err = errors.Join(err, w.Close()) }()
 	size := fmt.Sprintf("{min: 0, max: %d}", crowdOfMachines)
 	config := "providerConfig: {memoryOvercommit: 4}\n"
-	if err := w.apply(ctx, 1, pool("many", "interactive", "{cpus: 1, memory: 512MiB}", size, 8, config)); err != nil {
+	if err := w.Apply(ctx, 1, rig.Pool("many", "interactive", "{cpus: 1, memory: 512MiB}", size, 8, config)); err != nil {
 		return err
 	}
 	var readies []float64
 	for i := range 2 { // each round takes a minute: two are enough to see whether one was an accident
 		start := time.Now()
-		if _, err := w.shoal(ctx, "pool", "scale", "many", "--size", strconv.Itoa(crowdOfMachines)); err != nil {
+		if _, err := w.Shoal(ctx, "pool", "scale", "many", "--size", strconv.Itoa(crowdOfMachines)); err != nil {
 			return err
 		}
-		if _, err := w.ready(ctx, "many", crowdOfMachines, 5*time.Minute); err != nil {
+		if _, err := w.Ready(ctx, "many", crowdOfMachines, 5*time.Minute); err != nil {
 			return err
 		}
 		readies = append(readies, time.Since(start).Seconds())
 		if i == 0 {
-			if err := w.empty(ctx, "many"); err != nil {
+			if err := w.Empty(ctx, "many"); err != nil {
 				return err
 			}
 		}
@@ -56,7 +58,7 @@ func idleCost(ctx context.Context, b *bench, w *world) error {
 	b.add(Row{Measure: "an idle machine's memory, by its control group", Unit: "MiB", Ours: memory}.judge(atMost("ours", 10)))
 	var share []float64
 	for range b.rounds {
-		before, err := processorTime(w.server.Process.Pid)
+		before, err := processorTime(w.Server.Process.Pid)
 		if err != nil {
 			return err
 		}
@@ -66,7 +68,7 @@ func idleCost(ctx context.Context, b *bench, w *world) error {
 			return ctx.Err()
 		case <-time.After(window):
 		}
-		after, err := processorTime(w.server.Process.Pid)
+		after, err := processorTime(w.Server.Process.Pid)
 		if err != nil {
 			return err
 		}

@@ -11,19 +11,21 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/shoal-pool/shoal/internal/rig"
 )
 
 // gatewayRows compares the ways to one machine: throughput, login, keystrokes.
 func gatewayRows(ctx context.Context, b *bench) (err error) {
-	w, err := newWorld(ctx, b, "gateway")
+	w, err := b.world(ctx, "gateway")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
-	if err := w.apply(ctx, 1, pool("lab", "interactive", "{cpus: 2, memory: 1GiB}", "{min: 1, max: 1}", 8, "")); err != nil {
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := w.Apply(ctx, 1, rig.Pool("lab", "interactive", "{cpus: 2, memory: 1GiB}", "{min: 1, max: 1}", 8, "")); err != nil {
 		return err
 	}
-	machines, err := w.ready(ctx, "lab", 1, time.Minute)
+	machines, err := w.Ready(ctx, "lab", 1, time.Minute)
 	if err != nil {
 		return err
 	}
@@ -186,18 +188,18 @@ func (r *routes) echo(via string) (float64, error) {
 // idleSessions measures what the gateway keeps for each of 200 users who do nothing.
 func idleSessions(ctx context.Context, b *bench) (err error) {
 	const users = 200
-	w, err := newWorld(ctx, b, "idle")
+	w, err := b.world(ctx, "idle")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
-	if err := w.apply(ctx, users, pool("lab", "interactive", "{cpus: 2, memory: 4GiB}", "{min: 1, max: 1}", users, "")); err != nil {
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := w.Apply(ctx, users, rig.Pool("lab", "interactive", "{cpus: 2, memory: 4GiB}", "{min: 1, max: 1}", users, "")); err != nil {
 		return err
 	}
-	if _, err := w.ready(ctx, "lab", 1, time.Minute); err != nil {
+	if _, err := w.Ready(ctx, "lab", 1, time.Minute); err != nil {
 		return err
 	}
-	before, err := settledPSS(w.server.Process.Pid) // once: a heap that has grown stays so for a while
+	before, err := settledPSS(w.Server.Process.Pid) // once: a heap that has grown stays so for a while
 	if err != nil {
 		return err
 	}
@@ -208,7 +210,7 @@ func idleSessions(ctx context.Context, b *bench) (err error) {
 			end()
 			return err
 		}
-		after, err := settledPSS(w.server.Process.Pid)
+		after, err := settledPSS(w.Server.Process.Pid)
 		end()
 		if err != nil {
 			return err
@@ -229,8 +231,8 @@ func (w *world) crowdIn(n int) (end func(), err error) {
 		}
 	}
 	for i := range n {
-		c, err := ssh.Dial("tcp", "127.0.0.1:"+w.port, &ssh.ClientConfig{User: fmt.Sprintf("u%d", i+1),
-			Auth: []ssh.AuthMethod{ssh.PublicKeys(w.signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+		c, err := ssh.Dial("tcp", "127.0.0.1:"+w.Port, &ssh.ClientConfig{User: fmt.Sprintf("u%d", i+1),
+			Auth: []ssh.AuthMethod{ssh.PublicKeys(w.Signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
 		if err != nil {
 			return end, fmt.Errorf("user u%d: %w", i+1, err)
 		}

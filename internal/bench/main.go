@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/shoal-pool/shoal/internal/rig"
 )
 
 // measure makes the rows of one rig.
@@ -99,4 +102,13 @@ func names() string {
 		all = append(all, m.name)
 	}
 	return strings.Join(all, ", ")
+}
+
+// world is a server of the bench's own.
+type world struct{ *rig.World }
+
+// world starts a server on a fresh directory.
+func (b *bench) world(ctx context.Context, name string) (*world, error) {
+	w, err := rig.New(ctx, b.bin, filepath.Join(b.dir, name))
+	return &world{w}, err
 }

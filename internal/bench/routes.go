@@ -18,6 +18,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/route"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/rig"
 )
 
 // routes are the ways to one user's account on one machine: through the gateway, straight, by ssh -J
@@ -39,7 +40,7 @@ const (
 
 // newRoutes makes the ways to u1 on a machine of a pool.
 func (w *world) newRoutes(m shoal.Machine) (*routes, error) {
-	r := &routes{w: w, machine: m, config: filepath.Join(w.dir, "ssh_config")}
+	r := &routes{w: w, machine: m, config: filepath.Join(w.Dir, "ssh_config")}
 	if err := r.certify("u1"); err != nil {
 		return r, err
 	}
@@ -86,15 +87,15 @@ Host %s
   Port %s
   User u1
   CertificateFile %s
-`, w.key(), viaGateway, w.port, m.Pool, jump, direct, host, port, r.cert(), viaJump, host, port, r.cert(), viaHAProxy, proxy, r.cert())
+`, w.Key(), viaGateway, w.Port, m.Pool, jump, direct, host, port, r.cert(), viaJump, host, port, r.cert(), viaHAProxy, proxy, r.cert())
 	return r, os.WriteFile(r.config, []byte(text), 0o600)
 }
 
-func (r *routes) cert() string { return r.w.key() + "-direct.pub" }
+func (r *routes) cert() string { return r.w.Key() + "-direct.pub" }
 
 // certify signs the user's key as the gateway does, for a day.
 func (r *routes) certify(user shoal.UserName) error {
-	pemKey, err := os.ReadFile(filepath.Join(r.w.data, "keys", "user_ca"))
+	pemKey, err := os.ReadFile(filepath.Join(r.w.Data, "keys", "user_ca"))
 	if err != nil {
 		return err
 	}
@@ -102,14 +103,14 @@ func (r *routes) certify(user shoal.UserName) error {
 	if err != nil {
 		return err
 	}
-	cert := &ssh.Certificate{Key: r.w.signer.PublicKey(), CertType: ssh.UserCert, KeyId: "bench",
+	cert := &ssh.Certificate{Key: r.w.Signer.PublicKey(), CertType: ssh.UserCert, KeyId: "bench",
 		ValidPrincipals: []string{route.Principal(user, r.machine.Pool)},
 		ValidAfter:      uint64(time.Now().Add(-time.Minute).Unix()), ValidBefore: uint64(time.Now().Add(24 * time.Hour).Unix()),
 		Permissions: ssh.Permissions{Extensions: map[string]string{"permit-pty": "", "permit-port-forwarding": ""}}}
 	if err := cert.SignCert(rand.Reader, ca); err != nil {
 		return err
 	}
-	if r.certKey, err = ssh.NewCertSigner(cert, r.w.signer); err != nil {
+	if r.certKey, err = ssh.NewCertSigner(cert, r.w.Signer); err != nil {
 		return err
 	}
 	return os.WriteFile(r.cert(), ssh.MarshalAuthorizedKey(cert), 0o644)
@@ -117,17 +118,17 @@ func (r *routes) certify(user shoal.UserName) error {
 
 // startJump starts an sshd of the bench's own on loopback that lets root in with the bench's key.
 func (r *routes) startJump() (port string, err error) {
-	_, port, err = freePorts()
+	port, err = rig.FreePort()
 	if err != nil {
 		return "", err
 	}
-	hostKey := filepath.Join(r.w.dir, "jump_host_key")
-	if _, err := output(exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", hostKey)); err != nil {
+	hostKey := filepath.Join(r.w.Dir, "jump_host_key")
+	if _, err := rig.Output(exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", hostKey)); err != nil {
 		return "", err
 	}
-	conf := filepath.Join(r.w.dir, "jump_sshd_config")
+	conf := filepath.Join(r.w.Dir, "jump_sshd_config")
 	text := fmt.Sprintf("ListenAddress 127.0.0.1:%s\nHostKey %s\nAuthorizedKeysFile %s.pub\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nMaxStartups 500\n",
-		port, hostKey, r.w.key())
+		port, hostKey, r.w.Key())
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return "", err
 	}
@@ -138,11 +139,11 @@ func (r *routes) startJump() (port string, err error) {
 }
 
 func (r *routes) startHAProxy() (port string, err error) {
-	_, port, err = freePorts()
+	port, err = rig.FreePort()
 	if err != nil {
 		return "", err
 	}
-	conf := filepath.Join(r.w.dir, "haproxy.cfg")
+	conf := filepath.Join(r.w.Dir, "haproxy.cfg")
 	text := fmt.Sprintf("defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\nlisten ssh\n  bind 127.0.0.1:%s\n  server m %s\n",
 		port, r.machine.Address)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
@@ -196,7 +197,7 @@ func (r *routes) timed(ctx context.Context, via string, options []string, comman
 func (r *routes) dial(via string) (*ssh.Client, error) {
 	address, user, key := r.machine.Address, "u1", r.certKey
 	if via == viaGateway {
-		address, user, key = "127.0.0.1:"+r.w.port, "u1+"+string(r.machine.Pool), r.w.signer
+		address, user, key = "127.0.0.1:"+r.w.Port, "u1+"+string(r.machine.Pool), r.w.Signer
 	}
 	return ssh.Dial("tcp", address, &ssh.ClientConfig{User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},
 		HostKeyCallback: ssh.InsecureIgnoreHostKey()})

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/shoal-pool/shoal/internal/rig"
 )
 
 // slurm is Debian's Slurm on loopback: a controller and four nodes of two processors, without accounting,
@@ -105,7 +107,7 @@ func (s *slurm) run(ctx context.Context, args ...string) (string, error) {
 	if strings.HasPrefix(args[0], "slurmd") || strings.HasPrefix(args[0], "slurmctld") || args[0] == "munged" {
 		return "", cmd.Run()
 	}
-	return output(cmd)
+	return rig.Output(cmd)
 }
 
 // array runs an array of n tasks and returns when none is left.

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
-	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/rig"
 )
 
 //go:embed byhand.sh
@@ -21,12 +21,12 @@ var byHand string
 
 // wake measures from the start of ssh, with no machine running, to the end of its first command.
 func wake(ctx context.Context, b *bench) (err error) {
-	w, err := newWorld(ctx, b, "wake")
+	w, err := b.world(ctx, "wake")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
-	if err := w.apply(ctx, 1, pool("lab", "interactive", "{cpus: 1, memory: 512MiB}", "{min: 0, max: 1}", 8, "")); err != nil {
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := w.Apply(ctx, 1, rig.Pool("lab", "interactive", "{cpus: 1, memory: 512MiB}", "{min: 0, max: 1}", 8, "")); err != nil {
 		return err
 	}
 	var ours, peer []float64
@@ -35,7 +35,7 @@ func wake(ctx context.Context, b *bench) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := w.empty(ctx, "lab"); err != nil {
+		if err := w.Empty(ctx, "lab"); err != nil {
 			return err
 		}
 		hand, err := w.byHand(ctx)
@@ -54,24 +54,19 @@ func wake(ctx context.Context, b *bench) (err error) {
 
 // login runs `ssh … echo` and returns how long it took.
 func (w *world) login(ctx context.Context, user string) (time.Duration, error) {
-	cmd := w.ssh(ctx, user, "echo here")
+	cmd := w.SSH(ctx, user, "echo here")
 	start := time.Now()
-	out, err := output(cmd)
+	out, err := rig.Output(cmd)
 	if err == nil && strings.TrimSpace(out) != "here" {
 		err = fmt.Errorf("ssh as %s printed %q", user, out)
 	}
 	return time.Since(start), err
 }
 
-func (w *world) ssh(ctx context.Context, user, command string) *exec.Cmd {
-	return exec.CommandContext(ctx, "ssh", "-F", "none", "-i", w.key(), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
-		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-p", w.port, user+"@127.0.0.1", command)
-}
-
 // byHand starts a machine with the fewest steps that give the same, logs in and removes it.
 func (w *world) byHand(ctx context.Context) (time.Duration, error) {
-	cmd := exec.CommandContext(ctx, "bash", "-c", byHand, "byhand", w.dir, w.key())
-	out, err := output(cmd)
+	cmd := exec.CommandContext(ctx, "bash", "-c", byHand, "byhand", w.Dir, w.Key())
+	out, err := rig.Output(cmd)
 	if err != nil {
 		return 0, err
 	}
@@ -81,14 +76,14 @@ func (w *world) byHand(ctx context.Context) (time.Duration, error) {
 // crowd lets 50 users in at once while no machine runs.
 func crowd(ctx context.Context, b *bench) (err error) {
 	const users = 50
-	w, err := newWorld(ctx, b, "crowd")
+	w, err := b.world(ctx, "crowd")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
+	defer func() { err = errors.Join(err, w.Close()) }()
 	machine := "{cpus: 2, memory: 1GiB}"
-	pools := pool("one", "interactive", machine, "{min: 0, max: 8}", 64, "") + pool("seven", "interactive", machine, "{min: 0, max: 8}", 8, "")
-	if err := w.apply(ctx, users, pools); err != nil {
+	pools := rig.Pool("one", "interactive", machine, "{min: 0, max: 8}", 64, "") + rig.Pool("seven", "interactive", machine, "{min: 0, max: 8}", 8, "")
+	if err := w.Apply(ctx, users, pools); err != nil {
 		return err
 	}
 	for _, c := range []struct {
@@ -107,7 +102,7 @@ func crowd(ctx context.Context, b *bench) (err error) {
 				return err
 			}
 			started = append(started, float64(n))
-			if err := w.empty(ctx, c.pool); err != nil {
+			if err := w.Empty(ctx, c.pool); err != nil {
 				return err
 			}
 		}
@@ -130,7 +125,7 @@ func (w *world) allAtOnce(ctx context.Context, n int, pool string) (time.Duratio
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			cmd := w.ssh(ctx, fmt.Sprintf("u%d+%s", i+1, pool), "sleep 5; echo here")
+			cmd := w.SSH(ctx, fmt.Sprintf("u%d+%s", i+1, pool), "sleep 5; echo here")
 			word := &firstWord{start: time.Now()}
 			cmd.Stdout, cmd.Stderr = word, word
 			err := cmd.Run()
@@ -163,7 +158,7 @@ func (f *firstWord) Write(p []byte) (int, error) {
 // machinesEver counts the machines that a pool has ever had, by their events.
 func (w *world) machinesEver(ctx context.Context, pool string) (int, error) {
 	seen := map[string]bool{}
-	for e, err := range w.client.Events(ctx, time.Time{}, false) {
+	for e, err := range w.Client.Events(ctx, time.Time{}, false) {
 		if err != nil {
 			return 0, err
 		}
@@ -172,9 +167,4 @@ func (w *world) machinesEver(ctx context.Context, pool string) (int, error) {
 		}
 	}
 	return len(seen), nil
-}
-
-// machines lists a pool's machines.
-func (w *world) machines(ctx context.Context, pool string) ([]shoal.Machine, error) {
-	return w.client.Machines(ctx, client.MachineQuery{Pool: shoal.PoolName(pool)})
 }
