@@ -1,0 +1,29 @@
+package httpapi
+
+import (
+	"net/http"
+)
+
+// Line is a line of the table, for tests.
+type Line struct{ Method, Path, Rule string }
+
+// Lines are all lines.
+func (a *API) Lines() []Line {
+	var all []Line
+	for _, e := range a.table() {
+		all = append(all, Line{e.method, prefix + e.path, e.may.String()})
+	}
+	return all
+}
+
+// OpenAPI is the document.
+func (a *API) OpenAPI() []byte { return a.openapi }
+
+// Guard makes a handler of a function as endpoints are made.
+func (a *API) Guard(f func(http.ResponseWriter, *http.Request) error) http.Handler { return a.guard(f) }
+
+// The parsers of foreign input.
+var (
+	ParseEventID = parseEventID
+	ParseMatch   = parseMatch
+)
