@@ -1,0 +1,267 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/rig"
+)
+
+// patience is how long a test waits for what takes a moment on a quiet host.
+const patience = 2 * time.Minute
+
+// binaries is where shoal and shoal-agent lie.
+var binaries string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() || os.Geteuid() != 0 {
+		os.Exit(m.Run()) // each test leaves itself out
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if binaries = os.Getenv("SHOAL_BIN"); binaries == "" {
+		dir, err := os.MkdirTemp("", "shoal-e2e-bin-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binaries = dir
+		if err := build(dir, "test", "./cmd/..."); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// build builds commands into a directory, or one into a file.
+func build(to, version, what string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+version, "-o", to, what)
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot build %s: %w: %s", what, err, out)
+	}
+	return nil
+}
+
+// prove returns how often something is done: a few times here, the full count with SHOAL_PROVE.
+func prove(few, full int) int {
+	if os.Getenv("SHOAL_PROVE") != "" {
+		return full
+	}
+	return few
+}
+
+// needHost leaves a test out where it cannot run. A missing program is a failure.
+func needHost(t testing.TB) {
+	t.Helper()
+	if testing.Short() || os.Geteuid() != 0 {
+		t.Skip("real machines need root, and are left out with -short")
+	}
+}
+
+// world is a server of a test's own, which is gone without a trace when the test ends.
+type world struct {
+	*rig.World
+	t testing.TB
+}
+
+// newWorld starts a server on a fresh directory.
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	needHost(t)
+	// Short, for the paths of sockets in it.
+	dir, err := os.MkdirTemp("", "shoal-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorldIn(t, dir)
+}
+
+func newWorldIn(t testing.TB, dir string) *world {
+	t.Helper()
+	r, err := rig.New(t.Context(), binaries, dir)
+	if err != nil {
+		log, _ := os.ReadFile(filepath.Join(dir, "serve.log"))
+		t.Fatalf("%v\n%s", err, log)
+	}
+	w := &world{World: r, t: t}
+	t.Cleanup(w.close)
+	return w
+}
+
+// close takes the world down and looks for what is left of it.
+func (w *world) close() {
+	w.t.Helper()
+	if w.Server.ProcessState != nil { // a test left it dead
+		if err := w.Start(context.Background()); err != nil {
+			w.t.Error(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		w.t.Errorf("the end: %v", err)
+	}
+	w.clean()
+	if w.t.Failed() {
+		w.t.Logf("the log of the server ends with:\n%s", w.logTail())
+	}
+	if err := os.RemoveAll(w.Dir); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// clean waits until nothing on the host is the server's.
+func (w *world) clean() {
+	w.t.Helper()
+	var left []string
+	err := rig.Until(context.Background(), 30*time.Second, "nothing is left", func() (bool, error) {
+		left = w.leftovers()
+		return len(left) == 0, nil
+	})
+	if err != nil {
+		w.t.Errorf("left on the host:\n%s", strings.Join(left, "\n"))
+	}
+}
+
+func (w *world) logTail() string {
+	log, _ := os.ReadFile(filepath.Join(w.Dir, "serve.log")) // without a log there is nothing to show
+	lines := strings.Split(string(log), "\n")
+	return strings.Join(lines[max(0, len(lines)-60):], "\n")
+}
+
+// tag is what the server's networks and control groups are named by.
+func (w *world) tag() string {
+	sum := sha256.Sum256([]byte(filepath.Join(w.Data, "local")))
+	return hex.EncodeToString(sum[:3])
+}
+
+// leftovers lists what is the server's on this host, outside its directory: by its tag, or by a mount or an
+// argument with the directory in it.
+func (w *world) leftovers() []string {
+	var left []string
+	for _, dir := range []string{"/sys/class/net", "/run", "/run/runc", "/run/netns", "/opt"} {
+		names, _ := filepath.Glob(filepath.Join(dir, "*"+w.tag()+"*")) // the pattern is well formed
+		left = append(left, names...)
+	}
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(d.Name(), w.tag()) {
+			left = append(left, path)
+			return fs.SkipDir
+		}
+		return nil // what has just gone is not left
+	})
+	out, err := exec.Command("nft", "list", "tables").Output()
+	if err != nil {
+		left = append(left, "nft: "+err.Error())
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, w.tag()) {
+			left = append(left, "nft "+strings.TrimSpace(line))
+		}
+	}
+	return append(left, w.processes()...)
+}
+
+// processes lists those that have the world's directory among their arguments or mounts.
+func (w *world) processes() []string {
+	var left []string
+	pids, _ := filepath.Glob("/proc/[0-9]*") // the pattern is well formed
+	for _, pid := range pids {
+		if pid == fmt.Sprintf("/proc/%d", os.Getpid()) {
+			continue
+		}
+		args, _ := os.ReadFile(pid + "/cmdline")
+		mounts, _ := os.ReadFile(pid + "/mountinfo")
+		if bytes.Contains(args, []byte(w.Dir)) || bytes.Contains(mounts, []byte(w.Dir+"/")) {
+			left = append(left, pid+" "+strings.TrimSpace(strings.ReplaceAll(string(args), "\x00", " ")))
+		}
+	}
+	return left
+}
+
+// apply applies users and documents.
+func (w *world) apply(users int, documents ...string) {
+	w.t.Helper()
+	if err := w.Apply(w.t.Context(), users, strings.Join(documents, "")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// shoal runs the command line as the host's root.
+func (w *world) shoal(args ...string) string {
+	w.t.Helper()
+	out, err := w.Shoal(w.t.Context(), args...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return out
+}
+
+// ssh runs a command through the gateway and returns what it printed.
+func (w *world) ssh(login, command string) string {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	out, err := rig.Output(w.SSH(ctx, login, command))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+// ready waits until a pool has n ready machines.
+func (w *world) ready(pool string, n int) []shoal.Machine {
+	w.t.Helper()
+	list, err := w.Ready(w.t.Context(), pool, n, patience)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return list
+}
+
+// until waits for something of the real world to be so.
+func (w *world) until(what string, is func() (bool, error)) {
+	w.t.Helper()
+	if err := rig.Until(w.t.Context(), patience, what, is); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// pids lists the processes of a machine, in its control group, whose arguments contain a text.
+func (w *world) pids(id shoal.MachineID, text string) []int {
+	w.t.Helper()
+	var list []int
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "cgroup.procs" || !strings.Contains(path, w.tag()) || !strings.Contains(path, "/"+string(id)+"/") {
+			return nil
+		}
+		b, _ := os.ReadFile(path)
+		for f := range strings.FieldsSeq(string(b)) {
+			args, _ := os.ReadFile("/proc/" + f + "/cmdline")
+			var pid int
+			if _, err := fmt.Sscan(f, &pid); err == nil && strings.Contains(strings.ReplaceAll(string(args), "\x00", " "), text) && !slices.Contains(list, pid) {
+				list = append(list, pid)
+			}
+		}
+		return nil
+	})
+	return list
+}
