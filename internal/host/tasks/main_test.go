@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"os"
@@ -245,7 +246,13 @@ func (b *box) take(o api.Output) {
 		b.t.Errorf("%s: a gap in %s before %d", o.Ref, o.Stream, o.Offset)
 		return
 	}
-	s.out[i] = append(s.out[i][:o.Offset], o.Data...)
+	again := s.out[i][o.Offset:]
+	if n := min(len(again), len(o.Data)); !bytes.Equal(again[:n], o.Data[:n]) {
+		b.t.Errorf("%s: %s at %d is not what it was", o.Ref, o.Stream, o.Offset)
+	}
+	if len(o.Data) > len(again) {
+		s.out[i] = append(s.out[i][:o.Offset], o.Data...)
+	}
 }
 
 // end waits for the end of an attempt.
