@@ -202,11 +202,11 @@ func (r *Runner) lost(a *attempt, rec record) {
 		end.Reason += "; " + err.Error()
 	}
 	if r.cfg.Groups == nil && a.uid != 0 {
-		session := 0
-		if rec.started != nil && born(rec.started.PID) == rec.started.Born {
-			session = rec.started.PID
+		var firsts []started
+		if rec.started != nil {
+			firsts = append(firsts, *rec.started)
 		}
-		killStrays(a.uid, scratch, session)
+		killStrays(a.uid, scratch, firsts)
 	}
 	if err := os.RemoveAll(scratch); err != nil {
 		r.cfg.Log.Warn("a scratch directory stays", "error", err)

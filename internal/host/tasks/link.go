@@ -183,8 +183,7 @@ func (r *Runner) spawn() (*linked, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	_ = lock.Truncate(0)
-	_, _ = lock.WriteAt([]byte(strconv.Itoa(cmd.Process.Pid)+"\n"), 0) // for killHung
+	_, _ = fmt.Fprintf(lock, "%10d\n", cmd.Process.Pid) // for killHung; always as long
 	gone := make(chan error, 1)
 	go func() { gone <- cmd.Wait() }() // it is ours while we live, then the first process's
 	// Our listener is closed only on return: if the supervisor dies at once the connection breaks then.

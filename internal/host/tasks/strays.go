@@ -3,6 +3,7 @@ package tasks
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -38,10 +39,17 @@ func statFields(pid int) [][]byte {
 	return bytes.Fields(b[i+1:])
 }
 
-// strays lists the processes of a task where there are no control groups: those of its user in the session of
-// its first process, if that is known, or with the task's scratch directory in their environment. A
-// process that takes care to hide is not found; without control groups nothing is.
-func strays(uid int, scratch string, session int) []int {
+// strays lists the processes of a task where there are no control groups: those of its user in the sessions of
+// the processes that were started for it, or with the task's scratch directory in their environment, which
+// not every machine's root may read. A process that takes care to hide is not found.
+func strays(uid int, scratch string, firsts []started) []int {
+	var sessions []string
+	for _, s := range firsts {
+		// A session's number is not given out again while somebody is in it, but then it is.
+		if b := born(s.PID); b == 0 || b == s.Born {
+			sessions = append(sessions, strconv.Itoa(s.PID))
+		}
+	}
 	d, err := os.Open("/proc")
 	if err != nil {
 		return nil
@@ -66,7 +74,7 @@ func strays(uid int, scratch string, session int) []int {
 		if len(f) < 4 || f[0][0] == 'Z' || f[0][0] == 'X' {
 			continue
 		}
-		if session != 0 && string(f[3]) == strconv.Itoa(session) {
+		if slices.Contains(sessions, string(f[3])) {
 			out = append(out, pid)
 			continue
 		}
@@ -85,9 +93,9 @@ func strays(uid int, scratch string, session int) []int {
 }
 
 // killStrays kills them, and those that they start meanwhile.
-func killStrays(uid int, scratch string, session int) {
+func killStrays(uid int, scratch string, firsts []started) {
 	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
-		pids := strays(uid, scratch, session)
+		pids := strays(uid, scratch, firsts)
 		if len(pids) == 0 {
 			return
 		}

@@ -51,7 +51,8 @@ type task struct {
 	// of run alone
 	limit     *time.Timer
 	kill      *time.Timer
-	first     int // the pid of the process that runs now
+	first     int       // the pid of the process that runs now
+	firsts    []started // it and those before it
 	stopped   shoal.JobState
 	cpu       time.Duration
 	memory    int64
@@ -227,17 +228,18 @@ func (t *task) step(name string, argv, env []string, dir string) bool {
 
 // running notes that a process runs.
 func (t *task) running(pid int) {
+	now := time.Now()
 	t.first = pid
+	t.firsts = append(t.firsts, started{pid, born(pid), now})
 	if !t.result.Started.IsZero() {
 		return
 	}
-	now := time.Now()
 	t.mu.Lock()
 	t.started = now
 	t.mu.Unlock()
 	t.result.Started = now
 	// If that cannot be written, the process is found by its group or its scratch directory.
-	_ = t.rec.write(line{Started: &started{pid, born(pid), now}})
+	_ = t.rec.write(line{Started: &t.firsts[0]})
 	for _, o := range t.out {
 		o.start()
 	}
@@ -316,7 +318,7 @@ func (t *task) end(state shoal.JobState) {
 // empty reports whether no process of the task is left. Only asked while it is ended.
 func (t *task) empty() bool {
 	if t.group.None() {
-		return len(strays(t.req.Person.UID, t.dir, 0)) == 0
+		return len(strays(t.req.Person.UID, t.dir, t.firsts)) == 0
 	}
 	pids, _ := t.group.Pids()
 	return len(pids) == 0
@@ -329,7 +331,7 @@ func (t *task) killAll() {
 		_ = unix.Kill(-t.first, unix.SIGKILL)
 	}
 	if t.group.None() {
-		killStrays(t.req.Person.UID, t.dir, 0)
+		killStrays(t.req.Person.UID, t.dir, t.firsts)
 		return
 	}
 	if err := t.group.Kill(); err != nil {
@@ -413,7 +415,7 @@ func (t *task) cleanUp() {
 	r.CPUTime, r.MaxMemory = t.cpu, shoal.Bytes(t.memory)
 	if t.group.None() {
 		if !r.Started.IsZero() {
-			killStrays(t.req.Person.UID, t.dir, 0)
+			killStrays(t.req.Person.UID, t.dir, t.firsts)
 		}
 	} else {
 		if usage, err := t.group.Usage(); err == nil && !r.Started.IsZero() {

@@ -3,9 +3,11 @@ package tasks
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -304,4 +306,31 @@ func TestOutputLimitAndFullDisk(t *testing.T) {
 	must(t, b.runner.Close())
 	b.cfg.Dir = former
 	b.runner = nil
+}
+
+func TestStraysBySession(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	cmd := exec.Command(shellPath, "-c", "sleep 1000 & exec sleep 1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: firstUID, Gid: firstUID}}
+	cmd.Dir = "/"
+	must(t, cmd.Start())
+	pid := cmd.Process.Pid
+	first := started{PID: pid, Born: born(pid)}
+	for len(strays(firstUID, "", []started{first})) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	if got := strays(firstUID, "", []started{{PID: pid, Born: first.Born + 1}}); len(got) != 0 {
+		t.Errorf("another process of the same number is taken for it: %v", got)
+	}
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	if got := strays(firstUID, "", []started{first}); len(got) != 1 {
+		t.Errorf("left: %v", got)
+	}
+	killStrays(firstUID, "", []started{first})
+	if left := processesOf(firstUID); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
 }
