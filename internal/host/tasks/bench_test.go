@@ -40,17 +40,17 @@ func BenchmarkTask(b *testing.B) {
 		name    string
 		groups  bool
 		command string
-	}{{"groups", true, ":"}, {"groups-output", true, "echo done"}, {"without", false, ":"}} {
+		atOnce  int
+	}{{"groups", true, ":", 8}, {"groups-one-by-one", true, ":", 1}, {"groups-output", true, "echo done", 8}, {"without", false, ":", 8}} {
 		b.Run(c.name, func(b *testing.B) {
 			x := newBox(b, c.groups, func(c *Config) { c.Idle = time.Second })
 			x.run(order("1", "true")) // the supervisor is there
 			pid := x.supervisorPID()
-			const atOnce = 8
 			before := cpuTime(b, pid)
 			b.ResetTimer()
 			begun, done := 0, 0
 			for done < b.N {
-				for begun < b.N && begun-done < atOnce {
+				for begun < b.N && begun-done < c.atOnce {
 					x.runner.Start(order("2", c.command, func(o *api.TaskOrder) {
 						o.Ref.Index = begun
 						o.Resources = shoal.Resources{CPUs: 1000, Memory: 256 << 20}
@@ -73,6 +73,10 @@ func BenchmarkTask(b *testing.B) {
 				done += len(refs)
 			}
 			b.StopTimer()
+			rss := statFields(pid)[24-3]
+			var pages float64
+			fmt.Sscan(string(rss), &pages)
+			b.ReportMetric(pages*4096/1e6, "MB-supervisor")
 			b.ReportMetric(float64(cpuTime(b, pid)-before)/float64(b.N)/1e6, "cpu-ms/op")
 		})
 	}
