@@ -11,6 +11,9 @@ const (
 	// refreshGap is how often changes of the store are looked at while they come in crowds: most are not
 	// about users. The first after a quiet time is looked at at once, and so is one that somebody waits for.
 	refreshGap = 100 * time.Millisecond
+	// refreshRest is how many times as long as a look took nobody looks again: of ten thousand users each
+	// change is work.
+	refreshRest = 4
 	// refreshRetry is when a store that does not answer is asked again.
 	refreshRetry = time.Second
 )
@@ -21,8 +24,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	for {
 		changed := h.cfg.Store.Changed()
 		looked := time.Now()
-		gap := refreshGap
 		err := h.refresh(ctx)
+		gap := max(refreshGap, (1+refreshRest)*time.Since(looked))
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
