@@ -178,7 +178,7 @@ func annotate(m *shoal.Machine, o *provider.Observed) {
 		m.Address = o.Address
 	}
 	m.Outdated = o.Outdated
-	if o.Phase == provider.PhaseCreating && o.Reason != "" && m.State == shoal.MachineBooting {
+	if o.Phase == provider.PhaseCreating && o.Reason != "" && m.State == shoal.MachineBooting && m.Wanted == shoal.WantRun {
 		m.Reason = o.Reason
 	}
 }

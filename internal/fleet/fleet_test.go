@@ -76,6 +76,8 @@ func making() []planCase {
 		{name: "booting, gone", m: machine(shoal.MachineBooting, run), seen: seen(), verb: fleet.Gone},
 		{name: "booting, started again", m: machine(shoal.MachineBooting, run), seen: seen(phase(provider.PhaseStopped)), verb: fleet.Start},
 		{name: "booting, not wanted", m: machine(shoal.MachineBooting, del), seen: seen(phase(provider.PhaseRunning)), verb: fleet.Empty},
+		{name: "booting, not wanted, though the provider has news", m: machine(shoal.MachineBooting, del),
+			seen: seen(provider.Observed{ID: "m-1", Phase: provider.PhaseCreating, Reason: "fetching the image"}), verb: fleet.Empty},
 		{name: "news of the provider", m: machine(shoal.MachineBooting, run), seen: seen(provider.Observed{ID: "m-1", Phase: provider.PhaseCreating, Reason: "fetching the image"}), verb: fleet.Note, says: "fetching"},
 	}
 }
