@@ -151,11 +151,10 @@ func TestKillEndsWhatForksAndWhatIgnoresSignals(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd := start(t, g, "sh", "-c", "trap '' TERM HUP; for i in 1 2 3; do (while :; do sleep 0.01; done) & done; setsid sleep 1000 & wait")
+		start(t, g, "sh", "-c", "trap '' TERM HUP; for i in 1 2 3; do (while :; do sleep 0.01; done) & done; setsid sleep 1000 & wait")
 		for len(must(g.Pids())) < 5 {
 			time.Sleep(time.Millisecond)
 		}
-		go func() { _ = cmd.Wait() }()
 		if err := g.Kill(); err != nil {
 			t.Fatal(err)
 		}
