@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/rig"
 )
 
@@ -116,6 +117,7 @@ func (w *world) close() {
 			w.t.Error(err)
 		}
 	}
+	w.endSessions()
 	if err := w.Close(); err != nil {
 		w.t.Errorf("the end: %v", err)
 	}
@@ -125,6 +127,20 @@ func (w *world) close() {
 	}
 	if err := os.RemoveAll(w.Dir); err != nil {
 		w.t.Error(err)
+	}
+}
+
+// endSessions ends what would keep machines for a while.
+func (w *world) endSessions() {
+	w.t.Helper()
+	all, err := w.Client.Sessions(context.Background(), client.SessionQuery{})
+	if err != nil {
+		w.t.Error(err)
+	}
+	for _, s := range all {
+		if err := w.Client.EndSession(context.Background(), s.ID); err != nil && shoal.KindOf(err) != shoal.KindNotFound && shoal.KindOf(err) != shoal.KindConflict {
+			w.t.Errorf("session %s cannot be ended: %v", s.ID, err)
+		}
 	}
 }
 
@@ -213,6 +229,17 @@ func (w *world) shoal(args ...string) string {
 		w.t.Fatal(err)
 	}
 	return out
+}
+
+// as returns a client that acts as a user.
+func (w *world) as(user shoal.UserName) *client.Client {
+	w.t.Helper()
+	c, err := client.New(client.Options{Socket: filepath.Join(w.Data, "shoal.sock"), As: user})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(c.Close)
+	return c
 }
 
 // ssh runs a command through the gateway and returns what it printed.
