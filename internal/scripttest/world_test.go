@@ -1,0 +1,209 @@
+package scripttest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/ssh"
+)
+
+// world is what a script has beside its files: a server, and what the host was like before.
+type world struct {
+	dir, root string
+	api, ssh  string // ports
+	before    []string
+	server    *exec.Cmd
+	ended     chan error // the server's end, once
+	log       bytes.Buffer
+}
+
+type worldKey struct{}
+
+func of(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+
+func (w *world) path(elem ...string) string {
+	return filepath.Join(append([]string{w.dir}, elem...)...)
+}
+
+// patience bounds every wait; nothing is waited for that takes more than seconds on an idle host.
+const patience = 2 * time.Minute
+
+// shoal runs the command line as root of the host, for the harness's own needs.
+func (w *world) shoal(path string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(path, "shoal"), args...)
+	cmd.Env = append(os.Environ(), "SHOAL_DATA="+w.path("data"))
+	out, err := cmd.Output()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		err = fmt.Errorf("shoal %s: %w: %s", strings.Join(args, " "), err, e.Stderr)
+	}
+	return out, err
+}
+
+// start starts the server and waits until it answers.
+func (w *world) start(bin string, args ...string) error {
+	if w.server != nil {
+		return errors.New("a server runs already")
+	}
+	args = append([]string{"serve", "--data", w.path("data"), "--listen", "127.0.0.1:" + w.api, "--ssh-listen", "127.0.0.1:" + w.ssh}, args...)
+	cmd := exec.Command(filepath.Join(bin, "shoal"), args...)
+	logFile, err := os.OpenFile(w.path("server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		select {
+		case err := <-ended:
+			return fmt.Errorf("the server ended: %w\n%s", err, w.tail())
+		default:
+		}
+		if _, err := os.Stat(w.path("data", "shoal.sock")); err == nil {
+			if _, err := w.shoal(bin, "pool", "list"); err == nil {
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the server does not answer\n%s", w.tail())
+		}
+	}
+	w.server, w.ended = cmd, ended
+	return w.knowHost()
+}
+
+// knowHost writes the gateway's host key where the scripts' ssh looks for it.
+func (w *world) knowHost() error {
+	text, err := os.ReadFile(w.path("data", "keys", "ssh_host_ed25519_key"))
+	if err != nil {
+		return err
+	}
+	key, err := ssh.ParsePrivateKey(text)
+	if err != nil {
+		return err
+	}
+	line := fmt.Sprintf("[127.0.0.1]:%s %s", w.ssh, ssh.MarshalAuthorizedKey(key.PublicKey()))
+	return os.WriteFile(w.path("known_hosts"), []byte(line), 0o644)
+}
+
+// stop ends the server with a signal. After SIGTERM it must end well.
+func (w *world) stop(s syscall.Signal) error {
+	if w.server == nil {
+		return errors.New("no server runs")
+	}
+	if err := w.server.Process.Signal(s); err != nil {
+		return err
+	}
+	defer func() { w.server, w.ended = nil, nil }()
+	select {
+	case err := <-w.ended:
+		if s == syscall.SIGTERM && err != nil {
+			return fmt.Errorf("the server ended badly: %w\n%s", err, w.tail())
+		}
+		return nil
+	case <-time.After(patience):
+		err := w.server.Process.Kill()
+		return errors.Join(fmt.Errorf("the server did not stop\n%s", w.tail()), err)
+	}
+}
+
+func (w *world) tail() string {
+	text, err := os.ReadFile(w.path("server.log"))
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(lines[max(0, len(lines)-30):], "\n")
+}
+
+// empty removes all pools with their machines, and ends the server.
+func (w *world) empty(bin string) error {
+	if w.server == nil {
+		return nil
+	}
+	var sessions []struct{ ID string }
+	var pools []struct{ Name string }
+	for _, list := range []struct {
+		noun string
+		into any
+	}{{"session", &sessions}, {"pool", &pools}} {
+		out, err := w.shoal(bin, list.noun, "list", "-o", "json")
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(out, list.into); err != nil {
+			return err
+		}
+	}
+	for _, s := range sessions { // those that only linger would hold their machines for a while
+		_, _ = w.shoal(bin, "session", "end", s.ID) // one that has ended meanwhile is no mistake
+	}
+	for _, p := range pools {
+		if _, err := w.shoal(bin, "pool", "delete", p.Name, "--wait"); err != nil {
+			return err
+		}
+	}
+	return w.stop(syscall.SIGTERM)
+}
+
+// close ends what a script that failed left running, as well as it can.
+func (w *world) close() {
+	if w.server != nil {
+		if err := w.empty(filepath.Dir(w.server.Path)); err != nil && w.server != nil {
+			_ = w.server.Process.Kill()
+			<-w.ended
+		}
+	}
+}
+
+// look lists what is on the host that a server could leave behind.
+func (w *world) look() ([]string, error) {
+	out, err := exec.Command(filepath.Join(w.root, "scripts", "leftovers")).Output()
+	if err != nil {
+		return nil, fmt.Errorf("scripts/leftovers: %w", err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n"), nil
+}
+
+// left returns what was not there before. On a host where others make machines at the same
+// time (SHOAL_BUSY_HOST) only what bears this server's name counts.
+func (w *world) left() ([]string, error) {
+	after, err := w.look()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte(w.path("data", "local")))
+	tag := hex.EncodeToString(sum[:3])
+	before := slices.Clone(w.before)
+	var left []string
+	for _, line := range after {
+		if i, ok := slices.BinarySearch(before, line); ok {
+			before = slices.Delete(before, i, i+1)
+			continue
+		}
+		if os.Getenv("SHOAL_BUSY_HOST") == "" || strings.Contains(line, tag) || strings.Contains(line, w.dir) {
+			left = append(left, line)
+		}
+	}
+	return left, nil
+}
