@@ -102,6 +102,7 @@ func TestQuietStream(t *testing.T) {
 		w := newWorld(t)
 		r, _ := open(t, w.api.Control(), "/api/v1/events?since="+time.Now().Add(time.Hour).UTC().Format(time.RFC3339), bearer(w.tokens["carol"]))
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if r.header.Get("Content-Type") != "text/event-stream" {
 			t.Error("the header was not sent")
 		}
