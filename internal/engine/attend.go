@@ -117,6 +117,20 @@ func (j *judging) health(r *row) {
 	j.set(r, m, fmt.Sprintf("machine %s of pool %s does not answer: %s", m.ID, m.Pool, why))
 }
 
+// dyingFor is how long a machine's end may take to show, after its agent's stream has broken: that agent is one of
+// the first processes to end, and a provider shows the end of the last.
+const dyingFor = 20 * time.Second
+
+// dying reports whether a machine's stream broke so recently that the provider may be about to show its end.
+func (j *judging) dying(r *row) bool {
+	l, known := j.mem.links[r.ID]
+	if !known || l.up || j.now.Sub(l.since) >= dyingFor {
+		return false
+	}
+	j.due(l.since.Add(dyingFor), j.now)
+	return true
+}
+
 // giveUp fails a machine that has been down for so long that what was there counts as lost.
 func (j *judging) giveUp(r *row, since time.Time) {
 	c := j.people[r.ID]

@@ -214,6 +214,30 @@ func TestDownAndBack(t *testing.T) {
 	})
 }
 
+// A machine whose agent went first is gone as soon as its provider shows that, not at the next look of an idle engine.
+func TestDeathTakesAMoment(t *testing.T) {
+	in(t, fake.Config{}, lab(), func(t *testing.T, w *world) {
+		w.wait("alice")
+		later(5 * time.Second)
+		w.seat()
+		id := w.machines()[0].ID
+		later(10 * time.Minute) // the engine is idle
+		for _, after := range []time.Duration{100 * time.Millisecond, 3 * time.Second} {
+			w.engine.Load().Connected(id, false)
+			later(after)
+			w.engine.Load().Connected(id, true)
+			later(time.Minute)
+		}
+		w.engine.Load().Connected(id, false)
+		later(3 * time.Second)
+		w.cloud.Kill(id, "its first process has ended")
+		later(7 * time.Second)
+		if m := w.get(id); m.State != shoal.MachineGone {
+			t.Errorf("%+v", m)
+		}
+	})
+}
+
 // A list with holes hides machines; they are not gone.
 func TestHalfLists(t *testing.T) {
 	in(t, fake.Config{}, lab(func(p *shoal.Pool) { p.Size.Min = 4 }), func(t *testing.T, w *world) {

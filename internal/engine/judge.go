@@ -216,8 +216,14 @@ func (j *judging) order(name string, actions []fleet.Action) {
 		j.effects = append(j.effects, fx)
 	}
 	for _, r := range j.rows {
-		if r.Provider == name && (r.State == shoal.MachineRequested || r.State == shoal.MachineBooting || r.State == shoal.MachineStopping || r.State == shoal.MachineFailed) {
+		if r.Provider != name {
+			continue
+		}
+		switch r.State {
+		case shoal.MachineRequested, shoal.MachineBooting, shoal.MachineStopping, shoal.MachineFailed:
 			j.moving[name] = true
+		case shoal.MachineReady:
+			j.moving[name] = j.moving[name] || j.dying(r)
 		}
 	}
 	if s := j.mem.sights[name].seen; s != nil {
