@@ -73,7 +73,10 @@ func (a *assembly) mounts() []specs.Mount {
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime"}},
 		{Destination: "/run", Type: "bind", Source: filepath.Join(a.dir, "run"), Options: []string{"bind", "nosuid", "nodev"}},
-		{Destination: "/run/shoal/control", Type: "bind", Source: a.p.cfg.ControlDir, Options: []string{"bind", "nosuid", "nodev", "noexec"}},
+		// In a file system of its own: what users write there must not keep the agent and sshd from writing to /run.
+		{Destination: "/run/lock", Type: "tmpfs", Source: "lock", Options: []string{"nosuid", "nodev", "noexec", "mode=1777", "size=5m", "nr_inodes=4096"}},
+		// All machines have the same directory: a root in one must not put a socket of its own in the place of the server's.
+		{Destination: "/run/shoal/control", Type: "bind", Source: a.p.cfg.ControlDir, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"}},
 		{Destination: "/opt/shoal/bin", Type: "bind", Source: a.p.path("bin"), Options: []string{"bind", "ro", "nosuid", "nodev"}},
 	}
 	binds := slices.Clone(a.binds)

@@ -18,6 +18,9 @@ func syscallFilter() *specs.LinuxSeccomp {
 		Syscalls: append(namespaceRules(denied),
 			// Arguments of clone3 lie in memory, where a filter cannot look. C libraries fall back to clone.
 			specs.LinuxSyscall{Names: []string{"clone3"}, Action: specs.ActErrno, ErrnoRet: &absent},
+			// Sockets between a virtual machine and its host know no network namespaces.
+			specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActErrno, ErrnoRet: &denied,
+				Args: []specs.LinuxSeccompArg{{Index: 0, Value: unix.AF_VSOCK, Op: specs.OpEqualTo}}},
 			specs.LinuxSyscall{Action: specs.ActErrno, ErrnoRet: &absent,
 				Names: []string{"io_uring_setup", "io_uring_enter", "io_uring_register"}},
 			specs.LinuxSyscall{Action: specs.ActErrno, ErrnoRet: &denied, Names: []string{
