@@ -29,6 +29,9 @@ type Session struct {
 	Ended     time.Time    `json:"ended,omitzero"`
 	KeepUntil time.Time    `json:"keepUntil,omitzero"` // keep-awake
 	LastInput time.Time    `json:"lastInput,omitzero"`
+	// Found: it is on record by the word of the machine's agent alone. Nobody has logged in to it, so the
+	// machine may not speak for the user.
+	Found bool `json:"found,omitempty"`
 	Meta
 }
 

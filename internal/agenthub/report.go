@@ -132,7 +132,7 @@ func (h *Hub) AccountsReady(ctx context.Context, id shoal.MachineID, rev shoal.R
 }
 
 // Relay says who a user is whose request a machine has relayed. The machine is believed for those who have
-// a session or a task there: KindDenied for all others. She has a member's rights there, whatever her role.
+// a session or a task there, unless it is the machine alone that says so: KindDenied for all others. She has a member's rights there, whatever her role.
 func (h *Hub) Relay(ctx context.Context, id shoal.MachineID, name shoal.UserName) (access.Subject, error) {
 	var none access.Subject
 	var u shoal.User
@@ -142,7 +142,7 @@ func (h *Hub) Relay(ctx context.Context, id shoal.MachineID, name shoal.UserName
 		if err != nil {
 			return err
 		}
-		present = slices.ContainsFunc(sessions, func(s shoal.Session) bool { return s.User == name })
+		present = slices.ContainsFunc(sessions, func(s shoal.Session) bool { return s.User == name && !s.Found })
 		if !present {
 			machines, err := tx.MachinesWithTasksOf(name)
 			if err != nil {

@@ -95,6 +95,10 @@ func TestRelay(t *testing.T) {
 			t.Errorf("%+v, %v", by, err)
 		}
 		refused("alice", "m-2")
+		w.update(func(tx *store.Tx) error { // only the machine itself says that she is there
+			return put(tx.Sessions().Put, shoal.Session{ID: "s-1", User: "alice", Pool: "lab", Machine: "m-1", State: shoal.SessionDisconnected, Found: true})
+		})
+		refused("alice", "m-1")
 		w.update(func(tx *store.Tx) error {
 			return errors.Join(
 				put(tx.Sessions().Put, shoal.Session{ID: "s-1", User: "alice", Pool: "lab", Machine: "m-1", State: shoal.SessionEnded}),

@@ -537,11 +537,20 @@ func TestFound(t *testing.T) {
 		w.machine("m-1", shoal.MachineReady)
 		w.activity("m-1", tmux("u00"), tmux("nobody"))
 		all := w.live()
-		if len(all) != 1 || all[0].User != "u00" || all[0].State != shoal.SessionDisconnected {
+		if len(all) != 1 || all[0].User != "u00" || all[0].State != shoal.SessionDisconnected || !all[0].Found {
 			t.Fatalf("%+v", all)
 		}
-		if a := w.login("u00", "p"); a.Session != all[0].ID {
-			t.Errorf("%+v", a)
+		a := w.login("u00", "p")
+		if a.Session != all[0].ID || w.session(a.Session).Found {
+			t.Errorf("%+v %+v", a, w.session(a.Session))
+		}
+		// What is found of somebody who has logged in there may well be hers.
+		if err := w.End(t.Context(), a.Session); err != nil {
+			t.Fatal(err)
+		}
+		w.activity("m-1", tmux("u00"))
+		if all = w.live(); len(all) != 1 || all[0].ID == a.Session || all[0].Found {
+			t.Errorf("%+v", all)
 		}
 	})
 }

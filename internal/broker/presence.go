@@ -225,6 +225,11 @@ func record(tx *store.Tx, machine shoal.MachineID, users map[shoal.UserName]api.
 		s := shoal.Session{ID: shoal.NewSessionID(), User: name, Pool: m.Pool, Machine: machine, State: shoal.SessionDisconnected,
 			Since: now, Started: now}
 		s, _ = observe(s, users[name])
+		known, err := cameBefore(tx, name, machine)
+		if err != nil {
+			return err
+		}
+		s.Found = !known
 		if s, err = tx.Sessions().Insert(s); err != nil {
 			return err
 		}
@@ -234,6 +239,14 @@ func record(tx *store.Tx, machine shoal.MachineID, users map[shoal.UserName]api.
 		}
 	}
 	return nil
+}
+
+// cameBefore reports whether a user has logged in to a machine once. What she has there without a session
+// may be hers then; of anybody else a machine's root could say that she is there.
+func cameBefore(tx *store.Tx, user shoal.UserName, machine shoal.MachineID) (bool, error) {
+	const latest = 20
+	former, _, err := tx.SessionsPage(store.SessionFilter{User: user, Machine: machine, Ended: true}, "", latest)
+	return slices.ContainsFunc(former, func(s shoal.Session) bool { return !s.Found }), err
 }
 
 // describe lists pins: "tmux, process (3)".

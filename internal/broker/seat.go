@@ -345,6 +345,7 @@ func take(tx *store.Tx, w *waiter, v *verdict, pool shoal.Pool, d route.Decision
 		return err
 	}
 	was := s.State
+	s.Found = false
 	s.Parts = append(s.Parts, shoal.Part{ID: w.partID, Kind: w.req.Kind, Source: w.req.Source, Since: now})
 	if s.State != shoal.SessionActive {
 		s.State, s.Since, s.Reason = shoal.SessionActive, now, ""
