@@ -18,11 +18,14 @@ import (
 	"github.com/shoal-pool/shoal/api"
 )
 
-// Bounds on the requests that users may have under way: the machine's memory is theirs, and the agent's is not.
+// Bounds on the requests that users may have under way, and on the connections for them: the machine's memory
+// is theirs, and the agent's is not, nor are its descriptors.
 const (
 	relayPerUser = 32
 	relayAll     = 256
 	relayBody    = 16 << 20
+	connsPerUser = 2 * relayPerUser
+	connsAll     = 4 * relayAll
 )
 
 // callerKey is where a connection's context holds the uid at its other end.
@@ -33,11 +36,15 @@ func (a *Agent) relay(ctx context.Context) error {
 	r := &relay{agent: a, busy: map[int]int{}}
 	srv := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 32 << 10,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, callerKey{}, peer(c))
+			uid := -1
+			if c, ok := c.(*counted); ok {
+				uid = c.uid
+			}
+			return context.WithValue(ctx, callerKey{}, uid)
 		}}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
-	if err := srv.Serve(a.cfg.Relay); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(&counter{Listener: a.cfg.Relay, open: map[int]int{}}); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return ctx.Err()
@@ -63,6 +70,62 @@ func peer(c net.Conn) int {
 		return -1
 	}
 	return uid
+}
+
+// counter closes the connections of who has too many of them at once.
+type counter struct {
+	net.Listener
+
+	mu   sync.Mutex
+	open map[int]int // by uid
+	all  int
+}
+
+// counted is a connection with the uid at its other end.
+type counted struct {
+	net.Conn
+	uid    int
+	closed func()
+}
+
+func (c *counted) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// Accept waits for a connection that may stay.
+func (l *counter) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		uid := peer(c)
+		if l.enter(uid) {
+			return &counted{c, uid, sync.OnceFunc(func() { l.leave(uid) })}, nil
+		}
+		_ = c.Close() // it is nobody's to read
+	}
+}
+
+func (l *counter) enter(uid int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[uid] >= connsPerUser || l.all >= connsAll {
+		return false
+	}
+	l.open[uid]++
+	l.all++
+	return true
+}
+
+func (l *counter) leave(uid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if l.open[uid]--; l.open[uid] == 0 {
+		delete(l.open, uid)
+	}
 }
 
 type relay struct {

@@ -147,6 +147,40 @@ func TestRelayBounds(t *testing.T) {
 	}
 }
 
+// Who opens connections without end takes neither the agent's descriptors nor the way of others.
+func TestRelayConnections(t *testing.T) {
+	client := relayed(t, true, func(http.ResponseWriter, *http.Request) {})
+	dial := client.Transport.(*http.Transport).DialContext
+	open := make([]net.Conn, 3*connsPerUser)
+	for i := range open {
+		c, err := dial(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		open[i] = c
+	}
+	for i, c := range open[connsPerUser:] {
+		if n, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatalf("connection %d too many: %d bytes, %v", i, n, err)
+		}
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	for {
+		resp, err := client.Get("http://shoal/api/v1/jobs")
+		if err != nil { // it has not seen yet that they are closed
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("afterwards it is answered %d", resp.StatusCode)
+		}
+		return
+	}
+}
+
 func TestRelayWithoutControl(t *testing.T) {
 	client := relayed(t, true, func(w http.ResponseWriter, r *http.Request) {
 		c, _, err := http.NewResponseController(w).Hijack()
