@@ -208,7 +208,7 @@ func (r *Runner) lost(a *attempt, rec record) {
 		}
 		killStrays(a.uid, scratch, firsts)
 	}
-	if err := os.RemoveAll(scratch); err != nil {
+	if err := removeScratch(scratch); err != nil {
 		r.cfg.Log.Warn("a scratch directory stays", "error", err)
 	}
 	if rec.started != nil {

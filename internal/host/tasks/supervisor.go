@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
+	"github.com/shoal-pool/shoal/internal/removal"
 )
 
 // Descriptors that a supervisor is born with.
@@ -332,12 +334,22 @@ func makeScratch(dir string) error {
 	return nil
 }
 
+// scratchTime bounds the removal of a scratch directory, in which other processes of the user may go on writing.
+const scratchTime = time.Minute
+
+// removeScratch removes a task's directory for temporary files.
+func removeScratch(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), scratchTime)
+	defer cancel()
+	return removal.Tree(ctx, dir)
+}
+
 // scratch makes a task's directory for temporary files.
 func (s *supervisor) scratch(name string, p Person) (string, error) {
 	dir := filepath.Join(s.set.Scratch, name)
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, os.ErrExist) { // a leftover of a supervisor that was killed
-		if err = os.RemoveAll(dir); err == nil {
+		if err = removeScratch(dir); err == nil {
 			err = os.Mkdir(dir, 0o700)
 		}
 	}

@@ -3,7 +3,6 @@ package tasks
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -437,7 +436,7 @@ func (t *task) cleanUp() {
 		}
 	}
 	if t.dir != "" {
-		if err := os.RemoveAll(t.dir); err != nil {
+		if err := removeScratch(t.dir); err != nil {
 			t.note(fmt.Sprintf("its scratch directory could not be removed: %v", err))
 		}
 	}

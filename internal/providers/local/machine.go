@@ -16,6 +16,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/providers/local/network"
+	"github.com/shoal-pool/shoal/internal/removal"
 )
 
 // machine is a machine in memory. All but dir is guarded by the provider's mutex; while busy
@@ -276,7 +277,7 @@ func (p *Provider) remove(ctx context.Context, m *machine, rec record) error {
 	if err := p.shares.dropUnused(context.WithoutCancel(ctx), p.sharesInUse); err != nil {
 		p.cfg.Log.Warn("a share that no machine uses cannot be unmounted", "error", err)
 	}
-	if err := os.RemoveAll(trash); err != nil {
+	if err := removal.Tree(ctx, trash); err != nil && ctx.Err() == nil {
 		p.cfg.Log.Warn("the files of a deleted machine cannot be removed; the next start tries again", "error", err)
 	}
 	return nil
@@ -290,8 +291,8 @@ func (p *Provider) removeStrays(ctx context.Context) error {
 		return err
 	}
 	for _, e := range trash {
-		if err := os.RemoveAll(p.path("trash", e.Name())); err != nil {
-			return err
+		if err := removal.Tree(ctx, p.path("trash", e.Name())); err != nil {
+			p.cfg.Log.Warn("the files of a deleted machine cannot be removed; the next start tries again", "error", err)
 		}
 	}
 	names, err := p.groups.List()
@@ -319,6 +320,7 @@ func (p *Provider) removeStrays(ctx context.Context) error {
 }
 
 func (p *Provider) removeStray(ctx context.Context, name string) error {
+	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
 	if err := p.groups.Kill(ctx, name); err != nil {
@@ -327,5 +329,5 @@ func (p *Provider) removeStray(ctx context.Context, name string) error {
 	if err := p.groups.Remove(ctx, name); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(p.path("runc", name)), os.RemoveAll(p.path("machines", name)))
+	return errors.Join(os.RemoveAll(p.path("runc", name)), removal.Tree(whole, p.path("machines", name)))
 }
