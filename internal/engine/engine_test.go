@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -214,24 +215,33 @@ func TestDownAndBack(t *testing.T) {
 	})
 }
 
+// late shows machines as they were a while ago.
+type late struct {
+	provider.Provider
+	by time.Duration
+}
+
+func (l late) Observe(ctx context.Context) (provider.Observation, error) {
+	o, err := l.Provider.Observe(ctx)
+	time.Sleep(l.by)
+	return o, err
+}
+
 // A machine whose agent went first is gone as soon as its provider shows that, not at the next look of an idle engine.
 func TestDeathTakesAMoment(t *testing.T) {
 	in(t, fake.Config{}, lab(), func(t *testing.T, w *world) {
+		w.stop()
+		w.around = func(p provider.Provider) provider.Provider { return late{p, 2 * time.Second} }
+		w.start()
 		w.wait("alice")
-		later(5 * time.Second)
+		later(10 * time.Second)
 		w.seat()
 		id := w.machines()[0].ID
 		later(10 * time.Minute) // the engine is idle
-		for _, after := range []time.Duration{100 * time.Millisecond, 3 * time.Second} {
-			w.engine.Load().Connected(id, false)
-			later(after)
-			w.engine.Load().Connected(id, true)
-			later(time.Minute)
-		}
 		w.engine.Load().Connected(id, false)
-		later(3 * time.Second)
+		later(time.Second) // while that is looked into
 		w.cloud.Kill(id, "its first process has ended")
-		later(7 * time.Second)
+		later(15 * time.Second)
 		if m := w.get(id); m.State != shoal.MachineGone {
 			t.Errorf("%+v", m)
 		}
