@@ -58,6 +58,7 @@ type Front struct {
 	log   *slog.Logger
 	door  *gateway.Door
 	links *links
+	calm  calm
 
 	mu      sync.Mutex
 	visits  map[*visit]struct{}

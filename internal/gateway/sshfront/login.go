@@ -148,6 +148,7 @@ func (v *visit) admit(meta ssh.ConnMetadata, credential string) error {
 		v.refusal = v.refused(err)
 		return nil
 	}
+	v.front.calm.login()
 	v.front.log.Debug("logged in", "user", name.User, "machine", v.target.Machine, "session", v.target.Session,
 		"source", v.source, "with", credential, "took", time.Since(started).Round(time.Millisecond))
 	return nil
