@@ -86,7 +86,7 @@ func (w *World) Kill() error {
 	return nil
 }
 
-// Close deletes the pools and stops the server.
+// Close ends the jobs, deletes the pools and stops the server.
 func (w *World) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
@@ -107,6 +107,8 @@ func (w *World) cancelJobs(ctx context.Context, pool shoal.PoolName) error {
 	for _, j := range jobs {
 		if !j.State.Ended() {
 			_, err := w.Client.CancelJob(ctx, j.ID)
+			errs = append(errs, err)
+			_, err = w.Client.WaitJob(ctx, j.ID)
 			errs = append(errs, err)
 		}
 	}
