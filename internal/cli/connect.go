@@ -63,6 +63,10 @@ func (p *program) target() (target, error) {
 		return socketTarget(filepath.Join(dir, "shoal.sock"))
 	}
 	if token == "" && exists(p.MachineSocket) {
+		if p.as != "" {
+			return target{}, shoal.Errorf(shoal.KindDenied, "cannot act as %s from inside a machine: there everybody is who she is", p.as).
+				WithHint("leave --as out, or give it where you are logged in as an admin")
+		}
 		return target{socket: p.MachineSocket}, nil
 	}
 	stored, err := login.Read(p.Getenv)

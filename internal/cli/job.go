@@ -8,6 +8,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/cli/follow"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 )
@@ -100,19 +101,26 @@ func (p *program) jobList() *cobra.Command {
 	f.StringVarP((*string)(&q.Pool), "pool", "p", "", "on `POOL` only")
 	f.StringVarP((*string)(&q.User), "user", "u", "", "of `USER` only")
 	f.StringVar(&q.Name, "name", "", "with this `NAME` only")
-	f.StringVar((*string)(&q.State), "state", "", "in `STATE` only")
+	state := flags.Word{Of: []string{"queued", "starting", "running", "succeeded", "failed", "cancelled", "timedout"}}
+	f.Var(&state, "state", "in `STATE` only")
 	f.IntVar(&q.Limit, "limit", 100, "at most `N`; 0 is all")
 	p.completeFlag(cmd, "pool", poolNames)
 	p.completeFlag(cmd, "user", userNames)
-	complete(cmd, "state", "queued", "starting", "running", "succeeded", "failed", "cancelled", "timedout")
+	complete(cmd, "state", state.Of...)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := p.connect()
 		if err != nil {
 			return err
 		}
+		q.State = shoal.JobState(state.Value)
 		jobs, err := c.Jobs(cmd.Context(), q)
 		if err != nil {
 			return err
+		}
+		if len(jobs) == 0 {
+			if err := poolExists(cmd.Context(), c, q.Pool); err != nil {
+				return err
+			}
 		}
 		if q.Limit > 0 && len(jobs) == q.Limit {
 			p.note("the newest %d are shown; --limit 0 lists all", q.Limit)
@@ -218,11 +226,15 @@ func (p *program) jobCancel() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if job.State.Ended() {
+					p.say("job %s has ended already: it is %s", job.ID, job.State)
+					continue
+				}
 				if job, err = c.CancelJob(cmd.Context(), job.ID); err != nil {
 					return err
 				}
 				if job.State.Ended() {
-					p.say("job %s is %s", job.ID, job.State)
+					p.say("job %s: %s", job.ID, job.State)
 				} else {
 					p.say("job %s is being cancelled", job.ID)
 				}

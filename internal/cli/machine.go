@@ -21,23 +21,39 @@ func (p *program) machineList() *cobra.Command {
 	var q client.MachineQuery
 	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the machines", Args: noArgs}
 	format := formatFlag(cmd)
+	state := flags.Word{Of: []string{"requested", "booting", "ready", "stopping", "stopped", "failed", "gone"}}
 	cmd.Flags().StringVarP((*string)(&q.Pool), "pool", "p", "", "of `POOL` only")
-	cmd.Flags().StringVar((*string)(&q.State), "state", "", "in `STATE` only, gone too")
+	cmd.Flags().Var(&state, "state", "in `STATE` only, gone too")
 	cmd.Flags().BoolVarP(&q.Gone, "all", "a", false, "those that are gone, too")
 	p.completeFlag(cmd, "pool", poolNames)
-	complete(cmd, "state", "requested", "booting", "ready", "stopping", "stopped", "failed", "gone")
+	complete(cmd, "state", state.Of...)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := p.connect()
 		if err != nil {
 			return err
 		}
+		q.State = shoal.MachineState(state.Value)
 		machines, err := c.Machines(cmd.Context(), q)
 		if err != nil {
 			return err
 		}
+		if len(machines) == 0 {
+			if err := poolExists(cmd.Context(), c, q.Pool); err != nil {
+				return err
+			}
+		}
 		return show.Machines(p.Stdout, *format, machines)
 	}
 	return cmd
+}
+
+// poolExists refuses an empty list for a pool that there is none of: its name is a typing mistake.
+func poolExists(ctx context.Context, c *client.Client, name shoal.PoolName) error {
+	if name == "" {
+		return nil
+	}
+	_, err := c.Pool(ctx, name)
+	return err
 }
 
 func (p *program) machineShow() *cobra.Command {
@@ -77,7 +93,7 @@ func (p *program) machineDrain() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		p.say("machine %s takes nobody new", m.ID)
+		p.say("machine %s takes nobody new, and is deleted once it is empty", m.ID)
 		if !wait {
 			return nil
 		}
@@ -128,6 +144,10 @@ func (p *program) machineDelete() *cobra.Command {
 			return err
 		}
 		id := shoal.MachineID(args[0])
+		if m, err := c.Machine(cmd.Context(), id); err == nil && m.State == shoal.MachineGone {
+			p.say("machine %s is gone already", id)
+			return nil
+		}
 		if err := c.DeleteMachine(cmd.Context(), id, force); err != nil {
 			return err
 		}

@@ -120,6 +120,9 @@ func (p *program) submit(ctx context.Context, c *client.Client, specs []shoal.Jo
 	}
 	switch {
 	case o.wait:
+		if jobs[0].Counts.Total() > 1 && !o.quiet { // its tasks' output is not shown, so this is all that is said
+			p.note("job %s submitted to pool %s: %s", jobs[0].ID, jobs[0].Spec.Pool, show.Many(jobs[0].Counts.Total(), "task"))
+		}
 		code, err := follow.Job(ctx, p.following(c, o.quiet, true), jobs[0])
 		if err != nil {
 			return err
@@ -159,7 +162,9 @@ func (p *program) environment(list []string) (map[string]string, error) {
 			return nil, shoal.Errorf(shoal.KindInvalid, "cannot use --env %q: write K=V", e)
 		}
 		if !set {
-			value = p.Getenv(key)
+			if value = p.Getenv(key); value == "" {
+				return nil, shoal.Errorf(shoal.KindInvalid, "cannot use --env %s: there is no variable %s here to take the value of; write %s=VALUE", key, key, key)
+			}
 		}
 		env[key] = value
 	}

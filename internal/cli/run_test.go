@@ -375,6 +375,25 @@ func TestInterrupts(t *testing.T) {
 	})
 }
 
+// The output of an array's tasks is not shown, so the command says which job it made and how that ended.
+func TestRunWaitArray(t *testing.T) {
+	w := newWorld(t)
+	w.submitted(3)
+	job := testJob("17", shoal.JobFailed, shoal.Counts{Succeeded: 2, Failed: 1})
+	job.Submitted, job.Ended = time.Unix(1000, 0), time.Unix(1075, 0)
+	job.Reason = "1 of 3 tasks did not succeed"
+	end := w.play(job, 4, "", "")
+	close(end)
+	got := w.run("run", "-p", "lab", "--array", "1-3", "--wait", "--", "true")
+	got.want(t, 4, "")
+	if want := "shoal: job 17 submitted to pool lab: 3 tasks\nshoal: job 17 failed: 1 of 3 tasks did not succeed (3 of 3 done, 1 failed, after 1m15s)\n"; got.stderr != want {
+		t.Errorf("stderr %q, want %q", got.stderr, want)
+	}
+	if got := w.run("run", "-p", "lab", "--array", "1-3", "--wait", "-q", "--", "true"); got.stderr != "" {
+		t.Errorf("quiet, and still: %q", got.stderr)
+	}
+}
+
 func TestSaysWhyItWaits(t *testing.T) {
 	w := newWorld(t)
 	w.submitted(1)

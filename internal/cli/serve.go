@@ -51,6 +51,9 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 			if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 				return nil
 			}
+			if shoal.KindOf(err) == shoal.KindUnavailable { // a part of the host; "server unreachable" is for those who ask one
+				return shoal.Errorf(shoal.KindInternal, "%w", err).WithHint("%s", shoal.HintOf(err))
+			}
 			return err
 		},
 	}

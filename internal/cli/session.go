@@ -49,6 +49,11 @@ func (p *program) sessionList() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if len(sessions) == 0 {
+			if err := poolExists(cmd.Context(), c, q.Pool); err != nil {
+				return err
+			}
+		}
 		return show.Sessions(p.Stdout, *format, sessions)
 	}
 	return cmd

@@ -200,20 +200,36 @@ func (f *followed) show(ctx context.Context, job shoal.Job) {
 	}
 }
 
-// conclude says how the job ended, if not well.
+// conclude says how the job ended, if not well or if its output did not show it.
 func (f *followed) conclude() {
 	job := f.result.Job
-	if job.State == shoal.JobSucceeded || f.Quiet {
+	many := job.Counts.Total() > 1
+	if job.State == shoal.JobSucceeded && !many || f.Quiet {
 		return
 	}
 	text := fmt.Sprintf("job %s %s", job.ID, job.State)
 	if job.Reason != "" {
 		text += ": " + strings.TrimSuffix(job.Reason, ".")
 	}
-	if job.Counts.Total() > 1 {
-		text += " (" + f.Counts(job.Counts) + ")"
+	if many {
+		text += " (" + f.Counts(job.Counts)
+		if took := job.Ended.Sub(job.Submitted); !job.Ended.IsZero() && took >= 0 {
+			text += ", after " + shoal.Duration(roundly(took)).String()
+		}
+		text += ")"
 	}
 	f.Progress.Note("shoal: %s", text)
+}
+
+// roundly is a time as precisely as anybody wants to know it.
+func roundly(d time.Duration) time.Duration {
+	switch {
+	case d < 10*time.Second:
+		return d.Round(10 * time.Millisecond)
+	case d < time.Hour:
+		return d.Round(time.Second)
+	}
+	return d.Round(time.Minute)
 }
 
 func isClosed(c <-chan struct{}) bool {

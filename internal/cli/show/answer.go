@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
@@ -83,9 +84,9 @@ func Why(w io.Writer, format string, a api.Why) error {
 		return Data(w, format, a)
 	}
 	var b strings.Builder
-	b.WriteString(term.Clean(a.Sentence) + Only(!a.Since.IsZero(), " (since "+Ago(a.Since)+")") + "\n")
+	b.WriteString(term.Clean(a.Sentence) + since(a.Since) + "\n")
 	for _, r := range a.Reasons {
-		if r.Sentence != a.Sentence {
+		if !strings.Contains(a.Sentence, r.Sentence) {
 			b.WriteString("  - " + term.Clean(r.Sentence) + "\n")
 		}
 	}
@@ -101,6 +102,18 @@ func Why(w io.Writer, format string, a api.Why) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// since says from when on something is as it is.
+func since(t time.Time) string {
+	switch ago := Ago(t); ago {
+	case "":
+		return ""
+	case "now":
+		return " (just now)"
+	default:
+		return " (since " + t.Local().Format("2006-01-02 15:04:05") + ", " + ago + ")"
+	}
 }
 
 // Event writes one event: as a line, also in JSON, or as a document.

@@ -106,7 +106,7 @@ func resources(r shoal.Resources) string {
 func Machines(w io.Writer, format string, machines []shoal.Machine) error {
 	return list(w, format, machines, []string{"ID", "POOL", "STATE", "HEALTH", "CPU", "MEMORY", "SINCE", "REASON"}, func(m shoal.Machine) []string {
 		var cpu, memory string
-		if m.State == shoal.MachineReady {
+		if m.State == shoal.MachineReady && m.Load != (shoal.Load{}) {
 			cpu, memory = fmt.Sprintf("%d%%", m.Load.CPUPercent), m.Load.Memory.String()
 		}
 		return []string{string(m.ID), string(m.Pool), m.Shown(), string(m.Health), cpu, memory, Ago(m.Since), MachineReason(m)}
@@ -118,6 +118,9 @@ func MachineReason(m shoal.Machine) string {
 	var parts []string
 	if m.Reason != "" {
 		parts = append(parts, m.Reason)
+	}
+	if m.State != shoal.MachineReady { // who keeps people off one that takes nobody anyhow does not matter
+		return m.Reason
 	}
 	for _, c := range m.Cordons {
 		parts = append(parts, strings.TrimSuffix(fmt.Sprintf("kept clear by the %s: %s", c.Owner, c.Reason), ": "))
@@ -135,20 +138,25 @@ func Machine(w io.Writer, format string, m shoal.Machine) error {
 
 func machineFields(m shoal.Machine) []term.Field {
 	var cordons []string
+	health := strings.TrimSuffix(string(m.Health)+", last heard "+Ago(m.LastSeen), ", last heard ")
+	wanted := string(m.Wanted)
+	if m.State == shoal.MachineGone {
+		m.Cordons, health, wanted, m.IdleAt = nil, "", "", time.Time{}
+	}
 	for _, c := range m.Cordons {
 		text := fmt.Sprintf("by the %s since %s", c.Owner, when(c.Since))
 		text += Only(!c.Deadline.IsZero(), ", emptied "+Ago(c.Deadline)) + Only(c.Reason != "", ": "+c.Reason)
 		cordons = append(cordons, text)
 	}
 	load := ""
-	if m.State == shoal.MachineReady {
+	if m.State == shoal.MachineReady && m.Load != (shoal.Load{}) {
 		load = fmt.Sprintf("%d%% CPU, %s memory, %s", m.Load.CPUPercent, m.Load.Memory, Many(m.Load.Processes, "process"))
 		load = strings.Replace(load, "processs", "processes", 1)
 	}
 	return []term.Field{{"ID", string(m.ID)}, {"Pool", string(m.Pool)}, {"State", m.Shown() + ", " + Ago(m.Since)}, {"Reason", m.Reason},
 		{"Kept clear", strings.Join(cordons, "\n")}, {"Outdated", m.Outdated},
-		{"Health", strings.TrimSuffix(string(m.Health)+", last heard "+Ago(m.LastSeen), ", last heard ")},
-		{"Wanted", string(m.Wanted)}, {"Size", resources(m.Resources)}, {"Load", load}, {"Image", m.Image},
+		{"Health", health},
+		{"Wanted", wanted}, {"Size", resources(m.Resources)}, {"Load", load}, {"Image", m.Image},
 		{"Provider", strings.TrimSpace(m.Provider + " " + m.ProviderID)}, {"Address", m.Address}, {"Host key", m.HostKey},
 		{"Idle since", when(m.IdleAt)}, {"Created", when(m.Created)}, {"Started", when(m.Started)}, {"Ready", when(m.ReadyAt)}, {"Stopped", when(m.Stopped)}}
 }
