@@ -290,11 +290,13 @@ func (p *Provider) removeStrays(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range trash {
-		if err := removal.Tree(ctx, p.path("trash", e.Name())); err != nil {
-			p.cfg.Log.Warn("the files of a deleted machine cannot be removed; the next start tries again", "error", err)
+	p.work.Go(func() { // it may take minutes, and nobody needs it
+		for _, e := range trash {
+			if err := removal.Tree(p.ctx, p.path("trash", e.Name())); err != nil && p.ctx.Err() == nil {
+				p.cfg.Log.Warn("the files of a deleted machine cannot be removed; the next start tries again", "error", err)
+			}
 		}
-	}
+	})
 	names, err := p.groups.List()
 	if err != nil {
 		return err

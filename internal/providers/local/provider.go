@@ -80,6 +80,7 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 	p.ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := p.open(ctx); err != nil {
 		p.cancel()
+		p.work.Wait()
 		if p.lock != nil {
 			err = errors.Join(err, p.lock.Close())
 		}
