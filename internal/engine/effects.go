@@ -38,7 +38,7 @@ func (e *Engine) launch(ctx context.Context, fx effect) {
 		e.mu.Unlock()
 		return
 	}
-	t.Busy, t.stuck, t.verb, t.provider, t.Fatal = true, false, fx.verb, fx.provider, ""
+	t.Busy, t.stuck, t.Verb, t.provider, t.Fatal = true, false, fx.verb, fx.provider, ""
 	e.tracks[fx.machine] = t
 	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, effectTime)
@@ -131,7 +131,7 @@ func (e *Engine) slots(m memory, name string) int {
 		return slotsNoEnd
 	}
 	for _, t := range m.tracks {
-		if t.Busy && !t.stuck && t.provider == name && (t.verb == fleet.Create || t.verb == fleet.Start) {
+		if t.Busy && !t.stuck && t.provider == name && (t.Verb == fleet.Create || t.Verb == fleet.Start) {
 			most--
 		}
 	}

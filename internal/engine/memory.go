@@ -36,9 +36,8 @@ type link struct {
 type track struct {
 	fleet.Track
 	provider string
-	verb     fleet.Verb // under way, if Busy
-	stuck    bool       // it should have ended long ago; it no longer counts
-	fails    int        // in a row
+	stuck    bool // it should have ended long ago; it no longer counts
+	fails    int  // in a row
 }
 
 // hold keeps a pool from getting machines because its provider said so.

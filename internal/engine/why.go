@@ -29,7 +29,6 @@ func (e *Engine) WhyPool(ctx context.Context, name shoal.PoolName) (api.Why, err
 		if err != nil {
 			return err
 		}
-		why.Since = p.Updated
 		if why.Events, err = e.eventsOf(tx, p); err != nil {
 			return err
 		}
@@ -196,7 +195,7 @@ func (e *Engine) WhyMachine(ctx context.Context, id shoal.MachineID) (api.Why, e
 		if err != nil {
 			return err
 		}
-		why.Sentence = fmt.Sprintf("machine %s of pool %s is %s for %s%s", m.ID, m.Pool, m.Shown(), ago(j.now, m.Since), because(m.Reason))
+		why.Sentence = fmt.Sprintf("machine %s of pool %s is %s%s", m.ID, m.Pool, m.Shown(), because(m.Reason))
 		j.explainMachine(m, &why)
 		return nil
 	})

@@ -30,6 +30,7 @@ type Seen struct {
 // Track is what is known of effects on one machine.
 type Track struct {
 	Busy  bool      // one is under way
+	Verb  Verb      // of that or of the last one
 	Ended time.Time // when the last one did
 	Next  time.Time // not again before
 	Error string    // of the last one
@@ -312,7 +313,7 @@ func (p *planner) ask(v Verb, m shoal.Machine, o *provider.Observed) (Action, bo
 	if t.Busy || !p.due(t.Next) {
 		return Action{}, false
 	}
-	if !t.Ended.IsZero() && t.Error == "" {
+	if !t.Ended.IsZero() && t.Error == "" && t.Verb == v {
 		// It was accepted. If what is seen is older, or on its way, there is nothing to add.
 		wait := askAgain
 		if o != nil && o.Phase != provider.PhaseStopping {

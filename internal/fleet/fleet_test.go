@@ -84,8 +84,10 @@ func making() []planCase {
 
 func ending() []planCase {
 	run, del, stop := shoal.WantRun, shoal.WantDelete, shoal.WantStop
-	late := fleet.Track{Ended: start().Add(time.Second)} // after the observation
-	early := fleet.Track{Ended: start().Add(-time.Second)}
+	late := fleet.Track{Verb: fleet.Delete, Ended: start().Add(time.Second)} // after the observation
+	early := fleet.Track{Verb: fleet.Delete, Ended: start().Add(-time.Second)}
+	asked, made := early, early
+	asked.Verb, made.Verb = fleet.Stop, fleet.Create
 	return []planCase{
 		{name: "ready", m: machine(shoal.MachineReady, run), seen: seen(phase(provider.PhaseRunning))},
 		{name: "ready, failed", m: machine(shoal.MachineReady, run), seen: seen(phase(provider.PhaseFailed)), verb: fleet.Fail},
@@ -97,12 +99,13 @@ func ending() []planCase {
 		{name: "and so it is stopped", m: machine(shoal.MachineStopping, run), seen: seen(phase(provider.PhaseStopped)), verb: fleet.Halted},
 		{name: "and starts again", m: machine(shoal.MachineStopped, run), seen: seen(phase(provider.PhaseStopped)), verb: fleet.Restart},
 		{name: "stopping", m: machine(shoal.MachineStopping, stop), seen: seen(phase(provider.PhaseRunning)), verb: fleet.Stop},
-		{name: "stopping, asked", m: machine(shoal.MachineStopping, stop), seen: seen(phase(provider.PhaseStopping)), track: early},
+		{name: "stopping, asked", m: machine(shoal.MachineStopping, stop), seen: seen(phase(provider.PhaseStopping)), track: asked},
 		{name: "stopping, stopped", m: machine(shoal.MachineStopping, stop), seen: seen(phase(provider.PhaseStopped)), verb: fleet.Halted},
 		{name: "stopped", m: machine(shoal.MachineStopped, stop), seen: seen(phase(provider.PhaseStopped))},
 		{name: "stopped, to be deleted", m: machine(shoal.MachineStopped, del), seen: seen(phase(provider.PhaseStopped)), verb: fleet.Delete},
 		{name: "to be deleted", m: machine(shoal.MachineReady, del), seen: seen(phase(provider.PhaseRunning)), verb: fleet.Empty},
 		{name: "deleting", m: machine(shoal.MachineStopping, del), seen: seen(phase(provider.PhaseRunning)), verb: fleet.Delete},
+		{name: "deleting, just made", m: machine(shoal.MachineStopping, del), seen: seen(phase(provider.PhaseRunning)), track: made, verb: fleet.Delete},
 		{name: "deleting, asked", m: machine(shoal.MachineStopping, del), seen: seen(phase(provider.PhaseStopping)), track: early},
 		{name: "deleting, asked long ago", m: machine(shoal.MachineStopping, del), after: time.Hour, seen: seen(phase(provider.PhaseStopping)), track: early, verb: fleet.Delete},
 		{name: "deleting, done", m: machine(shoal.MachineStopping, del), seen: seen(), track: early, verb: fleet.Gone},
