@@ -257,11 +257,12 @@ func (g *group) settleJob(r *row) error {
 		g.event(r, "jobRunning", "job %s is running", title(r.Job))
 	}
 	for _, n := range []struct {
-		count      *int
-		code, what string
-	}{{&r.lost, "tasksLost", "lost their machine and wait again"}, {&r.retry, "tasksRetried", "failed and are tried again"}} {
+		count           *int
+		code, one, many string
+	}{{&r.lost, "tasksLost", "lost its machine and waits again", "lost their machines and wait again"},
+		{&r.retry, "tasksRetried", "failed and is tried again", "failed and are tried again"}} {
 		if *n.count > 0 && !state.Ended() {
-			g.event(r, n.code, "%s of job %s %s", tasks(*n.count), title(r.Job), n.what)
+			g.event(r, n.code, "%s of job %s %s", tasks(*n.count), title(r.Job), verb(*n.count, n.one, n.many))
 		}
 		*n.count = 0
 	}

@@ -55,6 +55,12 @@ func reasonOf(a shoal.Attempt, spec shoal.JobSpec) string {
 		return "its command could not be started"
 	case a.Signal > 0:
 		return fmt.Sprintf("it was ended by signal %d", a.Signal)
+	case a.ExitCode == 128+9: // what a shell says of a command that was killed
+		return fmt.Sprintf("it exited with %d: a command of it was killed (signal 9)", a.ExitCode)
+	case a.ExitCode == 127:
+		return "it exited with 127: a command was not found"
+	case a.ExitCode == 126:
+		return "it exited with 126: a command could not be run"
 	}
 	return fmt.Sprintf("it exited with %d", a.ExitCode)
 }

@@ -420,7 +420,7 @@ func (b *Broker) KeepAwake(ctx context.Context, id shoal.SessionID, d time.Durat
 		sentence := fmt.Sprintf("%s no longer keeps machine %s awake", s.User, s.Machine)
 		if d > 0 {
 			s.KeepUntil = time.Now().Add(d).UTC().Truncate(time.Second)
-			sentence = fmt.Sprintf("%s keeps machine %s awake until %s", s.User, s.Machine, s.KeepUntil.Format(time.RFC3339))
+			sentence = fmt.Sprintf("%s keeps machine %s awake until %s", s.User, s.Machine, s.KeepUntil.UTC().Format("2006-01-02 15:04 MST"))
 		}
 		event(tx, s, "keepAwake", sentence)
 		s, err = tx.Sessions().Put(s)

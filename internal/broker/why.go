@@ -40,7 +40,7 @@ func explainSession(s shoal.Session, now time.Time) (string, []shoal.Reason) {
 		reasons = append(reasons, shoal.Reason{Code: "pins", Sentence: "on the machine live: " + describe(s.Pins)})
 	}
 	if now.Before(s.KeepUntil) && s.Live() {
-		reasons = append(reasons, shoal.Reason{Code: "keepAwake", Sentence: "kept awake until " + s.KeepUntil.Format(time.RFC3339)})
+		reasons = append(reasons, shoal.Reason{Code: "keepAwake", Sentence: "kept awake until " + s.KeepUntil.UTC().Format("2006-01-02 15:04 MST")})
 	}
 	sentence := ""
 	switch s.State {
@@ -61,7 +61,7 @@ func explainSession(s shoal.Session, now time.Time) (string, []shoal.Reason) {
 
 // WhyLogin says what would become of a login of a user to a pool (empty: her default one) now.
 func (b *Broker) WhyLogin(ctx context.Context, user shoal.UserName, pool shoal.PoolName) (api.Why, error) {
-	why := api.Why{Subject: fmt.Sprintf("login of %s", user), Since: time.Now().UTC().Round(0)}
+	why := api.Why{Subject: fmt.Sprintf("login of %s", user)}
 	b.mu.Lock()
 	var line []route.Request
 	for _, w := range b.line {
@@ -80,7 +80,7 @@ func (b *Broker) WhyLogin(ctx context.Context, user shoal.UserName, pool shoal.P
 			return err
 		}
 		if u.Disabled {
-			say(&why, "disabled", "it is refused: user %s is disabled", user)
+			say(&why, "disabled", "a login of %[1]s would be refused: user %[1]s is disabled", user)
 			return nil
 		}
 		if len(u.Keys) == 0 && !u.HasPassword {
@@ -92,7 +92,7 @@ func (b *Broker) WhyLogin(ctx context.Context, user shoal.UserName, pool shoal.P
 		}
 		name, refused := choosePool(route.Request{User: user, Pool: pool}, pools)
 		if refused != nil {
-			say(&why, refused.Reason.Code, "it is refused: %s", refused.Reason.Sentence)
+			say(&why, refused.Reason.Code, "a login of %s would be refused: %s", user, refused.Reason.Sentence)
 			return nil
 		}
 		p := pools[slices.IndexFunc(pools, func(p shoal.Pool) bool { return p.Name == name })]
@@ -127,11 +127,11 @@ func (b *Broker) foresee(tx *store.Tx, why *api.Why, p shoal.Pool, user shoal.Us
 	}
 	switch {
 	case o.Refused != nil:
-		say(why, o.Refused.Reason.Code, "it is refused: %s", o.Refused.Reason.Sentence)
+		say(why, o.Refused.Reason.Code, "a login of %s would be refused: %s", user, o.Refused.Reason.Sentence)
 	case o.Machine != "":
-		say(why, o.Reason.Code, "it goes to machine %s: %s", o.Machine, o.Reason.Sentence)
+		say(why, o.Reason.Code, "a login of %s would go to machine %s: %s", user, o.Machine, o.Reason.Sentence)
 	default:
-		say(why, o.Reason.Code, "it waits: %s", o.Reason.Sentence)
+		say(why, o.Reason.Code, "a login of %s would wait: %s", user, o.Reason.Sentence)
 	}
 	return nil
 }

@@ -36,13 +36,13 @@ func (t *table) waiting(position int) shoal.Reason {
 		reason.Sentence = fmt.Sprintf("all %s are taken; another machine of pool %s is booting", t.places(full), t.Pool.Name)
 	case booting > 0:
 		reason.Code = "booting"
-		reason.Sentence = fmt.Sprintf("waking a machine of pool %s: booting", t.Pool.Name)
+		reason.Sentence = t.waking() + ": booting"
 	case requested > 0 && full > 0:
 		reason.Code = "requested"
 		reason.Sentence = fmt.Sprintf("all %s are taken; another machine of pool %s is requested", t.places(full), t.Pool.Name)
 	case requested > 0:
 		reason.Code = "requested"
-		reason.Sentence = fmt.Sprintf("waking a machine of pool %s: requested", t.Pool.Name)
+		reason.Sentence = t.waking() + ": requested"
 	case full > 0 && alive >= t.Pool.Size.Max:
 		line = fmt.Sprintf("; you are %s in line", ordinal(position))
 		reason.Sentence = fmt.Sprintf("all %s of pool %s are taken", t.places(full), t.Pool.Name)
@@ -64,6 +64,20 @@ func (t *table) waiting(position int) shoal.Reason {
 	}
 	reason.Sentence += line
 	return reason
+}
+
+// waking names what is on its way: the machine, or how many.
+func (t *table) waking() string {
+	var coming []shoal.MachineID
+	for _, m := range t.Machines {
+		if m.State == shoal.MachineRequested || m.State == shoal.MachineBooting {
+			coming = append(coming, m.ID)
+		}
+	}
+	if len(coming) == 1 {
+		return fmt.Sprintf("waking machine %s of pool %s", coming[0], t.Pool.Name)
+	}
+	return fmt.Sprintf("waking %s of pool %s", count(len(coming), "machine"), t.Pool.Name)
 }
 
 // booting says how far the machine is that somebody waits for by name.
