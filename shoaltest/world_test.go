@@ -59,7 +59,7 @@ func TestLoginWakesAndIdlenessEnds(t *testing.T) {
 		if len(machines) != 1 || r.Out != fmt.Sprintf("alice %s\n", machines[0].ID) {
 			t.Fatalf("%+v on %+v", r, machines)
 		}
-		if !strings.Contains(r.Banner, "waking a machine of pool lab") {
+		if !strings.Contains(r.Banner, "waking machine m-") {
 			t.Errorf("the banner says %q", r.Banner)
 		}
 		time.Sleep(29 * time.Minute)

@@ -48,6 +48,9 @@ func (a *API) endpoint(e endpoint, ask who, known bool) http.Handler {
 				return err
 			}
 			c.by = by
+			if err := a.matched(c, e); err != nil {
+				return err
+			}
 		}
 		if r.Method == http.MethodHead && e.do.media != "" {
 			return shoal.Errorf(shoal.KindInvalid, "cannot answer HEAD for a stream").WithHint("use GET")

@@ -113,7 +113,7 @@ func parameters(e endpoint) []*huma.Param {
 		all = append(all, &huma.Param{Name: name, In: "header", Description: doc, Schema: &huma.Schema{Type: "string"}})
 	}
 	switch {
-	case e.method == http.MethodPut && strings.Count(e.path, "/") == 2:
+	case putsObject(e) || e.method != http.MethodGet && strings.Contains(e.path, "{") && !strings.HasPrefix(e.path, "/images"):
 		header("If-Match", "the ETag (rev) that the object must still have")
 	case e.method == http.MethodPost && e.path == "/jobs":
 		header(api.IdempotencyHeader, "the same key submits once, however often it is sent")

@@ -211,6 +211,43 @@ func TestIfMatch(t *testing.T) {
 	}
 }
 
+// TestIfMatchOfActions: what is done with an object, too, may assume a revision.
+func TestIfMatchOfActions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	base := start(t, w.api.Control())
+	ask := func(method, path, body, token, match string) answer {
+		h := bearer(token)
+		if match != "" {
+			h["If-Match"] = match
+		}
+		return do(t, base, request{method: method, path: path, body: body, header: h})
+	}
+	// Who may not see an object learns nothing about it.
+	if a := ask("DELETE", "/api/v1/users/alice", "", w.tokens["bob"], `"1000000"`); a.status != 404 {
+		t.Errorf("another's user: %d %s", a.status, a.body)
+	}
+	for _, c := range []struct{ method, path, body string }{
+		{"POST", "/api/v1/pools/lab/scale", `{"size":1}`}, {"POST", "/api/v1/users/bob/disable", ""}, {"DELETE", "/api/v1/groups/research", ""},
+	} {
+		if a := ask(c.method, c.path, c.body, adminToken, `"1000000"`); a.status != 409 || !strings.Contains(a.body, "changed meanwhile") {
+			t.Errorf("%s %s with an old rev: %d %s", c.method, c.path, a.status, a.body)
+		}
+		if a := ask(c.method, c.path, c.body, adminToken, "nonsense"); a.status != 400 {
+			t.Errorf("%s %s with no rev: %d %s", c.method, c.path, a.status, a.body)
+		}
+		object, _, _ := strings.Cut(strings.TrimPrefix(c.path, "/api/v1/"), "/")
+		name, _, _ := strings.Cut(strings.TrimPrefix(c.path, "/api/v1/"+object+"/"), "/")
+		tag := ask("GET", "/api/v1/"+object+"/"+name, "", adminToken, "").header.Get("ETag")
+		if a := ask(c.method, c.path, c.body, adminToken, tag); a.status >= 400 {
+			t.Errorf("%s %s with its rev: %d %s", c.method, c.path, a.status, a.body)
+		}
+	}
+	if a := ask("POST", "/api/v1/images", `{"name":"x"}`, adminToken, `"1"`); a.status != 400 {
+		t.Errorf("what has no revision: %d %s", a.status, a.body)
+	}
+}
+
 func TestActingAs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
