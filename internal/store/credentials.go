@@ -174,6 +174,11 @@ func (c Credentials) PutToken(ctx context.Context, hash, kind string, user shoal
 	})
 }
 
+// DropTokens removes all API tokens of a user.
+func (c Credentials) DropTokens(ctx context.Context, user shoal.UserName) error {
+	return c.DB.Update(ctx, func(tx *Tx) error { return tx.DeleteTokens(string(user)) })
+}
+
 // TokenUser returns the user a token of a kind was given to, or KindNotFound.
 func (c Credentials) TokenUser(ctx context.Context, hash, kind string) (u shoal.User, err error) {
 	err = c.DB.View(ctx, func(tx *Tx) error {

@@ -23,6 +23,7 @@ type Store interface {
 	SetPasswordHash(ctx context.Context, name shoal.UserName, hash string) error
 	PutToken(ctx context.Context, hash, kind string, user shoal.UserName, expires time.Time) error
 	TokenUser(ctx context.Context, hash, kind string) (shoal.User, error) // KindNotFound
+	DropTokens(ctx context.Context, user shoal.UserName) error
 }
 
 // Directory is the built-in directory.
@@ -151,7 +152,8 @@ const (
 	maxPassword = 1024
 )
 
-// SetPassword gives a user a password, or KindInvalid, KindNotFound.
+// SetPassword gives a user a password, or KindInvalid, KindNotFound. Her API tokens end: whoever got one by the
+// former password, which others may have known, must sign in anew.
 func (d *Directory) SetPassword(ctx context.Context, name shoal.UserName, password string) error {
 	if len(password) < minPassword || len(password) > maxPassword {
 		return shoal.Errorf(shoal.KindInvalid, "cannot set the password of user %s: it must have %d to %d bytes", name, minPassword, maxPassword)
@@ -166,12 +168,18 @@ func (d *Directory) SetPassword(ctx context.Context, name shoal.UserName, passwo
 	if err != nil {
 		return err
 	}
-	return d.store.SetPasswordHash(ctx, name, hash)
+	if err := d.store.SetPasswordHash(ctx, name, hash); err != nil {
+		return err
+	}
+	return d.store.DropTokens(ctx, name)
 }
 
-// RemovePassword takes a user's password away; keys go on working.
+// RemovePassword takes a user's password away, and her API tokens; keys go on working.
 func (d *Directory) RemovePassword(ctx context.Context, name shoal.UserName) error {
-	return d.store.SetPasswordHash(ctx, name, "")
+	if err := d.store.SetPasswordHash(ctx, name, ""); err != nil {
+		return err
+	}
+	return d.store.DropTokens(ctx, name)
 }
 
 // tokenKind is the kind of API tokens in the store.

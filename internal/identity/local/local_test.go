@@ -88,6 +88,19 @@ func TestTokens(t *testing.T) {
 		}
 		_, _, err = d.IssueToken(ctx, "nobody", time.Hour)
 		wantKind(t, err, shoal.KindNotFound)
+		// Whoever knew the former password, or none, has no token any more.
+		for _, change := range []func() error{func() error { return d.SetPassword(ctx, "alice", "another password") },
+			func() error { return d.RemovePassword(ctx, "alice") }} {
+			token, _, err := d.IssueToken(ctx, "alice", 0)
+			if err == nil {
+				err = change()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = d.TokenUser(ctx, token)
+			wantKind(t, err, shoal.KindUnauthenticated)
+		}
 	})
 }
 
