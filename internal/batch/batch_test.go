@@ -225,7 +225,7 @@ func TestRefused(t *testing.T) {
 			{"not for jobs", alice, ok(func(s *shoal.JobSpec) { s.Pool = "desk" }), shoal.KindInvalid, "not for jobs"},
 			{"being deleted", alice, ok(func(s *shoal.JobSpec) { s.Pool = "old" }), shoal.KindConflict, "being deleted"},
 			{"too large", alice, ok(func(s *shoal.JobSpec) { s.Resources = shoal.Resources{CPUs: 2500, Memory: 8 << 30, GPUs: 5} }), shoal.KindInvalid,
-				"it asks for 2.5 processors and 8GiB of memory and 5 GPUs, and the largest machine of pool lab has 2 processors, 4GiB of memory and 4 GPUs"},
+				"it asks for 2.5 processors and 8GiB of memory and 5 GPUs, and a machine of pool lab has 2 processors, 4GiB of memory and 4 GPUs"},
 			{"more GPUs than one may hold", alice, ok(func(s *shoal.JobSpec) { s.Resources = shoal.Resources{GPUs: 3} }), shoal.KindInvalid, "a user may hold 2"},
 			{"two nodes", alice, ok(func(s *shoal.JobSpec) { s.Nodes = 2 }), shoal.KindInvalid, "nodes is not supported"},
 			{"tasks", alice, ok(func(s *shoal.JobSpec) { s.Tasks = []shoal.TaskSpec{{Name: "a"}} }), shoal.KindInvalid, "tasks is not supported"},

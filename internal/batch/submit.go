@@ -162,6 +162,7 @@ func prepare(tx *store.Tx, by access.Subject, s shoal.JobSpec) (shoal.JobSpec, e
 	if err != nil {
 		return s, shoal.Errorf(shoal.KindOf(err), "cannot submit the job: %w", err).WithHint("`shoal pool list` shows the pools")
 	}
+	spec.FitJob(&s, p.Machine)
 	if err := suits(s, p); err != nil {
 		return s, err
 	}
@@ -226,17 +227,17 @@ func suits(s shoal.JobSpec, p shoal.Pool) error {
 	have, want := p.Machine, s.Resources
 	var lacks []string
 	if want.CPUs > have.CPUs {
-		lacks = append(lacks, fmt.Sprintf("%s processors", want.CPUs))
+		lacks = append(lacks, processors(want.CPUs))
 	}
 	if want.Memory > have.Memory {
 		lacks = append(lacks, fmt.Sprintf("%s of memory", want.Memory))
 	}
 	if want.GPUs > have.GPUs {
-		lacks = append(lacks, fmt.Sprintf("%d GPUs", want.GPUs))
+		lacks = append(lacks, gpus(want.GPUs))
 	}
 	if len(lacks) > 0 {
-		return shoal.Errorf(shoal.KindInvalid, "cannot submit the job: it asks for %s, and the largest machine of pool %s has %s processors, %s of memory and %d GPUs",
-			strings.Join(lacks, " and "), p.Name, have.CPUs, have.Memory, have.GPUs).WithHint("ask for less, or choose a pool with larger machines")
+		return shoal.Errorf(shoal.KindInvalid, "cannot submit the job: it asks for %s, and a machine of pool %s has %s, %s of memory and %s",
+			strings.Join(lacks, " and "), p.Name, processors(have.CPUs), have.Memory, gpus(have.GPUs)).WithHint("ask for less, or choose a pool with larger machines")
 	}
 	if most := p.Limits.PerUser.GPUs; most > 0 && want.GPUs > most {
 		return shoal.Errorf(shoal.KindInvalid, "cannot submit the job: it asks for %d GPUs, and a user may hold %d in pool %s", want.GPUs, most, p.Name)
@@ -310,4 +311,21 @@ func (b *Batch) cancel(ctx context.Context, id shoal.JobID, reason string) (shoa
 		return shoal.Job{}, err
 	}
 	return r.Job, nil
+}
+
+func processors(n shoal.MilliCPU) string {
+	if n == 1000 {
+		return "1 processor"
+	}
+	return n.String() + " processors"
+}
+
+func gpus(n int) string {
+	switch n {
+	case 0:
+		return "no GPU"
+	case 1:
+		return "1 GPU"
+	}
+	return fmt.Sprintf("%d GPUs", n)
 }

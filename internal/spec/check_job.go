@@ -37,7 +37,7 @@ func CheckJob(j shoal.JobSpec) []shoal.Mistake {
 			c.wrong("array", "write 1-100, 0-9:3 or 1,4,7-9", "%s", msg)
 		}
 	}
-	if j.Resources.CPUs <= 0 {
+	if j.Resources.CPUs < 0 {
 		c.wrong("resources.cpus", "", "a task needs some processor")
 	}
 	c.within("resources.gpus", j.Resources.GPUs, 0, 64)

@@ -65,14 +65,14 @@ func DefaultUser(u *shoal.User) {
 	fill(&u.Shell, "/bin/bash")
 }
 
-// newJob is a job before its document is read; see newPool.
+// newJob is a job before its document is read; see newPool. What each task needs is left open: FitJob
+// says it once the pool is known.
 func newJob() shoal.JobSpec {
 	return shoal.JobSpec{
-		Nodes:     1,
-		Launcher:  "each",
-		Resources: shoal.Resources{CPUs: 1000, Memory: 512 << 20},
-		Share:     "private",
-		Priority:  "normal",
+		Nodes:    1,
+		Launcher: "each",
+		Share:    "private",
+		Priority: "normal",
 	}
 }
 
@@ -81,10 +81,15 @@ func DefaultJob(j *shoal.JobSpec) {
 	d := newJob()
 	fill(&j.Nodes, d.Nodes)
 	fill(&j.Launcher, d.Launcher)
-	fill(&j.Resources.CPUs, d.Resources.CPUs)
-	fill(&j.Resources.Memory, d.Resources.Memory)
 	fill(&j.Share, d.Share)
 	fill(&j.Priority, d.Priority)
+}
+
+// FitJob says what each task of a job gets that does not ask for it: a processor and 512 MiB, or all
+// that a smaller machine has.
+func FitJob(j *shoal.JobSpec, machine shoal.Resources) {
+	fill(&j.Resources.CPUs, min(1000, machine.CPUs))
+	fill(&j.Resources.Memory, min(512<<20, machine.Memory))
 }
 
 func fill[T comparable](field *T, value T) {

@@ -107,8 +107,22 @@ func (p *parsing) document(d *decoder, doc *node) {
 	case shoal.ObjectPool:
 		p.set.Pools = add(p, d, doc, p.set.Pools, newPool(), completePool, CheckPool)
 	case shoal.ObjectJob:
-		p.set.Jobs = add(p, d, doc, p.set.Jobs, newJob(), func(*shoal.JobSpec) {}, CheckJob)
+		p.set.Jobs = add(p, d, doc, p.set.Jobs, newJob(), func(*shoal.JobSpec) {}, d.checkJob)
 	}
+}
+
+// checkJob is CheckJob for a document, in which 0 is not the same as nothing.
+func (d *decoder) checkJob(j shoal.JobSpec) []shoal.Mistake {
+	all := CheckJob(j)
+	_, cpus := d.places["resources.cpus"]
+	_, memory := d.places["resources.memory"]
+	if cpus && j.Resources.CPUs == 0 {
+		all = append(all, shoal.Mistake{Path: "resources.cpus", Msg: "a task needs some processor"})
+	}
+	if memory && j.Resources.Memory == 0 {
+		all = append(all, shoal.Mistake{Path: "resources.memory", Msg: "a task needs some memory"})
+	}
+	return all
 }
 
 // word returns the scalar of a key, or nil.

@@ -73,7 +73,7 @@ func TestParse(t *testing.T) {
 			Scale: shoal.Scale{Idle: shoal.Idle{After: shoal.Duration(30 * time.Minute), Warn: shoal.Duration(5 * time.Minute)}},
 			Price: shoal.Price{PerHour: 0.4, Currency: "EUR"}}},
 		Jobs: []shoal.JobSpec{{Name: "sweep", Pool: "lab", Command: "python3 train.py --fold $SHOAL_ARRAY_INDEX", Array: "1-8", Nodes: 1, Launcher: "each",
-			Resources: shoal.Resources{CPUs: 1000, Memory: 512 << 20}, Env: map[string]string{"FOLDS": "5", "DEBUG": "true"},
+			Env:       map[string]string{"FOLDS": "5", "DEBUG": "true"},
 			TimeLimit: shoal.Duration(time.Hour), After: []string{"17"}, Share: "private", Priority: "normal"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
