@@ -231,9 +231,20 @@ func Check(s Subject, a Action, o Object) error {
 		return shoal.Errorf(shoal.KindDenied, "cannot submit a job as the host: a job runs as a user").
 			WithHint("sign in as one with `shoal login`, or add --as USER")
 	case o.Name == "":
-		return shoal.Errorf(shoal.KindDenied, "%s may not %s %s", s, a, plural(noun)).WithHint("%s", d.Rule)
+		return shoal.Errorf(shoal.KindDenied, "%s may not %s %s", s, a, plural(noun)).WithHint("%s", hint(s, a, o, d))
 	}
-	return shoal.Errorf(shoal.KindDenied, "%s may not %s %s %s", s, a, noun, o.Name).WithHint("%s", d.Rule)
+	return shoal.Errorf(shoal.KindDenied, "%s may not %s %s %s", s, a, noun, o.Name).WithHint("%s", hint(s, a, o, d))
+}
+
+// hint is the rule, and for one whose role would do that it counts for nothing on a machine.
+func hint(s Subject, a Action, o Object, d Decision) string {
+	if s.Machine != "" {
+		s.Machine = ""
+		if Decide(s, a, o).Allowed {
+			return d.Rule + "; on a machine everybody has a member's rights, so do this where you are logged in with `shoal login`"
+		}
+	}
+	return d.Rule
 }
 
 // Missing is the error for an object that is not there, in the store's words: it reads the same

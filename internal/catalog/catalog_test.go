@@ -359,7 +359,7 @@ func TestNumbersAreNeverReused(t *testing.T) {
 	if again := add("alice"); again != alice {
 		t.Errorf("alice came back as %d", again)
 	}
-	if _, err := f.AddUser(ctx, host(), shoal.User{Name: "alice"}, ""); shoal.KindOf(err) != shoal.KindInvalid {
+	if _, err := f.AddUser(ctx, host(), shoal.User{Name: "alice"}, ""); shoal.KindOf(err) != shoal.KindConflict {
 		t.Errorf("a second alice: %v", err)
 	}
 	f.apply("kind: User\nname: last\nuid: 59999\n")

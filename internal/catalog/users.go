@@ -19,6 +19,10 @@ func (c *Catalog) AddUser(ctx context.Context, by access.Subject, u shoal.User, 
 	if err := access.Check(by, access.Apply, access.Object{Kind: shoal.ObjectUser}); err != nil {
 		return shoal.User{}, err
 	}
+	if _, err := c.user(ctx, u.Name); err == nil {
+		return shoal.User{}, shoal.Errorf(shoal.KindConflict, "cannot add user %s: there is one of that name", u.Name).
+			WithHint("`shoal apply` and `shoal user passwd` change users")
+	}
 	u.Meta = shoal.Meta{}
 	if _, err := c.apply(ctx, by, api.ApplyRequest{Users: []shoal.User{u}}, true); err != nil {
 		return shoal.User{}, err

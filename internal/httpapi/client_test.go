@@ -68,7 +68,7 @@ func TestClient(t *testing.T) {
 	u, err := c.AddUser(ctx, shoal.User{Name: "dora", Role: shoal.RoleOperator}, "long enough")
 	check("add user", u.UID >= shoal.FirstID && u.HasPassword, err)
 	_, err = c.AddUser(ctx, shoal.User{Name: "dora"}, "")
-	wantKind(t, err, shoal.KindInvalid)
+	wantKind(t, err, shoal.KindConflict)
 	check("password", true, c.SetPassword(ctx, "dora", ""))
 	u, err = c.User(ctx, "dora")
 	check("user", u.Role == shoal.RoleOperator && !u.HasPassword, err)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
 )
 
 // needRoot skips where files cannot have other owners.
@@ -280,10 +282,17 @@ func TestSnapshot(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Name != "spring-24" || list[0].Root() != i.Root {
 		t.Errorf("kept are %v, %v", list, err)
 	}
-	for range 2 {
-		if err := s.Remove("spring-24"); err != nil {
-			t.Error(err)
-		}
+	if err := s.Snapshot(t.Context(), "../x", Options{}); shoal.KindOf(err) != shoal.KindInvalid {
+		t.Errorf("an odd name: %v", err)
+	}
+	if err := s.Snapshot(t.Context(), "spring-24", Options{}); shoal.KindOf(err) != shoal.KindConflict {
+		t.Errorf("a second of the name: %v", err)
+	}
+	if err := s.Remove("spring-24"); err != nil {
+		t.Error(err)
+	}
+	if err := s.Remove("spring-24"); shoal.KindOf(err) != shoal.KindNotFound {
+		t.Errorf("removed twice: %v", err)
 	}
 	if _, err := s.Classify("spring-24"); !errors.Is(err, ErrNoImage) {
 		t.Errorf("after its removal: %v", err)

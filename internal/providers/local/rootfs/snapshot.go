@@ -7,10 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
 )
 
 // Info is an image that the store keeps.
@@ -45,12 +48,14 @@ func validName(name string) bool {
 // which the host's next upgrade leaves alone. It takes minutes and gigabytes.
 func (s *Store) Snapshot(ctx context.Context, name string, o Options) error {
 	if !validName(name) {
-		return fmt.Errorf("cannot take the snapshot %q: a name is up to 63 lower-case letters, digits, dots and dashes, and not \"host\"", name)
+		return shoal.Errorf(shoal.KindInvalid, "cannot take the snapshot %q: that cannot be the name of an image", name).
+			WithHint("a name is up to 63 lower-case letters, digits, dots and dashes, and not \"host\"")
 	}
 	defer s.lock(snapshotPrefix + name)()
 	dir := s.snapshotDir(name)
 	if _, err := os.Stat(dir); err == nil {
-		return fmt.Errorf("cannot take the snapshot %s: %w", name, fs.ErrExist)
+		return shoal.Errorf(shoal.KindConflict, "cannot take the snapshot %s: there is one of that name: %w", name, fs.ErrExist).
+			WithHint("choose another name; `shoal image remove %s` removes the old one", name)
 	}
 	image, err := s.hostImage(ctx, o)
 	if err != nil {
@@ -202,6 +207,9 @@ func (s *Store) Remove(name string) error {
 	list, err := s.List()
 	if err != nil {
 		return err
+	}
+	if !slices.ContainsFunc(list, func(i Info) bool { return i.Name == name }) {
+		return shoal.Errorf(shoal.KindNotFound, "no image %q", name).WithHint("`shoal image list` shows what is kept")
 	}
 	for _, i := range list {
 		if i.Name != name {
