@@ -51,14 +51,22 @@ func density(ctx context.Context, b *bench) (err error) {
 // idleCost measures the memory and the processor time of 100 machines where nobody is.
 func idleCost(ctx context.Context, b *bench, w *world) error {
 	time.Sleep(20 * time.Second) // what follows a start is over
-	memory, err := machineMemory()
+	list, err := w.Machines(ctx, "many")
+	if err != nil {
+		return err
+	}
+	ours := map[string]bool{}
+	for _, m := range list {
+		ours[string(m.ID)] = true
+	}
+	memory, err := machineMemory(ours)
 	if err != nil {
 		return err
 	}
 	b.add(Row{Measure: "an idle machine's memory, by its control group", Unit: "MiB", Ours: memory}.judge(atMost("ours", 10)))
 	var share []float64
 	for range b.rounds {
-		before, err := processorTime(w.Server.Process.Pid)
+		before, err := processorTime(w.Server.Process.Pid, ours)
 		if err != nil {
 			return err
 		}
@@ -68,7 +76,7 @@ func idleCost(ctx context.Context, b *bench, w *world) error {
 			return ctx.Err()
 		case <-time.After(window):
 		}
-		after, err := processorTime(w.Server.Process.Pid)
+		after, err := processorTime(w.Server.Process.Pid, ours)
 		if err != nil {
 			return err
 		}
@@ -78,13 +86,13 @@ func idleCost(ctx context.Context, b *bench, w *world) error {
 	return nil
 }
 
-// processorTime is what the server and all below its machines have used.
-func processorTime(server int) (time.Duration, error) {
+// processorTime is what the server and all in its machines have used.
+func processorTime(server int, machines map[string]bool) (time.Duration, error) {
 	total, err := ticks(server)
 	if err != nil {
 		return 0, err
 	}
-	pids, err := machineProcesses()
+	pids, err := machineProcesses(machines)
 	if err != nil {
 		return 0, err
 	}
@@ -122,8 +130,8 @@ func ticks(pid int) (int64, error) {
 	return total, nil
 }
 
-// machineProcesses are the processes of all local machines: those in a control group below shoal-….
-func machineProcesses() ([]int, error) {
+// machineProcesses are the processes of some local machines: those in a control group below the machine's.
+func machineProcesses(machines map[string]bool) ([]int, error) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil, err
@@ -131,8 +139,8 @@ func machineProcesses() ([]int, error) {
 	var pids []int
 	for _, d := range dirs {
 		b, err := os.ReadFile(filepath.Join(d, "cgroup"))
-		if err != nil || !strings.Contains(string(b), "/shoal-") {
-			continue
+		if err != nil || !within(string(b), machines) {
+			continue // it has ended, or is another's
 		}
 		pid, err := strconv.Atoi(filepath.Base(d))
 		if err != nil {
@@ -143,8 +151,18 @@ func machineProcesses() ([]int, error) {
 	return pids, nil
 }
 
+// within reports whether a process's control groups are those of one of the machines: /shoal-…/m-…/box.
+func within(groups string, machines map[string]bool) bool {
+	for part := range strings.SplitSeq(groups, "/") {
+		if machines[part] {
+			return true
+		}
+	}
+	return false
+}
+
 // machineMemory reads what each machine's control group is charged, in MiB.
-func machineMemory() ([]float64, error) {
+func machineMemory(machines map[string]bool) ([]float64, error) {
 	var all []float64
 	for _, pattern := range []string{"/sys/fs/cgroup/memory/shoal-*/m-*/memory.usage_in_bytes", "/sys/fs/cgroup/shoal-*/m-*/memory.current"} {
 		files, err := filepath.Glob(pattern)
@@ -152,6 +170,9 @@ func machineMemory() ([]float64, error) {
 			return nil, err
 		}
 		for _, f := range files {
+			if !machines[filepath.Base(filepath.Dir(f))] {
+				continue
+			}
 			b, err := os.ReadFile(f)
 			if err != nil {
 				return nil, err
