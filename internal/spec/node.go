@@ -106,7 +106,7 @@ func (r *reader) syntax(err error) {
 		}
 	}
 	if strings.Contains(m.Msg, "\t") {
-		m.Hint = "indent with spaces"
+		m.Msg, m.Hint = "a tab stands where the indentation is", "indent with spaces"
 	}
 	r.mistakes = append(r.mistakes, m)
 }

@@ -135,22 +135,49 @@ func (n *node) word(key string) *node {
 	return nil
 }
 
-// add decodes, completes and checks one object. Rules are checked only on a document that could be
-// read: half of one would break rules that the whole keeps.
+// add decodes, completes and checks one object. Rules are checked also where not all of it could be
+// read, so that all mistakes are told at once; but not what they say of the unread parts, which
+// would break rules that the whole keeps.
 func add[T any](p *parsing, d *decoder, doc *node, list []T, v T, complete func(*T), check func(T) []shoal.Mistake) []T {
 	d.decode(doc, reflect.ValueOf(&v).Elem(), "")
 	d.places[""] = position{doc.line, doc.column}
 	p.unique(d, doc)
-	if len(d.mistakes) > 0 {
+	unread := slices.Clone(d.mistakes)
+	if len(unread) > 0 && *d.budget < 0 {
 		return list
 	}
 	complete(&v)
 	for _, m := range check(v) {
+		if slices.ContainsFunc(unread, func(u shoal.Mistake) bool { return concerns(u, m) }) {
+			continue
+		}
 		at := d.place(m.Path)
 		m.File, m.Line, m.Column = d.file, at.line, at.column
 		d.mistakes = append(d.mistakes, m)
 	}
+	if len(unread) > 0 {
+		return list
+	}
 	return append(list, v)
+}
+
+// concerns reports whether a mistake about a rule may come of what could not be read: at the same
+// place, around it, within it or beside it, where a home needs a mount, or where an unknown key was
+// probably meant to be.
+func concerns(unread, rule shoal.Mistake) bool {
+	within := func(inner, outer string) bool {
+		rest, ok := strings.CutPrefix(inner, outer)
+		return ok && (outer == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
+	}
+	if within(rule.Path, unread.Path) || within(unread.Path, rule.Path) {
+		return true
+	}
+	around := unread.Path[:max(strings.LastIndexByte(unread.Path, '.'), 0)]
+	if around != "" && within(rule.Path, around) || within(unread.Path, "mounts") && within(rule.Path, "home") {
+		return true
+	}
+	meant, ok := strings.CutPrefix(unread.Hint, didYouMean)
+	return ok && within(rule.Path, join(around, strings.TrimSuffix(meant, "?")))
 }
 
 // unique refuses a second object of a kind and name. Jobs are not objects with names of their own.

@@ -2,12 +2,14 @@ package spec
 
 import "strings"
 
+const didYouMean = "did you mean "
+
 // suggest says which word was probably meant, or which there are.
 func suggest(word string, known []string) string {
 	best, distance := "", 3
 	for _, k := range known {
 		if strings.EqualFold(word, k) {
-			return "did you mean " + k + "?"
+			return didYouMean + k + "?"
 		}
 		if n := edits(strings.ToLower(word), strings.ToLower(k)); n < distance && n*2 <= len(k) {
 			best, distance = k, n
@@ -22,7 +24,7 @@ func suggest(word string, known []string) string {
 		}
 	}
 	if best != "" {
-		return "did you mean " + best + "?"
+		return didYouMean + best + "?"
 	}
 	return "there are: " + strings.Join(known, ", ")
 }
