@@ -158,7 +158,8 @@ func pathOf(kind shoal.ObjectKind, name, path string) string {
 func (m *mistakes) refused(kind shoal.ObjectKind, name string, err error) bool {
 	switch shoal.KindOf(err) {
 	case shoal.KindInvalid, shoal.KindConflict, shoal.KindNotFound, shoal.KindDenied:
-		m.wrong(kind, name, "", shoal.HintOf(err), "%s", err)
+		said := strings.TrimPrefix(err.Error(), pathOf(kind, name, "")+" ") // the path says it
+		m.wrong(kind, name, "", shoal.HintOf(err), "%s", said)
 		return true
 	}
 	return false

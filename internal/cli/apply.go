@@ -43,7 +43,11 @@ filled in, without a server.`,
 		if len(paths) == 0 {
 			return usage(cmd, "say which files: -f FILE")
 		}
-		set, err := p.readDocuments(paths)
+		read, err := p.readFiles(paths)
+		if err != nil {
+			return err
+		}
+		set, err := spec.Parse(read...)
 		if err != nil {
 			return err
 		}
@@ -68,7 +72,7 @@ filled in, without a server.`,
 		}
 		result, err := c.Apply(cmd.Context(), api.ApplyRequest{DryRun: dryRun, Shares: set.Shares, Groups: set.Groups, Users: set.Users, Pools: set.Pools})
 		if err != nil {
-			return err
+			return spec.Locate(err, read...)
 		}
 		if *format != show.Table {
 			return show.Data(p.Stdout, *format, result)
@@ -91,15 +95,22 @@ func (p *program) sayChanges(result api.ApplyResult, dryRun bool) {
 
 // readDocuments reads and checks files. All mistakes in all files are reported together.
 func (p *program) readDocuments(paths []string) (spec.Set, error) {
-	var list []spec.File
+	list, err := p.readFiles(paths)
+	if err != nil {
+		return spec.Set{}, err
+	}
+	return spec.Parse(list...)
+}
+
+func (p *program) readFiles(paths []string) (list []spec.File, err error) {
 	for _, path := range paths {
 		found, err := p.documents(path)
 		if err != nil {
-			return spec.Set{}, shoal.Errorf(shoal.KindInvalid, "cannot read documents: %w", err)
+			return nil, shoal.Errorf(shoal.KindInvalid, "cannot read documents: %w", err)
 		}
 		list = append(list, found...)
 	}
-	return spec.Parse(list...)
+	return list, nil
 }
 
 func (p *program) documents(path string) ([]spec.File, error) {

@@ -183,7 +183,7 @@ func TestMistakesOfDocuments(t *testing.T) {
 		reply(rw, 400, api.Problem{Status: 400, Kind: shoal.KindInvalid, Detail: "1 mistake in what was written", Mistakes: []api.Mistake{{Path: "pool lab: image", Msg: "there is no such image", Hint: "use host"}}})
 	})
 	got = w.run("apply", "-f", "testdata/team.yaml")
-	if want := "pool lab: image: there is no such image\n    hint: use host\nshoal: 1 mistake in what was written\n"; got.stderr != want {
+	if want := "testdata/team.yaml:13:1: pool lab: image: there is no such image\n    hint: use host\nshoal: 1 mistake in what was written\n"; got.stderr != want {
 		t.Errorf("got %q, want %q", got.stderr, want)
 	}
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -32,7 +33,7 @@ func (s Set) Len() int {
 // Parse reads files of YAML or JSON documents. If anything is wrong in any of them the error is
 // of KindInvalid and lists all mistakes, and the Set is empty.
 func Parse(files ...File) (Set, error) {
-	p := parsing{seen: map[string]string{}}
+	p := parsing{seen: map[string]string{}, written: map[string]*decoder{}}
 	for _, f := range files {
 		p.file(f)
 	}
@@ -40,6 +41,30 @@ func Parse(files ...File) (Set, error) {
 		return Set{}, Invalid(p.mistakes)
 	}
 	return p.set, nil
+}
+
+// Locate returns an error about what files said, as a server found it, with the places where its
+// mistakes were written. A server knows objects and their fields, not files.
+func Locate(err error, files ...File) error {
+	e, ok := errors.AsType[*shoal.Error](err)
+	if !ok || len(e.Mistakes) == 0 {
+		return err
+	}
+	p := parsing{seen: map[string]string{}, written: map[string]*decoder{}}
+	for _, f := range files {
+		p.file(f)
+	}
+	located := *e
+	located.Mistakes = slices.Clone(e.Mistakes)
+	for i := range located.Mistakes {
+		m := &located.Mistakes[i]
+		object, field, _ := strings.Cut(m.Path, ": ")
+		if d := p.written[object]; d != nil && m.Line == 0 {
+			at := d.place(field)
+			m.File, m.Line, m.Column = d.file, at.line, at.column
+		}
+	}
+	return &located
 }
 
 // Invalid is the error that lists mistakes. It has at least one.
@@ -55,7 +80,8 @@ func Invalid(mistakes []shoal.Mistake) error {
 
 type parsing struct {
 	set      Set
-	seen     map[string]string // "Pool lab" → where
+	seen     map[string]string   // "Pool lab" → where
+	written  map[string]*decoder // "pool lab" → with its places
 	mistakes []shoal.Mistake
 }
 
@@ -196,6 +222,7 @@ func (p *parsing) unique(d *decoder, doc *node) {
 		where = fmt.Sprintf("%s:%d", d.file, name.line)
 	}
 	p.seen[key] = where
+	p.written[strings.ToLower(kind.text)+" "+name.text] = d
 }
 
 // place finds where a path was written, or what is around it.
