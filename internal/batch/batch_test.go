@@ -149,6 +149,12 @@ func TestRetries(t *testing.T) {
 				t.Errorf("from %d: %q, %v", offset, got, err)
 			}
 		}
+		for offset := range 3 { // nothing was written there, so there is nothing to tell apart
+			err := w.Output(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: 1}, "stderr", int64(offset), true, func(p []byte) error { t.Errorf("stderr holds %q", p); return nil })
+			if err != nil {
+				t.Error(err)
+			}
+		}
 	})
 }
 

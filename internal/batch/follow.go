@@ -20,7 +20,8 @@ const chunk = 32 << 10
 // end of what there is. An index of -1 means the only task of a job that has one.
 //
 // A task that ran more than once has the output of all its attempts, one after the other, with a
-// line between them that says so. An offset counts from the first byte of the first attempt and
+// line between them that says so; in stderr only before an attempt that wrote there, so that who
+// shows both streams says it once. An offset counts from the first byte of the first attempt and
 // means the same byte for ever, so a reader that was cut off goes on where it was.
 func (b *Batch) Output(ctx context.Context, by access.Subject, ref shoal.TaskRef, stream string, offset int64, follow bool, w func([]byte) error) error {
 	n, ok := streamOf(stream)
@@ -172,6 +173,9 @@ func (r *reader) step(ctx context.Context, p *progressOf) (more, over bool, err 
 		return false, v.over, nil
 	}
 	if !p.announced && v.attempt.Machine != "" {
+		if r.stream == stderr && v.size == 0 {
+			return !v.live && !v.over, !v.live, nil
+		}
 		if err := r.emit(fmt.Appendf(nil, "\n--- attempt %d of task %s ---\n", p.number, r.ref)); err != nil {
 			return false, false, err
 		}
