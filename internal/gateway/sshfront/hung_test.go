@@ -133,6 +133,38 @@ func TestMachineGone(t *testing.T) {
 	m.freeze(false)
 }
 
+// A session that is ended by hand ends her connections, and says why.
+func TestSessionEnded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.newMachine("m-1")
+	w.router.set(func(context.Context, route.Request, func(string)) (*machine, error) { return m, nil })
+	done := make(chan struct{})
+	w.router.mu.Lock()
+	w.router.done = done
+	w.router.mu.Unlock()
+	client := w.dial(t, "alice")
+	s, err := client.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs lockedBuffer
+	s.Stderr = &errs
+	if err := s.Start("sleep 600"); err != nil {
+		t.Fatal(err)
+	}
+	close(done)
+	if err := s.Wait(); err == nil {
+		t.Error("the command ended well")
+	}
+	if !strings.Contains(errs.String(), "your session was ended") {
+		t.Errorf("she was told %q", errs.String())
+	}
+	if err := client.Wait(); err == nil {
+		t.Error("the connection ended well")
+	}
+}
+
 // The machine's sshd dies under a session: the user is told, and gets ssh's own exit status.
 func TestMachineDies(t *testing.T) {
 	w := newWorld(t)

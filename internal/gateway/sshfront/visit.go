@@ -59,6 +59,9 @@ type visit struct {
 // drainTime is how long what a client sent last may take to reach its program.
 const drainTime = 30 * time.Second
 
+// afterNews is how long a visit whose session has ended waits for a better reason than that.
+const afterNews = 300 * time.Millisecond
+
 // partingTime is how long a client may take to hear why its connection ends.
 const partingTime = 2 * time.Second
 
@@ -127,11 +130,14 @@ func (v *visit) end() {
 	}
 }
 
-// channelLoop takes the channels that the client opens until it has gone.
+// channelLoop takes the channels that the client opens until it has gone, or its session has ended.
 func (v *visit) channelLoop(channels <-chan ssh.NewChannel) {
-	sessions := true
+	sessions, ended := true, v.target.Done
 	for {
 		select {
+		case <-ended:
+			ended = nil
+			v.work.Go(v.ended)
 		case nc, ok := <-channels:
 			if !ok {
 				return
@@ -384,6 +390,16 @@ func (v *visit) lost(l *link, why string, cut bool) {
 	case <-time.After(limit):
 	}
 	v.hangUp()
+}
+
+// ended ends the visit after its session: somebody ended it, or its machine is gone. Who brings
+// the news of a machine says so itself, and a little later at most.
+func (v *visit) ended() {
+	select {
+	case <-time.After(afterNews):
+		v.leave("shoal: your session was ended")
+	case <-v.ctx.Done():
+	}
 }
 
 // leave ends the visit for a reason of ours.

@@ -67,6 +67,7 @@ type router struct {
 	parts    map[string]shoal.MachineID
 	suspects []shoal.MachineID
 	logins   []route.Request
+	done     chan struct{} // of every session; nil: they do not end
 }
 
 func (r *router) Login(ctx context.Context, req route.Request, part string, progress func(string)) (route.Target, error) {
@@ -84,9 +85,10 @@ func (r *router) Login(ctx context.Context, req route.Request, part string, prog
 	}
 	r.mu.Lock()
 	r.parts[part] = m.id
+	done := r.done
 	r.mu.Unlock()
 	return route.Target{
-		Session: "s-1", User: req.User, Pool: pool, Machine: m.id, Address: m.addr,
+		Done: done, Session: "s-1", User: req.User, Pool: pool, Machine: m.id, Address: m.addr,
 		Principal: route.Principal(req.User, pool),
 	}, nil
 }
