@@ -25,6 +25,7 @@ func TestScripts(t *testing.T) {
 	bin := binaries(t)
 	testscript.RunT(serial{t}, testscript.Params{
 		Dir:                 scripts,
+		WorkdirRoot:         t.TempDir(),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               func(env *testscript.Env) error { return setUp(env, bin) },

@@ -166,13 +166,26 @@ func (w *world) empty(bin string) error {
 	return w.stop(syscall.SIGTERM)
 }
 
-// close ends what a script that failed left running, as well as it can.
+// close ends what a script that failed left running: its work and its machines without asking twice.
 func (w *world) close() {
-	if w.server != nil {
-		if err := w.empty(filepath.Dir(w.server.Path)); err != nil && w.server != nil {
-			_ = w.server.Process.Kill()
-			<-w.ended
+	if w.server == nil {
+		return
+	}
+	bin := filepath.Dir(w.server.Path)
+	for _, kind := range []struct {
+		noun string
+		end  []string
+	}{{"job", []string{"job", "cancel"}}, {"machine", []string{"machine", "delete", "--force"}}} {
+		var list []struct{ ID string }
+		if out, err := w.shoal(bin, kind.noun, "list", "-o", "json"); err == nil && json.Unmarshal(out, &list) == nil {
+			for _, l := range list {
+				_, _ = w.shoal(bin, append(kind.end, l.ID)...) // most have ended already
+			}
 		}
+	}
+	if err := w.empty(bin); err != nil && w.server != nil {
+		_ = w.server.Process.Kill()
+		<-w.ended
 	}
 }
 
