@@ -15,10 +15,10 @@ const (
 	// maxQueue is how many records wait for a slow agent before it gets a Snapshot instead.
 	maxQueue = 1024
 	// agentBeat is how often agents report when they have nothing to say.
-	agentBeat = time.Minute
+	agentBeat = 2 * time.Minute
 	// streamBeat is how often an empty record is sent, so that a connection that died without a word
 	// is found out. It is seldom: the open stream itself says that the machine lives.
-	streamBeat = 90 * time.Second
+	streamBeat = 2 * time.Minute
 )
 
 // link is the stream of one machine.
