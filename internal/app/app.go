@@ -125,7 +125,8 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	}
 	a.engine = engine.New(engine.Config{Store: a.store, Providers: providers, Control: controls, Log: a.log,
 		JoinToken: func(id shoal.MachineID, epoch int) string { return a.hub.JoinToken(id, epoch) },
-		Gone:      func(id shoal.MachineID) { a.front.MachineGone(id) }})
+		Gone:      func(id shoal.MachineID) { a.front.MachineGone(id) },
+		Tell:      func(id shoal.MachineID, text string) { a.hub.Send(id, api.Record{Message: &api.Message{Text: text}}) }})
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 		return a.hub.AccountsReady(ctx, id, rev)
 	}), Wake: a.engine.Wake, Log: a.log})

@@ -217,7 +217,7 @@ func TestChanges(t *testing.T) {
 		{"pool scale lab --size 2 --for 2h --wait", "", "pool lab is to have 2 machines for 2h\n", `POST /api/v1/pools/lab/scale {"size":2,"for":"2h"}`},
 		{"pool scale lab --auto", "", "pool lab scales by itself between 0 and 4 machines\n", `POST /api/v1/pools/lab/scale {"size":0,"auto":true}`},
 		{"pool delete lab --wait", "", "pool lab deleted\n", "DELETE /api/v1/pools/lab"},
-		{"machine drain m-aaaaaa --deadline 30m --reason fan", "", "machine m-aaaaaa takes nobody new, and is deleted once it is empty\n", `POST /api/v1/machines/m-aaaaaa/drain {"deadline":"30m","reason":"fan"}`},
+		{"machine drain m-aaaaaa --deadline 30m --reason fan", "", "machine m-aaaaaa takes nobody new; it is deleted when it is empty, and in 30m at the latest\n", `POST /api/v1/machines/m-aaaaaa/drain {"deadline":"30m","reason":"fan"}`},
 		{"machine undrain m-aaaaaa", "", "machine m-aaaaaa takes users and tasks again\n", "POST /api/v1/machines/m-aaaaaa/undrain"},
 		{"machine delete m-aaaaaa --force", "", "machine m-aaaaaa is being deleted\n", "DELETE /api/v1/machines/m-aaaaaa?force=true"},
 		{"user add bob --password-stdin --admin -g research --key " + key, "hunter2 is long\n", "user bob added, with uid 20002\n",

@@ -93,7 +93,11 @@ func (p *program) machineDrain() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		p.say("machine %s takes nobody new, and is deleted once it is empty", m.ID)
+		if req.Deadline > 0 {
+			p.say("machine %s takes nobody new; it is deleted when it is empty, and in %s at the latest", m.ID, req.Deadline)
+		} else {
+			p.say("machine %s takes nobody new, until `shoal machine undrain %s`", m.ID, m.ID)
+		}
 		if !wait {
 			return nil
 		}

@@ -20,6 +20,8 @@ type Config struct {
 	JoinToken func(id shoal.MachineID, epoch int) string
 	// Gone is told when a machine has failed or exists no more; may be nil.
 	Gone func(shoal.MachineID)
+	// Tell writes to all terminals on a machine, if that can be done at once; may be nil.
+	Tell func(id shoal.MachineID, text string)
 	Log  *slog.Logger
 }
 

@@ -139,6 +139,15 @@ func (e *Engine) Drain(ctx context.Context, by access.Subject, id shoal.MachineI
 	if err != nil {
 		return shoal.Machine{}, fmt.Errorf("cannot drain machine %s: %w", id, err)
 	}
+	for _, c := range m.Cordons {
+		if c.Owner == shoal.CordonOperator {
+			what := "It takes nobody new."
+			if !c.Deadline.IsZero() {
+				what = fmt.Sprintf("It will be deleted when nobody is on it, and in %s at the latest: please save your work and log out.", r.Deadline)
+			}
+			e.tell(id, fmt.Sprintf("shoal: this machine, %s, was %s. %s", id, c.Reason, what))
+		}
+	}
 	return m, nil
 }
 
@@ -147,18 +156,23 @@ func (e *Engine) Undrain(ctx context.Context, by access.Subject, id shoal.Machin
 	if err := access.Check(by, access.Drain, access.Object{Kind: shoal.ObjectMachine, Name: string(id)}); err != nil {
 		return shoal.Machine{}, err
 	}
+	changed := false
 	m, err := e.amend(ctx, id, func(_ *store.Tx, m *shoal.Machine) (string, error) {
-		if m.Wanted != shoal.WantRun {
+		if changed = false; m.Wanted != shoal.WantRun {
 			return "", shoal.Errorf(shoal.KindConflict, "it is %s%s", m.State, because(m.Reason))
 		}
 		before := len(m.Cordons)
 		if *m = uncordon(*m, shoal.CordonOperator); len(m.Cordons) == before {
 			return "", nil
 		}
+		changed = true
 		return fmt.Sprintf("machine %s of pool %s takes people again: undrained by %s", m.ID, m.Pool, by), nil
 	})
 	if err != nil {
 		return shoal.Machine{}, fmt.Errorf("cannot undrain machine %s: %w", id, err)
+	}
+	if changed && len(m.Cordons) == 0 {
+		e.tell(id, fmt.Sprintf("shoal: this machine, %s, stays after all.", id))
 	}
 	return m, nil
 }
@@ -199,8 +213,17 @@ func (e *Engine) DeleteMachine(ctx context.Context, by access.Subject, id shoal.
 	if err != nil {
 		return fmt.Errorf("cannot delete machine %s: %w", id, err)
 	}
+	if force {
+		e.tell(id, fmt.Sprintf("shoal: this machine, %s, is deleted now, by %s. Log in again to be placed on another one.", id, by))
+	}
 	e.Wake()
 	return nil
+}
+
+func (e *Engine) tell(id shoal.MachineID, text string) {
+	if e.cfg.Tell != nil {
+		e.cfg.Tell(id, text)
+	}
 }
 
 func count(n int, noun string) string {

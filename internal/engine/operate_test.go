@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +113,13 @@ func TestDrain(t *testing.T) {
 		if m := w.get(id); m.State != shoal.MachineGone || !strings.Contains(m.Reason, "deadline") {
 			t.Errorf("%+v", m)
 		}
+		hello := fmt.Sprintf("%s: shoal: this machine, %s, ", id, id)
+		told := []string{hello + "was drained by the host: new disks. It takes nobody new.", hello + "stays after all.",
+			hello + "was drained by the host. It will be deleted when nobody is on it, and in 1h at the latest: please save your work and log out."}
+		if w.mu.Lock(); !slices.Equal(w.told, told) {
+			t.Errorf("people there were told %q", w.told)
+		}
+		w.mu.Unlock()
 		_, err = e.Drain(ctx, host(), id, api.DrainRequest{})
 		wantKind(t, err, shoal.KindConflict)
 		_, err = e.Drain(ctx, host(), "m-none", api.DrainRequest{})

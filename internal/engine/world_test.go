@@ -31,6 +31,7 @@ type world struct {
 
 	mu   sync.Mutex
 	gone []shoal.MachineID
+	told []string
 }
 
 func newWorld(t *testing.T, cfg fake.Config, pools ...shoal.Pool) *world {
@@ -76,6 +77,11 @@ func (w *world) start() {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.gone = append(w.gone, id)
+		},
+		Tell: func(id shoal.MachineID, text string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.told = append(w.told, string(id)+": "+text)
 		}})
 	w.engine.Store(e)
 	ctx, cancel := context.WithCancel(context.Background())

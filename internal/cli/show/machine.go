@@ -109,7 +109,7 @@ func Machines(w io.Writer, format string, machines []shoal.Machine) error {
 		if m.State == shoal.MachineReady && m.Load != (shoal.Load{}) {
 			cpu, memory = fmt.Sprintf("%d%%", m.Load.CPUPercent), m.Load.Memory.String()
 		}
-		return []string{string(m.ID), string(m.Pool), m.Shown(), string(m.Health), cpu, memory, Ago(m.Since), MachineReason(m)}
+		return []string{string(m.ID), string(m.Pool), m.Shown(), Only(m.Alive(), string(m.Health)), cpu, memory, Ago(m.Since), MachineReason(m)}
 	})
 }
 
