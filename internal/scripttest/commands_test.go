@@ -134,8 +134,9 @@ func quietly(ts *testscript.TestScript, args ...string) (string, error) {
 
 var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// guide FILE runs the commands of a page's ```sh blocks, in order, each block in one shell. The page's
-// addresses and directories become the script's own; a line that starts a server starts the script's.
+// guide FILE runs the commands of a page's ```sh blocks, in order, each block in one shell, beside a copy of
+// examples/. The page's addresses and directories become the script's own; a line that starts a server starts
+// the script's.
 func guide(ts *testscript.TestScript, neg bool, args []string) {
 	onlyPlain(ts, neg, "guide")
 	w := of(ts)
@@ -146,6 +147,10 @@ func guide(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s has no ```sh block", args[0])
 	}
 	own := strings.NewReplacer("/srv/team", w.path("team"), "/var/lib/shoal", w.path("data"), "2222", w.ssh, "7420", w.api)
+	team, err := os.ReadFile(filepath.Join(w.root, "examples", "team.yaml"))
+	ts.Check(err)
+	ts.Check(os.MkdirAll(w.path("examples"), 0o755))
+	ts.Check(os.WriteFile(w.path("examples", "team.yaml"), []byte(own.Replace(string(team))), 0o644))
 	for _, b := range blocks {
 		var script []string
 		for line := range strings.Lines(b[1]) {

@@ -89,7 +89,7 @@ func setUp(env *testscript.Env, bin string) error {
 			return err
 		}
 	}
-	config := fmt.Sprintf("Host pool\n    HostName 127.0.0.1\nHost pool 127.0.0.1\n    Port %s\n    StrictHostKeyChecking yes\n    UserKnownHostsFile %s\n    IdentitiesOnly yes\n    LogLevel INFO\n",
+	config := fmt.Sprintf("Host pool\n    HostName 127.0.0.1\nHost 127.0.0.1\n    IdentityFile "+w.path("home", ".ssh", "id_ed25519")+"\nHost pool 127.0.0.1\n    Port %s\n    StrictHostKeyChecking yes\n    UserKnownHostsFile %s\n    IdentitiesOnly yes\n    LogLevel INFO\n",
 		w.ssh, w.path("known_hosts"))
 	if err := os.WriteFile(w.path("ssh_config"), []byte(config), 0o644); err != nil {
 		return err
