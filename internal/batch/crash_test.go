@@ -63,9 +63,10 @@ func crash(w *world, step int, told bool) bool {
 	j := w.submit(shoal.JobSpec{Array: "1-5", Retries: 1})
 	gone := w.submit(shoal.JobSpec{Array: "1-3"})
 	after := w.submit(shoal.JobSpec{After: []string{string(j.ID)}})
+	first, ctx := w.Batch, w.ctx // those that the server began with: a restart makes others
 	go func() {
 		time.Sleep(5 * time.Second)
-		_, _ = w.Cancel(w.ctx, alice, gone.ID)
+		_, _ = first.Cancel(ctx, alice, gone.ID)
 	}()
 	crashed := true
 	select {
