@@ -28,7 +28,25 @@ type talk struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	out   *bufio.Reader
-	err   *strings.Builder
+	err   *lockedText
+}
+
+// lockedText keeps what a process writes while others read it.
+type lockedText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // talk starts a login that says each line again, and exits with a code when its input ends.
@@ -36,7 +54,7 @@ func (w *world) talk(login string, code int, options ...string) *talk {
 	w.t.Helper()
 	args := append(options, "-p", w.Port, login+"@127.0.0.1",
 		fmt.Sprintf(`echo ready; while read line; do echo "again: $line"; done; exit %d`, code))
-	k := &talk{w: w, login: login, cmd: exec.CommandContext(w.t.Context(), "ssh", append(w.SSHOptions(), args...)...), err: &strings.Builder{}}
+	k := &talk{w: w, login: login, cmd: exec.CommandContext(w.t.Context(), "ssh", append(w.SSHOptions(), args...)...), err: &lockedText{}}
 	k.cmd.Stderr = k.err
 	var err error
 	if k.in, err = k.cmd.StdinPipe(); err != nil {
@@ -60,6 +78,11 @@ func (k *talk) hear(want string) error {
 		return fmt.Errorf("%s said %q instead of %q: %w", k.login, line, want, errors.Join(err, io.ErrUnexpectedEOF))
 	}
 	return nil
+}
+
+// told waits until something is said beside the output.
+func (k *talk) told(text string) error {
+	return rig.Until(k.w.t.Context(), patience, k.login+" is told: "+text, func() (bool, error) { return strings.Contains(k.err.String(), text), nil })
 }
 
 func (k *talk) say(text string) error {

@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	lookAtSources()
 	if binaries = os.Getenv("SHOAL_BIN"); binaries == "" {
 		dir, err := os.MkdirTemp("", "shoal-e2e-bin-")
 		if err != nil {
@@ -50,6 +51,19 @@ func run(m *testing.M) int {
 		}
 	}
 	return m.Run()
+}
+
+// lookAtSources lets the cache of test results know what they depend on: the binaries are made behind its back.
+func lookAtSources() {
+	_ = filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".go") {
+			_, _ = os.Stat(path)
+		}
+		return nil
+	})
+	for _, name := range []string{"shoal", "shoal-agent"} {
+		_, _ = os.Stat(filepath.Join(os.Getenv("SHOAL_BIN"), name))
+	}
 }
 
 // build builds commands into a directory, or one into a file.
@@ -82,7 +96,8 @@ func needHost(t testing.TB) {
 // world is a server of a test's own, which is gone without a trace when the test ends.
 type world struct {
 	*rig.World
-	t testing.TB
+	t        testing.TB
+	onClosed func() // before the directory is removed; may be nil
 }
 
 // newWorld starts a server on a fresh directory.
@@ -121,10 +136,13 @@ func (w *world) close() {
 	if err := w.Close(); err != nil {
 		w.t.Errorf("the end: %v", err)
 	}
-	w.clean()
 	if w.t.Failed() {
 		w.t.Logf("the log of the server ends with:\n%s", w.logTail())
 	}
+	if w.onClosed != nil {
+		w.onClosed()
+	}
+	w.clean()
 	if err := os.RemoveAll(w.Dir); err != nil {
 		w.t.Error(err)
 	}
