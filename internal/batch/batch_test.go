@@ -530,8 +530,9 @@ func TestWhy(t *testing.T) {
 		}
 		j := w.submit(shoal.JobSpec{Array: "1-8"})
 		why(j.ID, "it waits: pool lab has no machine; one is asked for")
+		w.put("m-0", state(shoal.MachineGone), func(m *shoal.Machine) { m.ReadyAt, m.Reason = time.Time{}, "there is no such image" })
 		w.put("m-1", state(shoal.MachineBooting))
-		why(j.ID, "it waits: pool lab has no machine ready; 1 is starting")
+		why(j.ID, "it waits: pool lab has no machine ready; 1 is starting; machine m-0 did not start: there is no such image")
 		w.machine("m-1")
 		w.machine("m-2")
 		w.machine("m-3")

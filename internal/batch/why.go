@@ -23,6 +23,7 @@ type question struct {
 	gone   bool // the pool is
 	after  []shoal.Job
 	events []shoal.Event
+	failed shoal.Machine // the pool's latest, if that did not start
 }
 
 // WhyJob says why a job is as it is.
@@ -76,6 +77,9 @@ func read(tx *store.Tx, by access.Subject, id shoal.JobID) (q question, err erro
 		return q, err
 	}
 	q.pool.Name = q.job.Spec.Pool
+	if q.failed, err = lastFailure(tx, q.pool.Name); err != nil {
+		return q, err
+	}
 	for _, name := range q.job.Spec.After {
 		d, err := tx.Jobs().Get(shoal.JobID(name))
 		if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
@@ -86,6 +90,22 @@ func read(tx *store.Tx, by access.Subject, id shoal.JobID) (q question, err erro
 		}
 	}
 	return q, nil
+}
+
+// lastFailure is the machine of a pool that ended last, if it never was ready.
+func lastFailure(tx *store.Tx, pool shoal.PoolName) (shoal.Machine, error) {
+	const enough = 8 // beside those on their way
+	latest, _, err := tx.MachinesPage(store.MachineFilter{Pool: pool, Gone: true}, "", enough)
+	for _, m := range latest {
+		if m.State == shoal.MachineRequested || m.State == shoal.MachineBooting {
+			continue
+		}
+		if (m.State == shoal.MachineFailed || m.State == shoal.MachineGone) && m.ReadyAt.IsZero() && m.Reason != "" {
+			return m, nil
+		}
+		break
+	}
+	return shoal.Machine{}, err
 }
 
 // progress counts a job's tasks: "2 of 8 tasks run, 3 have ended, 3 wait".
@@ -153,6 +173,9 @@ func (b *Batch) obstacles(q question) []shoal.Reason {
 		add("noMachine", "%s", noMachine(q.pool))
 	default:
 		all = append(all, machinesNow(q.pool, e)...)
+	}
+	if q.failed.ID != "" && e.Machines == e.Starting {
+		add("failing", "machine %s did not start: %s", q.failed.ID, q.failed.Reason)
 	}
 	if e.Ahead > 0 {
 		add("ahead", "%s %s before it", tasks(e.Ahead), verb(e.Ahead, "was there", "were there"))

@@ -249,6 +249,22 @@ type readCloser struct {
 	io.Closer
 }
 
+// begins reports whether a file begins as an archive does. The rest shows when it is unpacked.
+func begins(path string) error {
+	r, err := opener(path)()
+	if err != nil {
+		return fmt.Errorf("%w: %s is not a tar archive, plain or gzip: %w", ErrNoImage, path, err)
+	}
+	defer r.Close()
+	switch _, err := tar.NewReader(r).Next(); {
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%w: %s is an empty archive", ErrNoImage, path)
+	case err != nil:
+		return fmt.Errorf("%w: %s is not a tar archive, plain or gzip: %w", ErrNoImage, path, err)
+	}
+	return nil
+}
+
 // firstNames are the top-level names among the first entries of an archive. The tools that write image
 // archives put the index or manifest anywhere, but blobs are not found in root file systems.
 func firstNames(path string) (map[string]bool, error) {

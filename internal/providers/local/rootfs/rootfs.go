@@ -129,7 +129,7 @@ func (s *Store) Classify(image string) (Kind, error) {
 		return "", fmt.Errorf("%w: %w", ErrNoImage, err)
 	}
 	if info.Mode().IsRegular() {
-		return KindArchive, nil
+		return KindArchive, begins(image)
 	}
 	if !info.IsDir() {
 		return "", fmt.Errorf("%w: %s is neither a directory nor an archive", ErrNoImage, image)

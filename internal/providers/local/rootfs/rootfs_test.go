@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"io/fs"
@@ -302,7 +303,11 @@ func TestSnapshot(t *testing.T) {
 func TestClassify(t *testing.T) {
 	s, host := openPretended(t)
 	file := filepath.Join(t.TempDir(), "image.tar")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+	empty, text := filepath.Join(t.TempDir(), "empty.tar"), filepath.Join(t.TempDir(), "text.tar")
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "usr/", Typeflag: tar.TypeDir}), w.Close(),
+		os.WriteFile(file, archive.Bytes(), 0o600), os.WriteFile(empty, nil, 0o600), os.WriteFile(text, []byte("FROM debian"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	for image, want := range map[string]Kind{Host: KindHost, host: KindDirectory, file: KindArchive} {
@@ -311,7 +316,7 @@ func TestClassify(t *testing.T) {
 		}
 	}
 	for image, says := range map[string]string{"docker.io/debian:12": "skopeo copy", "": "neither", "relative/dir": "neither", "/no/such": "no such file", "/dev/null": "neither a directory nor",
-		t.TempDir(): "no directory usr", filepath.Dir(s.dir): "contains the data directory", "/": "contains the data directory"} {
+		t.TempDir(): "no directory usr", empty: "empty archive", text: "not a tar archive", filepath.Dir(s.dir): "contains the data directory", "/": "contains the data directory"} {
 		if _, err := s.Classify(image); !errors.Is(err, ErrNoImage) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, want %q", image, err, says)
 		}
