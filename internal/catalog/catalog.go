@@ -128,11 +128,8 @@ func (c *Catalog) askWorld(ctx context.Context, p *plan) error {
 		}
 	}
 	shares := p.allShares()
-	for _, pool := range p.pools {
-		if pool.action == unchanged {
-			continue
-		}
-		if err := c.cfg.Check.CheckPool(ctx, pool.now, shares); err != nil && !m.refused(shoal.ObjectPool, string(pool.now.Name), err) {
+	for _, pool := range p.touchedPools() {
+		if err := c.cfg.Check.CheckPool(ctx, pool, shares); err != nil && !m.refused(shoal.ObjectPool, string(pool.Name), err) {
 			return err
 		}
 	}

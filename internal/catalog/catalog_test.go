@@ -283,6 +283,21 @@ func TestWorldRefuses(t *testing.T) {
 	}
 }
 
+// A share that changes may be out of reach for the pools that mount it, also where they stay as they are.
+func TestChangedShareIsReachable(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.apply("kind: Share\nname: team\nsource: /srv/team\n---\nkind: Pool\nname: lab\nmounts: [{share: team, path: /shared}]\n---\nkind: Pool\nname: other\n")
+	f.asked = nil
+	f.apply("kind: Share\nname: team\nsource: /srv/team\n") // unchanged: nobody is asked
+	f.refuse["pool lab"] = shoal.Errorf(shoal.KindInvalid, "cannot reach share team")
+	_, err := f.try("kind: Share\nname: team\nsource: /no/such\n", false)
+	want(t, lines(err), "pool lab: cannot reach share team")
+	if len(f.asked) != 1 {
+		t.Errorf("asked about %v", f.asked)
+	}
+}
+
 func TestRevisions(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -318,6 +318,31 @@ func (p *plan) allShares() []shoal.Share {
 	return list
 }
 
+// touchedPools are the pools that are new or changed, and those whose shares are.
+func (p *plan) touchedPools() []shoal.Pool {
+	touched := map[shoal.ShareName]bool{}
+	for _, s := range p.shares {
+		touched[s.now.Name] = s.action != unchanged
+	}
+	mounts := func(o shoal.Pool) bool {
+		return slices.ContainsFunc(o.Mounts, func(m shoal.Mount) bool { return touched[m.Share] })
+	}
+	var list []shoal.Pool
+	planned := map[shoal.PoolName]bool{}
+	for _, s := range p.pools {
+		planned[s.now.Name] = true
+		if s.action != unchanged || mounts(s.now) {
+			list = append(list, s.now)
+		}
+	}
+	for _, o := range p.oldPools {
+		if !planned[o.Name] && mounts(o) {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
 func (p *plan) result() api.ApplyResult {
 	r := api.ApplyResult{Changes: []api.Change{}}
 	add(&r, p.shares)
