@@ -83,7 +83,7 @@ func holds(s shoal.Session) string {
 		out = append(out, fmt.Sprintf("%d %s", pin.Count, pin.Kind))
 	}
 	if s.KeepUntil.After(time.Now()) && s.Live() {
-		out = append(out, "kept awake "+strings.TrimPrefix(Ago(s.KeepUntil), "in "))
+		out = append(out, "kept awake for "+strings.TrimPrefix(Ago(s.KeepUntil), "in "))
 	}
 	return strings.Join(out, ", ")
 }

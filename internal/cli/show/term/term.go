@@ -114,6 +114,9 @@ func Ago(t, now time.Time) string {
 	d := now.Sub(t)
 	switch {
 	case d < -time.Second:
+		if -d > 2*time.Minute {
+			d -= 10 * time.Second // what was set for 2h is not in 1h59m a moment later
+		}
 		return "in " + Span(-d)
 	case d < time.Second:
 		return "now"

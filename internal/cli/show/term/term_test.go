@@ -15,7 +15,7 @@ func TestAgo(t *testing.T) {
 	}{
 		{0, "now"}, {500 * time.Millisecond, "now"}, {42 * time.Second, "42s ago"}, {119 * time.Second, "119s ago"},
 		{3*time.Minute + 20*time.Second, "3m ago"}, {80 * time.Minute, "1h20m ago"}, {26*time.Hour + 3*time.Minute, "1d2h ago"},
-		{30 * 24 * time.Hour, "30d ago"}, {-5 * time.Minute, "in 5m"},
+		{30 * 24 * time.Hour, "30d ago"}, {-5 * time.Minute, "in 5m"}, {time.Second - 2*time.Hour, "in 2h"},
 	} {
 		if got := Ago(now.Add(-tt.before), now); got != tt.want {
 			t.Errorf("%v: got %q, want %q", tt.before, got, tt.want)
