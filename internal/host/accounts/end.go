@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +36,9 @@ func End(ctx context.Context, uids []int, grace time.Duration) error {
 		case after >= shellGrace:
 			steps = 2
 		}
+		if steps == len(signals) {
+			killAs(ctx, uids)
+		}
 		for _, pid := range pids {
 			for ; asked[pid] < steps; asked[pid]++ {
 				// A process that has just gone is what is wanted; nothing else can fail for root.
@@ -45,6 +50,21 @@ func End(ctx context.Context, uids []int, grace time.Duration) error {
 			return ctx.Err()
 		case <-time.After(wait):
 		}
+	}
+}
+
+// killAs kills all that runs as each of the uids, at once. Programs that start others faster than
+// those can be listed would go on for ever otherwise: a process of the user's own that signals all it may
+// leaves none of them out, and none of them can start another meanwhile.
+func killAs(ctx context.Context, uids []int) {
+	for _, uid := range uids {
+		if uid <= 0 {
+			continue
+		}
+		cmd := exec.CommandContext(ctx, "/bin/sh", "-c", "kill -KILL -1")
+		cmd.Dir, cmd.Env = "/", []string{}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: nobody}}
+		_ = cmd.Run() // what is left is seen by the caller
 	}
 }
 

@@ -320,3 +320,24 @@ func TestEnd(t *testing.T) {
 		}
 	}
 }
+
+// Processes that start others faster than they can be listed end too.
+func TestEndOfBomb(t *testing.T) {
+	needRoot(t)
+	const uid = 54322
+	cmd := exec.Command("/bin/bash", "-c", "ulimit -u 200; f() { f | f & }; f; sleep 1000")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = cmd.Wait() }() // it is killed
+	for len(running([]int{uid})) < 50 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := End(ctx, []int{uid}, 300*time.Millisecond); err != nil {
+		t.Errorf("%v: %d are left", err, len(running([]int{uid})))
+	}
+}
