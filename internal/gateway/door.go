@@ -24,7 +24,10 @@ const (
 	pace    = 2500 * time.Microsecond
 	maxWait = time.Second
 	// newcomer is how long a guest is left in peace: a login by key over a long line takes less.
-	newcomer = time.Second
+	newcomer = 2 * time.Second
+	// promising is how long one is who has offered a key that would do: a signature follows, also from a
+	// client that is slow.
+	promising = 15 * time.Second
 	// maxWaiting bounds those who wait for their turn, of all sources.
 	maxWaiting = 1000
 	// awayTime is how long those who are not let in, or shown out, are left standing: who
@@ -58,6 +61,7 @@ type Guest struct {
 	source  string
 	since   time.Time
 	guesses int
+	peace   time.Duration // how long the guest is left in peace, unless it guesses
 	show    func()
 }
 
@@ -113,7 +117,7 @@ func (d *Door) Enter(ctx context.Context, from string, showOut func()) *Guest {
 			}
 		}
 	}
-	g := &Guest{door: d, source: from, since: time.Now(), show: showOut}
+	g := &Guest{door: d, source: from, since: time.Now(), peace: newcomer, show: showOut}
 	d.guests[g] = struct{}{}
 	d.at(from).guests++
 	return g
@@ -176,7 +180,7 @@ func (d *Door) tiresome(now time.Time) *Guest {
 	}
 	var worst *Guest
 	for g := range d.guests {
-		if g.guesses == 0 && now.Sub(g.since) < newcomer {
+		if g.guesses == 0 && now.Sub(g.since) < g.peace {
 			continue
 		}
 		if 2*d.sources[g.source].guests < most { // it is not these who take the room
@@ -227,6 +231,13 @@ func (g *Guest) Guess() {
 	g.door.mu.Lock()
 	defer g.door.mu.Unlock()
 	g.guesses++
+}
+
+// Promise records that the guest has offered a key that would do, and has yet to prove that it has it.
+func (g *Guest) Promise() {
+	g.door.mu.Lock()
+	defer g.door.mu.Unlock()
+	g.peace = promising
 }
 
 // Leave gives the place back: the guest has authenticated or has gone. It may be called again.

@@ -53,6 +53,32 @@ func TestDoorShowsOutGuessersOfTheLargestSource(t *testing.T) {
 	})
 }
 
+func TestDoorBelievesWhoOfferedAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := NewDoor(DoorLimits{Full: 3, Early: 3})
+		shown := map[string]bool{}
+		enter := func(name string) *Guest {
+			return d.Enter(t.Context(), "one place", func() { shown[name] = true })
+		}
+		enter("with a key").Promise()
+		time.Sleep(newcomer / 2)
+		enter("second")
+		enter("third")
+		time.Sleep(newcomer)
+		enter("fourth")
+		synctest.Wait()
+		if shown["with a key"] || !shown["second"] {
+			t.Errorf("shown out were %v, want the oldest that offered nothing", shown)
+		}
+		time.Sleep(promising)
+		enter("fifth")
+		synctest.Wait()
+		if !shown["with a key"] {
+			t.Error("a promise that was not kept holds for ever")
+		}
+	})
+}
+
 func TestDoorForgetsSources(t *testing.T) {
 	d := NewDoor(DoorLimits{})
 	var in []*Guest

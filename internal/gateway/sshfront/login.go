@@ -70,6 +70,7 @@ func (v *visit) checkKey(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permiss
 	if !v.front.cfg.Directory.CheckKey(v.ctx, name.User, key) {
 		return nil, errDenied
 	}
+	v.guest.Promise()
 	return nil, nil
 }
 
