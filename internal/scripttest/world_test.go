@@ -2,6 +2,7 @@ package scripttest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -136,54 +137,61 @@ func (w *world) tail() string {
 	return strings.Join(lines[max(0, len(lines)-30):], "\n")
 }
 
-// empty removes all pools with their machines, and ends the server.
+// names lists the objects of a kind by name or id.
+func (w *world) names(bin, noun string) ([]string, error) {
+	out, err := w.shoal(bin, noun, "list", "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	var list []struct{ Name, ID string }
+	if err := json.Unmarshal(out, &list); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, l := range list {
+		names = append(names, cmp.Or(l.ID, l.Name))
+	}
+	return names, nil
+}
+
+// empty removes all pools, and their machines whatever runs there, and ends the server.
 func (w *world) empty(bin string) error {
 	if w.server == nil {
 		return nil
 	}
-	var sessions []struct{ ID string }
-	var pools []struct{ Name string }
-	for _, list := range []struct {
+	for _, kind := range []struct {
 		noun string
-		into any
-	}{{"session", &sessions}, {"pool", &pools}} {
-		out, err := w.shoal(bin, list.noun, "list", "-o", "json")
+		end  []string
+	}{{"pool", []string{"pool", "delete"}}, {"machine", []string{"machine", "delete", "--force"}}} {
+		names, err := w.names(bin, kind.noun)
 		if err != nil {
 			return err
 		}
-		if err := json.Unmarshal(out, list.into); err != nil {
-			return err
+		for _, name := range names {
+			_, _ = w.shoal(bin, append(kind.end, name)...) // it may be gone already, or come to be only now
 		}
 	}
-	for _, s := range sessions { // those that only linger would hold their machines for a while
-		_, _ = w.shoal(bin, "session", "end", s.ID) // one that has ended meanwhile is no mistake
-	}
-	for _, p := range pools {
-		if _, err := w.shoal(bin, "pool", "delete", p.Name, "--wait"); err != nil {
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		pools, err := w.names(bin, "pool")
+		if err != nil {
 			return err
 		}
+		if len(pools) == 0 {
+			return w.stop(syscall.SIGTERM)
+		}
+		if time.Now().After(deadline) {
+			out, err := w.shoal(bin, "machine", "list")
+			return errors.Join(fmt.Errorf("pools %v do not go:\n%s", pools, out), err)
+		}
 	}
-	return w.stop(syscall.SIGTERM)
 }
 
-// close ends what a script that failed left running: its work and its machines without asking twice.
+// close ends what a script that failed left running.
 func (w *world) close() {
 	if w.server == nil {
 		return
 	}
-	bin := filepath.Dir(w.server.Path)
-	for _, kind := range []struct {
-		noun string
-		end  []string
-	}{{"job", []string{"job", "cancel"}}, {"machine", []string{"machine", "delete", "--force"}}} {
-		var list []struct{ ID string }
-		if out, err := w.shoal(bin, kind.noun, "list", "-o", "json"); err == nil && json.Unmarshal(out, &list) == nil {
-			for _, l := range list {
-				_, _ = w.shoal(bin, append(kind.end, l.ID)...) // most have ended already
-			}
-		}
-	}
-	if err := w.empty(bin); err != nil && w.server != nil {
+	if err := w.empty(filepath.Dir(w.server.Path)); err != nil && w.server != nil {
 		_ = w.server.Process.Kill()
 		<-w.ended
 	}
