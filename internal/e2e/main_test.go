@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/rig"
 )
@@ -133,6 +134,7 @@ func (w *world) close() {
 		}
 	}
 	w.endSessions()
+	w.empty()
 	if err := w.Close(); err != nil {
 		w.t.Errorf("the end: %v", err)
 	}
@@ -148,7 +150,8 @@ func (w *world) close() {
 	}
 }
 
-// endSessions ends what would keep machines for a while.
+// endSessions ends what would keep machines for a while. What people left running there, a tmux for one, ends with
+// the machines.
 func (w *world) endSessions() {
 	w.t.Helper()
 	all, err := w.Client.Sessions(context.Background(), client.SessionQuery{})
@@ -158,6 +161,29 @@ func (w *world) endSessions() {
 	for _, s := range all {
 		if err := w.Client.EndSession(context.Background(), s.ID); err != nil && shoal.KindOf(err) != shoal.KindNotFound && shoal.KindOf(err) != shoal.KindConflict {
 			w.t.Errorf("session %s cannot be ended: %v", s.ID, err)
+		}
+	}
+}
+
+// empty deletes all machines, whoever is on them, and keeps the pools from making others.
+func (w *world) empty() {
+	w.t.Helper()
+	pools, err := w.Client.Pools(context.Background())
+	if err != nil {
+		w.t.Error(err)
+	}
+	for _, p := range pools {
+		if _, err := w.Client.ScalePool(context.Background(), p.Name, api.ScaleRequest{Size: 0}); err != nil {
+			w.t.Error(err)
+		}
+	}
+	machines, err := w.Client.Machines(context.Background(), client.MachineQuery{})
+	if err != nil {
+		w.t.Error(err)
+	}
+	for _, m := range machines {
+		if err := w.Client.DeleteMachine(context.Background(), m.ID, true); err != nil && shoal.KindOf(err) != shoal.KindNotFound && shoal.KindOf(err) != shoal.KindConflict {
+			w.t.Errorf("machine %s cannot be deleted: %v", m.ID, err)
 		}
 	}
 }
