@@ -230,6 +230,13 @@ func (t *table) any(req Request, index int) Outcome {
 	if t.Pool.Size.Max == 0 && !slices.ContainsFunc(t.Machines, shoal.Machine.Alive) {
 		return refuse("noMachines", "pool %s may have no machines: its size.max is 0", t.Pool.Name)
 	}
+	if f := t.Pool.Fixed; f != nil && f.Size == 0 && !slices.ContainsFunc(t.Machines, shoal.Machine.Alive) {
+		until := "further notice"
+		if !f.Until.IsZero() {
+			until = f.Until.UTC().Format("2006-01-02 15:04 MST")
+		}
+		return refuse("noMachines", "pool %s is kept without machines until %s: an operator scaled it to 0", t.Pool.Name, until)
+	}
 	// Seats are only taken while a line is seated: who finds none leaves none for those behind.
 	var free []*shoal.Machine
 	for i := range t.Machines {
