@@ -35,13 +35,16 @@ type Limits struct {
 	Connections int // of all users together; default 10000
 	PerUser     int // connections of one user; default 1000
 	Channels    int // open at once on one connection; default 1000
+	// UserChannels are open at once on all connections of one user; default 1000. Each may hold 2 MiB here
+	// that its other end does not take.
+	UserChannels int
 }
 
 func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		of    *int
 		value int
-	}{{&l.Connections, 10000}, {&l.PerUser, 1000}, {&l.Channels, 1000}} {
+	}{{&l.Connections, 10000}, {&l.PerUser, 1000}, {&l.Channels, 1000}, {&l.UserChannels, 1000}} {
 		if *d.of <= 0 {
 			*d.of = d.value
 		}
@@ -63,6 +66,7 @@ type Front struct {
 	mu      sync.Mutex
 	visits  map[*visit]struct{}
 	perUser map[shoal.UserName]int
+	opened  map[shoal.UserName]int // channels
 	closing bool
 	stop    []context.CancelFunc // of listeners
 	all     sync.WaitGroup
@@ -89,6 +93,7 @@ func New(cfg Config) (*Front, error) {
 		links:   &links{cfg: cfg, identity: identity, shared: map[share]*link{}, all: map[*link]struct{}{}},
 		visits:  map[*visit]struct{}{},
 		perUser: map[shoal.UserName]int{},
+		opened:  map[shoal.UserName]int{},
 		halt:    make(chan struct{}),
 	}, nil
 }
@@ -258,5 +263,24 @@ func (f *Front) uncount(user shoal.UserName) {
 	defer f.mu.Unlock()
 	if f.perUser[user]--; f.perUser[user] <= 0 {
 		delete(f.perUser, user)
+	}
+}
+
+// countChannel adds a channel of a user, unless she has too many.
+func (f *Front) countChannel(user shoal.UserName) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.opened[user] >= f.cfg.Limits.UserChannels {
+		return false
+	}
+	f.opened[user]++
+	return true
+}
+
+func (f *Front) uncountChannel(user shoal.UserName) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.opened[user]--; f.opened[user] <= 0 {
+		delete(f.opened, user)
 	}
 }

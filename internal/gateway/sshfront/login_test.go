@@ -309,3 +309,31 @@ func TestFlood(t *testing.T) {
 	}
 	_ = conns
 }
+
+// The channels of all of a user's connections are counted together; closed ones make room.
+func TestUserChannels(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.UserChannels = 3 })
+	w.router.to(w.newMachine("m-1"))
+	one, two := w.dial(t, "alice"), w.dial(t, "alice")
+	var open []*ssh.Session
+	for _, c := range []*ssh.Client{one, two, two} {
+		s, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, s)
+	}
+	for _, c := range []*ssh.Client{one, two} {
+		if _, err := c.NewSession(); err == nil || !strings.Contains(err.Error(), "too many channels") {
+			t.Errorf("one more is %v", err)
+		}
+	}
+	open[1].Close()
+	w.until("there is room", func() bool {
+		s, err := one.NewSession()
+		if err == nil {
+			s.Close()
+		}
+		return err == nil
+	})
+}

@@ -177,9 +177,17 @@ func (v *visit) take(nc ssh.NewChannel, sessions bool) {
 		nc.Reject(ssh.ResourceShortage, "too many channels are open on this connection")
 		return
 	}
+	if !v.front.countChannel(v.name.User) {
+		v.mu.Lock()
+		v.open--
+		v.mu.Unlock()
+		nc.Reject(ssh.ResourceShortage, "too many channels are open on your connections")
+		return
+	}
 	v.work.Go(func() {
 		defer v.front.rescue(v.conn)
 		defer func() {
+			v.front.uncountChannel(v.name.User)
 			v.mu.Lock()
 			v.open--
 			v.mu.Unlock()
