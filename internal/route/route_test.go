@@ -132,7 +132,7 @@ func waits() []placeCase {
 		{name: "jobs only", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Uses = []shoal.Use{shoal.UseBatch} })}, refused: "notInteractive"},
 		{name: "max 0", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Size.Max = 0 })}, refused: "noMachines"},
 		{name: "scaled to 0 by hand", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Fixed = &shoal.FixedSize{} })}, refused: "noMachines", says: "until further notice"},
-		{name: "scaled to 0, one is left", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Fixed = &shoal.FixedSize{} }), Machines: two()}, machine: "m-1"},
+		{name: "scaled to 0, one is left", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Fixed = &shoal.FixedSize{} }), Machines: all(machine("m-1"))}, machine: "m-1"},
 		{name: "being deleted", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Deleting = true }), Machines: two()}, refused: "deleting"},
 		{name: "being deleted, hers", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Deleting = true }), Machines: two(), Sessions: all(session("s-1", "alice", "m-1"))}, machine: "m-1", session: "s-1"},
 		{name: "none", state: route.State{Pool: pool()}, says: "no machine of pool lab runs; one is wanted"},
