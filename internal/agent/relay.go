@@ -187,10 +187,10 @@ func (r *relay) leave(uid int) {
 	}
 }
 
-// passed are the request headers that mean something to the API. No other is handed on, least of all
-// those that say who is asking.
+// passed are the request headers that mean something to the API; acting as another user is among them, so that
+// it is refused in words. No other is handed on, least of all those that say who is asking.
 func passed() []string {
-	return []string{"Accept", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-Id", "Range", "User-Agent"}
+	return []string{api.AsHeader, "Accept", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-Id", "Range", "User-Agent"}
 }
 
 // forward sends the request in the user's name.
