@@ -1,7 +1,6 @@
 # Shoal. `make` alone lists what there is.
 
 GO      ?= $(shell command -v go || echo /usr/local/go/bin/go)
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 export PATH := $(PATH):$(dir $(GO)):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
@@ -11,7 +10,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the binaries, static, into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o bin/ ./cmd/...
 
 demo: ## install what is missing, show a pool at work, leave nothing behind
 	@scripts/setup demo
