@@ -112,7 +112,7 @@ func (w *world) attackRelay(t *testing.T) {
 	for _, c := range []struct{ args, want, never string }{
 		{"-H 'Shoal-User: u1' http://x/api/v1/whoami", `"u2"`, `"u1"`},
 		{"-H 'shoal-user: u1' -H 'SHOAL-USER: u1' -H 'Connection: Shoal-User' http://x/api/v1/whoami", `"u2"`, `"u1"`},
-		{"-H 'Shoal-As: u1' http://x/api/v1/whoami", `"u2"`, `"u1"`},
+		{"-H 'Shoal-As: u1' http://x/api/v1/whoami", `"denied"`, `"u1"`},
 		{"-H 'Authorization: Bearer stolen' -H 'X-Forwarded-For: 1.2.3.4' http://x/api/v1/whoami", `"u2"`, `"u1"`},
 		{"--path-as-is http://x/../report -X POST -d '{}'", `"notFound"`, "resend"},
 		{"--path-as-is http://x/%2e%2e/%2e%2e/agent/v1/stream", `"notFound"`, "snapshot"},
