@@ -222,7 +222,7 @@ func idleSessions(ctx context.Context, b *bench) (err error) {
 	return nil
 }
 
-// crowdIn opens a session with a running command for each of n users.
+// crowdIn opens a terminal with a shell for each of n users.
 func (w *world) crowdIn(n int) (end func(), err error) {
 	var open []*ssh.Client
 	end = func() {
@@ -241,7 +241,13 @@ func (w *world) crowdIn(n int) (end func(), err error) {
 		if err != nil {
 			return end, err
 		}
-		if err := s.Start("sleep 3600"); err != nil {
+		if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
+			return end, err
+		}
+		if _, err := s.StdinPipe(); err != nil { // without one the shell would be at its end at once
+			return end, err
+		}
+		if err := s.Shell(); err != nil {
 			return end, err
 		}
 	}

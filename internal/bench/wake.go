@@ -112,12 +112,13 @@ func crowd(ctx context.Context, b *bench) (err error) {
 		row := Row{Measure: fmt.Sprintf("50 users at once from zero, pool %s: machines started", c.pool), Unit: "machines", Ours: started}.judge(atMost("ours", float64(c.want)))
 		row.OK = row.OK && slices.Min(started) == float64(c.want) && slices.Max(started) == float64(c.want)
 		b.add(row)
-		b.add(Row{Measure: fmt.Sprintf("50 users at once from zero, pool %s: slowest first line of progress", c.pool), Unit: "s", Ours: first}.judge(atMost("ours", 1.0)))
+		b.add(Row{Measure: fmt.Sprintf("50 users at once from zero, pool %s: slowest first word, of progress or from within", c.pool), Unit: "s", Ours: first}.judge(atMost("ours", 1.0)))
 	}
 	return nil
 }
 
-// allAtOnce logs n users in, who stay until all are in, and returns the slowest first word that anybody heard.
+// allAtOnce logs n users in, who stay until all are in, and returns how long it took at most
+// until somebody heard something: what is waited for, or that she is in.
 func (w *world) allAtOnce(ctx context.Context, n int, pool string) (time.Duration, error) {
 	var mu sync.Mutex
 	var slowest time.Duration
@@ -125,7 +126,7 @@ func (w *world) allAtOnce(ctx context.Context, n int, pool string) (time.Duratio
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() {
-			cmd := w.SSH(ctx, fmt.Sprintf("u%d+%s", i+1, pool), "sleep 5; echo here")
+			cmd := w.SSH(ctx, fmt.Sprintf("u%d+%s", i+1, pool), "echo in; sleep 5")
 			word := &firstWord{start: time.Now()}
 			cmd.Stdout, cmd.Stderr = word, word
 			err := cmd.Run()

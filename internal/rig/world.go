@@ -86,7 +86,7 @@ func (w *World) Kill() error {
 	return nil
 }
 
-// Close ends the jobs, deletes the pools and stops the server.
+// Close ends the jobs, deletes the machines with whoever is on them and the pools, and stops the server.
 func (w *World) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
@@ -94,10 +94,17 @@ func (w *World) Close() error {
 	pools, err := w.Client.Pools(ctx)
 	errs = append(errs, err)
 	for _, p := range pools {
-		errs = append(errs, w.cancelJobs(ctx, p.Name))
-		_, err := w.Shoal(ctx, "pool", "delete", string(p.Name), "--wait")
+		errs = append(errs, w.cancelJobs(ctx, p.Name), w.Client.DeletePool(ctx, p.Name))
+		machines, err := w.Machines(ctx, string(p.Name))
 		errs = append(errs, err)
+		for _, m := range machines {
+			_ = w.Client.DeleteMachine(ctx, m.ID, true) // one that goes by itself is as good
+		}
 	}
+	errs = append(errs, Until(ctx, 2*time.Minute, "the pools have gone", func() (bool, error) {
+		left, err := w.Client.Pools(ctx)
+		return len(left) == 0, err
+	}))
 	return errors.Join(append(errs, w.Server.Process.Signal(syscall.SIGTERM), w.Server.Wait())...)
 }
 
