@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -21,6 +22,10 @@ func Ask(in any, out io.Writer, prompt string, stop <-chan os.Signal) (string, e
 	if err != nil {
 		return "", err
 	}
+	// Before the prompt: who answers it at once is not shown either.
+	if err := hide(fd); err != nil {
+		return "", err
+	}
 	io.WriteString(out, prompt)
 	defer fmt.Fprintln(out)
 	type answer struct {
@@ -34,8 +39,18 @@ func Ask(in any, out io.Writer, prompt string, stop <-chan os.Signal) (string, e
 	}()
 	select {
 	case a := <-got:
-		return string(a.secret), a.err
+		return string(a.secret), errors.Join(a.err, term.Restore(fd, state))
 	case s := <-stop:
 		return "", errors.Join(fmt.Errorf("interrupted by %s", s), term.Restore(fd, state))
 	}
+}
+
+// hide keeps a terminal from showing what is typed.
+func hide(fd int) error {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	t.Lflag &^= unix.ECHO
+	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 }
