@@ -283,6 +283,15 @@ func (p *Provider) remove(ctx context.Context, m *machine, rec record) error {
 	return nil
 }
 
+// emptyTrash removes the files of deleted machines, as far as it comes until ctx ends.
+func (p *Provider) emptyTrash(ctx context.Context, trash []fs.DirEntry) {
+	for _, e := range trash {
+		if err := removal.Tree(ctx, p.path("trash", e.Name())); err != nil && ctx.Err() == nil {
+			p.cfg.Log.Warn("the files of a deleted machine cannot be removed; the next start tries again", "error", err)
+		}
+	}
+}
+
 // removeStrays removes what belongs to no machine: directories without a record, control groups,
 // what was being removed when the last server ended.
 func (p *Provider) removeStrays(ctx context.Context) error {
@@ -290,13 +299,7 @@ func (p *Provider) removeStrays(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.work.Go(func() { // it may take minutes, and nobody needs it
-		for _, e := range trash {
-			if err := removal.Tree(p.ctx, p.path("trash", e.Name())); err != nil && p.ctx.Err() == nil {
-				p.cfg.Log.Warn("the files of a deleted machine cannot be removed; the next start tries again", "error", err)
-			}
-		}
-	})
+	p.work.Go(func() { p.emptyTrash(p.ctx, trash) }) // it may take minutes, and nobody needs it
 	names, err := p.groups.List()
 	if err != nil {
 		return err

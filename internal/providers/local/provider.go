@@ -259,6 +259,9 @@ func (p *Provider) standsOn(root string) bool {
 	return false
 }
 
+// emptyOnClose is how long Close goes on removing files of deleted machines.
+const emptyOnClose = 20 * time.Second
+
 // Close ends the workers. Machines go on running and are adopted by the next New; where there is none,
 // everything is removed that the provider changed on the host outside Dir.
 func (p *Provider) Close(ctx context.Context) error {
@@ -272,7 +275,12 @@ func (p *Provider) Close(ctx context.Context) error {
 	p.mu.Unlock()
 	errs := []error{p.net.Close(ctx, last)}
 	if last {
-		errs = append(errs, p.shares.dropUnused(ctx, p.sharesInUse), p.groups.Close())
+		// The end of the workers cut it short. What is not gone soon is left to the next New.
+		soon, cancel := context.WithTimeout(ctx, emptyOnClose)
+		trash, err := os.ReadDir(p.path("trash"))
+		p.emptyTrash(soon, trash)
+		cancel()
+		errs = append(errs, err, p.shares.dropUnused(ctx, p.sharesInUse), p.groups.Close())
 	}
 	errs = append(errs, p.lock.Close())
 	if err := errors.Join(errs...); err != nil {
