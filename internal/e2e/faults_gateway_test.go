@@ -72,7 +72,7 @@ func transfers() []string {
 		"scp -q -O %s %f %h:x%i && scp -q -O %s %h:x%i %f.%i && cat %f.%i", // the old way
 		`printf 'put %f x%i\nget x%i %f.%i\n' | sftp -q -b - %s %h >/dev/null && cat %f.%i`,
 		"rsync -e 'ssh %s' %f %h:x%i && rsync -e 'ssh %s' %h:x%i %f.%i && cat %f.%i",
-		"tar -C ${f%/*} -cf - ${f##*/} | ssh %s %h 'mkdir -p d%i && tar -C d%i -xf -; exit %c' && ssh %s %h 'tar -C d%i -cf - .' </dev/null | tar -xOf - ./${f##*/}",
+		"tar -C ${f%/*} -cf - ${f##*/} | ssh %s %h 'mkdir -p d%i && tar -C d%i -xf -' && ssh %s %h 'tar -C d%i -cf - .' </dev/null | tar -xOf - ./${f##*/}",
 	}
 }
 
@@ -99,13 +99,14 @@ func TestTransfers(t *testing.T) {
 		}
 		scripts := transfers()
 		script, code := scripts[i%len(scripts)], r.IntN(2)*r.IntN(120)
-		want := fmt.Sprintf("%x", sha256.Sum256(content))
-		results := map[string]string{}
-		for n, host := range []string{"direct", "pool"} {
-			results[host] = w.transfer(script, host, config, data, 2*i+n, code)
+		if !strings.Contains(script, "%c") {
+			code = 0
 		}
-		if results["direct"] != results["pool"] || code == 0 && !strings.HasPrefix(results["pool"], want) {
-			t.Errorf("transfer %d of %d bytes, code %d, by %s: the data is %.12s, results %.40v", i, len(content), code, script, want, results)
+		want := fmt.Sprintf("%x, code %d", sha256.Sum256(content), code)
+		for n, host := range []string{"direct", "pool"} {
+			if got := w.transfer(script, host, config, data, 2*i+n, code); got != want {
+				t.Errorf("transfer %d of %d bytes, to %s, by %s: %s instead of %s", i, len(content), host, script, got, want)
+			}
 		}
 	}
 	w.until("nothing of hers is left but the gateway's connection", func() (bool, error) {

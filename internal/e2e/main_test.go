@@ -165,7 +165,8 @@ func (w *world) endSessions() {
 	}
 }
 
-// empty deletes all machines, whoever is on them, and keeps the pools from making others.
+// empty deletes all machines, whoever is on them, and keeps the pools from making others. Pools that are being
+// deleted are gone when it returns.
 func (w *world) empty() {
 	w.t.Helper()
 	pools, err := w.Client.Pools(context.Background())
@@ -173,6 +174,9 @@ func (w *world) empty() {
 		w.t.Error(err)
 	}
 	for _, p := range pools {
+		if p.Deleting {
+			continue
+		}
 		if _, err := w.Client.ScalePool(context.Background(), p.Name, api.ScaleRequest{Size: 0}); err != nil {
 			w.t.Error(err)
 		}
@@ -185,6 +189,13 @@ func (w *world) empty() {
 		if err := w.Client.DeleteMachine(context.Background(), m.ID, true); err != nil && shoal.KindOf(err) != shoal.KindNotFound && shoal.KindOf(err) != shoal.KindConflict {
 			w.t.Errorf("machine %s cannot be deleted: %v", m.ID, err)
 		}
+	}
+	err = rig.Until(context.Background(), patience, "no pool is being deleted", func() (bool, error) {
+		pools, err := w.Client.Pools(context.Background())
+		return !slices.ContainsFunc(pools, func(p shoal.Pool) bool { return p.Deleting }), err
+	})
+	if err != nil {
+		w.t.Error(err)
 	}
 }
 
