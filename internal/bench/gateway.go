@@ -210,6 +210,7 @@ func idleSessions(ctx context.Context, b *bench) (err error) {
 			end()
 			return err
 		}
+		time.Sleep(10 * time.Second) // idle, not just logged in
 		after, err := settledPSS(w.Server.Process.Pid)
 		end()
 		if err != nil {
