@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/retry"
 )
 
 const (
@@ -20,24 +20,17 @@ const (
 
 // Run follows the store until ctx ends, and has changed accounts sent to all machines they concern.
 func (h *Hub) Run(ctx context.Context) error {
-	said := "" // the same trouble is logged once
+	tries := retry.New(h.cfg.Log, "agents")
 	for {
 		changed := h.cfg.Store.Changed()
 		looked := time.Now()
 		err := h.refresh(ctx)
 		gap := max(refreshGap, (1+refreshRest)*time.Since(looked))
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return ctx.Err()
-		case err == nil:
-			said = ""
-		default:
-			gap = refreshRetry
-			if said != err.Error() {
-				said = err.Error()
-				h.cfg.Log.Log(ctx, shoal.KindOf(err).Meaning().Level, "agents: cannot read the accounts, trying again", "err", err)
-			}
-			changed = nil
+		}
+		if !tries.Done(ctx, "read the accounts", err) {
+			gap, changed = refreshRetry, nil
 		}
 		if changed != nil {
 			select {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -33,8 +34,8 @@ type Batch struct {
 	stopped chan struct{} // closed when Run has ended
 
 	// Of Run alone.
-	serial    int64             // of the last transaction, stored with it
-	troubles  map[string]string // what could not be done, and why
+	serial    int64 // of the last transaction, stored with it
+	tries     *retry.Tries
 	machines  map[shoal.MachineID]shoal.Machine
 	pools     map[shoal.PoolName]bool
 	seen      shoal.Rev // machines and pools are known as of this revision
@@ -83,18 +84,18 @@ func New(cfg Config) (*Batch, error) {
 		return nil, shoal.Errorf(shoal.KindUnavailable, "cannot keep the output of jobs: %w", err)
 	}
 	return &Batch{
-		cfg:      cfg,
-		poke:     make(chan struct{}, 1),
-		ready:    make(chan struct{}),
-		stopped:  make(chan struct{}),
-		troubles: map[string]string{},
-		sched:    sched.New(),
-		live:     map[shoal.TaskRef]*live{},
-		later:    map[sched.Task]time.Time{},
-		waiting:  map[shoal.JobID][]shoal.JobID{},
-		arrays:   map[shoal.JobID]sched.Array{},
-		news:     bells[shoal.TaskRef]{},
-		ends:     bells[shoal.JobID]{},
+		cfg:     cfg,
+		poke:    make(chan struct{}, 1),
+		ready:   make(chan struct{}),
+		stopped: make(chan struct{}),
+		tries:   retry.New(cfg.Log, "batch"),
+		sched:   sched.New(),
+		live:    map[shoal.TaskRef]*live{},
+		later:   map[sched.Task]time.Time{},
+		waiting: map[shoal.JobID][]shoal.JobID{},
+		arrays:  map[shoal.JobID]sched.Array{},
+		news:    bells[shoal.TaskRef]{},
+		ends:    bells[shoal.JobID]{},
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -96,7 +97,7 @@ func (b *Batch) committed(ctx context.Context) bool {
 		if err == nil {
 			return serial == strconv.FormatInt(b.serial, 10)
 		}
-		if sleep(ctx, tick) != nil {
+		if retry.Sleep(ctx, tick) != nil {
 			return false
 		}
 	}

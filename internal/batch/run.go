@@ -7,6 +7,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -14,42 +15,20 @@ import (
 // Run does the work until ctx ends. Store errors are waited out. It can be called once.
 func (b *Batch) Run(ctx context.Context) error {
 	defer close(b.stopped)
-	for !b.try(ctx, "read the jobs", b.load) {
-		if err := sleep(ctx, tick); err != nil {
+	for !b.tries.Do(ctx, "read the jobs", b.load) {
+		if err := retry.Sleep(ctx, tick); err != nil {
 			return err
 		}
 	}
 	close(b.ready)
 	for {
-		ok := b.try(ctx, "record what was asked", b.serve)
-		ok = b.try(ctx, "look at the machines", b.look) && ok
-		ok = b.try(ctx, "look after what runs", b.chores) && ok
-		ok = b.try(ctx, "start tasks", b.place) && ok
+		ok := b.tries.Do(ctx, "record what was asked", b.serve)
+		ok = b.tries.Do(ctx, "look at the machines", b.look) && ok
+		ok = b.tries.Do(ctx, "look after what runs", b.chores) && ok
+		ok = b.tries.Do(ctx, "start tasks", b.place) && ok
 		if err := b.rest(ctx, ok); err != nil {
 			return err
 		}
-	}
-}
-
-// try does one piece of work; false means again later. The same trouble is logged once.
-func (b *Batch) try(ctx context.Context, what string, do func(context.Context) error) bool {
-	err := do(ctx)
-	switch {
-	case err == nil:
-		delete(b.troubles, what)
-	case ctx.Err() == nil && b.troubles[what] != err.Error():
-		b.troubles[what] = err.Error()
-		b.cfg.Log.Log(ctx, shoal.KindOf(err).Meaning().Level, "batch: cannot "+what+", trying again", "err", err)
-	}
-	return err == nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/route"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -36,8 +37,8 @@ type Broker struct {
 	poke chan struct{} // wakes Run
 
 	// Of Run alone:
-	troubles map[string]string // what could not be done, and why
-	unsure   bool              // a commit failed: what is on disk may be more than was answered
+	tries  *retry.Tries
+	unsure bool // a commit failed: what is on disk may be more than was answered
 
 	mu       sync.Mutex // guards what follows; never held while waiting or in the store
 	line     []*waiter  // in order of arrival
@@ -79,7 +80,7 @@ func New(cfg Config) *Broker {
 		cfg:      cfg,
 		seed:     rand.Uint64(),
 		poke:     make(chan struct{}, 1),
-		troubles: map[string]string{},
+		tries:    retry.New(cfg.Log, "broker"),
 		suspects: map[shoal.MachineID]time.Time{},
 		seen:     map[shoal.MachineID]map[shoal.UserName]api.UserActivity{},
 		empty:    map[shoal.SessionID]time.Time{},
@@ -159,7 +160,7 @@ func (b *Broker) Login(ctx context.Context, req route.Request, partID string, pr
 		progress("machine " + string(req.Avoid) + " does not answer; looking for another")
 		if !errors.Is(err, errSilent) { // it failed at once: do not turn in circles
 			b.cfg.Log.Warn("broker: no account for a login", "user", req.User, "machine", s.target.Machine, "err", err)
-			if sleep(ctx, tick) != nil {
+			if retry.Sleep(ctx, tick) != nil {
 				return route.Target{}, withdrawn(ctx)
 			}
 		}

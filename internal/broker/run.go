@@ -5,51 +5,30 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // Run does the broker's work until ctx ends: it seats the line, records parts that closed and ends
 // sessions that are over. Store errors are waited out.
 func (b *Broker) Run(ctx context.Context) error {
-	for !b.try(ctx, "clear stale parts", b.restart) {
-		if err := sleep(ctx, tick); err != nil {
+	for !b.tries.Do(ctx, "clear stale parts", b.restart) {
+		if err := retry.Sleep(ctx, tick); err != nil {
 			return err
 		}
 	}
 	for {
 		changed := b.cfg.Store.Changed()
-		ok := b.try(ctx, "record closed parts", b.recordClosed)
-		if !b.try(ctx, "seat the line", b.pass) {
+		ok := b.tries.Do(ctx, "record closed parts", b.recordClosed)
+		if !b.tries.Do(ctx, "seat the line", b.pass) {
 			ok, b.unsure = false, true
 		} else if b.unsure {
-			b.unsure = !b.try(ctx, "clear orphans", b.clearOrphans)
+			b.unsure = !b.tries.Do(ctx, "clear orphans", b.clearOrphans)
 		}
-		ok = b.try(ctx, "end sessions", b.sweep) && ok
+		ok = b.tries.Do(ctx, "end sessions", b.sweep) && ok
 		if err := b.rest(ctx, changed, ok); err != nil {
 			return err
 		}
-	}
-}
-
-// try does one piece of work; false means again later. The same trouble is logged once.
-func (b *Broker) try(ctx context.Context, what string, do func(context.Context) error) bool {
-	err := do(ctx)
-	switch {
-	case err == nil:
-		delete(b.troubles, what)
-	case ctx.Err() == nil && b.troubles[what] != err.Error():
-		b.troubles[what] = err.Error()
-		b.cfg.Log.Log(ctx, shoal.KindOf(err).Meaning().Level, "broker: cannot "+what+", trying again", "err", err)
-	}
-	return err == nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/provider"
 )
@@ -36,7 +37,7 @@ type Engine struct {
 	mu sync.Mutex // guards memory; never held while waiting or in the store
 	memory
 
-	trouble string // of Run alone: what was logged last
+	tries *retry.Tries // of Run alone
 }
 
 // New makes an Engine. Run makes it work.
@@ -51,7 +52,7 @@ func New(cfg Config) *Engine {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{cfg: cfg, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1), watchers: map[string]*watcher{},
-		memory: newMemory(), began: time.Now()}
+		memory: newMemory(), began: time.Now(), tries: retry.New(cfg.Log, "engine")}
 	for name, p := range cfg.Providers {
 		e.watchers[name] = newWatcher(name, p)
 	}
@@ -94,26 +95,13 @@ func (e *Engine) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		e.complain(ctx, err)
-		if err != nil {
+		if !e.tries.Done(ctx, "make a pass", err) {
 			next = time.Now().Add(errorRest)
 		}
 		if err := e.rest(ctx, changed, min(restFactor*time.Since(began), restMost), next); err != nil {
 			return err
 		}
 	}
-}
-
-// complain logs a trouble of the store once.
-func (e *Engine) complain(ctx context.Context, err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text != "" && text != e.trouble {
-		e.cfg.Log.Log(ctx, shoal.KindOf(err).Meaning().Level, "engine: a pass failed, trying again", "err", err)
-	}
-	e.trouble = text
 }
 
 // rest waits for a reason to make the next pass, and for pause at least.
