@@ -30,8 +30,6 @@ func streamOf(name string) (int, bool) {
 	return 0, false
 }
 
-func (b *Batch) jobDir(id shoal.JobID) string { return filepath.Join(b.cfg.Dir, string(id)) }
-
 // outputFile is where a stream of an attempt is kept: a short path that stays.
 func outputFile(dir string, ref shoal.AttemptRef, stream int) string {
 	return filepath.Join(dir, string(ref.Job), fmt.Sprintf("%d.%d.%s", ref.Index, ref.Attempt, [...]string{"stdout", "stderr"}[stream]))

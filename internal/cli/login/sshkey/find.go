@@ -3,7 +3,6 @@ package sshkey
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -125,5 +124,3 @@ func PublicLines(name string, data []byte) ([]string, error) {
 	}
 	return lines, nil
 }
-
-func (s Signer) String() string { return fmt.Sprintf("%s (%s)", s.Name, s.PublicKey().Type()) }
