@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/shoal-pool/shoal"
-	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/spec"
 )
 
@@ -21,7 +20,7 @@ func FuzzArray(f *testing.F) {
 				return
 			}
 		}
-		a, err := sched.ParseArray(text)
+		a, err := shoal.ParseArray(text)
 		if err != nil || a.Len() < 1 || a.Len() > 10_000_000 {
 			t.Fatalf("%q: %d, %v", text, a.Len(), err)
 		}

@@ -51,7 +51,7 @@ type Batch struct {
 	due     time.Time                     // when Run must look after what runs; zero: no need
 	later   map[sched.Task]time.Time      // tasks that must start again, not before
 	waiting map[shoal.JobID][]shoal.JobID // jobs that wait for the key to succeed
-	arrays  map[shoal.JobID]sched.Array   // of jobs that have begun
+	arrays  map[shoal.JobID]shoal.Array   // of jobs that have begun
 	news    bells[shoal.TaskRef]          // rung at each news of a task
 	ends    bells[shoal.JobID]            // rung when a job ends
 }
@@ -93,7 +93,7 @@ func New(cfg Config) (*Batch, error) {
 		live:    map[shoal.TaskRef]*live{},
 		later:   map[sched.Task]time.Time{},
 		waiting: map[shoal.JobID][]shoal.JobID{},
-		arrays:  map[shoal.JobID]sched.Array{},
+		arrays:  map[shoal.JobID]shoal.Array{},
 		news:    bells[shoal.TaskRef]{},
 		ends:    bells[shoal.JobID]{},
 	}, nil

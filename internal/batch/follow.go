@@ -8,7 +8,6 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/access"
-	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -51,7 +50,7 @@ func (b *Batch) Output(ctx context.Context, by access.Subject, ref shoal.TaskRef
 
 // taskOf completes and checks the name of a task.
 func taskOf(j shoal.Job, ref shoal.TaskRef) (shoal.TaskRef, error) {
-	array, err := sched.ParseArray(j.Spec.Array)
+	array, err := shoal.ParseArray(j.Spec.Array)
 	if err != nil {
 		return ref, err
 	}

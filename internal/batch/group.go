@@ -408,7 +408,7 @@ func (g *group) cancel(r *row, reason string) error {
 // cancelAgain records for tasks that were to start again that they will not: their latest attempt
 // is the task's state.
 func (g *group) cancelAgain(r *row, reason string) error {
-	array, err := sched.ParseArray(r.Spec.Array)
+	array, err := shoal.ParseArray(r.Spec.Array)
 	if err != nil {
 		return err
 	}

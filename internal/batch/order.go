@@ -12,7 +12,6 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
-	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -41,7 +40,7 @@ func (b *Batch) Orders(ctx context.Context, machine shoal.MachineID) ([]api.Task
 			if j.Cancel || a.Epoch != m.Epoch {
 				continue // the agent ends what is not listed
 			}
-			array, err := sched.ParseArray(j.Spec.Array)
+			array, err := shoal.ParseArray(j.Spec.Array)
 			if err != nil {
 				return err
 			}

@@ -130,13 +130,13 @@ func (p *placing) hasGPUs(a shoal.Attempt) {
 }
 
 // array returns the indexes of a job that has begun.
-func (b *Batch) array(j shoal.Job) (sched.Array, error) {
+func (b *Batch) array(j shoal.Job) (shoal.Array, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if a, ok := b.arrays[j.ID]; ok {
 		return a, nil
 	}
-	a, err := sched.ParseArray(j.Spec.Array)
+	a, err := shoal.ParseArray(j.Spec.Array)
 	if err == nil && j.Spec.Array != "" {
 		b.arrays[j.ID] = a
 	}

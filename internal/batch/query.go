@@ -7,7 +7,6 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
-	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -117,7 +116,7 @@ func (b *Batch) Tasks(ctx context.Context, by access.Subject, id shoal.JobID, fr
 		if err != nil {
 			return err
 		}
-		array, err := sched.ParseArray(j.Spec.Array)
+		array, err := shoal.ParseArray(j.Spec.Array)
 		if err != nil {
 			return err
 		}

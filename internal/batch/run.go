@@ -264,7 +264,7 @@ func (b *Batch) loadJob(state *sched.State, j shoal.Job, attempts []shoal.Attemp
 	if len(attempts) == 0 {
 		return nil
 	}
-	array, err := sched.ParseArray(j.Spec.Array)
+	array, err := shoal.ParseArray(j.Spec.Array)
 	if err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func (b *Batch) loadJob(state *sched.State, j shoal.Job, attempts []shoal.Attemp
 
 // loadAgain finds which of a job's tasks must start again.
 func loadAgain(tx *store.Tx, state *sched.State, j shoal.Job) error {
-	array, err := sched.ParseArray(j.Spec.Array)
+	array, err := shoal.ParseArray(j.Spec.Array)
 	if err != nil {
 		return err
 	}
@@ -294,7 +294,7 @@ func loadAgain(tx *store.Tx, state *sched.State, j shoal.Job) error {
 }
 
 // waitingAgain reads which of a job's tasks must start again.
-func waitingAgain(tx *store.Tx, j shoal.Job, array sched.Array) ([]int, error) {
+func waitingAgain(tx *store.Tx, j shoal.Job, array shoal.Array) ([]int, error) {
 	const page = 1000
 	var again []int
 	for from := 0; ; {

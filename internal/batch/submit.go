@@ -81,7 +81,7 @@ func keyOwner(user shoal.UserName) string { return "job:" + string(user) }
 
 // insert makes the row of a job that was found right.
 func (b *Batch) insert(ctx context.Context, user shoal.UserName, s shoal.JobSpec, key, digest string) (shoal.Job, error) {
-	array, err := sched.ParseArray(s.Array)
+	array, err := shoal.ParseArray(s.Array)
 	if err != nil {
 		return shoal.Job{}, err
 	}

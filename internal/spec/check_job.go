@@ -2,7 +2,6 @@ package spec
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/shoal-pool/shoal"
@@ -10,11 +9,9 @@ import (
 
 // The bounds of a job.
 const (
-	maxCommand  = 64 << 10
-	maxEnv      = 1000
-	maxArray    = 10_000_000
-	maxArrayEnd = 1<<31 - 1
-	maxRetries  = 100
+	maxCommand = 64 << 10
+	maxEnv     = 1000
+	maxRetries = 100
 )
 
 // CheckJob returns what is wrong with a job that has its defaults. A job without a pool is right:
@@ -32,10 +29,8 @@ func CheckJob(j shoal.JobSpec) []shoal.Mistake {
 	}
 	c.text("command", j.Command, maxCommand)
 	c.text("prepare", j.Prepare, maxCommand)
-	if j.Array != "" {
-		if msg := arrayMistake(j.Array); msg != "" {
-			c.wrong("array", "write 1-100, 0-9:3 or 1,4,7-9", "%s", msg)
-		}
+	if _, err := shoal.ParseArray(j.Array); err != nil {
+		c.wrong("array", shoal.HintOf(err), "%s", err)
 	}
 	if j.Resources.CPUs < 0 {
 		c.wrong("resources.cpus", "", "a task needs some processor")
@@ -97,41 +92,4 @@ func (c *checks) environment(j shoal.JobSpec) {
 			c.absolute(at, dir)
 		}
 	}
-}
-
-// arrayMistake says what is wrong with an array such as "1-100", "0-9:3" or "1,4,7-9"; empty if nothing.
-func arrayMistake(s string) string {
-	if len(s) > 16<<10 {
-		return "the array is too long to read"
-	}
-	total := 0
-	last := -1
-	for part := range strings.SplitSeq(s, ",") {
-		span, stepText, stepped := strings.Cut(strings.TrimSpace(part), ":")
-		fromText, toText, ranged := strings.Cut(span, "-")
-		if !ranged {
-			toText = fromText
-		}
-		from, err1 := strconv.ParseUint(fromText, 10, 31)
-		to, err2 := strconv.ParseUint(toText, 10, 31)
-		step := uint64(1)
-		var err3 error
-		if stepped {
-			step, err3 = strconv.ParseUint(stepText, 10, 31)
-		}
-		switch {
-		case err1 != nil || err2 != nil || err3 != nil || step == 0 || stepped && !ranged || to > maxArrayEnd-1:
-			return fmt.Sprintf("%q cannot be read as an array", clip(s))
-		case from > to:
-			return fmt.Sprintf("the range %s ends before it begins", clip(span))
-		case int(from) <= last:
-			return fmt.Sprintf("the indexes of %q are not in rising order, each once", clip(s))
-		}
-		total += int((to-from)/step) + 1
-		last = int(to)
-		if total > maxArray {
-			return fmt.Sprintf("the array has more than %d tasks", maxArray)
-		}
-	}
-	return ""
 }

@@ -1,11 +1,9 @@
-package sched
+package shoal
 
 import (
 	"sort"
 	"strconv"
 	"strings"
-
-	"github.com/shoal-pool/shoal"
 )
 
 // Array is the indexes of a job's tasks, in rising order. Its size does not depend on their number.
@@ -14,44 +12,75 @@ type Array struct{ spans []span }
 // span is first, first+step, … with count members; before is how many members come earlier.
 type span struct{ first, step, count, before int }
 
-// ParseArray reads "1-100", "0-9:3" or "1,4,7-9"; nothing is the one index 0. It takes what
-// package spec finds right.
+// MaxArray is how many tasks an array can have.
+const MaxArray = 10_000_000
+
+const (
+	maxArrayText  = 16 << 10
+	maxArrayShown = 60
+	maxIndex      = 1<<31 - 2 // what the agents' protocol and ParseTaskRef carry, with one to spare
+)
+
+// ParseArray reads "1-100", "0-9:3" or "1,4,7-9"; nothing is the one index 0. The error is of
+// KindInvalid and says what is wrong.
 func ParseArray(text string) (Array, error) {
 	if text == "" {
 		return Array{[]span{{0, 1, 1, 0}}}, nil
 	}
+	if len(text) > maxArrayText {
+		return Array{}, noArray("the array is too long to read")
+	}
+	shown := text
+	if len(text) > maxArrayShown {
+		shown = strings.ToValidUTF8(text[:maxArrayShown], "") + "…"
+	}
 	var a Array
 	last := -1
 	for part := range strings.SplitSeq(text, ",") {
-		s, ok := parseSpan(strings.TrimSpace(part))
-		if !ok || s.first <= last {
-			return Array{}, shoal.Errorf(shoal.KindInvalid, "cannot read %q as an array: wrong at %q", text, part).
-				WithHint("write 1-100, 0-9:3 or 1,4,7-9, in rising order")
+		s, end, ok := parseSpan(strings.TrimSpace(part))
+		switch {
+		case !ok:
+			return Array{}, noArray("%q cannot be read as an array", shown)
+		case end < s.first:
+			return Array{}, noArray("the range %d-%d ends before it begins", s.first, end)
+		case s.first <= last:
+			return Array{}, noArray("the indexes of %q are not in rising order, each once", shown)
 		}
 		s.before = a.Len()
-		last = s.first + (s.count-1)*s.step
-		a.spans = append(a.spans, s)
+		last = end
+		if a.spans = append(a.spans, s); a.Len() > MaxArray {
+			return Array{}, noArray("the array has more than %d tasks", MaxArray)
+		}
 	}
 	return a, nil
 }
 
-func parseSpan(part string) (span, bool) {
+func noArray(format string, args ...any) error {
+	return Errorf(KindInvalid, format, args...).WithHint("write 1-100, 0-9:3 or 1,4,7-9")
+}
+
+// parseSpan reads "7", "1-100" or "0-9:3", and returns the end as it was written, which may not be a member.
+func parseSpan(part string) (s span, end int, ok bool) {
 	body, stepText, stepped := strings.Cut(part, ":")
 	from, to, ranged := strings.Cut(body, "-")
 	if !ranged {
 		to = from
 	}
 	first, err1 := strconv.ParseUint(from, 10, 31)
-	end, err2 := strconv.ParseUint(to, 10, 31)
+	last, err2 := strconv.ParseUint(to, 10, 31)
 	step := uint64(1)
 	var err3 error
 	if stepped {
 		step, err3 = strconv.ParseUint(stepText, 10, 31)
 	}
-	if err1 != nil || err2 != nil || err3 != nil || step == 0 || end < first || stepped && !ranged {
-		return span{}, false
+	if err1 != nil || err2 != nil || err3 != nil || step == 0 || stepped && !ranged || last > maxIndex {
+		return span{}, 0, false
 	}
-	return span{first: int(first), step: int(step), count: int((end-first)/step) + 1}, true
+	count := 0
+	if last >= first {
+		count = int((last-first)/step) + 1
+	}
+	return span{first: int(first), step: int(step), count: count}, int(last), true
 }
 
 // Len is the number of tasks.
