@@ -82,16 +82,10 @@ func listAll[V any](a *API, c *call, kind shoal.ObjectKind, list func(*store.Tx)
 	if err := access.Check(c.by, access.View, access.Object{Kind: kind}); err != nil {
 		return page, err
 	}
-	err := a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+	return pageOf(a, c, func(tx *store.Tx) ([]V, string, error) {
 		items, err := list(tx)
-		if err != nil {
-			return err
-		}
-		rev, err := tx.Rev()
-		page = listed(items, "", rev)
-		return err
+		return items, "", err
 	})
-	return page, err
 }
 
 // showOne reads an object that everybody may see.
@@ -173,16 +167,7 @@ func (a *API) machines(c *call) (api.List[shoal.Machine], error) {
 		return page, err
 	}
 	f := store.MachineFilter{Pool: shoal.PoolName(c.query("pool")), State: shoal.MachineState(c.query("state")), Gone: gone}
-	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
-		items, next, err := tx.MachinesPage(f, cursor, limit)
-		if err != nil {
-			return err
-		}
-		rev, err := tx.Rev()
-		page = listed(items, next, rev)
-		return err
-	})
-	return page, err
+	return pageOf(a, c, func(tx *store.Tx) ([]shoal.Machine, string, error) { return tx.MachinesPage(f, cursor, limit) })
 }
 
 func (a *API) machine(c *call) (shoal.Machine, error) {

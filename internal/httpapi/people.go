@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -15,23 +16,12 @@ func userObject(name string) access.Object {
 }
 
 func (a *API) users(c *call) (api.List[shoal.User], error) {
-	var page api.List[shoal.User]
-	err := a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+	return pageOf(a, c, func(tx *store.Tx) ([]shoal.User, string, error) {
 		all, err := tx.Users().List()
-		if err != nil {
-			return err
-		}
-		var items []shoal.User
-		for _, u := range all {
-			if access.Decide(c.by, access.View, userObject(string(u.Name))).Allowed {
-				items = append(items, u)
-			}
-		}
-		rev, err := tx.Rev()
-		page = listed(items, "", rev)
-		return err
+		return slices.DeleteFunc(all, func(u shoal.User) bool {
+			return !access.Decide(c.by, access.View, userObject(string(u.Name))).Allowed
+		}), "", err
 	})
-	return page, err
 }
 
 func (a *API) user(c *call) (u shoal.User, err error) {
@@ -95,16 +85,7 @@ func (a *API) sessions(c *call) (api.List[shoal.Session], error) {
 		}
 		f.User = c.by.User
 	}
-	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
-		items, next, err := tx.SessionsPage(f, cursor, limit)
-		if err != nil {
-			return err
-		}
-		rev, err := tx.Rev()
-		page = listed(items, next, rev)
-		return err
-	})
-	return page, err
+	return pageOf(a, c, func(tx *store.Tx) ([]shoal.Session, string, error) { return tx.SessionsPage(f, cursor, limit) })
 }
 
 // sessionFor returns a session to which the caller may do something. One she may not see is not there.

@@ -7,6 +7,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // endpoint is one line of the table.
@@ -184,4 +185,18 @@ func listed[V any](items []V, next string, rev shoal.Rev) api.List[V] {
 		items = []V{}
 	}
 	return api.List[V]{Items: items, Next: next, Rev: rev}
+}
+
+// pageOf reads a page, and the revision at which it is true.
+func pageOf[V any](a *API, c *call, read func(*store.Tx) (items []V, next string, err error)) (page api.List[V], err error) {
+	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		items, next, err := read(tx)
+		if err != nil {
+			return err
+		}
+		rev, err := tx.Rev()
+		page = listed(items, next, rev)
+		return err
+	})
+	return page, err
 }
