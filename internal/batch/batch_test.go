@@ -530,6 +530,13 @@ func TestWhy(t *testing.T) {
 		}
 		j := w.submit(shoal.JobSpec{Array: "1-8"})
 		why(j.ID, "it waits: pool lab has no machine; one is asked for")
+		list, _, err := w.Jobs(w.ctx, alice, store.JobFilter{}, "", 0)
+		if err != nil || len(list) != 1 || list[0].Reason != "pool lab has no machine; one is asked for" {
+			t.Errorf("a list gives no reason: %+v, %v", list, err)
+		}
+		if got, err := w.Job(w.ctx, alice, j.ID); err != nil || got.Reason != list[0].Reason {
+			t.Errorf("the job alone gives another reason: %q, %v", got.Reason, err)
+		}
 		w.put("m-0", state(shoal.MachineGone), func(m *shoal.Machine) { m.ReadyAt, m.Reason = time.Time{}, "there is no such image" })
 		w.put("m-1", state(shoal.MachineBooting))
 		why(j.ID, "it waits: pool lab has no machine ready; 1 is starting; machine m-0 did not start: there is no such image")

@@ -52,13 +52,35 @@ func visible(tx *store.Tx, by access.Subject, a access.Action, id shoal.JobID) (
 	return j, nil
 }
 
-// Job returns a job.
+// Job returns a job. One that waits is given the reason.
 func (b *Batch) Job(ctx context.Context, by access.Subject, id shoal.JobID) (j shoal.Job, err error) {
+	var waiting []question
 	err = b.cfg.Store.View(ctx, func(tx *store.Tx) error {
-		j, err = visible(tx, by, access.View, id)
+		if j, err = visible(tx, by, access.View, id); err != nil {
+			return err
+		}
+		waiting, err = questions(tx, []shoal.Job{j})
 		return err
 	})
+	for _, q := range waiting {
+		j.Reason = join(b.waits(q))
+	}
 	return j, err
+}
+
+// questions are those of the jobs that wait without a reason on record.
+func questions(tx *store.Tx, jobs []shoal.Job) (all []question, err error) {
+	for _, j := range jobs {
+		if !unexplained(j) {
+			continue
+		}
+		q := question{job: j}
+		if err := q.look(tx); err != nil {
+			return nil, err
+		}
+		all = append(all, q)
+	}
+	return all, nil
 }
 
 // The bounds of a page.
@@ -67,13 +89,14 @@ const (
 	maxScan = 10 * maxPage // rows looked through for one page of those that may be seen
 )
 
-// Jobs lists the jobs that a subject may see, newest first. The cursor returned leads to the next
-// page and is empty on the last; a page can be short before that.
+// Jobs lists the jobs that a subject may see, newest first; those that wait are given the reason. The
+// cursor returned leads to the next page and is empty on the last; a page can be short before that.
 func (b *Batch) Jobs(ctx context.Context, by access.Subject, f store.JobFilter, cursor string, limit int) ([]shoal.Job, string, error) {
 	if limit <= 0 || limit > maxPage {
 		limit = maxPage
 	}
 	var items []shoal.Job
+	var waiting []question
 	next := cursor
 	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		items, next = nil, cursor
@@ -98,8 +121,19 @@ func (b *Batch) Jobs(ctx context.Context, by access.Subject, f store.JobFilter, 
 				break
 			}
 		}
-		return nil
+		var err error
+		waiting, err = questions(tx, items)
+		return err
 	})
+	reasons := map[shoal.JobID]string{}
+	for _, q := range waiting {
+		reasons[q.job.ID] = join(b.waits(q))
+	}
+	for i := range items {
+		if r, ok := reasons[items[i].ID]; ok {
+			items[i].Reason = r
+		}
+	}
 	return items, next, err
 }
 

@@ -47,16 +47,12 @@ func (b *Batch) WhyJob(ctx context.Context, by access.Subject, id shoal.JobID) (
 	case j.Cancel:
 		why.Sentence = fmt.Sprintf("it is being cancelled (%s): %s still to be ended", j.Reason, tasks(j.Counts.Starting+j.Counts.Running))
 	case j.Blocked:
-		for _, d := range q.after {
-			if d.State != shoal.JobSucceeded {
-				why.Reasons = append(why.Reasons, shoal.Reason{Code: "after", Sentence: fmt.Sprintf("waits for job %s (%s)", title(d), d.State)})
-			}
-		}
+		why.Reasons = b.waits(q)
 		why.Sentence = "it " + join(why.Reasons)
 	case j.Counts.Queued == 0:
 		why.Sentence = "it is running: " + progress(j.Counts)
 	default:
-		why.Reasons = b.obstacles(q)
+		why.Reasons = b.waits(q)
 		why.Sentence = "it waits: " + join(why.Reasons)
 		if j.Counts.Queued < j.Counts.Total() {
 			why.Sentence = progress(j.Counts) + ": " + join(why.Reasons)
@@ -69,27 +65,52 @@ func read(tx *store.Tx, by access.Subject, id shoal.JobID) (q question, err erro
 	if q.job, err = visible(tx, by, access.View, id); err != nil {
 		return q, err
 	}
-	if q.events, err = tx.EventsAbout(shoal.ObjectJob, string(id), whyEvents); err != nil {
+	if err = q.look(tx); err != nil {
 		return q, err
 	}
+	q.events, err = tx.EventsAbout(shoal.ObjectJob, string(id), whyEvents)
+	return q, err
+}
+
+// look reads what the job may wait for.
+func (q *question) look(tx *store.Tx) (err error) {
 	q.pool, err = tx.Pools().Get(q.job.Spec.Pool)
 	if q.gone = err != nil && shoal.KindOf(err) == shoal.KindNotFound; err != nil && !q.gone {
-		return q, err
+		return err
 	}
 	q.pool.Name = q.job.Spec.Pool
 	if q.failed, err = lastFailure(tx, q.pool.Name); err != nil {
-		return q, err
+		return err
 	}
 	for _, name := range q.job.Spec.After {
 		d, err := tx.Jobs().Get(shoal.JobID(name))
 		if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
-			return q, err
+			return err
 		}
 		if err == nil {
 			q.after = append(q.after, d)
 		}
 	}
-	return q, nil
+	return nil
+}
+
+// waits are the reasons why a job's tasks wait.
+func (b *Batch) waits(q question) []shoal.Reason {
+	if !q.job.Blocked {
+		return b.obstacles(q)
+	}
+	var reasons []shoal.Reason
+	for _, d := range q.after {
+		if d.State != shoal.JobSucceeded {
+			reasons = append(reasons, shoal.Reason{Code: "after", Sentence: fmt.Sprintf("waits for job %s (%s)", title(d), d.State)})
+		}
+	}
+	return reasons
+}
+
+// unexplained reports whether a job waits without a reason on record: it is composed when somebody looks.
+func unexplained(j shoal.Job) bool {
+	return j.State == shoal.JobQueued && !j.Cancel && j.Reason == ""
 }
 
 // lastFailure is the machine of a pool that ended last, if it never was ready.
