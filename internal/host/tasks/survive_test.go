@@ -306,12 +306,26 @@ func TestHungSupervisorIsReplaced(t *testing.T) {
 	pid := b.supervisorPID()
 	must(t, syscall.Kill(pid, syscall.SIGSTOP))
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	// The signal is only on its way: until it is there the supervisor may still say hello.
+	b.until("the supervisor stands still", func() bool { return standsStill(pid) })
 	opened := make(chan error, 1)
 	go func() { var err error; b.runner, err = Open(b.cfg); opened <- err }()
 	must(t, <-opened)
 	if s := b.end(o.Ref); s.report.State != shoal.JobLost {
 		t.Errorf("%+v", s.report)
 	}
+}
+
+// standsStill reports whether every thread of a process is stopped.
+func standsStill(pid int) bool {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if _, after, ok := strings.Cut(string(b), ") "); err != nil || !ok || !strings.HasPrefix(after, "T") {
+			return false
+		}
+	}
+	return err == nil && len(files) > 0
 }
 
 func TestSupervisorThatCannotBeStarted(t *testing.T) {
