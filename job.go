@@ -27,36 +27,65 @@ func (s JobState) Ended() bool {
 	return true
 }
 
-// JobSpec is what a user asks for.
+// JobSpec is what a user asks for. A job has one task, an array of them (Array or Items), or Tasks of
+// different commands.
 type JobSpec struct {
-	Name        string            `json:"name,omitempty"`
-	Pool        PoolName          `json:"pool"`
-	Command     string            `json:"command"`         // run by /bin/sh -c, in the user's login environment
-	Array       string            `json:"array,omitempty"` // "1-100", "0-9:3", "1,4,7-9"; empty: one task, index 0
-	Nodes       int               `json:"nodes,omitempty"`
-	Launcher    string            `json:"launcher,omitempty"`
-	Resources   Resources         `json:"resources,omitzero"`
-	Workdir     string            `json:"workdir,omitempty"` // default: the user's home
-	Inputs      map[string]string `json:"inputs,omitempty"`
-	Outputs     map[string]string `json:"outputs,omitempty"`
-	Prepare     string            `json:"prepare,omitempty"`
-	Env         map[string]string `json:"env,omitempty"`
-	Secrets     map[string]string `json:"secrets,omitempty"`
-	TimeLimit   Duration          `json:"timeLimit,omitempty"`
-	Retries     int               `json:"retries,omitempty"`
-	After       []string          `json:"after,omitempty"` // job ids or names; all must succeed
-	Tasks       []TaskSpec        `json:"tasks,omitempty"`
-	Release     string            `json:"release,omitempty"`
-	Preemptible *bool             `json:"preemptible,omitempty"`
-	Share       string            `json:"share,omitempty"` // private or group
-	Priority    string            `json:"priority,omitempty"`
+	Name        string               `json:"name,omitempty"`
+	Pool        PoolName             `json:"pool"`
+	Command     string               `json:"command"`         // run by /bin/sh -c, in the user's login environment
+	Array       string               `json:"array,omitempty"` // "1-100", "0-9:3", "1,4,7-9"; empty: one task, index 0
+	Items       []Item               `json:"items,omitempty"` // one task for each, with indexes from 0 unless Array gives as many
+	Tasks       []TaskSpec           `json:"tasks,omitempty"`
+	Nodes       Nodes                `json:"nodes,omitzero"` // machines of each task, all at once
+	Launcher    string               `json:"launcher,omitempty"`
+	Processes   int                  `json:"processes,omitempty"` // of the launcher mpi, on all nodes; 0: one for each processor
+	Resources   Resources            `json:"resources,omitzero"`  // on each node
+	Container   *Container           `json:"container,omitempty"`
+	Workdir     string               `json:"workdir,omitempty"` // default: the user's home
+	Inputs      map[string]string    `json:"inputs,omitempty"`
+	Outputs     map[string]OutputDir `json:"outputs,omitempty"`
+	Prepare     string               `json:"prepare,omitempty"` // on every node before the first task there
+	Release     string               `json:"release,omitempty"` // on every node that ran a task, at the end
+	Env         map[string]string    `json:"env,omitempty"`
+	Secrets     map[string]string    `json:"secrets,omitempty"`
+	Stdout      string               `json:"stdout,omitempty"` // a file of the machine that gets a copy: %j is the job, %a the index, %n the rank, %x the name
+	Stderr      string               `json:"stderr,omitempty"`
+	TimeLimit   Duration             `json:"timeLimit,omitempty"`
+	Signal      string               `json:"signal,omitempty"` // sent ahead of the time limit's end: "USR1@60s"
+	Retries     int                  `json:"retries,omitempty"`
+	Retry       *Retry               `json:"retry,omitempty"`
+	Requeue     string               `json:"requeue,omitempty"`    // after a loss or preemption: always (the default) or never
+	Idempotent  bool                 `json:"idempotent,omitempty"` // two attempts may overlap: a silent machine's tasks start elsewhere at once
+	OnNodeLoss  string               `json:"onNodeLoss,omitempty"` // restart (the default) or continue without it
+	MaxRunning  int                  `json:"maxRunning,omitempty"` // tasks at a time; 0: no limit
+	MaxFails    int                  `json:"maxFails,omitempty"`   // failed tasks after which the rest is cancelled; 0: no limit
+	After       []Dependency         `json:"after,omitempty"`
+	Preemptible *bool                `json:"preemptible,omitempty"` // false: never borrows what logins are entitled to
+	Share       string               `json:"share,omitempty"`       // private or group
+	Priority    string               `json:"priority,omitempty"`
+	Labels      map[string]string    `json:"labels,omitempty"`
+	ExternalID  string               `json:"externalId,omitempty"` // the client's own name, unique among a user's jobs
+	Dialect     string               `json:"dialect,omitempty"`    // whose variables tasks see beside ours: batchai or slurm
 }
 
-// TaskSpec is one command of a job of different commands.
+// TaskSpec is one command of a job of different commands; its index is its place in the list.
 type TaskSpec struct {
-	Name    string   `json:"name"`
-	Command string   `json:"command"`
-	After   []string `json:"after,omitempty"`
+	Name    string            `json:"name"`
+	Command string            `json:"command"`
+	Env     map[string]string `json:"env,omitempty"`
+	After   []string          `json:"after,omitempty"` // names of tasks of the same job that must succeed first
+}
+
+// Container is the image in which a job's commands run, by the runtime that its machine has.
+type Container struct {
+	Image   string   `json:"image"`
+	Options []string `json:"options,omitempty"` // of the runtime's run command
+}
+
+// Retry says which of a job's own failures are tried again, Retries times, and with how much memory.
+type Retry struct {
+	On     []Cause `json:"on,omitempty"`     // empty: all
+	Memory Factor  `json:"memory,omitempty"` // "2x": each further attempt after oom gets so much more
 }
 
 // Job is a submitted job with what became of it.
@@ -76,6 +105,9 @@ type Job struct {
 	Ended     time.Time `json:"ended,omitzero"`
 	Cancel    bool      `json:"cancel,omitempty"`  // desired: end it
 	Blocked   bool      `json:"blocked,omitempty"` // waits for other jobs: no demand for machines yet
+	// Promised is when the job starts at the latest, as long as no machine is lost and nothing more
+	// urgent comes. It is found when the job is read, and zero where nothing can be promised.
+	Promised time.Time `json:"promised,omitzero"`
 	Meta
 }
 
@@ -144,8 +176,10 @@ const (
 	CauseOOM         Cause = "oom"
 	CauseTimeLimit   Cause = "timeLimit"
 	CauseCancelled   Cause = "cancelled"
+	CausePreempted   Cause = "preempted"
 	CauseMachineLost Cause = "machineLost"
 	CauseSetupFailed Cause = "setupFailed" // the command could not be started
+	CauseQuota       Cause = "quota"       // it would go beyond what its user may use
 )
 
 // Attempt is one try at one task. The last attempt of a task is the task's state.
@@ -168,6 +202,22 @@ type Attempt struct {
 	StdoutBytes int64     `json:"stdoutBytes,omitempty"` // final once ended: where a follower stops
 	StderrBytes int64     `json:"stderrBytes,omitempty"`
 	TruncatedAt *int64    `json:"truncatedAt,omitempty"` // output after this was lost with the machine
+	MaxMemory   Bytes     `json:"maxMemory,omitempty"`
+	CPUTime     Duration  `json:"cpuTime,omitempty"`
+}
+
+// Member is one node of an attempt that has several.
+type Member struct {
+	Machine     MachineID `json:"machine"`
+	Epoch       int       `json:"epoch,omitempty"`
+	GPUs        []int     `json:"gpus,omitempty"`
+	State       JobState  `json:"state"` // starting until its node is ready to begin
+	Cause       Cause     `json:"cause,omitempty"`
+	Reason      string    `json:"reason,omitempty"`
+	ExitCode    int       `json:"exitCode,omitempty"`
+	Signal      int       `json:"signal,omitempty"`
+	StdoutBytes int64     `json:"stdoutBytes,omitempty"`
+	StderrBytes int64     `json:"stderrBytes,omitempty"`
 	MaxMemory   Bytes     `json:"maxMemory,omitempty"`
 	CPUTime     Duration  `json:"cpuTime,omitempty"`
 }

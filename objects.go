@@ -50,14 +50,17 @@ type Pool struct {
 	Machine        Resources      `json:"machine"`
 	Size           Size           `json:"size"`
 	Seats          int            `json:"seats"` // sessions per machine
-	Placement      Placement      `json:"placement"`
-	Mounts         []Mount        `json:"mounts,omitempty"`
-	Home           Home           `json:"home,omitzero"`
-	Endpoints      []Endpoint     `json:"endpoints,omitempty"`
-	Setup          *Setup         `json:"setup,omitempty"`
-	Scale          Scale          `json:"scale"`
-	Limits         Limits         `json:"limits,omitzero"`
-	Price          Price          `json:"price,omitzero"`
+	// Seat is what a session is entitled to on its machine; tasks of others borrow it while nobody
+	// is there. Default: its part of the machine.
+	Seat      Resources  `json:"seat,omitzero"`
+	Placement Placement  `json:"placement"`
+	Mounts    []Mount    `json:"mounts,omitempty"`
+	Home      Home       `json:"home,omitzero"`
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+	Setup     *Setup     `json:"setup,omitempty"`
+	Scale     Scale      `json:"scale"`
+	Limits    Limits     `json:"limits,omitzero"`
+	Price     Price      `json:"price,omitzero"`
 	// Fixed is the size that `pool scale --size` asked for; nil while the pool scales by itself.
 	Fixed *FixedSize `json:"fixed,omitempty"`
 	// Deleting marks a pool that takes nobody new and goes with its last machine.
@@ -164,14 +167,32 @@ type Idle struct {
 
 // Limits bound what users may hold.
 type Limits struct {
-	PerUser PerUser `json:"perUser,omitzero"`
+	PerUser  PerUser  `json:"perUser,omitzero"`
+	PerGroup PerGroup `json:"perGroup,omitzero"`
+	// DefaultTimeLimit is that of tasks that have none of their own; MaxTimeLimit bounds all.
+	DefaultTimeLimit Duration `json:"defaultTimeLimit,omitempty"`
+	MaxTimeLimit     Duration `json:"maxTimeLimit,omitempty"`
+	// MinRunTime is for how long a task is not preempted, except by a login. Default: a minute.
+	MinRunTime Duration `json:"minRunTime,omitempty"`
 }
 
 // PerUser bounds one user in one pool; zero means no limit.
 type PerUser struct {
-	Sessions    int `json:"sessions,omitempty"`
-	Connections int `json:"connections,omitempty"`
-	GPUs        int `json:"gpus,omitempty"`
+	Sessions    int      `json:"sessions,omitempty"`
+	Connections int      `json:"connections,omitempty"`
+	Jobs        int      `json:"jobs,omitempty"`  // that have not ended
+	Tasks       int      `json:"tasks,omitempty"` // that run at a time
+	CPUs        MilliCPU `json:"cpus,omitempty"`  // of running tasks, like what follows
+	Memory      Bytes    `json:"memory,omitempty"`
+	GPUs        int      `json:"gpus,omitempty"`
+}
+
+// PerGroup bounds what the running tasks of a group's members use in one pool; zero means no limit.
+type PerGroup struct {
+	Tasks  int      `json:"tasks,omitempty"`
+	CPUs   MilliCPU `json:"cpus,omitempty"`
+	Memory Bytes    `json:"memory,omitempty"`
+	GPUs   int      `json:"gpus,omitempty"`
 }
 
 // Price is what a machine costs while it runs.
@@ -209,6 +230,8 @@ type Group struct {
 	Name    GroupName  `json:"name"`
 	GID     int        `json:"gid,omitempty"`
 	Members []UserName `json:"members,omitempty"`
+	// Weight is the group's part where groups compete for machines: fair share. Default: 1.
+	Weight float64 `json:"weight,omitempty"`
 	Meta
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -61,6 +62,10 @@ type Snapshot struct {
 	Tasks []TaskOrder `json:"tasks"`
 	// Heartbeat is how often the agent reports when it has nothing to say.
 	Heartbeat shoal.Duration `json:"heartbeat"`
+	// Lease is for how long tasks may run without an answer from the control plane, by the agent's own
+	// clock and counted from when it sent what was answered. After it the agent kills them, and tells
+	// when it can; those of idempotent jobs go on. Zero: no lease.
+	Lease shoal.Duration `json:"lease,omitempty"`
 }
 
 // Accounts are the users and groups of a machine, whole each time.
@@ -112,6 +117,44 @@ type TaskOrder struct {
 	Resources shoal.Resources   `json:"resources"`
 	TimeLimit shoal.Duration    `json:"timeLimit,omitempty"`
 	Grace     shoal.Duration    `json:"grace,omitempty"` // between SIGTERM and SIGKILL; default 10 s
+
+	Rank int `json:"rank,omitempty"` // among the nodes of the attempt
+	// Hold: get ready (directories, Prepare) and report the state starting, but begin the command only
+	// when the same order comes without Hold.
+	Hold bool `json:"hold,omitempty"`
+	// Idle: this node only keeps its place for the ranks that the first one's command starts here by
+	// ssh. It runs nothing, and ends by a Stop.
+	Idle        bool              `json:"idle,omitempty"`
+	GPUs        []int             `json:"gpus,omitempty"`  // numbers of the machine's GPUs that are the task's own
+	Files       map[string]string `json:"files,omitempty"` // written to TaskDir before anything runs; name → content
+	SSH         *TaskSSH          `json:"ssh,omitempty"`
+	Container   *shoal.Container  `json:"container,omitempty"`
+	Stdout      string            `json:"stdout,omitempty"` // a file that gets a copy, opened as the user
+	Stderr      string            `json:"stderr,omitempty"`
+	Signal      string            `json:"signal,omitempty"` // "USR1": sent SignalAhead before the time limit
+	SignalAhead shoal.Duration    `json:"signalAhead,omitempty"`
+	Idempotent  bool              `json:"idempotent,omitempty"`
+	Release     bool              `json:"release,omitempty"` // Command is the job's release command; the job's local scratch goes with its end
+}
+
+// TaskSSH lets the nodes of one attempt, and nobody else, log in to each other as the attempt's user.
+type TaskSSH struct {
+	Key        string      `json:"key"`        // private, OpenSSH's PEM form; it dies with the attempt
+	Authorized string      `json:"authorized"` // the public half, authorized_keys form
+	Nodes      []NodeReach `json:"nodes"`      // all, by rank
+}
+
+// NodeReach is how a node of an attempt is reached from the others.
+type NodeReach struct {
+	Name    shoal.MachineID `json:"name"`
+	Address string          `json:"address"` // host:port of its sshd
+	HostKey string          `json:"hostKey"` // authorized_keys form
+}
+
+// TaskDir is the directory on a machine that holds an attempt's Files; it is there while the attempt runs
+// and belongs to its user.
+func TaskDir(ref shoal.AttemptRef) string {
+	return fmt.Sprintf("/run/shoal/tasks/%s.%d.%d", ref.Job, ref.Index, ref.Attempt)
 }
 
 // StopOrder ends an attempt, as cancelled or preempted.
@@ -151,7 +194,8 @@ type BootReport struct {
 	Log      string `json:"log,omitempty"` // last lines of a failed setup
 }
 
-// TaskReport is news of one attempt. State is running, or an ended one with the rest filled in.
+// TaskReport is news of one attempt, or of a machine's node of it. State is starting (an order with Hold is ready to
+// begin), running, or an ended one with the rest filled in.
 type TaskReport struct {
 	Ref         shoal.AttemptRef `json:"ref"`
 	State       shoal.JobState   `json:"state"`

@@ -21,7 +21,7 @@ func TestOneTask(t *testing.T) {
 		w.play = func(o api.TaskOrder) script { order = o; return script{takes: time.Minute, out: "hello world\n"} }
 		w.machine("m-1")
 		j := w.submit(shoal.JobSpec{Name: "greet", Env: map[string]string{"A": "b", "RANK": "7"}, Workdir: "/w", Prepare: "p", TimeLimit: shoal.Duration(time.Hour),
-			Inputs: map[string]string{"data": "/in"}, Outputs: map[string]string{"model": "/out"}})
+			Inputs: map[string]string{"data": "/in"}, Outputs: map[string]shoal.OutputDir{"model": {Path: "/out"}}})
 		if j.ID != "1" || j.State != shoal.JobQueued || j.Counts.Queued != 1 || j.Spec.Pool != "lab" {
 			t.Errorf("submitted %+v", j)
 		}
@@ -186,7 +186,7 @@ func TestFollow(t *testing.T) {
 		if time.Since(start) != 18*time.Second {
 			t.Errorf("it ended after %v", time.Since(start))
 		}
-		never := w.submit(shoal.JobSpec{Resources: shoal.Resources{CPUs: 1000}, After: []string{string(w.submit(shoal.JobSpec{}).ID)}})
+		never := w.submit(shoal.JobSpec{Resources: shoal.Resources{CPUs: 1000}, After: []shoal.Dependency{{Job: string(w.submit(shoal.JobSpec{}).ID)}}})
 		go func() { done <- w.Output(w.ctx, alice, shoal.TaskRef{Job: never.ID, Index: 0}, "stdout", 0, true, nil) }()
 		settle(time.Millisecond)
 		if _, err := w.Cancel(w.ctx, alice, never.ID); err != nil {
@@ -233,15 +233,15 @@ func TestRefused(t *testing.T) {
 			{"too large", alice, ok(func(s *shoal.JobSpec) { s.Resources = shoal.Resources{CPUs: 2500, Memory: 8 << 30, GPUs: 5} }), shoal.KindInvalid,
 				"it asks for 2.5 processors and 8GiB of memory and 5 GPUs, and a machine of pool lab has 2 processors, 4GiB of memory and 4 GPUs"},
 			{"more GPUs than one may hold", alice, ok(func(s *shoal.JobSpec) { s.Resources = shoal.Resources{GPUs: 3} }), shoal.KindInvalid, "a user may hold 2"},
-			{"two nodes", alice, ok(func(s *shoal.JobSpec) { s.Nodes = 2 }), shoal.KindInvalid, "nodes is not supported"},
+			{"two nodes", alice, ok(func(s *shoal.JobSpec) { s.Nodes = shoal.Fixed(2) }), shoal.KindInvalid, "nodes is not supported"},
 			{"tasks", alice, ok(func(s *shoal.JobSpec) { s.Tasks = []shoal.TaskSpec{{Name: "a"}} }), shoal.KindInvalid, "tasks is not supported"},
 			{"secrets", alice, ok(func(s *shoal.JobSpec) { s.Secrets = map[string]string{"A": "b"} }), shoal.KindInvalid, "secrets is not supported"},
 			{"release", alice, ok(func(s *shoal.JobSpec) { s.Release = "x" }), shoal.KindInvalid, "release is not supported"},
 			{"array", alice, ok(func(s *shoal.JobSpec) { s.Array = "5-1" }), shoal.KindInvalid, "ends before it begins"},
-			{"outputs of one name", alice, ok(func(s *shoal.JobSpec) { s.Outputs = map[string]string{"a": "/a", "A": "/b"} }), shoal.KindInvalid, "the same variable"},
-			{"after nothing", alice, ok(func(s *shoal.JobSpec) { s.After = []string{"99"} }), shoal.KindNotFound, `no job "99"`},
-			{"after another's private job", bob, ok(func(s *shoal.JobSpec) { s.After = []string{"1"} }), shoal.KindNotFound, `no job "1"`},
-			{"after another's name", bob, ok(func(s *shoal.JobSpec) { s.After = []string{"hers"} }), shoal.KindNotFound, "no job of that name"},
+			{"outputs of one name", alice, ok(func(s *shoal.JobSpec) { s.Outputs = map[string]shoal.OutputDir{"a": {Path: "/a"}, "A": {Path: "/b"}} }), shoal.KindInvalid, "the same variable"},
+			{"after nothing", alice, ok(func(s *shoal.JobSpec) { s.After = []shoal.Dependency{{Job: "99"}} }), shoal.KindNotFound, `no job "99"`},
+			{"after another's private job", bob, ok(func(s *shoal.JobSpec) { s.After = []shoal.Dependency{{Job: "1"}} }), shoal.KindNotFound, `no job "1"`},
+			{"after another's name", bob, ok(func(s *shoal.JobSpec) { s.After = []shoal.Dependency{{Job: "hers"}} }), shoal.KindNotFound, "no job of that name"},
 		} {
 			_, err := w.Submit(w.ctx, c.by, c.spec, "")
 			text := fmt.Sprint(err)
@@ -336,11 +336,11 @@ func TestAfter(t *testing.T) {
 		w.machine("m-2")
 		one := w.submit(shoal.JobSpec{Name: "prep"})
 		two := w.submit(shoal.JobSpec{Name: "prep"})
-		train := w.submit(shoal.JobSpec{After: []string{string(one.ID), "prep"}})
+		train := w.submit(shoal.JobSpec{After: []shoal.Dependency{{Job: string(one.ID)}, {Job: "prep"}}})
 		if !train.Blocked || train.Reason != "waits for job 1 (prep) and 2 (prep)" {
 			t.Errorf("submitted %+v", train)
 		}
-		if diff := cmp.Diff([]string{string(one.ID), string(two.ID)}, train.Spec.After); diff != "" {
+		if diff := cmp.Diff([]shoal.Dependency{{Job: string(one.ID)}, {Job: string(two.ID)}}, train.Spec.After); diff != "" {
 			t.Error(diff)
 		}
 		settle(time.Second)
@@ -354,19 +354,19 @@ func TestAfter(t *testing.T) {
 		if end := w.ended(train.ID); end.Job.State != shoal.JobSucceeded || end.Job.Started.Before(w.job(two.ID).Ended) {
 			t.Errorf("ended %+v", end)
 		}
-		if j := w.submit(shoal.JobSpec{After: []string{string(one.ID)}}); j.Blocked {
+		if j := w.submit(shoal.JobSpec{After: []shoal.Dependency{{Job: string(one.ID)}}}); j.Blocked {
 			t.Errorf("waits for what has ended: %+v", j)
 		}
 		bad := w.submit(shoal.JobSpec{Command: "false", Name: "bad"})
-		next := w.submit(shoal.JobSpec{After: []string{string(bad.ID)}})
-		last := w.submit(shoal.JobSpec{After: []string{string(next.ID)}})
+		next := w.submit(shoal.JobSpec{After: []shoal.Dependency{{Job: string(bad.ID)}}})
+		last := w.submit(shoal.JobSpec{After: []shoal.Dependency{{Job: string(next.ID)}}})
 		if end := w.ended(last.ID); end.Job.State != shoal.JobCancelled || end.ExitCode != 125 || !strings.Contains(end.Job.Reason, "had to succeed first, was cancelled") {
 			t.Errorf("ended %+v", end)
 		}
 		if j := w.job(next.ID); j.Reason != "job 5 (bad), which had to succeed first, failed" || j.Counts != (shoal.Counts{Cancelled: 1}) {
 			t.Errorf("ended %+v", j)
 		}
-		_, err := w.Submit(w.ctx, alice, shoal.JobSpec{Command: "true", After: []string{string(bad.ID)}}, "")
+		_, err := w.Submit(w.ctx, alice, shoal.JobSpec{Command: "true", After: []shoal.Dependency{{Job: string(bad.ID)}}}, "")
 		kind(t, err, shoal.KindConflict)
 	})
 }
@@ -408,7 +408,7 @@ func TestCancel(t *testing.T) {
 		}
 		_, err = w.Cancel(w.ctx, alice, "99")
 		kind(t, err, shoal.KindNotFound)
-		blocked := w.submit(shoal.JobSpec{After: []string{string(w.submit(shoal.JobSpec{}).ID)}})
+		blocked := w.submit(shoal.JobSpec{After: []shoal.Dependency{{Job: string(w.submit(shoal.JobSpec{}).ID)}}})
 		if err := w.CancelAs(w.ctx, blocked.ID); err != nil {
 			t.Error(err)
 		}

@@ -62,7 +62,7 @@ func crash(w *world, step int, told bool) bool {
 	w.mu.Unlock()
 	j := w.submit(shoal.JobSpec{Array: "1-5", Retries: 1})
 	gone := w.submit(shoal.JobSpec{Array: "1-3"})
-	after := w.submit(shoal.JobSpec{After: []string{string(j.ID)}})
+	after := w.submit(shoal.JobSpec{After: []shoal.Dependency{{Job: string(j.ID)}}})
 	first, ctx := w.Batch, w.ctx // those that the server began with: a restart makes others
 	go func() {
 		time.Sleep(5 * time.Second)

@@ -443,7 +443,7 @@ func chaos(w *world, seed uint64) {
 			s := shoal.JobSpec{Command: "true", Array: fmt.Sprintf("0-%d", rnd.IntN(20)), Retries: 3}
 			if len(jobs) > 0 && rnd.IntN(3) == 0 {
 				if id := jobs[rnd.IntN(len(jobs))]; !cancelled[id] {
-					s.After = []string{string(id)}
+					s.After = []shoal.Dependency{{Job: string(id)}}
 				}
 			}
 			j, err := w.Submit(w.ctx, alice, s, "")

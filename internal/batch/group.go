@@ -363,10 +363,10 @@ func (g *group) unblock(d *row) error {
 
 // blockers says what jobs do still have to end; empty if all have succeeded. It is an error of kind
 // conflict if one of them never will.
-func (g *group) blockers(after []string) (string, error) {
+func (g *group) blockers(after []shoal.Dependency) (string, error) {
 	reason := ""
-	for _, id := range after {
-		dep, err := g.job(shoal.JobID(id))
+	for _, d := range after {
+		dep, err := g.job(shoal.JobID(d.Job))
 		if err != nil {
 			return "", err
 		}

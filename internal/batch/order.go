@@ -65,7 +65,9 @@ func order(j shoal.Job, a shoal.Attempt, position int, m shoal.Machine) api.Task
 
 // outputDir is the directory of one of a job's outputs: below the one that was named, so that no
 // two jobs share it. All tasks of an array do.
-func outputDir(j shoal.Job, name string) string { return path.Join(j.Spec.Outputs[name], string(j.ID)) }
+func outputDir(j shoal.Job, name string) string {
+	return path.Join(j.Spec.Outputs[name].Path, string(j.ID))
+}
 
 // environment is what a task sees beside its user's login environment. The variables of the
 // frameworks describe a group of one, as long as a task has one node; the user's own win over them.

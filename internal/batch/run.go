@@ -221,7 +221,7 @@ func (b *Batch) load(ctx context.Context) error {
 		err = tx.EachActiveJob(func(j shoal.Job) error {
 			for _, dep := range j.Spec.After {
 				if j.Blocked {
-					waiting[shoal.JobID(dep)] = append(waiting[shoal.JobID(dep)], j.ID)
+					waiting[shoal.JobID(dep.Job)] = append(waiting[shoal.JobID(dep.Job)], j.ID)
 				}
 			}
 			if !j.Cancel && j.Counts.Queued > j.Counts.Total()-j.Next {

@@ -114,7 +114,7 @@ func (b *Batch) insert(ctx context.Context, user shoal.UserName, s shoal.JobSpec
 		g.changes = append(g.changes, sched.PutJob(schedJob(r.Job)))
 		if r.Blocked {
 			for _, dep := range s.After {
-				g.waits[shoal.JobID(dep)] = append(g.waits[shoal.JobID(dep)], id)
+				g.waits[shoal.JobID(dep.Job)] = append(g.waits[shoal.JobID(dep.Job)], id)
 			}
 		}
 		g.event(r, "jobSubmitted", "%s submitted job %s to pool %s: %s", user, title(r.Job), s.Pool, tasks(array.Len()))
@@ -173,9 +173,9 @@ func prepare(tx *store.Tx, by access.Subject, s shoal.JobSpec) (shoal.JobSpec, e
 // clashes finds inputs and outputs that would be the same variable.
 func clashes(s shoal.JobSpec) []shoal.Mistake {
 	var all []shoal.Mistake
-	for field, dirs := range map[string]map[string]string{"inputs": s.Inputs, "outputs": s.Outputs} {
+	for field, names := range map[string][]string{"inputs": slices.Sorted(maps.Keys(s.Inputs)), "outputs": slices.Sorted(maps.Keys(s.Outputs))} {
 		seen := map[string]string{}
-		for _, name := range slices.Sorted(maps.Keys(dirs)) {
+		for _, name := range names {
 			upper := strings.ToUpper(name)
 			if other, ok := seen[upper]; ok {
 				all = append(all, shoal.Mistake{Path: field + "." + name, Msg: fmt.Sprintf("%s and %s would be the same variable", other, name), Hint: "rename one of them"})
@@ -247,18 +247,18 @@ func suits(s shoal.JobSpec, p shoal.Pool) error {
 
 // resolve turns the jobs that must succeed first into their numbers. A name is the newest job of
 // that name of the same user.
-func resolve(tx *store.Tx, by access.Subject, after []string) ([]string, error) {
-	var ids []string
-	for _, name := range after {
-		j, err := find(tx, by, name)
+func resolve(tx *store.Tx, by access.Subject, after []shoal.Dependency) ([]shoal.Dependency, error) {
+	var all []shoal.Dependency
+	for _, d := range after {
+		j, err := find(tx, by, d.Job)
 		if err != nil {
 			return nil, err
 		}
-		if id := string(j.ID); !slices.Contains(ids, id) {
-			ids = append(ids, id)
+		if d.Job = string(j.ID); !slices.Contains(all, d) {
+			all = append(all, d)
 		}
 	}
-	return ids, nil
+	return all, nil
 }
 
 func find(tx *store.Tx, by access.Subject, name string) (shoal.Job, error) {

@@ -82,8 +82,8 @@ func (q *question) look(tx *store.Tx) (err error) {
 	if q.failed, err = lastFailure(tx, q.pool.Name); err != nil {
 		return err
 	}
-	for _, name := range q.job.Spec.After {
-		d, err := tx.Jobs().Get(shoal.JobID(name))
+	for _, dep := range q.job.Spec.After {
+		d, err := tx.Jobs().Get(shoal.JobID(dep.Job))
 		if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
 			return err
 		}

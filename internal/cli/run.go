@@ -53,7 +53,8 @@ failing index; 128+n by signal n; 125 if Shoal itself failed). Ctrl-C once says 
 	j := &o.job
 	f.StringVarP((*string)(&j.Pool), "pool", "p", "", "the `POOL` to run on")
 	f.StringVar(&j.Name, "name", "", "a `NAME` to find the job by")
-	f.IntVar(&j.Nodes, "nodes", 1, "on `N` machines at once")
+	j.Nodes = shoal.Fixed(1)
+	f.Var(flags.Nodes{Value: &j.Nodes}, "nodes", "on `N` machines at once, or on any number of a range: 2-4")
 	f.StringVar(&j.Array, "array", "", "a task for each index of `RANGE`: 1-100, 0-9:3, 1,4,7-9")
 	f.Var(flags.CPUs{Value: &j.Resources.CPUs}, "cpus", "processors of each task (1)")
 	f.Var(flags.Bytes{Value: &j.Resources.Memory}, "memory", "memory of each task (512MiB)")
@@ -63,7 +64,7 @@ failing index; 128+n by signal n; 125 if Shoal itself failed). Ctrl-C once says 
 	f.StringVar(&j.Priority, "priority", "normal", "low, normal or high")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "set a variable, `K=V`; K alone takes yours; may be repeated")
 	f.StringVar(&j.Workdir, "workdir", "", "the `DIR` to run in")
-	f.StringArrayVar(&j.After, "after", nil, "start after `JOB` (number or name) succeeded; may be repeated")
+	f.Var(flags.After{Value: &j.After}, "after", "start after `JOB` (number or name) succeeded; JOB:any, JOB:failed: after another end; JOB/*: each task after that of its index; may be repeated")
 	f.BoolVar(&o.wait, "wait", false, "wait for the end, show the output, and exit as the job does")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the job's number only; with --wait nothing but its output")
 	p.completeFlag(cmd, "pool", poolNames)

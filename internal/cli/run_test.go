@@ -51,7 +51,7 @@ func TestRun(t *testing.T) {
 	w.run("run", "-p", "train", "--name", "sweep", "--array", "1-8", "--cpus", "0.5", "--memory", "2GiB", "--gpus", "1", "--time-limit", "1h30m", "--retries", "2",
 		"--priority", "high", "--env", "A=b=c", "-e", "TOKENIZER", "--workdir", "/shared", "--", "python", "train.py", "--lr", "0.1 or so").want(t, 0, "job 17 submitted to pool train\n")
 	got := spec()
-	want := shoal.JobSpec{Name: "sweep", Pool: "train", Command: "python train.py --lr '0.1 or so'", Array: "1-8", Nodes: 1, Launcher: "each",
+	want := shoal.JobSpec{Name: "sweep", Pool: "train", Command: "python train.py --lr '0.1 or so'", Array: "1-8", Nodes: shoal.Fixed(1), Launcher: "each",
 		Resources: shoal.Resources{CPUs: 500, Memory: 2 << 30, GPUs: 1}, Workdir: "/shared", Env: map[string]string{"A": "b=c", "TOKENIZER": "fast"},
 		TimeLimit: shoal.Duration(90 * time.Minute), Retries: 2, Priority: "high", Share: "private"}
 	if fmt.Sprint(got) != fmt.Sprint(want) {

@@ -186,7 +186,7 @@ func readDemand(tx *store.Tx) (*demand, error) {
 			at[k] = i
 			d.queues[k.pool] = append(d.queues[k.pool], scale.Queue{Resources: k.size})
 		}
-		d.queues[k.pool][i].Tasks += j.Counts.Queued * max(j.Spec.Nodes, 1)
+		d.queues[k.pool][i].Tasks += j.Counts.Queued * max(j.Spec.Nodes.Min, 1)
 	}
 	return d, nil
 }

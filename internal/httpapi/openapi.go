@@ -21,6 +21,10 @@ func (a *API) describe() []byte {
 	schemas.RegisterTypeAlias(reflect.TypeFor[shoal.Bytes](), reflect.TypeFor[string]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[shoal.Duration](), reflect.TypeFor[string]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[shoal.MilliCPU](), reflect.TypeFor[float64]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[shoal.Factor](), reflect.TypeFor[string]())
+	for _, t := range []reflect.Type{reflect.TypeFor[shoal.Nodes](), reflect.TypeFor[shoal.Dependency](), reflect.TypeFor[shoal.OutputDir](), reflect.TypeFor[shoal.Item]()} {
+		schemas.RegisterTypeAlias(t, reflect.TypeFor[any]()) // a word, or an object where that is not enough
+	}
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{Title: "Shoal", Version: "v1", License: &huma.License{Name: "Apache-2.0"},

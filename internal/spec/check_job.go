@@ -42,8 +42,11 @@ func CheckJob(j shoal.JobSpec) []shoal.Mistake {
 	c.environment(j)
 	c.within("retries", j.Retries, 0, maxRetries)
 	for i, a := range j.After {
-		if !jobName.MatchString(a) {
-			c.wrong(fmt.Sprintf("after[%d]", i), "give the number or the name of a job", "%q cannot be a job", clip(a))
+		if a.Task != "" || a.Condition != "" && a.Condition != shoal.AfterOK {
+			c.wrong(fmt.Sprintf("after[%d]", i), "", "conditions are not supported by this version of Shoal")
+		}
+		if !jobName.MatchString(a.Job) {
+			c.wrong(fmt.Sprintf("after[%d]", i), "give the number or the name of a job", "%q cannot be a job", clip(a.Job))
 		}
 	}
 	c.oneOf("share", j.Share, "private", "group")
@@ -55,14 +58,14 @@ func CheckJob(j shoal.JobSpec) []shoal.Mistake {
 
 // jobNotYet refuses what would be accepted and then have no effect.
 func (c *checks) jobNotYet(j shoal.JobSpec) {
-	if j.Nodes < 1 {
-		c.wrong("nodes", "", "a job needs at least one node")
-	}
 	for _, f := range []struct {
 		path string
 		used bool
-	}{{"nodes", j.Nodes > 1}, {"launcher", j.Launcher == "head" || j.Launcher == "mpi"}, {"secrets", len(j.Secrets) > 0},
-		{"tasks", len(j.Tasks) > 0}, {"release", j.Release != ""}} {
+	}{{"nodes", j.Nodes.Several()}, {"launcher", j.Launcher == "head" || j.Launcher == "mpi"}, {"secrets", len(j.Secrets) > 0},
+		{"tasks", len(j.Tasks) > 0}, {"release", j.Release != ""}, {"items", len(j.Items) > 0}, {"processes", j.Processes != 0},
+		{"container", j.Container != nil}, {"stdout", j.Stdout != ""}, {"stderr", j.Stderr != ""}, {"signal", j.Signal != ""}, {"retry", j.Retry != nil},
+		{"requeue", j.Requeue != ""}, {"idempotent", j.Idempotent}, {"onNodeLoss", j.OnNodeLoss != ""}, {"maxRunning", j.MaxRunning != 0},
+		{"maxFails", j.MaxFails != 0}, {"labels", len(j.Labels) > 0}, {"externalId", j.ExternalID != ""}, {"dialect", j.Dialect != ""}} {
 		if f.used {
 			c.wrong(f.path, "leave it out", "%s is not supported by this version of Shoal", f.path)
 		}
@@ -83,13 +86,17 @@ func (c *checks) environment(j shoal.JobSpec) {
 		}
 		c.text(at, value, maxCommand)
 	}
-	for field, dirs := range map[string]map[string]string{"inputs": j.Inputs, "outputs": j.Outputs} {
-		for key, dir := range dirs {
-			at := join(field, key)
-			if !variable.MatchString(key) {
-				c.wrong(at, "use letters, digits and _", "%q cannot be part of a variable", clip(key))
-			}
-			c.absolute(at, dir)
-		}
+	for key, dir := range j.Inputs {
+		c.directory(join("inputs", key), key, dir)
 	}
+	for key, dir := range j.Outputs {
+		c.directory(join("outputs", key), key, dir.Path)
+	}
+}
+
+func (c *checks) directory(at, key, dir string) {
+	if !variable.MatchString(key) {
+		c.wrong(at, "use letters, digits and _", "%q cannot be part of a variable", clip(key))
+	}
+	c.absolute(at, dir)
 }

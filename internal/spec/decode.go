@@ -39,7 +39,12 @@ func (d *decoder) decode(n *node, v reflect.Value, path string) {
 	if n.kind == nullNode {
 		return
 	}
-	if _, ok := v.Addr().Interface().(json.Unmarshaler); ok {
+	if v.Type() == reflect.TypeFor[shoal.Item]() {
+		text, _ := json.Marshal(d.free(n, path)) // of maps, lists, strings, numbers and bools
+		v.SetBytes(text)
+		return
+	}
+	if _, ok := v.Addr().Interface().(json.Unmarshaler); ok && (n.kind == scalarNode || v.Kind() != reflect.Struct) {
 		d.custom(n, v, path)
 		return
 	}

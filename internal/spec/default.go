@@ -69,7 +69,7 @@ func DefaultUser(u *shoal.User) {
 // says it once the pool is known.
 func newJob() shoal.JobSpec {
 	return shoal.JobSpec{
-		Nodes:    1,
+		Nodes:    shoal.Fixed(1),
 		Launcher: "each",
 		Share:    "private",
 		Priority: "normal",

@@ -72,9 +72,9 @@ func TestParse(t *testing.T) {
 			Setup: &shoal.Setup{Command: "echo a\necho b", Timeout: shoal.Duration(5 * time.Minute)},
 			Scale: shoal.Scale{Idle: shoal.Idle{After: shoal.Duration(30 * time.Minute), Warn: shoal.Duration(5 * time.Minute)}},
 			Price: shoal.Price{PerHour: 0.4, Currency: "EUR"}}},
-		Jobs: []shoal.JobSpec{{Name: "sweep", Pool: "lab", Command: "python3 train.py --fold $SHOAL_ARRAY_INDEX", Array: "1-8", Nodes: 1, Launcher: "each",
+		Jobs: []shoal.JobSpec{{Name: "sweep", Pool: "lab", Command: "python3 train.py --fold $SHOAL_ARRAY_INDEX", Array: "1-8", Nodes: shoal.Fixed(1), Launcher: "each",
 			Env:       map[string]string{"FOLDS": "5", "DEBUG": "true"},
-			TimeLimit: shoal.Duration(time.Hour), After: []string{"17"}, Share: "private", Priority: "normal"}},
+			TimeLimit: shoal.Duration(time.Hour), After: []shoal.Dependency{{Job: "17"}}, Share: "private", Priority: "normal"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -92,7 +92,7 @@ func TestParseJSON(t *testing.T) {
 func TestAliases(t *testing.T) {
 	t.Parallel()
 	got, err := spec.Parse(spec.File{Data: []byte("kind: Pool\nname: a\nmachine: &m {cpus: 2}\n---\nkind: Job\ncommand: x\ninputs: &d {A: /a}\noutputs: *d\n")})
-	if err != nil || got.Jobs[0].Outputs["A"] != "/a" {
+	if err != nil || got.Jobs[0].Outputs["A"].Path != "/a" {
 		t.Errorf("%+v, %v, %+v", got, err, shoal.MistakesOf(err))
 	}
 }

@@ -142,3 +142,39 @@ func (w *Word) Set(s string) error {
 	w.Value = s
 	return nil
 }
+
+// Nodes is a flag for a number of machines, or a range of it.
+type Nodes struct{ Value *shoal.Nodes }
+
+func (f Nodes) String() string {
+	if f.Value == nil {
+		return ""
+	}
+	return f.Value.String()
+}
+
+// Set reads the flag's value.
+func (f Nodes) Set(s string) (err error) {
+	*f.Value, err = shoal.ParseNodes(s)
+	return err
+}
+
+// Type names the value in help texts.
+func (f Nodes) Type() string { return "nodes" }
+
+// After is a flag for jobs to wait for; each use adds one.
+type After struct{ Value *[]shoal.Dependency }
+
+func (f After) String() string { return "" }
+
+// Set reads one of the flag's values.
+func (f After) Set(s string) error {
+	d, err := shoal.ParseDependency(s)
+	if err == nil {
+		*f.Value = append(*f.Value, d)
+	}
+	return err
+}
+
+// Type names the value in help texts.
+func (f After) Type() string { return "job" }

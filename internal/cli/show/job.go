@@ -43,7 +43,10 @@ func Tasks(w io.Writer, tasks []shoal.Attempt) error {
 
 func jobFields(j shoal.Job) []term.Field {
 	s := j.Spec
-	var env []string
+	var env, after []string
+	for _, d := range s.After {
+		after = append(after, d.String())
+	}
 	for k, v := range s.Env {
 		env = append(env, k+"="+v)
 	}
@@ -58,7 +61,7 @@ func jobFields(j shoal.Job) []term.Field {
 	return []term.Field{{"Job", string(j.ID)}, {"Name", s.Name}, {"User", string(j.User)}, {"Pool", string(s.Pool)},
 		{"State", string(j.State) + ", " + Ago(j.Since)}, {"Reason", j.Reason}, {"Tasks", Counts(j.Counts)}, {"Array", s.Array},
 		{"Command", s.Command}, {"Directory", Or(s.Workdir, "the home directory")}, {"Each task", resources(s.Resources)},
-		{"Time limit", limit}, {"Retries", retries}, {"After", strings.Join(s.After, ", ")}, {"Priority", s.Priority}, {"Environment", strings.Join(env, "\n")},
+		{"Time limit", limit}, {"Retries", retries}, {"After", strings.Join(after, ", ")}, {"Priority", s.Priority}, {"Environment", strings.Join(env, "\n")},
 		{"Submitted", when(j.Submitted)}, {"Started", when(j.Started)}, {"Ended", when(j.Ended)}, {"Took", took(j.Started, j.Ended)}}
 }
 
