@@ -3,12 +3,12 @@ package batch
 import (
 	"context"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -29,6 +29,7 @@ type Config struct {
 // need a running Run.
 type Batch struct {
 	cfg     Config
+	output  *output.Store
 	poke    chan struct{} // wakes Run
 	ready   chan struct{} // closed once Run has read the store
 	stopped chan struct{} // closed when Run has ended
@@ -80,11 +81,13 @@ func New(cfg Config) (*Batch, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, shoal.Errorf(shoal.KindUnavailable, "cannot keep the output of jobs: %w", err)
+	kept, err := output.Open(cfg.Dir)
+	if err != nil {
+		return nil, err
 	}
 	return &Batch{
 		cfg:     cfg,
+		output:  kept,
 		poke:    make(chan struct{}, 1),
 		ready:   make(chan struct{}),
 		stopped: make(chan struct{}),
@@ -104,7 +107,7 @@ type live struct {
 	attempt  shoal.Attempt // as stored; replaced under Batch.mu
 	position int
 	limit    time.Duration
-	output   output
+	output   *output.Attempt
 
 	// Guarded by Batch.mu:
 	held   *api.TaskReport // its end, for which output is missing

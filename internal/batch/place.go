@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/sched"
 )
 
@@ -205,7 +206,7 @@ func (g *group) lose(ref shoal.TaskRef) error {
 	a := g.change(g.attempt(ref))
 	from := a.State
 	a.Cause, a.Reason = shoal.CauseMachineLost, g.b.gone(*a)
-	a.StdoutBytes, a.StderrBytes = l.output.size(stdout), l.output.size(stderr)
+	a.StdoutBytes, a.StderrBytes = l.output.Size(0, output.Stdout), l.output.Size(0, output.Stderr)
 	kept := a.StdoutBytes
 	a.TruncatedAt = &kept
 	to := shoal.JobLost

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/output"
 )
 
 // maxReason bounds the sentence an agent may give.
@@ -75,20 +76,20 @@ func (b *Batch) liveOf(machine shoal.MachineID, ref shoal.AttemptRef) *live {
 
 // keep stores a piece of output. What is not of a current attempt of that machine's is let go.
 func (b *Batch) keep(machine shoal.MachineID, p api.Output) ([]api.Resend, error) {
-	stream, ok := streamOf(p.Stream)
+	stream, ok := output.ParseStream(p.Stream)
 	l := b.liveOf(machine, p.Ref)
 	if !ok || l == nil {
 		return nil, nil
 	}
-	had := l.output.size(stream)
-	whole, err := l.output.add(b.cfg.Dir, p, stream)
+	had := l.output.Size(0, stream)
+	whole, err := l.output.Add(0, stream, p.Offset, p.Data)
 	if err != nil {
 		return nil, err
 	}
 	if !whole {
 		return []api.Resend{{Ref: p.Ref, Stream: p.Stream, Offset: had}}, nil
 	}
-	if l.output.size(stream) != had {
+	if l.output.Size(0, stream) != had {
 		b.mu.Lock()
 		b.news.ring(p.Ref.TaskRef)
 		b.mu.Unlock()
@@ -140,10 +141,10 @@ func (b *Batch) sift(machine shoal.MachineID, reports []api.TaskReport, pieces [
 // gaps is the output that an end speaks of and that is not there.
 func (l *live) gaps(r api.TaskReport) []api.Resend {
 	var all []api.Resend
-	if have := l.output.size(stdout); have < r.StdoutBytes {
+	if have := l.output.Size(0, output.Stdout); have < r.StdoutBytes {
 		all = append(all, api.Resend{Ref: r.Ref, Stream: "stdout", Offset: have})
 	}
-	if have := l.output.size(stderr); have < r.StderrBytes {
+	if have := l.output.Size(0, output.Stderr); have < r.StderrBytes {
 		all = append(all, api.Resend{Ref: r.Ref, Stream: "stderr", Offset: have})
 	}
 	return all
@@ -208,7 +209,7 @@ func (g *group) reportEnd(a *shoal.Attempt, r api.TaskReport) error {
 	a.Ended = g.within(r.Ended, latest(a.Started, a.Placed))
 	a.Cause, a.Reason, a.ExitCode, a.Signal = causeOf(r.Cause), clean(r.Reason), max(r.ExitCode, 0), max(r.Signal, 0)
 	a.MaxMemory, a.CPUTime = max(r.MaxMemory, 0), max(r.CPUTime, 0)
-	a.StdoutBytes, a.StderrBytes = l.output.size(stdout), l.output.size(stderr)
+	a.StdoutBytes, a.StderrBytes = l.output.Size(0, output.Stdout), l.output.Size(0, output.Stderr)
 	if a.StdoutBytes < r.StdoutBytes || a.StderrBytes < r.StderrBytes {
 		kept := a.StdoutBytes
 		a.TruncatedAt = &kept

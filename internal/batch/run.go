@@ -158,7 +158,7 @@ func (b *Batch) applyAttempt(g *group, a *shoal.Attempt) {
 		return
 	}
 	if l == nil || l.attempt.Attempt != a.Attempt {
-		l = &live{position: g.position[a.TaskRef], limit: time.Duration(g.jobs[a.Job].Spec.TimeLimit)}
+		l = &live{position: g.position[a.TaskRef], output: b.output.Attempt(a.AttemptRef), limit: time.Duration(g.jobs[a.Job].Spec.TimeLimit)}
 		b.live[a.TaskRef] = l
 	}
 	l.attempt = *a
@@ -243,7 +243,7 @@ func (b *Batch) load(ctx context.Context) error {
 		return err
 	}
 	for _, l := range lives {
-		l.output.find(b.cfg.Dir, l.attempt.AttemptRef)
+		l.output.Find(1)
 	}
 	b.mu.Lock()
 	for _, l := range lives {
@@ -274,7 +274,7 @@ func (b *Batch) loadJob(state *sched.State, j shoal.Job, attempts []shoal.Attemp
 			b.cfg.Log.Error("batch: an attempt of a task that its job does not have", "attempt", a.AttemptRef.String())
 			continue
 		}
-		lives[a.TaskRef] = &live{attempt: a, position: p, limit: time.Duration(j.Spec.TimeLimit)}
+		lives[a.TaskRef] = &live{attempt: a, position: p, output: b.output.Attempt(a.AttemptRef), limit: time.Duration(j.Spec.TimeLimit)}
 		state.Apply(sched.Start{Task: sched.Task{Job: j.ID, Position: p}, Machine: a.Machine})
 	}
 	return nil
