@@ -204,6 +204,10 @@ type Attempt struct {
 	TruncatedAt *int64    `json:"truncatedAt,omitempty"` // output after this was lost with the machine
 	MaxMemory   Bytes     `json:"maxMemory,omitempty"`
 	CPUTime     Duration  `json:"cpuTime,omitempty"`
+	Memory      Bytes     `json:"memory,omitempty"`     // what it was given, where that is not what its job asks for
+	Backfilled  bool      `json:"backfilled,omitempty"` // it was started before one that is ahead of it
+	Release     bool      `json:"release,omitempty"`    // it is the job's release command on a machine; its index is negative
+	Members     []Member  `json:"members,omitempty"`    // its nodes by rank, if it has several; Machine, Epoch and GPUs are the first's
 }
 
 // Member is one node of an attempt that has several.
