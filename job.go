@@ -100,6 +100,7 @@ type Job struct {
 	// Next is the position in the array of the first task that never had an attempt:
 	// tasks before it have rows of their own, tasks from it on are queued.
 	Next      int       `json:"next"`
+	Items     int       `json:"items,omitempty"` // how many items its tasks work on; Spec does not hold them any more
 	Submitted time.Time `json:"submitted"`
 	Started   time.Time `json:"started,omitzero"`
 	Ended     time.Time `json:"ended,omitzero"`

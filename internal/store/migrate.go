@@ -39,11 +39,26 @@ func migrate(ctx context.Context, c *conn) error {
 		if err != nil {
 			return err
 		}
-		script := fmt.Sprintf("BEGIN IMMEDIATE;\n%s\nPRAGMA user_version = %d;\nCOMMIT;", text, version)
-		if _, err := c.ExecContext(ctx, script); err != nil {
+		if err := step(ctx, c, version, string(text)); err != nil {
 			_, _ = c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 			return fmt.Errorf("cannot migrate the store to schema %d: %w", version, explain(err))
 		}
 	}
 	return nil
+}
+
+// step brings the schema to a version.
+func step(ctx context.Context, c *conn, version int, text string) error {
+	if _, err := c.ExecContext(ctx, "BEGIN IMMEDIATE;\n"+text); err != nil {
+		return err
+	}
+	if version == 4 { // what SQL cannot write
+		tx := &Tx{conn: c, write: true}
+		if err := fillQueue(tx); err != nil {
+			return err
+		}
+		c.closeStatements() // they are of the old schema
+	}
+	_, err := c.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d;\nCOMMIT;", version))
+	return err
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"database/sql"
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -42,51 +41,14 @@ func (tx *Tx) StrandedSessions() ([]shoal.Session, error) {
 	return list[shoal.Session](tx, query)
 }
 
-// ActiveJobs are the jobs that have not ended, oldest first.
-func (tx *Tx) ActiveJobs() ([]shoal.Job, error) {
-	return list[shoal.Job](tx, activeJobs)
-}
-
-const activeJobs = "SELECT body FROM jobs WHERE state IN ('queued', 'starting', 'running') ORDER BY key"
-
-// EachActiveJob hands the jobs that have not ended to fn one by one, oldest first, so that a hundred
-// thousand of them are never in memory together. fn must not use tx; its error ends the walk.
-func (tx *Tx) EachActiveJob(fn func(shoal.Job) error) error {
-	var failed error
-	err := tx.query(func(rows *sql.Rows) error {
-		var body sql.RawBytes
-		if err := rows.Scan(&body); err != nil {
-			return err
-		}
-		var j shoal.Job
-		if err := json.Unmarshal(body, &j); err != nil {
-			return fmt.Errorf("cannot read a stored job: %w", err)
-		}
-		failed = fn(j)
-		return failed
-	}, activeJobs)
-	if failed != nil {
-		return failed
-	}
-	return err
-}
-
-// NextJobID counts up the number of jobs. A rolled-back Update gives its number back.
-func (tx *Tx) NextJobID() (shoal.JobID, error) {
-	if _, err := tx.change("UPDATE counters SET value = value + 1 WHERE name = 'job'"); err != nil {
-		return "", err
-	}
-	var id int64
-	err := tx.query(func(rows *sql.Rows) error { return rows.Scan(&id) }, "SELECT value FROM counters WHERE name = 'job'")
-	return shoal.JobID(strconv.FormatInt(id, 10)), err
-}
-
 // JobFilter selects jobs; zero fields select all.
 type JobFilter struct {
-	User  shoal.UserName
-	Pool  shoal.PoolName
-	Name  string
-	State shoal.JobState
+	User       shoal.UserName
+	Pool       shoal.PoolName
+	Name       string
+	State      shoal.JobState
+	Label      Label
+	ExternalID string
 }
 
 // MachineFilter selects machines; zero fields select all but those gone.
@@ -109,11 +71,24 @@ type SessionFilter struct {
 // leads to the next and is empty on the last.
 func (tx *Tx) JobsPage(f JobFilter, cursor string, limit int) ([]shoal.Job, string, error) {
 	var w where
-	w.equal("user", string(f.User))
-	w.equal("pool", string(f.Pool))
-	w.equal("name", f.Name)
-	w.equal("state", string(f.State))
-	return page[shoal.Job](tx, "jobs", "key", w, cursor, limit)
+	table, order := "jobs", "jobs.key"
+	switch {
+	case f.Label.Key != "":
+		table, order = "job_labels CROSS JOIN jobs ON jobs.key = job_labels.job", "job_labels.job"
+		w.equal("job_labels.user", string(f.User))
+		w.clause("job_labels.key = ? AND job_labels.value = ?", f.Label.Key, f.Label.Value)
+	case f.State != "" && !f.State.Ended():
+		table, order = "queue CROSS JOIN jobs ON jobs.key = queue.job", "queue.job"
+	}
+	if f.ExternalID != "" {
+		w.clause("jobs.key IN (SELECT job FROM external_ids WHERE external = ?)", f.ExternalID)
+		w.clause("json_extract(jobs.body, '$.spec.externalId') = ?", f.ExternalID)
+	}
+	w.equal("jobs.user", string(f.User))
+	w.equal("jobs.pool", string(f.Pool))
+	w.equal("jobs.name", f.Name)
+	w.equal("jobs.state", string(f.State))
+	return page[shoal.Job](tx, table, order, w, cursor, limit)
 }
 
 // MachinesPage lists machines like JobsPage.

@@ -23,6 +23,8 @@ type schema[K ~string, V any] struct {
 	key     func(*V) K
 	meta    func(*V) *shoal.Meta
 	values  func(*V) []any // of the columns after body
+	// stored, if not nil, keeps other tables true to an object that was written; fresh: it is new.
+	stored func(tx *Tx, v *V, fresh bool) error
 
 	get, list, put, del string
 }
@@ -32,7 +34,12 @@ func newSchema[K ~string, V any](s schema[K, V], table string, columns ...string
 	s.list = "SELECT body FROM " + table + " ORDER BY key"
 	s.del = "DELETE FROM " + table + " WHERE key = ?"
 	columns = append([]string{"key", "rev", "created_rev", "body"}, columns...)
-	s.put = fmt.Sprintf("INSERT OR REPLACE INTO %s (%s) VALUES (?%s)", table, strings.Join(columns, ", "), strings.Repeat(", ?", len(columns)-1))
+	set := make([]string, 0, len(columns))
+	for _, c := range columns[1:] {
+		set = append(set, c+" = excluded."+c)
+	}
+	s.put = fmt.Sprintf("INSERT INTO %s (%s) VALUES (?%s) ON CONFLICT (key) DO UPDATE SET %s",
+		table, strings.Join(columns, ", "), strings.Repeat(", ?", len(columns)-1), strings.Join(set, ", "))
 	return &s
 }
 
@@ -65,9 +72,10 @@ var (
 		key:  func(j *shoal.Job) shoal.JobID { return j.ID },
 		meta: func(j *shoal.Job) *shoal.Meta { return &j.Meta },
 		values: func(j *shoal.Job) []any {
-			return []any{string(j.Spec.Pool), string(j.User), j.Spec.Name, string(j.State)}
-		}},
-		"jobs", "pool", "user", "name", "state")
+			return []any{string(j.Spec.Pool), string(j.User), j.Spec.Name, string(j.State), nanos(j.Ended)}
+		},
+		stored: (*Tx).jobStored},
+		"jobs", "pool", "user", "name", "state", "ended")
 )
 
 // Pools are the pools.
@@ -143,6 +151,11 @@ func (t Table[K, V]) List() ([]V, error) { return list[V](t.tx, t.s.list) }
 // left alone: nothing changes, nobody wakes.
 func (t Table[K, V]) Put(v V) (V, error) {
 	k, meta := t.s.key(&v), t.s.meta(&v)
+	if meta.Rev != 0 {
+		if done, stored, err := t.replace(k, v, *meta); done || err != nil {
+			return stored, err
+		}
+	}
 	old, body, created, found, err := t.load(k)
 	if err != nil {
 		return v, err
@@ -169,6 +182,37 @@ func (t Table[K, V]) Put(v V) (V, error) {
 	return t.write(v, stored, created)
 }
 
+// replace is Put for an object that was read and is still the same: nothing is decoded. It leaves all
+// other cases to Put.
+func (t Table[K, V]) replace(k K, v V, meta shoal.Meta) (done bool, stored V, err error) {
+	column, ok := t.column(k)
+	if !ok {
+		return false, v, nil
+	}
+	same, err := json.Marshal(v)
+	if err != nil {
+		return false, v, fmt.Errorf("cannot store %s %q: %w", t.s.noun, string(k), err)
+	}
+	var rev, created shoal.Rev
+	equal := false
+	err = t.tx.query(func(rows *sql.Rows) error {
+		var body sql.RawBytes
+		err := rows.Scan(&body, &rev, &created)
+		equal = string(body) == string(same)
+		return err
+	}, t.s.get, column)
+	switch {
+	case err != nil:
+		return false, v, fmt.Errorf("cannot read %s %q: %w", t.s.noun, string(k), err)
+	case rev != meta.Rev || rev == 0:
+		return false, v, nil
+	case equal:
+		return true, v, nil
+	}
+	stored, err = t.write(v, meta, created)
+	return true, stored, err
+}
+
 // Insert stores a new object, or returns KindConflict if there is one of that key.
 func (t Table[K, V]) Insert(v V) (V, error) {
 	k := t.s.key(&v)
@@ -189,7 +233,8 @@ func (t Table[K, V]) write(v V, meta shoal.Meta, created shoal.Rev) (V, error) {
 		return v, shoal.Errorf(shoal.KindInvalid, "cannot store a %s of name %q", t.s.noun, string(k))
 	}
 	meta.Rev, meta.Updated = t.tx.next(), now()
-	if created == 0 {
+	fresh := created == 0
+	if fresh {
 		created = meta.Rev
 	}
 	*t.s.meta(&v) = meta
@@ -203,6 +248,9 @@ func (t Table[K, V]) write(v V, meta shoal.Meta, created shoal.Rev) (V, error) {
 	}
 	if _, err := t.tx.exec(t.s.put, args...); err != nil {
 		return v, fmt.Errorf("cannot store %s %q: %w", t.s.noun, string(k), err)
+	}
+	if t.s.stored != nil {
+		return v, t.s.stored(t.tx, &v, fresh)
 	}
 	return v, nil
 }

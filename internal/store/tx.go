@@ -15,7 +15,8 @@ type Tx struct {
 	conn   *conn
 	write  bool
 	done   bool
-	broken error // an error after which nothing of this transaction can be kept
+	broken error   // an error after which nothing of this transaction can be kept
+	items  itemRow // those that were read last
 	txState
 }
 
