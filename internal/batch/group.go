@@ -199,7 +199,7 @@ func (g *group) finish(a *shoal.Attempt, from, to shoal.JobState) error {
 	if wait := postpone(a.Attempt); wait > 0 {
 		g.later[task] = g.now.Add(wait)
 	} else {
-		g.changes = append(g.changes, sched.Again(task))
+		g.changes = append(g.changes, sched.Again{Task: task})
 	}
 	return nil
 }

@@ -18,13 +18,13 @@ func (b *Batch) place(ctx context.Context) error {
 	b.mu.Lock()
 	plan := b.sched.Plan(time.Now(), budget)
 	b.mu.Unlock()
-	b.exhausted = len(plan) == budget
-	if len(plan) == 0 {
+	b.exhausted = len(plan.Starts) == budget
+	if len(plan.Starts) == 0 {
 		return nil
 	}
 	_, err := b.update(ctx, func(g *group) error {
 		p := placing{group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
-		for _, start := range plan {
+		for _, start := range plan.Starts {
 			if err := p.start(start); err != nil {
 				return err
 			}
@@ -42,7 +42,7 @@ type placing struct {
 }
 
 func (p *placing) start(s sched.Placement) error {
-	m, err := p.machine(s.Machine)
+	m, err := p.machine(s.Machines[0])
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (p *placing) start(s sched.Placement) error {
 	j.Counts.Add(shoal.JobStarting, 1)
 	p.put(a)
 	p.position[a.TaskRef] = s.Position
-	p.changes = append(p.changes, sched.Start(s))
+	p.changes = append(p.changes, sched.Start{Placement: s, At: p.now})
 	o := order(j.Job, *a, s.Position, *m)
 	p.send(m.ID, api.Record{Run: &o})
 	return nil
@@ -224,7 +224,7 @@ func (b *Batch) chores(ctx context.Context) error {
 	for t, at := range b.later {
 		if !now.Before(at) {
 			delete(b.later, t)
-			b.sched.Apply(sched.Again(t))
+			b.sched.Apply(sched.Again{Task: t})
 		}
 	}
 	if b.due.IsZero() || now.Before(b.due) {

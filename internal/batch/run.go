@@ -275,7 +275,7 @@ func (b *Batch) loadJob(state *sched.State, j shoal.Job, attempts []shoal.Attemp
 			continue
 		}
 		lives[a.TaskRef] = &live{attempt: a, position: p, output: b.output.Attempt(a.AttemptRef), limit: time.Duration(j.Spec.TimeLimit)}
-		state.Apply(sched.Start{Task: sched.Task{Job: j.ID, Position: p}, Machine: a.Machine})
+		state.Apply(sched.Start{At: a.Placed, Placement: sched.Placement{Task: sched.Task{Job: j.ID, Position: p}, Machines: []shoal.MachineID{a.Machine}}})
 	}
 	return nil
 }
@@ -288,7 +288,7 @@ func loadAgain(tx *store.Tx, state *sched.State, j shoal.Job) error {
 	}
 	positions, err := waitingAgain(tx, j, array)
 	for _, p := range positions {
-		state.Apply(sched.Again{Job: j.ID, Position: p})
+		state.Apply(sched.Again{Task: sched.Task{Job: j.ID, Position: p}})
 	}
 	return err
 }
@@ -347,13 +347,13 @@ func (b *Batch) look(ctx context.Context) error {
 		places = append(places, sched.MachineOf(m))
 	}
 	names := map[shoal.PoolName]bool{}
-	var limits sched.PutPools
+	var settings sched.PutPools
 	for _, p := range pools {
 		names[p.Name] = true
-		limits = append(limits, sched.Pool{Name: p.Name, GPUsPerUser: p.Limits.PerUser.GPUs})
+		settings = append(settings, sched.PoolOf(p))
 	}
 	b.mu.Lock()
-	b.sched.Apply(places, limits)
+	b.sched.Apply(places, settings)
 	b.mu.Unlock()
 	b.machines, b.pools, b.seen = known, names, rev
 	b.looked, b.lookCost = time.Now(), time.Since(start)

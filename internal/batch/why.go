@@ -160,7 +160,7 @@ func join(reasons []shoal.Reason) string {
 // obstacles are what stands between a job's waiting tasks and a machine.
 func (b *Batch) obstacles(q question) []shoal.Reason {
 	b.mu.Lock()
-	e, known := b.sched.Explain(q.job.ID)
+	e, known := b.sched.Explain(q.job.ID, time.Now())
 	delayed := 0
 	var next time.Time
 	for t, at := range b.later {

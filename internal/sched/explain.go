@@ -1,6 +1,10 @@
 package sched
 
-import "github.com/shoal-pool/shoal"
+import (
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
 
 // Explanation is what stands between a job's next task and a machine.
 type Explanation struct {
@@ -14,19 +18,26 @@ type Explanation struct {
 	Draining int
 	Silent   int
 	Leaving  int
-	Ahead    int  // waiting tasks that go first, in the order of priority and submission
-	AtLimit  bool // the user holds as many GPUs as she may
+	Ahead    int         // waiting tasks that go first, in the order of priority and submission
+	AtLimit  bool        // the user, her group or the job holds as much as it may
+	Limit    string      // which of the limits that is: "userGPUs"
+	Head     shoal.JobID // for whom the machines below Kept are kept
+	Turn     int         // the user's place among those with tasks of its priority that wait: 1 is next
+	Promised time.Time   // it starts then at the latest, as long as no machine is lost and nothing more urgent comes
+	Free     time.Time   // then at the latest there is room for one like it, whoever gets it
 }
 
 // Explain says why a job's next task is not started. The state knows no job that has ended.
-func (s *State) Explain(id shoal.JobID) (Explanation, bool) {
+func (s *State) Explain(id shoal.JobID, _ time.Time) (Explanation, bool) {
 	j := s.jobs[id]
 	if j == nil {
 		return Explanation{}, false
 	}
 	p := s.pool(j.Pool)
 	e := Explanation{Blocked: j.Blocked, Machines: len(p.machines)}
-	e.AtLimit = p.GPUsPerUser > 0 && j.Resources.GPUs > 0 && p.use[j.User].GPUs+j.Resources.GPUs > p.GPUsPerUser
+	if most := p.Limits.PerUser.GPUs; most > 0 && j.Resources.GPUs > 0 && p.use[j.User].GPUs+j.Resources.GPUs > most {
+		e.AtLimit, e.Limit = true, "userGPUs"
+	}
 	w := newPass(s, p, 0)
 	for _, m := range p.machines {
 		switch {

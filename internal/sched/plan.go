@@ -10,10 +10,10 @@ import (
 	"github.com/shoal-pool/shoal"
 )
 
-// Plan returns the tasks to be started now, at most budget, in order. The state changes only by
+// Plan returns what is to be done now: tasks to start, at most budget, in order. The state changes only by
 // Apply of the starts that were carried out; Plan itself remembers for which shape it keeps a
 // machine, which is no part of what Apply builds.
-func (s *State) Plan(_ time.Time, budget int) []Placement {
+func (s *State) Plan(_ time.Time, budget int) Plan {
 	var out []Placement
 	for _, name := range slices.Sorted(maps.Keys(s.pools)) {
 		p := s.pools[name]
@@ -24,8 +24,14 @@ func (s *State) Plan(_ time.Time, budget int) []Placement {
 		out = newPass(s, p, budget).run(out)
 		p.dirty = len(out) > n
 	}
-	return out
+	return Plan{Starts: out}
 }
+
+// Next is when Plan may answer something else although nothing was applied; zero: never.
+func (s *State) Next(time.Time) time.Time { return time.Time{} }
+
+// Usage is what users used, by pool, group and name.
+func (s *State) Usage(time.Time) []UserUsage { return nil }
 
 // pass is one look at one pool. What it would start it notes here and not in the state.
 type pass struct {
@@ -113,7 +119,7 @@ func (w *pass) level(priority Priority, out []Placement) []Placement {
 		if !ok {
 			heap.Pop(&u.lanes)
 		} else {
-			out = append(out, Placement{l.task(), machine})
+			out = append(out, Placement{Task: l.task(), Machines: []shoal.MachineID{machine}})
 			w.spent[machine] = w.spent[machine].Add(l.shape)
 			w.stale = true
 			w.use[u.user] = w.use[u.user].Add(l.shape)
@@ -140,7 +146,7 @@ func (w *pass) inUse(user shoal.UserName) shoal.Resources {
 // place finds a machine for one task of a shape. When there is none, and no machine is kept yet
 // for somebody at least as urgent, one is kept for this shape.
 func (w *pass) place(user shoal.UserName, shape shoal.Resources, priority Priority, fits map[shoal.Resources]*places) (shoal.MachineID, bool) {
-	if w.GPUsPerUser > 0 && shape.GPUs > 0 && w.inUse(user).GPUs+shape.GPUs > w.GPUsPerUser {
+	if most := w.Limits.PerUser.GPUs; most > 0 && shape.GPUs > 0 && w.inUse(user).GPUs+shape.GPUs > most {
 		return "", false
 	}
 	c := fits[shape]

@@ -40,13 +40,13 @@ func machines(sizes ...int) sched.PutMachines {
 func start(s *sched.State) string {
 	var all []string
 	for {
-		plan := s.Plan(time.Time{}, 1000)
+		plan := s.Plan(time.Time{}, 1000).Starts
 		if len(plan) == 0 {
 			return strings.Join(all, " ")
 		}
 		for _, p := range plan {
-			s.Apply(sched.Start(p))
-			all = append(all, fmt.Sprintf("%s/%d@%s", p.Job, p.Position, p.Machine))
+			s.Apply(sched.Start{Placement: p})
+			all = append(all, fmt.Sprintf("%s/%d@%s", p.Job, p.Position, p.Machines[0]))
 		}
 	}
 }
@@ -78,7 +78,7 @@ func TestOrder(t *testing.T) {
 		{"blocked", []sched.Change{machines(1), with(job(1, "a", 5, 1), func(j *sched.PutJob) { j.Blocked = true })}, ""},
 		{"not on machines that do not take tasks", []sched.Change{sched.PutMachines{{ID: "m-1", Pool: "lab", Resources: cpus(4), Standing: sched.Draining}}, job(1, "a", 1, 1)}, ""},
 		{"not in another pool", []sched.Change{sched.PutMachines{{ID: "m-1", Pool: "gym", Resources: cpus(4), Standing: sched.Open}}, job(1, "a", 1, 1)}, ""},
-		{"GPUs of a user", []sched.Change{sched.PutPools{{Name: "lab", GPUsPerUser: 1}},
+		{"GPUs of a user", []sched.Change{sched.PutPools{{Name: "lab", Limits: shoal.Limits{PerUser: shoal.PerUser{GPUs: 1}}}},
 			sched.PutMachines{{ID: "m-1", Pool: "lab", Resources: shoal.Resources{CPUs: 8000, GPUs: 4}, Standing: sched.Open}},
 			with(job(1, "a", 3, 0), func(j *sched.PutJob) { j.Resources = shoal.Resources{CPUs: 1000, GPUs: 1} }),
 			with(job(2, "a", 1, 0), func(j *sched.PutJob) { j.Resources = shoal.Resources{CPUs: 1000} })}, "1/0@m-1 2/0@m-1"},
@@ -109,7 +109,7 @@ func TestLargeTaskIsServed(t *testing.T) {
 			position, _ := strconv.Atoi(strings.TrimPrefix(p[:strings.Index(p, "@")], "3/"))
 			running = append(running, sched.Task{Job: "3", Position: position})
 		}
-		if e, _ := s.Explain("3"); round == 0 && e.Kept+e.Full != 2 {
+		if e, _ := s.Explain("3", time.Time{}); round == 0 && e.Kept+e.Full != 2 {
 			t.Errorf("explained as %+v", e)
 		}
 	}
@@ -144,10 +144,10 @@ func TestBudget(t *testing.T) {
 	t.Parallel()
 	s := sched.New()
 	s.Apply(machines(100), job(1, "a", 50, 1))
-	if n := len(s.Plan(time.Time{}, 7)); n != 7 {
+	if n := len(s.Plan(time.Time{}, 7).Starts); n != 7 {
 		t.Errorf("%d placements", n)
 	}
-	if n := len(s.Plan(time.Time{}, 100)); n != 50 {
+	if n := len(s.Plan(time.Time{}, 100).Starts); n != 50 {
 		t.Errorf("%d placements", n)
 	}
 }
@@ -161,14 +161,14 @@ func TestExplain(t *testing.T) {
 	}
 	s.Apply(all, job(1, "a", 1, 1), job(2, "a", 3, 2), job(3, "b", 1, 2), with(job(4, "b", 2, 2), func(j *sched.PutJob) { j.Blocked = true }))
 	start(s)
-	got, ok := s.Explain("3")
+	got, ok := s.Explain("3", time.Time{})
 	if !ok || got.Machines != 7 || got.Small != 1 || got.Draining != 1 || got.Starting != 1 || got.Silent != 1 || got.Leaving != 1 || got.Full != 2 {
 		t.Errorf("explained as %+v", got)
 	}
-	if got, _ := s.Explain("4"); !got.Blocked {
+	if got, _ := s.Explain("4", time.Time{}); !got.Blocked {
 		t.Errorf("explained as %+v", got)
 	}
-	if _, ok := s.Explain("9"); ok {
+	if _, ok := s.Explain("9", time.Time{}); ok {
 		t.Error("a job that is not there was explained")
 	}
 }
@@ -190,7 +190,7 @@ func (r *rows) rebuild() *sched.State {
 		s.Apply(*j)
 	}
 	for t, m := range r.running {
-		s.Apply(sched.Start{Task: t, Machine: m})
+		s.Apply(sched.Start{Placement: sched.Placement{Task: t, Machines: []shoal.MachineID{m}}})
 	}
 	return s
 }
@@ -268,7 +268,7 @@ func (r *rows) end(t *rapid.T) {
 	if rapid.Bool().Draw(t, "again") {
 		j.Again = append(j.Again, task.Position)
 		slices.Sort(j.Again)
-		r.Apply(sched.Again(task))
+		r.Apply(sched.Again{Task: task})
 	}
 	busy := slices.ContainsFunc(tasks, func(o sched.Task) bool { return o != task && o.Job == task.Job })
 	if !busy && j.Next == j.Total && len(j.Again) == 0 {
@@ -278,8 +278,8 @@ func (r *rows) end(t *rapid.T) {
 }
 
 func (r *rows) plan(t *rapid.T) {
-	for _, p := range r.Plan(time.Time{}, rapid.IntRange(1, 10).Draw(t, "budget")) {
-		j, m := r.jobOf(p.Task), r.machines[p.Machine]
+	for _, p := range r.Plan(time.Time{}, rapid.IntRange(1, 10).Draw(t, "budget")).Starts {
+		j, m := r.jobOf(p.Task), r.machines[p.Machines[0]]
 		if j == nil || j.Blocked || m.Standing != sched.Open || m.Pool != j.Pool {
 			t.Fatalf("placed %+v: job %+v, machine %+v", p, j, m)
 		}
@@ -290,16 +290,16 @@ func (r *rows) plan(t *rapid.T) {
 		} else {
 			t.Fatalf("placed %+v, which does not wait: %+v", p, j)
 		}
-		r.running[p.Task] = p.Machine
-		r.Apply(sched.Start(p))
+		r.running[p.Task] = p.Machines[0]
+		r.Apply(sched.Start{Placement: p})
 		used := shoal.Resources{}
 		for task, machine := range r.running {
-			if machine == p.Machine {
+			if machine == p.Machines[0] {
 				used = used.Add(r.jobOf(task).Resources)
 			}
 		}
 		if !used.Fits(m.Resources) {
-			t.Fatalf("%s holds %+v of %+v", p.Machine, used, m.Resources)
+			t.Fatalf("%s holds %+v of %+v", p.Machines[0], used, m.Resources)
 		}
 	}
 }
@@ -322,7 +322,7 @@ func TestProperties(t *testing.T) {
 		})
 		start(r.State)
 		for id, j := range r.jobs {
-			e, _ := r.Explain(j.ID)
+			e, _ := r.Explain(j.ID, time.Time{})
 			now, _ := r.Job(j.ID)
 			if !j.Blocked && len(now.Again)+now.Total-now.Next > 0 && e.Room > 0 {
 				t.Fatalf("job %d waits although there is room: %+v", id, e)
@@ -354,11 +354,11 @@ func TestNobodyStarves(t *testing.T) {
 				last++
 				s.Apply(job(last, rapid.SampledFrom([]string{"big", "a", "b"}).Draw(t, "user"), rapid.IntRange(1, 3).Draw(t, "total"), 1))
 			}
-			for _, p := range s.Plan(time.Time{}, 100) {
+			for _, p := range s.Plan(time.Time{}, 100).Starts {
 				if p.Job == "1" {
 					return
 				}
-				s.Apply(sched.Start(p))
+				s.Apply(sched.Start{Placement: p})
 				running = append(running, p.Task)
 			}
 			if len(running) > 0 && round > 0 {
@@ -392,8 +392,8 @@ func BenchmarkPlan(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				t := running[i%len(running)]
 				s.Apply(sched.End(t))
-				for _, p := range s.Plan(time.Time{}, 100) {
-					s.Apply(sched.Start(p))
+				for _, p := range s.Plan(time.Time{}, 100).Starts {
+					s.Apply(sched.Start{Placement: p})
 					running[i%len(running)] = p.Task
 				}
 			}

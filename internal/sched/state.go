@@ -3,6 +3,7 @@ package sched
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -31,22 +32,31 @@ func PriorityOf(word string) Priority {
 
 // Job is what placement needs to know of a job.
 type Job struct {
-	ID        shoal.JobID
-	Number    int64 // the order of submission
-	User      shoal.UserName
-	Pool      shoal.PoolName
-	Priority  Priority
-	Resources shoal.Resources // of each task
-	Total     int             // tasks
-	Next      int             // the position of the first task that never started
-	Again     []int           // positions before Next that must start again, ascending
-	Blocked   bool            // nothing of it may start
+	ID          shoal.JobID
+	Number      int64 // the order of submission
+	User        shoal.UserName
+	Group       shoal.GroupName // whose fair share it is charged to, within it the user's; may be empty
+	Pool        shoal.PoolName
+	Priority    Priority
+	Resources   shoal.Resources // of each task, on each of its nodes
+	Nodes       shoal.Nodes     // of each task
+	Limit       time.Duration   // after its start a task is gone at the latest, grace included; 0: the pool's default
+	MaxRunning  int             // tasks at a time; 0: no limit
+	Preemptible bool            // may be told to go: for logins, and if its priority is low for what is more urgent
+	Total       int             // tasks
+	Next        int             // no task from this position on was ever started
+	Again       []int           // positions that wait although they are before Next, ascending
+	Gated       bool            // nothing waits but what Again says, which may then be any position
+	Blocked     bool            // nothing of it may start
 }
 
 // waiting is how many tasks of the job could start.
 func (j *Job) waiting() int {
 	if j.Blocked {
 		return 0
+	}
+	if j.Gated {
+		return len(j.Again)
 	}
 	return len(j.Again) + j.Total - j.Next
 }
@@ -77,6 +87,13 @@ type Machine struct {
 	Pool      shoal.PoolName
 	Resources shoal.Resources
 	Standing  Standing
+	Sessions  []Sitting // who is logged in there
+}
+
+// Sitting is a session on a machine.
+type Sitting struct {
+	User   shoal.UserName
+	Active bool // connected; a session that is not is entitled to its memory only
 }
 
 // MachineOf is a machine on record as placement sees it.
@@ -98,7 +115,22 @@ func MachineOf(m shoal.Machine) Machine {
 // Pool is what placement needs to know of a pool.
 type Pool struct {
 	Name        shoal.PoolName
-	GPUsPerUser int // how many a user may hold there; 0: no limit
+	Machine     shoal.Resources // of each of its machines: what a machine-second is measured by
+	Interactive bool            // logins go before tasks, as far as their seats go
+	Seats       int             // sessions on a machine
+	Seat        shoal.Resources // what a session is entitled to
+	Limits      shoal.Limits
+	Room        int           // machines that may still come, beside those that are starting
+	Boot        time.Duration // how long a machine takes to come, seldom longer; 0: five minutes
+}
+
+// PoolOf is a pool on record as placement sees it, but for its room to grow.
+func PoolOf(p shoal.Pool) Pool {
+	s := Pool{Name: p.Name, Machine: p.Machine, Limits: p.Limits, Interactive: p.Has(shoal.UseInteractive) && p.Seats > 0, Seats: p.Seats, Seat: p.Seat}
+	if n := shoal.Bytes(max(p.Seats, 1)); s.Seat == (shoal.Resources{}) {
+		s.Seat = shoal.Resources{CPUs: p.Machine.CPUs / shoal.MilliCPU(n), Memory: p.Machine.Memory / n}
+	}
+	return s
 }
 
 // Task is one task of a job by its position.
@@ -107,10 +139,38 @@ type Task struct {
 	Position int
 }
 
-// Placement is a task and the machine it is to start on.
+// Placement is a task and where it is to start.
 type Placement struct {
 	Task
+	Machines   []shoal.MachineID // by rank, no two the same
+	Memory     shoal.Bytes       // on each, if not what its job says
+	Backfilled bool              // it passes one that goes before it, and may be called back for that
+}
+
+// Preemption is a task that is to be told to go.
+type Preemption struct {
+	Task
+	For     shoal.JobID      // whose task takes the place; empty: logins do
+	Users   []shoal.UserName // the logins'
 	Machine shoal.MachineID
+	Reason  string
+}
+
+// Plan is what is to be done now.
+type Plan struct {
+	Starts  []Placement
+	Preempt []Preemption
+}
+
+// UserUsage is what a user used in a pool, on account of a group.
+type UserUsage struct {
+	Pool    shoal.PoolName
+	Group   shoal.GroupName
+	User    shoal.UserName
+	Settled float64 // machine-seconds of what has ended, worth half after each week: what PutUsage takes
+	Usage   float64 // the same with what runs
+	Tasks   int     // that run
+	Using   shoal.Resources
 }
 
 // State is the queue and what runs. Its zero value is not usable; see New. It is not safe for use
@@ -134,7 +194,7 @@ type job struct {
 // running is what a task that was started takes up. It outlives its machine's record.
 type running struct {
 	pool      shoal.PoolName
-	machine   shoal.MachineID
+	machines  []shoal.MachineID
 	user      shoal.UserName
 	resources shoal.Resources
 }
@@ -185,13 +245,52 @@ type (
 	PutMachines []Machine
 	// PutPools are all pools there are.
 	PutPools []Pool
-	// Start is a task that was started: the next of its job, or one that was to start again.
-	Start Placement
+	// PutGroups are the weights of all groups there are; one that is not there weighs 1.
+	PutGroups map[shoal.GroupName]float64
+	// PutUsage is what a user used until a time, as Usage told it: read when the state is made.
+	PutUsage struct {
+		Pool  shoal.PoolName
+		Group shoal.GroupName
+		User  shoal.UserName
+		At    time.Time
+		Usage float64
+	}
+	// Start is a task that was started: the next of its job, or one of its Again.
+	Start struct {
+		Placement
+		At time.Time
+	}
+	// Began says that a task that was started begins only now: its time limit counts from here.
+	Began struct {
+		Task
+		At time.Time
+	}
 	// End is a task that was started and takes up nothing any more.
 	End Task
-	// Again is a task that was started before and must start again.
-	Again Task
+	// Again is a task that was started before and must start again, or one of a gated job that may.
+	Again struct {
+		Task
+		Memory shoal.Bytes // on each node, if not what its job says
+	}
+	// Hold keeps places for a task that must start again, until it does: a gang that lost a member.
+	Hold struct {
+		Task
+		Machines []shoal.MachineID
+		Until    time.Time
+	}
+	// Preempting is a task that was told to go, and is gone at a time at the latest.
+	Preempting struct {
+		Task
+		For   shoal.JobID
+		Until time.Time
+	}
 )
+
+func (PutGroups) apply(*State)  {}
+func (PutUsage) apply(*State)   {}
+func (Began) apply(*State)      {}
+func (Hold) apply(*State)       {}
+func (Preempting) apply(*State) {}
 
 func (c PutJob) apply(s *State) {
 	s.dequeue(c.ID)
@@ -214,7 +313,7 @@ func (c PutMachines) apply(s *State) {
 	for _, m := range c {
 		all[m.ID] = m
 		p := s.pool(m.Pool)
-		if p.machines[m.ID] != m {
+		if old := p.machines[m.ID]; old.Resources != m.Resources || old.Standing != m.Standing {
 			p.machines[m.ID] = m
 			p.dirty = true
 		}
@@ -251,13 +350,16 @@ func (c Start) apply(s *State) {
 	s.dequeue(c.Job)
 	if c.Position >= j.Next {
 		j.Next = c.Position + 1
-	} else if i, ok := slices.BinarySearch(j.Again, c.Position); ok {
+	}
+	if i, ok := slices.BinarySearch(j.Again, c.Position); ok {
 		j.Again = slices.Delete(j.Again, i, i+1)
 	}
 	s.enqueue(j)
 	p := s.pool(j.Pool)
-	s.tasks[c.Task] = running{p.Name, c.Machine, j.User, j.Resources}
-	p.used[c.Machine] = p.used[c.Machine].Add(j.Resources)
+	s.tasks[c.Task] = running{p.Name, c.Machines, j.User, j.Resources}
+	for _, m := range c.Machines {
+		p.used[m] = p.used[m].Add(j.Resources)
+	}
 	p.use[j.User] = p.use[j.User].Add(j.Resources)
 	if p.keep != nil && p.keep.shape == j.Resources {
 		p.keep = nil
@@ -271,7 +373,9 @@ func (c End) apply(s *State) {
 	}
 	delete(s.tasks, Task(c))
 	p := s.pool(r.pool)
-	less(p.used, r.machine, r.resources)
+	for _, m := range r.machines {
+		less(p.used, m, r.resources)
+	}
 	less(p.use, r.user, r.resources)
 	p.dirty = true
 }
@@ -288,7 +392,7 @@ func less[K comparable](sums map[K]shoal.Resources, k K, r shoal.Resources) {
 
 func (c Again) apply(s *State) {
 	j := s.jobs[c.Job]
-	if j == nil || c.Position >= j.Next {
+	if j == nil || c.Position >= j.Next && !j.Gated {
 		return
 	}
 	if i, found := slices.BinarySearch(j.Again, c.Position); !found {
