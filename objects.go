@@ -1,6 +1,10 @@
 package shoal
 
-import "time"
+import (
+	"path"
+	"strings"
+	"time"
+)
 
 // Meta is what the store adds to every object: its revision and times.
 type Meta struct {
@@ -136,6 +140,25 @@ type Home struct {
 	Share  ShareName `json:"share,omitempty"`
 	Path   string    `json:"path,omitempty"`
 	Layout string    `json:"layout,omitempty"`
+}
+
+// HomeOf is where a user's home is on the pool's machines: on the share where it is mounted first, or on
+// the machine's own disk.
+func (p Pool) HomeOf(name UserName) string {
+	if i := p.HomeMount(); i >= 0 {
+		return path.Join(p.Mounts[i].Path, strings.ReplaceAll(p.Home.Path, "{user}", string(name)))
+	}
+	return "/home/" + string(name)
+}
+
+// HomeMount is which of the pool's mounts holds the homes; -1: none.
+func (p Pool) HomeMount() int {
+	for i, m := range p.Mounts {
+		if p.Home.Share != "" && m.Share == p.Home.Share {
+			return i
+		}
+	}
+	return -1
 }
 
 // Endpoint is a front end of a pool beside ssh.

@@ -157,6 +157,16 @@ func TaskDir(ref shoal.AttemptRef) string {
 	return fmt.Sprintf("/run/shoal/tasks/%s.%d.%d", ref.Job, ref.Index, ref.Attempt)
 }
 
+// ScratchDir is an attempt's own directory for temporary files on a machine, SHOAL_SCRATCH: it is there while the
+// attempt runs.
+func ScratchDir(ref shoal.AttemptRef) string {
+	return fmt.Sprintf("/var/lib/shoal-scratch/%s.%d.%d", ref.Job, ref.Index, ref.Attempt)
+}
+
+// JobScratchDir is a job's own directory for temporary files on a machine, SHOAL_JOB_TEMP: for its Prepare and all its
+// tasks there, until its end.
+func JobScratchDir(job shoal.JobID) string { return "/var/lib/shoal-scratch/job-" + string(job) }
+
 // StopOrder ends an attempt, as cancelled or preempted.
 type StopOrder struct {
 	Ref   shoal.AttemptRef `json:"ref"`

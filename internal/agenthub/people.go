@@ -2,7 +2,6 @@ package agenthub
 
 import (
 	"context"
-	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -139,29 +138,12 @@ func peopleOf(tx *store.Tx, caKeys []string, rev shoal.Rev) (map[shoal.PoolName]
 }
 
 func account(p shoal.Pool, u shoal.User) api.Account {
-	a := api.Account{Name: u.Name, UID: u.UID, GID: u.UID, Home: homeOf(p, u.Name), Shell: u.Shell, Disabled: u.Disabled,
+	a := api.Account{Name: u.Name, UID: u.UID, GID: u.UID, Home: p.HomeOf(u.Name), Shell: u.Shell, Disabled: u.Disabled,
 		Principal: route.Principal(u.Name, p.Name)}
 	if a.Shell == "" {
 		a.Shell = defaultShell
 	}
 	return a
-}
-
-// homeOf is where a user's home is on the machines of a pool: on the share where it is mounted first, or on
-// the machine's own disk.
-func homeOf(p shoal.Pool, name shoal.UserName) string {
-	if i := homeMount(p); i >= 0 {
-		return path.Join(p.Mounts[i].Path, strings.ReplaceAll(p.Home.Path, "{user}", string(name)))
-	}
-	return "/home/" + string(name)
-}
-
-// homeMount is which of a pool's mounts holds the homes; -1: none.
-func homeMount(p shoal.Pool) int {
-	if p.Home.Share == "" {
-		return -1
-	}
-	return slices.IndexFunc(p.Mounts, func(m shoal.Mount) bool { return m.Share == p.Home.Share })
 }
 
 // mountsOf are a pool's mounts as agents see them. A share's group directories are made where it is
@@ -170,7 +152,7 @@ func mountsOf(tx *store.Tx, p shoal.Pool) ([]api.AgentMount, error) {
 	mounts := make([]api.AgentMount, len(p.Mounts))
 	seen := map[shoal.ShareName]bool{}
 	for i, m := range p.Mounts {
-		mounts[i] = api.AgentMount{Path: m.Path, ReadOnly: m.ReadOnly, Homes: i == homeMount(p)}
+		mounts[i] = api.AgentMount{Path: m.Path, ReadOnly: m.ReadOnly, Homes: i == p.HomeMount()}
 		if m.ReadOnly || seen[m.Share] {
 			continue
 		}

@@ -1,0 +1,314 @@
+package launch
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// environment is what the processes of a node see beside their user's login environment.
+func (v *view) environment() map[string]string {
+	env := v.frameworks()
+	switch v.spec.Dialect {
+	case batchAI:
+		v.batchAI(env)
+	case slurm:
+		v.slurm(env)
+	}
+	own := v.spec.Env
+	if len(v.task.Env) > 0 {
+		own = map[string]string{}
+		maps.Copy(own, v.spec.Env)
+		maps.Copy(own, v.task.Env)
+	}
+	for name, value := range own {
+		env[name] = v.fields.fill(value)
+	}
+	if v.spec.Dialect == batchAI {
+		known := maps.Clone(env)
+		for name := range own {
+			env[name] = expand(env[name], v.spec.Dialect, without(known, name))
+		}
+	}
+	if v.fields.given {
+		env["SHOAL_ITEM"] = v.fields.whole
+		for name, value := range v.fields.named {
+			env["PARAM_"+word(name)] = value
+		}
+	}
+	maps.Copy(env, v.promised())
+	return env
+}
+
+// without leaves a variable out of those that its own value may name.
+func without(vars map[string]string, name string) map[string]string {
+	vars = maps.Clone(vars)
+	delete(vars, name)
+	return vars
+}
+
+// promised is what every task can rely on.
+func (v *view) promised() map[string]string {
+	ref := v.Attempt.AttemptRef
+	env := map[string]string{
+		"SHOAL_JOB_ID":        string(v.Job.ID),
+		"SHOAL_JOB_NAME":      v.spec.Name,
+		"SHOAL_TASK_INDEX":    strconv.Itoa(v.Position),
+		"SHOAL_ARRAY_INDEX":   strconv.Itoa(ref.Index),
+		"SHOAL_ATTEMPT":       strconv.Itoa(ref.Attempt),
+		"SHOAL_RESTART_COUNT": strconv.Itoa(max(ref.Attempt-1, 0)),
+		"SHOAL_NODE_RANK":     strconv.Itoa(v.rank),
+		"SHOAL_NODE_COUNT":    strconv.Itoa(len(v.Nodes)),
+		"SHOAL_NODES":         v.names(" "),
+		"SHOAL_GPUS":          numbers(v.node.GPUs),
+		"SHOAL_POOL":          string(v.spec.Pool),
+		"SHOAL_SCRATCH":       api.ScratchDir(ref),
+		"SHOAL_JOB_TEMP":      api.JobScratchDir(v.Job.ID),
+		"SHOAL_JOB_SCRATCH":   SharedScratch(v.Home, v.Job.ID),
+	}
+	if v.gang() {
+		env["SHOAL_HOSTFILE"] = v.at("hostfile")
+	}
+	if v.task.Name != "" {
+		env["SHOAL_TASK_NAME"] = v.task.Name
+	}
+	for name, dir := range v.spec.Inputs {
+		env["SHOAL_INPUT_"+word(name)] = v.text(dir)
+	}
+	for name := range v.spec.Outputs {
+		env["SHOAL_OUTPUT_"+word(name)] = OutputDir(v.Job, name)
+	}
+	return env
+}
+
+// at is the path of one of the attempt's files.
+func (v *view) at(name string) string { return path.Join(api.TaskDir(v.Attempt.AttemptRef), name) }
+
+// frameworks are the variables by which training programs find each other. Those of one process
+// are those of a node's first; the scripts rank and ranks give others to the others.
+func (v *view) frameworks() map[string]string {
+	all, first := v.processes()
+	if v.launcher() == head {
+		all = len(v.Nodes)
+	}
+	master := v.place(0, portMaster)
+	addr, port, _ := strings.Cut(master, " ")
+	local := max(len(v.node.GPUs), 1)
+	env := map[string]string{
+		"MASTER_ADDR":      addr,
+		"MASTER_PORT":      port,
+		"RANK":             strconv.Itoa(first),
+		"LOCAL_RANK":       "0",
+		"WORLD_SIZE":       strconv.Itoa(all),
+		"LOCAL_WORLD_SIZE": strconv.Itoa(v.slots[v.rank]),
+		"NODE_RANK":        strconv.Itoa(v.rank),
+		"TF_CONFIG":        v.tfConfig(),
+	}
+	if len(v.Nodes) > 1 {
+		// Defaults of torchrun's options, which has a prefix of its own for them.
+		maps.Copy(env, map[string]string{"PET_NNODES": strconv.Itoa(len(v.Nodes)), "PET_NODE_RANK": strconv.Itoa(v.rank),
+			"PET_NPROC_PER_NODE": strconv.Itoa(local), "PET_MASTER_ADDR": addr, "PET_MASTER_PORT": port})
+	}
+	if v.node.Has.GPUs > 0 {
+		env["CUDA_VISIBLE_DEVICES"] = numbers(v.node.GPUs) // empty: a task that asked for none sees none
+	}
+	if v.gang() {
+		maps.Copy(env, v.launcherSettings())
+	}
+	return env
+}
+
+// launcherSettings make an mpirun that is called by hand, or by a program, start its processes on the attempt's nodes.
+func (v *view) launcherSettings() map[string]string {
+	return map[string]string{
+		"OMPI_MCA_orte_default_hostfile": v.at("hostfile"),
+		"OMPI_MCA_plm_rsh_agent":         "ssh -F " + v.at("ssh_config"),
+		// A task has a part of the processors, whichever they are.
+		"OMPI_MCA_hwloc_base_binding_policy": "none",
+		// It would copy from another process's memory, which machines do not allow.
+		"OMPI_MCA_btl_vader_single_copy_mechanism": "none",
+		"HYDRA_HOST_FILE":                          v.at("machinefile"),
+		"HYDRA_LAUNCHER":                           "ssh",
+		"HYDRA_LAUNCHER_EXEC":                      v.at("ssh"),
+	}
+}
+
+// Ports of an attempt. Each has a block of them; more servers or workers than that on one node have to find their own.
+const (
+	portMaster   = 0
+	portServer   = 1
+	portWorker   = 2 // and up to the end of the block
+	portBlock    = 16
+	firstPort    = 10000
+	portBlocks   = 1400 // they end below the range from which Linux gives out ports by itself
+	attemptShift = 397  // a new attempt must not meet what an older one has left
+)
+
+// port is one of the attempt's. Tasks of an array that run side by side have different ones.
+func (v *view) port(which int) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(v.Job.ID)) // a hash takes all
+	block := (uint64(h.Sum32()) + uint64(max(v.Position, 0)) + attemptShift*uint64(max(v.Attempt.Attempt, 0))) % portBlocks
+	return firstPort + portBlock*int(block) + min(which, portBlock-1)
+}
+
+// place is "host port" of one of the attempt's services on a node.
+func (v *view) place(node, which int) string {
+	host := v.Nodes[node].host()
+	if len(v.Nodes) == 1 {
+		host = "127.0.0.1"
+	}
+	return host + " " + strconv.Itoa(v.port(which))
+}
+
+// servers and workers are the places of TensorFlow's processes: worker i is on node i modulo their number, and so is
+// server i.
+func (v *view) servers() []string { return v.places(v.count("AZ_BATCHAI_PS_COUNT", 0), portServer, 0) }
+func (v *view) workers() []string {
+	return v.places(v.count("AZ_BATCHAI_WORKER_COUNT", len(v.Nodes)), portWorker, 1)
+}
+
+func (v *view) places(n, first, step int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = strings.Replace(v.place(i%len(v.Nodes), first+step*(i/len(v.Nodes))), " ", ":", 1)
+	}
+	return out
+}
+
+// maxCount bounds what a job says of itself.
+const maxCount = 1024
+
+func (v *view) count(name string, otherwise int) int {
+	if v.spec.Dialect != batchAI {
+		return otherwise
+	}
+	if n, err := strconv.Atoi(v.spec.Env[name]); err == nil && n >= 0 && n <= maxCount {
+		return n
+	}
+	return otherwise
+}
+
+// tfConfig describes the group to TensorFlow: every node has a worker.
+func (v *view) tfConfig() string {
+	type task struct {
+		Type  string `json:"type"`
+		Index int    `json:"index"`
+	}
+	b, err := json.Marshal(struct {
+		Cluster struct {
+			PS     []string `json:"ps,omitempty"`
+			Worker []string `json:"worker"`
+		} `json:"cluster"`
+		Task task `json:"task"`
+	}{struct {
+		PS     []string `json:"ps,omitempty"`
+		Worker []string `json:"worker"`
+	}{v.servers(), v.workers()}, task{"worker", v.rank}})
+	if err != nil {
+		return "" // strings and numbers are never refused
+	}
+	return string(b)
+}
+
+// batchAI adds what Batch AI gave its jobs. The roots of mounts are the job's own to say.
+func (v *view) batchAI(env map[string]string) {
+	_, first := v.processes()
+	gpus := strconv.Itoa(len(v.node.GPUs))
+	logs := SharedScratch(v.Home, v.Job.ID)
+	if v.spec.Stdout != "" {
+		logs = path.Dir(v.file(v.spec.Stdout))
+	}
+	addr, port, _ := strings.Cut(v.place(0, portMaster), " ")
+	maps.Copy(env, map[string]string{
+		"AZ_BATCHAI_STDOUTERR_DIR":       logs,
+		"AZ_BATCHAI_JOB_TEMP":            api.JobScratchDir(v.Job.ID),
+		"AZ_BATCHAI_JOB_TEMP_DIR":        api.JobScratchDir(v.Job.ID),
+		"AZ_BATCHAI_SHARED_JOB_TEMP":     SharedScratch(v.Home, v.Job.ID),
+		"AZ_BATCHAI_NUM_GPUS":            gpus,
+		"AZ_BATCHAI_NUM_GPUS_PER_NODE":   gpus,
+		"AZ_BATCHAI_TASK_INDEX":          strconv.Itoa(first),
+		"AZ_BATCHAI_WORKER_HOSTS":        strings.Join(v.workers(), ","),
+		"AZ_BATCHAI_PS_HOSTS":            strings.Join(v.servers(), ","),
+		"AZ_BATCHAI_PYTORCH_INIT_METHOD": fmt.Sprintf("tcp://%s:%s", addr, port),
+		"AZ_BATCHAI_PYTORCH_BACKEND":     "gloo",
+	})
+	if v.gang() {
+		env["AZ_BATCHAI_MPI_HOST_FILE"] = v.at("hostfile")
+	}
+	for name, dir := range v.spec.Inputs {
+		env["AZ_BATCHAI_INPUT_"+name] = v.text(dir)
+	}
+	for name := range v.spec.Outputs {
+		env["AZ_BATCHAI_OUTPUT_"+name] = OutputDir(v.Job, name)
+	}
+}
+
+// slurm adds what a script that was written for Slurm looks for. What its sbatch line said is in the job's own variables.
+func (v *view) slurm(env map[string]string) {
+	id, n := string(v.Job.ID), len(v.Nodes)
+	cpus := strconv.Itoa(v.processors(v.node))
+	perNode := func(s string) string {
+		if n > 1 {
+			return fmt.Sprintf("%s(x%d)", s, n)
+		}
+		return s
+	}
+	memory := v.resources.Memory
+	if memory == 0 {
+		memory = v.node.Has.Memory
+	}
+	maps.Copy(env, map[string]string{
+		"SLURM_JOB_ID":            id,
+		"SLURM_JOBID":             id,
+		"SLURM_JOB_NAME":          v.spec.Name,
+		"SLURM_JOB_PARTITION":     string(v.spec.Pool),
+		"SLURM_JOB_USER":          string(v.Job.User),
+		"SLURM_CLUSTER_NAME":      "shoal",
+		"SLURM_NNODES":            strconv.Itoa(n),
+		"SLURM_JOB_NUM_NODES":     strconv.Itoa(n),
+		"SLURM_NODELIST":          v.names(","),
+		"SLURM_JOB_NODELIST":      v.names(","),
+		"SLURM_NODEID":            strconv.Itoa(v.rank),
+		"SLURM_PROCID":            strconv.Itoa(v.rank),
+		"SLURM_LOCALID":           "0",
+		"SLURMD_NODENAME":         string(v.node.Machine),
+		"SLURM_SUBMIT_HOST":       string(v.node.Machine),
+		"SLURM_CPUS_ON_NODE":      cpus,
+		"SLURM_JOB_CPUS_PER_NODE": perNode(cpus),
+		"SLURM_TASKS_PER_NODE":    perNode(strconv.Itoa(v.slots[v.rank])),
+		"SLURM_MEM_PER_NODE":      strconv.FormatInt(int64(memory>>20), 10),
+		"SLURM_RESTART_COUNT":     strconv.Itoa(max(v.Attempt.Attempt-1, 0)),
+		"SLURM_JOB_GPUS":          numbers(v.node.GPUs),
+		"SLURM_GPUS_ON_NODE":      strconv.Itoa(len(v.node.GPUs)),
+	})
+	if len(v.node.GPUs) == 0 {
+		delete(env, "SLURM_JOB_GPUS")
+		delete(env, "SLURM_GPUS_ON_NODE")
+	}
+	if v.spec.Array != "" {
+		maps.Copy(env, v.slurmArray())
+	}
+}
+
+func (v *view) slurmArray() map[string]string {
+	env := map[string]string{"SLURM_ARRAY_JOB_ID": string(v.Job.ID), "SLURM_ARRAY_TASK_ID": strconv.Itoa(v.Attempt.Index)}
+	a, err := shoal.ParseArray(v.spec.Array)
+	if err != nil || a.Len() == 0 {
+		return env // it was checked when it was submitted
+	}
+	step := 1
+	if a.Len() > 1 {
+		step = a.Index(1) - a.Index(0)
+	}
+	maps.Copy(env, map[string]string{"SLURM_ARRAY_TASK_COUNT": strconv.Itoa(a.Len()), "SLURM_ARRAY_TASK_MIN": strconv.Itoa(a.Index(0)),
+		"SLURM_ARRAY_TASK_MAX": strconv.Itoa(a.Index(a.Len() - 1)), "SLURM_ARRAY_TASK_STEP": strconv.Itoa(step)})
+	return env
+}
