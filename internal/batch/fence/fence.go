@@ -1,0 +1,83 @@
+// Package fence says when what ran on a machine that is not heard of is certainly over.
+//
+// An agent that is not answered for the time of the lease ends its tasks by itself. It counts from when
+// it sent what was answered last; the control plane counts from when it answered, which is later, and
+// waits for the grace of the tasks and a margin besides. So no clocks need to agree: only that an
+// agent's clock runs at about the same rate, which the margin allows for. A control plane that was
+// started anew counts from its start.
+//
+// When many machines fall silent together it is more likely that we are cut off than that they died:
+// then nothing is taken for over until most of them are back, or somebody says what became of them.
+package fence
+
+import (
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// Rules are the times that count.
+type Rules struct {
+	Lease  time.Duration // for which agents let tasks run without an answer
+	Grace  time.Duration // between SIGTERM and SIGKILL
+	Margin time.Duration // for clocks that run slower, and for what comes late
+	Quiet  time.Duration // a machine is silent when it was not answered for so long
+}
+
+// Default is what holds in production; agents are told the lease.
+func Default() Rules {
+	return Rules{Lease: 5 * time.Minute, Grace: 10 * time.Second, Margin: time.Minute, Quiet: 4 * time.Minute}
+}
+
+// Over is after what silence a machine's tasks are over.
+func (r Rules) Over() time.Duration { return r.Lease + r.Grace + r.Margin }
+
+// The bounds of a mass disconnect: more than a part of several machines fall silent within an interval.
+const (
+	atLeast  = 4
+	percent  = 30
+	interval = 5 * time.Minute
+)
+
+// Verdict is what is known of all machines.
+type Verdict struct {
+	// Over are the machines whose tasks are over.
+	Over map[shoal.MachineID]bool
+	// Frozen are those that are silent for long enough, but together with too many others.
+	Frozen map[shoal.MachineID]bool
+	Silent int
+	// Next is when another verdict may differ though nobody is heard of; zero: never.
+	Next time.Time
+}
+
+// Judge says what is known at a time of machines by when each was last answered.
+func Judge(answered map[shoal.MachineID]time.Time, now time.Time, r Rules) Verdict {
+	v := Verdict{Over: map[shoal.MachineID]bool{}, Frozen: map[shoal.MachineID]bool{}}
+	var silent []time.Time
+	for _, at := range answered {
+		if now.Sub(at) >= r.Quiet {
+			silent = append(silent, at)
+		}
+	}
+	v.Silent = len(silent)
+	for id, at := range answered {
+		if due := at.Add(r.Over()); now.Before(due) {
+			if v.Next.IsZero() || due.Before(v.Next) {
+				v.Next = due
+			}
+			continue
+		}
+		together := 0
+		for _, other := range silent {
+			if at.Sub(other).Abs() <= interval {
+				together++
+			}
+		}
+		if len(answered) >= atLeast && together*100 > len(answered)*percent {
+			v.Frozen[id] = true
+		} else {
+			v.Over[id] = true
+		}
+	}
+	return v
+}
