@@ -84,27 +84,30 @@ func workdirWord(dir string) string {
 func (v *view) ranksScript() string {
 	all, first := v.processes()
 	return `#!/bin/sh
-# Starts the processes of this node and ends with them: as soon as one fails, all do.
-trap 'trap "" TERM; kill 0; exit 143' TERM
-trap 'fail=1' USR1
+# Starts the processes of this node and ends with them: as soon as one fails, all do. Who ends the
+# task signals every process of it, so nothing is passed on here.
+trap 'ended=143' TERM
+trap 'failed=1' USR1
 dir=` + v.at("") + `
 export SHOAL_SIZE=` + strconv.Itoa(all) + `
-n=0 fail=
+n=0 failed= ended=0
 while [ $n -lt ` + strconv.Itoa(v.slots[v.rank]) + ` ]; do
 	(
-		trap - TERM USR1
-		SHOAL_RANK=$((` + strconv.Itoa(first) + ` + n)) SHOAL_LOCAL=$n "$dir/rank"
-		status=$?
+		trap : TERM
+		SHOAL_RANK=$((` + strconv.Itoa(first) + ` + n)) SHOAL_LOCAL=$n "$dir/rank" &
+		child=$!
+		wait $child; status=$?
+		while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
 		[ $status = 0 ] || { mkdir "$dir/failed" 2>/dev/null && echo $status >"$dir/failed/status"; kill -USR1 $$; }
 	) &
 	n=$((n + 1))
 done
-while [ -z "$fail" ]; do
-	wait && break
+until wait; do
+	[ -z "$failed" ] || break
 done
-[ -e "$dir/failed/status" ] || exit 0
-trap '' TERM
+[ -e "$dir/failed/status" ] || exit $ended
 kill 0
+until wait; do :; done
 exit "$(cat "$dir/failed/status")"
 `
 }
