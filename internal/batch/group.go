@@ -176,7 +176,7 @@ func (g *group) finish(a *shoal.Attempt, from, to shoal.JobState) error {
 		a.Ended = g.now
 	}
 	task := sched.Task{Job: a.Job, Position: g.placeOf(a)}
-	g.changes = append(g.changes, sched.End(task))
+	g.changes = append(g.changes, sched.End{Task: task, At: a.Ended})
 	if j.Started.IsZero() && !a.Started.IsZero() {
 		j.Started = a.Started
 	}

@@ -52,7 +52,7 @@ func start(s *sched.State) string {
 }
 
 func end(job, position int) sched.End {
-	return sched.End{Job: shoal.JobID(strconv.Itoa(job)), Position: position}
+	return sched.End{Task: sched.Task{Job: shoal.JobID(strconv.Itoa(job)), Position: position}}
 }
 
 func TestOrder(t *testing.T) {
@@ -100,7 +100,7 @@ func TestLargeTaskIsServed(t *testing.T) {
 	s.Apply(job(2, "b", 1, 2), job(3, "c", 1000, 1))
 	running := []sched.Task{{Job: "1", Position: 0}, {Job: "1", Position: 1}, {Job: "1", Position: 2}, {Job: "1", Position: 3}}
 	for round := range 6 {
-		s.Apply(sched.End(running[0]))
+		s.Apply(sched.End{Task: running[0]})
 		running = running[1:]
 		for p := range strings.FieldsSeq(start(s)) {
 			if strings.HasPrefix(p, "2/") {
@@ -263,7 +263,7 @@ func (r *rows) end(t *rapid.T) {
 	slices.SortFunc(tasks, func(a, b sched.Task) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	task := rapid.SampledFrom(tasks).Draw(t, "task")
 	delete(r.running, task)
-	r.Apply(sched.End(task))
+	r.Apply(sched.End{Task: task})
 	j := r.jobOf(task)
 	if rapid.Bool().Draw(t, "again") {
 		j.Again = append(j.Again, task.Position)
@@ -363,7 +363,7 @@ func TestNobodyStarves(t *testing.T) {
 			}
 			if len(running) > 0 && round > 0 {
 				i := rapid.IntRange(0, len(running)-1).Draw(t, "ends")
-				s.Apply(sched.End(running[i]))
+				s.Apply(sched.End{Task: running[i]})
 				running = slices.Delete(running, i, i+1)
 			}
 		}
@@ -391,7 +391,7 @@ func BenchmarkPlan(b *testing.B) {
 			b.ResetTimer()
 			for i := 0; b.Loop(); i++ {
 				t := running[i%len(running)]
-				s.Apply(sched.End(t))
+				s.Apply(sched.End{Task: t})
 				for _, p := range s.Plan(time.Time{}, 100).Starts {
 					s.Apply(sched.Start{Placement: p})
 					running[i%len(running)] = p.Task

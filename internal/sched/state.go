@@ -120,13 +120,17 @@ type Pool struct {
 	Seats       int             // sessions on a machine
 	Seat        shoal.Resources // what a session is entitled to
 	Limits      shoal.Limits
+	Most        int           // machines at most
 	Room        int           // machines that may still come, beside those that are starting
 	Boot        time.Duration // how long a machine takes to come, seldom longer; 0: five minutes
 }
 
 // PoolOf is a pool on record as placement sees it, but for its room to grow.
 func PoolOf(p shoal.Pool) Pool {
-	s := Pool{Name: p.Name, Machine: p.Machine, Limits: p.Limits, Interactive: p.Has(shoal.UseInteractive) && p.Seats > 0, Seats: p.Seats, Seat: p.Seat}
+	s := Pool{Name: p.Name, Machine: p.Machine, Limits: p.Limits, Interactive: p.Has(shoal.UseInteractive) && p.Seats > 0, Seats: p.Seats, Seat: p.Seat, Most: p.Size.Max}
+	if p.Fixed != nil {
+		s.Most = p.Fixed.Size
+	}
 	if n := shoal.Bytes(max(p.Seats, 1)); s.Seat == (shoal.Resources{}) {
 		s.Seat = shoal.Resources{CPUs: p.Machine.CPUs / shoal.MilliCPU(n), Memory: p.Machine.Memory / n}
 	}
@@ -266,7 +270,10 @@ type (
 		At time.Time
 	}
 	// End is a task that was started and takes up nothing any more.
-	End Task
+	End struct {
+		Task
+		At time.Time
+	}
 	// Again is a task that was started before and must start again, or one of a gated job that may.
 	Again struct {
 		Task
@@ -367,11 +374,11 @@ func (c Start) apply(s *State) {
 }
 
 func (c End) apply(s *State) {
-	r, ok := s.tasks[Task(c)]
+	r, ok := s.tasks[c.Task]
 	if !ok {
 		return
 	}
-	delete(s.tasks, Task(c))
+	delete(s.tasks, c.Task)
 	p := s.pool(r.pool)
 	for _, m := range r.machines {
 		less(p.used, m, r.resources)
