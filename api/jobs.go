@@ -81,6 +81,11 @@ type CancelResult struct {
 	Unknown   []string      `json:"unknown,omitempty"`
 }
 
+// CancelTasks ends some of a job's tasks: POST /api/v1/jobs/{id}/cancel. Without any the whole job ends.
+type CancelTasks struct {
+	Tasks string `json:"tasks,omitempty"` // indexes in the form of an array, "1-3,7"
+}
+
 // RetryRequest starts tasks of an ended job again: POST /api/v1/jobs/{id}/retry.
 type RetryRequest struct {
 	// Tasks are indexes in the form of an array, "1-3,7"; empty: all that did not succeed.

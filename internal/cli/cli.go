@@ -114,7 +114,7 @@ did, and with 125 where Shoal itself failed.`,
 			root.AddCommand(c)
 		}
 	}
-	root.AddCommand(p.versionCommand(), p.completionCommand())
+	root.AddCommand(p.compatCommand(), p.versionCommand(), p.completionCommand())
 	return root
 }
 
