@@ -241,6 +241,9 @@ func CheckGroup(g shoal.Group) []shoal.Mistake {
 	if g.GID != 0 {
 		c.within("gid", g.GID, minID, maxID)
 	}
+	if !finite(g.Weight) || g.Weight < 0 || g.Weight > 1e6 {
+		c.wrong("weight", "", "%v is not between 0 and 1000000", g.Weight)
+	}
 	for i, m := range g.Members {
 		at := fmt.Sprintf("members[%d]", i)
 		if !userName.MatchString(string(m)) {

@@ -2,7 +2,6 @@ package spec
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -18,46 +17,52 @@ const (
 // whoever submits it may know one.
 func CheckJob(j shoal.JobSpec) []shoal.Mistake {
 	var c checks
+	c.jobForm(j)
+	c.jobNotYet(j)
+	return c.mistakes
+}
+
+// CheckJobForm is CheckJob for a job that is translated and not submitted yet: what this version cannot
+// carry out is right too.
+func CheckJobForm(j shoal.JobSpec) []shoal.Mistake {
+	var c checks
+	c.jobForm(j)
+	return c.mistakes
+}
+
+func (c *checks) jobForm(j shoal.JobSpec) {
 	if j.Name != "" && !jobName.MatchString(j.Name) {
 		c.wrong("name", "use letters, digits, ., _ and -, at most 63", "%q cannot be the name of a job", clip(j.Name))
 	}
 	if j.Pool != "" && !objectName.MatchString(string(j.Pool)) {
 		c.wrong("pool", "", "%q cannot be the name of a pool", clip(string(j.Pool)))
 	}
-	if strings.TrimSpace(j.Command) == "" {
-		c.wrong("command", "", "the job has no command")
-	}
-	c.text("command", j.Command, maxCommand)
+	c.work(j)
 	c.text("prepare", j.Prepare, maxCommand)
-	if _, err := shoal.ParseArray(j.Array); err != nil {
-		c.wrong("array", shoal.HintOf(err), "%s", err)
-	}
+	c.text("release", j.Release, maxCommand)
 	if j.Resources.CPUs < 0 {
 		c.wrong("resources.cpus", "", "a task needs some processor")
 	}
 	c.within("resources.gpus", j.Resources.GPUs, 0, 64)
 	if j.Workdir != "" {
-		c.absolute("workdir", j.Workdir)
+		c.place("workdir", j.Workdir)
 	}
 	c.environment(j)
-	c.within("retries", j.Retries, 0, maxRetries)
-	for i, a := range j.After {
-		if a.Task != "" || a.Condition != "" && a.Condition != shoal.AfterOK {
-			c.wrong(fmt.Sprintf("after[%d]", i), "", "conditions are not supported by this version of Shoal")
-		}
-		if !jobName.MatchString(a.Job) {
-			c.wrong(fmt.Sprintf("after[%d]", i), "give the number or the name of a job", "%q cannot be a job", clip(a.Job))
-		}
-	}
+	c.several(j)
+	c.again(j)
+	c.after(j)
+	c.identity(j)
 	c.oneOf("share", j.Share, "private", "group")
 	c.oneOf("priority", j.Priority, "low", "normal", "high")
-	c.oneOf("launcher", j.Launcher, "each", "head", "mpi")
-	c.jobNotYet(j)
-	return c.mistakes
 }
 
 // jobNotYet refuses what would be accepted and then have no effect.
 func (c *checks) jobNotYet(j shoal.JobSpec) {
+	for i, a := range j.After {
+		if a.Task != "" || a.Condition != "" && a.Condition != shoal.AfterOK {
+			c.wrong(fmt.Sprintf("after[%d]", i), "", "conditions are not supported by this version of Shoal")
+		}
+	}
 	for _, f := range []struct {
 		path string
 		used bool
@@ -70,33 +75,4 @@ func (c *checks) jobNotYet(j shoal.JobSpec) {
 			c.wrong(f.path, "leave it out", "%s is not supported by this version of Shoal", f.path)
 		}
 	}
-}
-
-func (c *checks) environment(j shoal.JobSpec) {
-	if len(j.Env) > maxEnv {
-		c.wrong("env", "", "there are more than %d variables", maxEnv)
-	}
-	for key, value := range j.Env {
-		at := join("env", key)
-		switch {
-		case !variable.MatchString(key):
-			c.wrong(at, "use letters, digits and _", "%q cannot be a variable", clip(key))
-		case strings.HasPrefix(key, "SHOAL_"):
-			c.wrong(at, "choose another name", "variables that begin with SHOAL_ are set by Shoal")
-		}
-		c.text(at, value, maxCommand)
-	}
-	for key, dir := range j.Inputs {
-		c.directory(join("inputs", key), key, dir)
-	}
-	for key, dir := range j.Outputs {
-		c.directory(join("outputs", key), key, dir.Path)
-	}
-}
-
-func (c *checks) directory(at, key, dir string) {
-	if !variable.MatchString(key) {
-		c.wrong(at, "use letters, digits and _", "%q cannot be part of a variable", clip(key))
-	}
-	c.absolute(at, dir)
 }

@@ -52,7 +52,8 @@ func CheckPool(p shoal.Pool) []shoal.Mistake {
 	if p.Scale.Idle.Warn > p.Scale.Idle.After {
 		c.wrong("scale.idle.warn", "", "the warning (%s) would come before the machine is idle (%s)", p.Scale.Idle.Warn, p.Scale.Idle.After)
 	}
-	c.limits(p.Limits.PerUser)
+	c.seat(p)
+	c.limits(p.Limits)
 	c.price(p.Price)
 	c.notYet(p)
 	return c.mistakes
@@ -147,10 +148,35 @@ func (c *checks) home(p shoal.Pool) {
 	}
 }
 
-func (c *checks) limits(l shoal.PerUser) {
-	c.within("limits.perUser.sessions", l.Sessions, 0, maxSeats)
-	c.within("limits.perUser.connections", l.Connections, 0, 100_000)
-	c.within("limits.perUser.gpus", l.GPUs, 0, 100_000)
+// seat checks what each session is entitled to: all seats together are no more than the machine has.
+func (c *checks) seat(p shoal.Pool) {
+	have := p.Machine
+	for _, f := range []struct {
+		path       string
+		seat, have int64
+	}{{"seat.cpus", int64(p.Seat.CPUs), int64(have.CPUs)}, {"seat.memory", int64(p.Seat.Memory), int64(have.Memory)}, {"seat.gpus", int64(p.Seat.GPUs), int64(have.GPUs)}} {
+		if f.seat < 0 || f.seat > max(f.have, 0) {
+			c.wrong(f.path, "", "a seat cannot have more than the machine, or less than nothing")
+		}
+	}
+}
+
+func (c *checks) limits(l shoal.Limits) {
+	c.within("limits.perUser.sessions", l.PerUser.Sessions, 0, maxSeats)
+	c.within("limits.perUser.connections", l.PerUser.Connections, 0, 100_000)
+	c.within("limits.perUser.jobs", l.PerUser.Jobs, 0, shoal.MaxArray)
+	c.within("limits.perUser.tasks", l.PerUser.Tasks, 0, shoal.MaxArray)
+	c.within("limits.perUser.gpus", l.PerUser.GPUs, 0, 100_000)
+	c.within("limits.perGroup.tasks", l.PerGroup.Tasks, 0, shoal.MaxArray)
+	c.within("limits.perGroup.gpus", l.PerGroup.GPUs, 0, 100_000)
+	for path, d := range map[string]shoal.Duration{"limits.defaultTimeLimit": l.DefaultTimeLimit, "limits.maxTimeLimit": l.MaxTimeLimit, "limits.minRunTime": l.MinRunTime} {
+		if d > maxLimit {
+			c.wrong(path, "", "%s is longer than %s", d, maxLimit)
+		}
+	}
+	if l.MaxTimeLimit > 0 && l.DefaultTimeLimit > l.MaxTimeLimit {
+		c.wrong("limits.defaultTimeLimit", "", "it is longer than the longest, %s", l.MaxTimeLimit)
+	}
 }
 
 func (c *checks) price(p shoal.Price) {

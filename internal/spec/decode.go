@@ -17,6 +17,7 @@ type position struct{ line, column int }
 // agree on every key.
 type decoder struct {
 	file     string
+	glob     func(pattern string) ([]string, error)
 	budget   *int // nodes that may still be visited
 	places   map[string]position
 	mistakes []shoal.Mistake
@@ -218,7 +219,7 @@ func (d *decoder) structure(n *node, v reflect.Value, path string) {
 		case known[index].observed:
 			d.wrong(key, at, "leave it out", "%q is filled in by Shoal and cannot be written", key.text)
 		default:
-			d.decode(n.values[i], v.Field(known[index].index), at)
+			d.decode(n.values[i], v.FieldByIndex(known[index].index), at)
 		}
 	}
 }
@@ -226,7 +227,7 @@ func (d *decoder) structure(n *node, v reflect.Value, path string) {
 // field is a key of a struct.
 type field struct {
 	name     string
-	index    int
+	index    []int
 	observed bool // Shoal fills it in
 }
 
@@ -243,20 +244,22 @@ func observed(t reflect.Type, name string) bool {
 	return false
 }
 
-// fieldsOf lists the keys of a struct in their order, those of an embedded Meta as well.
+// fieldsOf lists the keys of a struct in their order, those of an embedded one as well.
 func fieldsOf(t reflect.Type) []field {
 	var all []field
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous {
-			all = append(all, fieldsOf(f.Type)...)
+			for _, inner := range fieldsOf(f.Type) {
+				all = append(all, field{inner.name, append([]int{i}, inner.index...), inner.observed})
+			}
 			continue
 		}
 		if name == "" || name == "-" {
 			continue
 		}
-		all = append(all, field{name, i, observed(t, name)})
+		all = append(all, field{name, []int{i}, observed(t, name)})
 	}
 	return all
 }

@@ -86,8 +86,11 @@ func DefaultJob(j *shoal.JobSpec) {
 }
 
 // FitJob says what each task of a job gets that does not ask for it: a processor and 512 MiB, or all
-// that a smaller machine has.
+// that a smaller machine has. Batch AI gave its jobs whole machines.
 func FitJob(j *shoal.JobSpec, machine shoal.Resources) {
+	if j.Dialect == "batchai" && j.Resources == (shoal.Resources{}) {
+		j.Resources = machine
+	}
 	fill(&j.Resources.CPUs, min(1000, machine.CPUs))
 	fill(&j.Resources.Memory, min(512<<20, machine.Memory))
 }

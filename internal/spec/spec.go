@@ -8,12 +8,15 @@ import (
 	"strings"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/spec/sweep"
 )
 
 // File is a file that was read.
 type File struct {
 	Name string
 	Data []byte
+	// Glob lists files for sweeps over them; nil where there are none to list.
+	Glob func(pattern string) ([]string, error)
 }
 
 // Set is the objects of some files, each kind in the order written, with defaults filled in.
@@ -91,7 +94,7 @@ func (p *parsing) file(f File) {
 	found := r.mistakes
 	budget := maxNodes
 	for _, doc := range docs {
-		d := decoder{file: f.Name, budget: &budget, places: map[string]position{}}
+		d := decoder{file: f.Name, glob: f.Glob, budget: &budget, places: map[string]position{}}
 		p.document(&d, doc)
 		found = append(found, d.mistakes...)
 	}
@@ -125,21 +128,45 @@ func (p *parsing) document(d *decoder, doc *node) {
 	}
 	switch shoal.ObjectKind(kind.text) {
 	case shoal.ObjectShare:
-		p.set.Shares = add(p, d, doc, p.set.Shares, shoal.Share{}, DefaultShare, CheckShare)
+		p.set.Shares = add(p, d, doc, p.set.Shares, shoal.Share{}, DefaultShare, pointed(CheckShare))
 	case shoal.ObjectGroup:
-		p.set.Groups = add(p, d, doc, p.set.Groups, shoal.Group{}, func(*shoal.Group) {}, CheckGroup)
+		p.set.Groups = add(p, d, doc, p.set.Groups, shoal.Group{}, func(*shoal.Group) {}, pointed(CheckGroup))
 	case shoal.ObjectUser:
-		p.set.Users = add(p, d, doc, p.set.Users, shoal.User{}, DefaultUser, CheckUser)
+		p.set.Users = add(p, d, doc, p.set.Users, shoal.User{}, DefaultUser, pointed(CheckUser))
 	case shoal.ObjectPool:
-		p.set.Pools = add(p, d, doc, p.set.Pools, newPool(), completePool, CheckPool)
+		p.set.Pools = add(p, d, doc, p.set.Pools, newPool(), completePool, pointed(CheckPool))
 	case shoal.ObjectJob:
-		p.set.Jobs = add(p, d, doc, p.set.Jobs, newJob(), func(*shoal.JobSpec) {}, d.checkJob)
+		for _, j := range add(p, d, doc, nil, jobDocument{JobSpec: newJob()}, func(*jobDocument) {}, d.checkJob) {
+			p.set.Jobs = append(p.set.Jobs, j.JobSpec)
+		}
 	}
 }
 
+// jobDocument is a job as it is written: its items may come of a sweep.
+type jobDocument struct {
+	shoal.JobSpec
+	Sweep *sweep.Sweep `json:"sweep"`
+}
+
+// expand makes the items of a sweep.
+func (j *jobDocument) expand(glob sweep.Glob) []shoal.Mistake {
+	if j.Sweep == nil {
+		return nil
+	}
+	items, mistakes := j.Sweep.Items(glob)
+	for i := range mistakes {
+		mistakes[i].Path = join("sweep", mistakes[i].Path)
+	}
+	if len(j.Items) > 0 {
+		mistakes = append(mistakes, shoal.Mistake{Path: "items", Msg: "a job has either a sweep or items", Hint: "leave it out"})
+	}
+	j.Items = items
+	return mistakes
+}
+
 // checkJob is CheckJob for a document, in which 0 is not the same as nothing.
-func (d *decoder) checkJob(j shoal.JobSpec) []shoal.Mistake {
-	all := CheckJob(j)
+func (d *decoder) checkJob(j *jobDocument) []shoal.Mistake {
+	all := append(j.expand(d.glob), CheckJob(j.JobSpec)...)
 	_, cpus := d.places["resources.cpus"]
 	_, memory := d.places["resources.memory"]
 	if cpus && j.Resources.CPUs == 0 {
@@ -149,6 +176,11 @@ func (d *decoder) checkJob(j shoal.JobSpec) []shoal.Mistake {
 		all = append(all, shoal.Mistake{Path: "resources.memory", Msg: "a task needs some memory"})
 	}
 	return all
+}
+
+// pointed is a check of a value for one that is pointed to.
+func pointed[T any](check func(T) []shoal.Mistake) func(*T) []shoal.Mistake {
+	return func(v *T) []shoal.Mistake { return check(*v) }
 }
 
 // word returns the scalar of a key, or nil.
@@ -164,7 +196,7 @@ func (n *node) word(key string) *node {
 // add decodes, completes and checks one object. Rules are checked also where not all of it could be
 // read, so that all mistakes are told at once; but not what they say of the unread parts, which
 // would break rules that the whole keeps.
-func add[T any](p *parsing, d *decoder, doc *node, list []T, v T, complete func(*T), check func(T) []shoal.Mistake) []T {
+func add[T any](p *parsing, d *decoder, doc *node, list []T, v T, complete func(*T), check func(*T) []shoal.Mistake) []T {
 	d.decode(doc, reflect.ValueOf(&v).Elem(), "")
 	d.places[""] = position{doc.line, doc.column}
 	p.unique(d, doc)
@@ -173,7 +205,7 @@ func add[T any](p *parsing, d *decoder, doc *node, list []T, v T, complete func(
 		return list
 	}
 	complete(&v)
-	for _, m := range check(v) {
+	for _, m := range check(&v) {
 		if slices.ContainsFunc(unread, func(u shoal.Mistake) bool { return concerns(u, m) }) {
 			continue
 		}
