@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -71,13 +72,16 @@ func (v *view) promised() map[string]string {
 		"SHOAL_POOL":          string(v.spec.Pool),
 		"SHOAL_SCRATCH":       api.ScratchDir(ref),
 		"SHOAL_JOB_TEMP":      api.JobScratchDir(v.Job.ID),
-		"SHOAL_JOB_SCRATCH":   SharedScratch(v.Home, v.Job.ID),
+		"SHOAL_JOB_SCRATCH":   v.shared(),
 	}
 	if v.gang() {
 		env["SHOAL_HOSTFILE"] = v.at("hostfile")
 	}
 	if v.task.Name != "" {
 		env["SHOAL_TASK_NAME"] = v.task.Name
+	}
+	for _, m := range slices.Backward(v.Pool.Mounts) { // of several, the first counts
+		env["SHOAL_SHARE_"+word(string(m.Share))] = m.Path
 	}
 	for name, dir := range v.spec.Inputs {
 		env["SHOAL_INPUT_"+word(name)] = v.text(dir)
@@ -218,11 +222,17 @@ func (v *view) tfConfig() string {
 	return string(b)
 }
 
+// stdOutErr is the name under which Batch AI knew the directory of a job's output.
+const stdOutErr = "stdouterr"
+
 // batchAI adds what Batch AI gave its jobs. The roots of mounts are the job's own to say.
 func (v *view) batchAI(env map[string]string) {
 	_, first := v.processes()
 	gpus := strconv.Itoa(len(v.node.GPUs))
-	logs := SharedScratch(v.Home, v.Job.ID)
+	logs := v.shared()
+	if _, ok := v.spec.Outputs[stdOutErr]; ok {
+		logs = OutputDir(v.Job, stdOutErr)
+	}
 	if v.spec.Stdout != "" {
 		logs = path.Dir(v.file(v.spec.Stdout))
 	}
@@ -231,7 +241,7 @@ func (v *view) batchAI(env map[string]string) {
 		"AZ_BATCHAI_STDOUTERR_DIR":       logs,
 		"AZ_BATCHAI_JOB_TEMP":            api.JobScratchDir(v.Job.ID),
 		"AZ_BATCHAI_JOB_TEMP_DIR":        api.JobScratchDir(v.Job.ID),
-		"AZ_BATCHAI_SHARED_JOB_TEMP":     SharedScratch(v.Home, v.Job.ID),
+		"AZ_BATCHAI_SHARED_JOB_TEMP":     v.shared(),
 		"AZ_BATCHAI_NUM_GPUS":            gpus,
 		"AZ_BATCHAI_NUM_GPUS_PER_NODE":   gpus,
 		"AZ_BATCHAI_TASK_INDEX":          strconv.Itoa(first),

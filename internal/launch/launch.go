@@ -30,7 +30,8 @@ type Task struct {
 	Job      shoal.Job
 	Attempt  shoal.Attempt // of it, the reference, Memory and Release count
 	Position int           // of its index among the job's tasks
-	Home     string        // of the job's user on the machines
+	Item     shoal.Item    // what the task works on, of a job that has items
+	Pool     shoal.Pool    // of its machines: Mounts and Home count
 	Nodes    []Node        // by rank; one at least
 	// SSH is the key pair of an attempt of several nodes: Key and Authorized. It must be the same each time.
 	SSH *api.TaskSSH
@@ -137,8 +138,8 @@ func newView(t Task, rank int) *view {
 		v.resources.Memory = t.Attempt.Memory
 	}
 	if !t.Attempt.Release {
-		if p := t.Position; p >= 0 && p < len(v.spec.Items) {
-			v.fields = parseItem(v.spec.Items[p])
+		if t.Item != nil {
+			v.fields = parseItem(t.Item)
 		}
 		if p := t.Position; p >= 0 && p < len(v.spec.Tasks) {
 			v.task = v.spec.Tasks[p]
@@ -198,6 +199,9 @@ func (v *view) spread() []int {
 	return slots
 }
 
+// shared is the job's shared scratch directory.
+func (v *view) shared() string { return SharedScratch(v.Pool.HomeOf(v.Job.User), v.Job.ID) }
+
 // processors is how many whole processors the task has on a node, and one at least.
 func (v *view) processors(n Node) int {
 	have := v.spec.Resources.CPUs
@@ -230,7 +234,7 @@ func (v *view) outputs() []string {
 		named = named || strings.Contains(value, "SHOAL_JOB_SCRATCH")
 	}
 	if len(v.Nodes) > 1 || v.spec.Dialect == batchAI || named {
-		dirs = append(dirs, SharedScratch(v.Home, v.Job.ID))
+		dirs = append(dirs, v.shared())
 	}
 	if v.spec.Dialect == batchAI {
 		for _, f := range []string{v.spec.Stdout, v.spec.Stderr} {

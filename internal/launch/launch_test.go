@@ -27,7 +27,9 @@ func node(i int, gpus ...int) launch.Node {
 func task(spec shoal.JobSpec, nodes int) launch.Task {
 	spec.Pool = "lab"
 	ref := shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: "17"}, Attempt: 1}
-	t := launch.Task{Job: shoal.Job{ID: "17", User: "alice", Spec: spec}, Attempt: shoal.Attempt{AttemptRef: ref}, Home: "/shared/home/alice"}
+	t := launch.Task{Job: shoal.Job{ID: "17", User: "alice", Spec: spec}, Attempt: shoal.Attempt{AttemptRef: ref},
+		Pool: shoal.Pool{Mounts: []shoal.Mount{{Share: "team", Path: "/shared"}, {Share: "big-data", Path: "/data"}, {Share: "team", Path: "/again"}},
+			Home: shoal.Home{Share: "team", Path: "home/{user}"}}}
 	for i := range nodes {
 		t.Nodes = append(t.Nodes, node(i+1, 1))
 	}
@@ -39,11 +41,11 @@ func task(spec shoal.JobSpec, nodes int) launch.Task {
 
 // cases are the orders that golden files hold.
 func cases() map[string]launch.Task {
-	array := task(shoal.JobSpec{Name: "sweep", Command: "python3 t.py --lr {lr} --tag '{tag}' ${HOME} {1..3}", Array: "10-30:10",
-		Items:  []shoal.Item{shoal.Item(`"a line"`), shoal.Item(`{"lr":0.5,"tag":"x y","more":[1, 2]}`), shoal.Item(`3`)},
+	array := task(shoal.JobSpec{Name: "sweep", Command: "python3 t.py --lr {lr} --tag '{tag}' ${tag} {1..3}", Array: "10-30:10",
 		Inputs: map[string]string{"data": "/shared/in/{tag}"}, Outputs: map[string]shoal.OutputDir{"model": {Path: "/shared/out"}, "log": {Path: "/shared/log/", Reuse: true}},
 		Env: map[string]string{"RATE": "{lr}", "MASTER_PORT": "1", "SHOAL_JOB_ID": "forged"}, Stdout: "out-%j-%a-%n-%x.txt", Signal: "SIGUSR1@90s",
 		Resources: shoal.Resources{CPUs: 1000, Memory: 1 << 30}}, 1)
+	array.Item = shoal.Item(`{"lr":0.5,"tag":"x y","more":[1, 2]}`)
 	array.Position, array.Attempt.Index, array.Attempt.Attempt, array.Attempt.Memory = 1, 20, 3, 2<<30
 	list := task(shoal.JobSpec{Tasks: []shoal.TaskSpec{{Name: "a", Command: "echo a"}, {Name: "b", Command: "echo b", Env: map[string]string{"X": "task"}}},
 		Env: map[string]string{"X": "job", "Y": "job"}, Prepare: "make ready > $SHOAL_JOB_SCRATCH/log"}, 1)
@@ -59,7 +61,10 @@ func cases() map[string]launch.Task {
 		Env:       map[string]string{"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "theirs"},
 		Resources: shoal.Resources{CPUs: 2000, Memory: 512 << 20, GPUs: 1}}, 2)
 	sbatch.Position, sbatch.Attempt.Index, sbatch.Attempt.Attempt = 1, 5, 2
+	line := task(shoal.JobSpec{Command: "convert {name}"}, 1)
+	line.Item = shoal.Item(`"a \"line\""`)
 	return map[string]launch.Task{
+		"item":        line,
 		"plain":       task(shoal.JobSpec{Command: "true"}, 1),
 		"array":       array,
 		"tasks":       list,

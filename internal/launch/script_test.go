@@ -107,7 +107,7 @@ func TestRanksTerminate(t *testing.T) {
 	if err := syscall.Kill(-c.Process.Pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	_ = c.Wait() // the status is of no interest to who ended it
+	_ = c.Wait()                                                                                                 // the status is of no interest to who ended it
 	got := slices.DeleteFunc(sorted([]byte(b.String())), func(line string) bool { return line == "Terminated" }) // a shell, of its sleep
 	if !slices.Equal(got, []string{"bye 0", "bye 1"}) {
 		t.Errorf("%q", got)
@@ -137,8 +137,9 @@ func FuzzText(f *testing.F) {
 	f.Add(`"text"`, "{", "${")
 	f.Add(`{"a":`, "{a}", "$")
 	f.Fuzz(func(t *testing.T, item, text, value string) {
-		x := task(shoal.JobSpec{Command: text, Workdir: text, Stdout: text, Signal: text, Dialect: "batchai", Items: []shoal.Item{shoal.Item(item)},
+		x := task(shoal.JobSpec{Command: text, Workdir: text, Stdout: text, Signal: text, Dialect: "batchai",
 			Env: map[string]string{"AZ_BATCHAI_X": value, text: value}}, 1)
+		x.Item = shoal.Item(item)
 		o := launch.Order(x, 0)
 		if !strings.Contains(item, "{") && o.Command != text {
 			t.Errorf("the command %q became %q", text, o.Command)

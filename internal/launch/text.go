@@ -38,8 +38,8 @@ func text(value json.RawMessage) string {
 	return compact(value)
 }
 
-// fill puts fields where {name} stands. What is put in is not looked at again, and a name that is no field stays: shells
-// and awk have braces of their own.
+// fill puts fields where {name} stands. What is put in is not looked at again, and a name that is no field stays, as does
+// ${name}: shells and awk have braces of their own.
 func (f fields) fill(s string) string {
 	if len(f.named) == 0 || !strings.Contains(s, "{") {
 		return s
@@ -53,7 +53,7 @@ func (f fields) fill(s string) string {
 		}
 		name, after, closed := strings.Cut(rest, "}")
 		value, known := f.named[name]
-		if closed && known {
+		if closed && known && !strings.HasSuffix(before, "$") {
 			b.WriteString(value)
 			s = after
 		} else {
