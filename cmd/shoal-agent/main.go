@@ -17,7 +17,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/shoal-pool/shoal/internal/host/tasks"
+	"github.com/shoal-pool/shoal/internal/host/tasks/supervisor"
 )
 
 // version is set by the linker.
@@ -33,7 +33,7 @@ func main() {
 	case "run":
 		os.Exit(runMain())
 	case "task":
-		os.Exit(tasks.Main(os.Args[2:]))
+		os.Exit(supervisor.Main(os.Args[2:]))
 	case "enter":
 		os.Exit(enterMain())
 	case "files":

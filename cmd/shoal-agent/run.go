@@ -18,6 +18,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/agent"
 	"github.com/shoal-pool/shoal/internal/host/activity"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
+	"github.com/shoal-pool/shoal/internal/host/tasks/runner"
 	"github.com/shoal-pool/shoal/provider"
 )
 
@@ -64,13 +65,13 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	people := &agent.People{}
-	runner, err := tasks.Open(tasks.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: openSlices(log), Lookup: person(people), Log: log})
+	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: openSlices(log), Lookup: person(people), Log: log})
 	if err != nil {
 		return err
 	}
-	defer runner.Close()
-	watcher := activity.New(activity.Config{Name: people.Name, Tasks: runner.Running})
-	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: runner, Watcher: watcher, People: people, Log: log,
+	defer run.Close()
+	watcher := activity.New(activity.Config{Name: people.Name, Tasks: run.Running})
+	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Watcher: watcher, People: people, Log: log,
 		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced()})
 	if err != nil {
 		return err

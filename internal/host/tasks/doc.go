@@ -1,9 +1,10 @@
-// Package tasks runs attempts at tasks as their users, so that neither their output nor their end is lost
-// when the agent is killed or replaced.
+// Package tasks and those below it run attempts at tasks as their users, so that neither their output nor their end is lost
+// when the agent is killed or replaced. This one holds what both sides share:
+// records on disk, the lines they exchange, and the taking away of what is left.
 //
 // Two processes share the work:
 //
-//	Runner       part of the agent's `run`. It takes orders from the control plane, knows every attempt, and
+//	runner       part of the agent's `run`. It takes orders from the control plane, knows every attempt, and
 //	             reports. It may be killed and replaced at any moment.
 //	supervisor   `shoal-agent task supervise`, one for all tasks of the machine, started with the first task and
 //	             gone half a minute after the last. It is the parent of the tasks: starts them, reads their output,
@@ -23,7 +24,7 @@
 // the task anyway. The first line of a record takes a block of the file system, into which the others fit, so a
 // full disk does not cost an exit status.
 //
-// An attempt in the Runner:
+// An attempt in the runner:
 //
 //	waiting   an older attempt of the same task has not ended yet
 //	sent      handed to the supervisor, or about to be

@@ -20,37 +20,37 @@ import (
 
 // Endings of the files of an attempt.
 const (
-	recordFile = ".rec"
-	ackFile    = ".ack"
+	RecordFile = ".rec"
+	AckFile    = ".ack"
 )
 
-// streams are the names of a task's two outputs, and endings the files they are in.
-func streams() [2]string { return [2]string{"stdout", "stderr"} }
-func endings() [2]string { return [2]string{".out", ".err"} }
+// Streams are the names of a task's two outputs, and Endings the files they are in.
+func Streams() [2]string { return [2]string{"stdout", "stderr"} }
+func Endings() [2]string { return [2]string{".out", ".err"} }
 
-// line is one line of a record. One field is set.
-type line struct {
-	Accepted *accepted `json:"accepted,omitempty"`
-	Started  *started  `json:"started,omitempty"`
-	Ended    *result   `json:"ended,omitempty"`
+// Line is one line of a record. One field is set.
+type Line struct {
+	Accepted *Accepted `json:"accepted,omitempty"`
+	Started  *Started  `json:"started,omitempty"`
+	Ended    *Result   `json:"ended,omitempty"`
 }
 
-// accepted says that an attempt is ours, whether or not it ever starts.
-type accepted struct {
+// Accepted says that an attempt is ours, whether or not it ever starts.
+type Accepted struct {
 	Ref  shoal.AttemptRef `json:"ref"`
 	User shoal.UserName   `json:"user"`
 	UID  int              `json:"uid"`
 }
 
-// started says that an attempt's first process runs.
-type started struct {
+// Started says that an attempt's first process runs.
+type Started struct {
 	PID  int       `json:"pid"`
 	Born uint64    `json:"born"` // as the kernel counts; with PID it names one process
 	At   time.Time `json:"at"`
 }
 
-// result is how an attempt ended.
-type result struct {
+// Result is how an attempt ended.
+type Result struct {
 	State     shoal.JobState `json:"state"`
 	Cause     shoal.Cause    `json:"cause,omitempty"`
 	Reason    string         `json:"reason,omitempty"`
@@ -63,26 +63,26 @@ type result struct {
 	CPUTime   time.Duration  `json:"cpuTime,omitempty"` // ns
 }
 
-func (e result) report(ref shoal.AttemptRef) api.TaskReport {
+func (e Result) Report(ref shoal.AttemptRef) api.TaskReport {
 	return api.TaskReport{Ref: ref, State: e.State, Cause: e.Cause, Reason: e.Reason, ExitCode: e.ExitCode, Signal: e.Signal,
 		Started: e.Started, Ended: e.Ended, StdoutBytes: e.Bytes[0], StderrBytes: e.Bytes[1], MaxMemory: e.MaxMemory,
 		CPUTime: shoal.Duration(e.CPUTime)}
 }
 
-// record is what a record file says.
-type record struct {
-	accepted
-	started *started
-	ended   *result
+// Record is what a record file says.
+type Record struct {
+	Accepted
+	Started *Started
+	Ended   *Result
 }
 
 // maxReason keeps a record within the block that its first line has taken.
 const maxReason = 1000
 
-// parseRecord reads a record. A line that was cut off counts as not written. A record without its first
+// ParseRecord reads a record. A line that was cut off counts as not written. A record without its first
 // line is an error.
-func parseRecord(b []byte) (record, error) {
-	var r record
+func ParseRecord(b []byte) (Record, error) {
+	var r Record
 	found := false
 	for {
 		l, rest, ok := bytes.Cut(b, []byte("\n"))
@@ -90,19 +90,19 @@ func parseRecord(b []byte) (record, error) {
 			break
 		}
 		b = rest
-		var x line
+		var x Line
 		if json.Unmarshal(l, &x) != nil {
 			continue // torn: whoever goes on with a record begins a line
 		}
 		switch {
 		case x.Accepted != nil:
-			r.accepted, found = *x.Accepted, true
+			r.Accepted, found = *x.Accepted, true
 		case x.Started != nil:
-			r.started = x.Started
-		case x.Ended != nil && x.Ended.State.Ended() && knownState(x.Ended.State):
-			if r.ended == nil { // the first end is the end
-				r.ended = x.Ended
-				r.ended.Bytes = [2]int64{max(x.Ended.Bytes[0], 0), max(x.Ended.Bytes[1], 0)}
+			r.Started = x.Started
+		case x.Ended != nil && x.Ended.State.Ended() && KnownState(x.Ended.State):
+			if r.Ended == nil { // the first end is the end
+				r.Ended = x.Ended
+				r.Ended.Bytes = [2]int64{max(x.Ended.Bytes[0], 0), max(x.Ended.Bytes[1], 0)}
 			}
 		}
 	}
@@ -112,7 +112,7 @@ func parseRecord(b []byte) (record, error) {
 	return r, nil
 }
 
-func knownState(s shoal.JobState) bool {
+func KnownState(s shoal.JobState) bool {
 	switch s {
 	case shoal.JobSucceeded, shoal.JobFailed, shoal.JobCancelled, shoal.JobTimedOut, shoal.JobLost, shoal.JobPreempted:
 		return true
@@ -120,8 +120,8 @@ func knownState(s shoal.JobState) bool {
 	return false
 }
 
-// fileName is the name of an attempt's files and of its control group, without ending.
-func fileName(ref shoal.AttemptRef) (string, error) {
+// FileName is the name of an attempt's files and of its control group, without ending.
+func FileName(ref shoal.AttemptRef) (string, error) {
 	id := string(ref.Job)
 	ok := id != "" && len(id) <= 64
 	for _, c := range []byte(id) {
@@ -133,8 +133,8 @@ func fileName(ref shoal.AttemptRef) (string, error) {
 	return id + "." + strconv.Itoa(ref.Index) + "." + strconv.Itoa(ref.Attempt), nil
 }
 
-// parseName undoes fileName.
-func parseName(name string) (shoal.AttemptRef, bool) {
+// ParseName undoes FileName.
+func ParseName(name string) (shoal.AttemptRef, bool) {
 	parts := strings.Split(name, ".")
 	if len(parts) != 3 {
 		return shoal.AttemptRef{}, false
@@ -142,20 +142,20 @@ func parseName(name string) (shoal.AttemptRef, bool) {
 	index, err1 := strconv.Atoi(parts[1])
 	attempt, err2 := strconv.Atoi(parts[2])
 	ref := shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: shoal.JobID(parts[0]), Index: index}, Attempt: attempt}
-	same, err3 := fileName(ref)
+	same, err3 := FileName(ref)
 	return ref, err1 == nil && err2 == nil && err3 == nil && same == name
 }
 
-// readRecord reads the record of an attempt; fs.ErrNotExist says that it was never accepted.
-func readRecord(dir, name string) (record, error) {
-	b, err := os.ReadFile(filepath.Join(dir, name+recordFile))
+// ReadRecord reads the record of an attempt; fs.ErrNotExist says that it was never accepted.
+func ReadRecord(dir, name string) (Record, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name+RecordFile))
 	if err != nil {
-		return record{}, err
+		return Record{}, err
 	}
-	r, err := parseRecord(b)
+	r, err := ParseRecord(b)
 	if err == nil {
 		var same string
-		if same, err = fileName(r.Ref); err == nil && same != name {
+		if same, err = FileName(r.Ref); err == nil && same != name {
 			err = fmt.Errorf("it speaks of attempt %s", r.Ref)
 		}
 	}
@@ -165,28 +165,28 @@ func readRecord(dir, name string) (record, error) {
 	return r, nil
 }
 
-// recorder appends to a record.
-type recorder struct{ fd int }
+// Recorder appends to a record.
+type Recorder struct{ fd int }
 
-// newRecord begins a record; if there is one already the error is fs.ErrExist: an attempt starts once. With again
+// NewRecord begins a record; if there is one already the error is fs.ErrExist: an attempt starts once. With again
 // an existing one is gone on with. The first line is the caller's to write.
-func newRecord(dir, name string, again bool) (*recorder, error) {
+func NewRecord(dir, name string, again bool) (*Recorder, error) {
 	flags := unix.O_WRONLY | unix.O_CREAT | unix.O_APPEND | unix.O_CLOEXEC
 	if !again {
 		flags |= unix.O_EXCL
 	}
-	fd, err := unix.Open(filepath.Join(dir, name+recordFile), flags, 0o600)
+	fd, err := unix.Open(filepath.Join(dir, name+RecordFile), flags, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	r := &recorder{fd}
+	r := &Recorder{fd}
 	if again {
 		_, _ = unix.Write(fd, []byte("\n")) // ends a line that was cut off; if it cannot be written, nor can what follows
 	}
 	return r, nil
 }
 
-func (r *recorder) write(l line) error {
+func (r *Recorder) Write(l Line) error {
 	if l.Ended != nil && len(l.Ended.Reason) > maxReason {
 		short := *l.Ended
 		short.Reason = strings.ToValidUTF8(short.Reason[:maxReason], "") + "…"
@@ -204,11 +204,11 @@ func (r *recorder) write(l line) error {
 	return err
 }
 
-func (r *recorder) close() { _ = unix.Close(r.fd) }
+func (r *Recorder) Close() { _ = unix.Close(r.fd) }
 
-// sizes are those of the files with an attempt's output.
-func sizes(dir, name string) (out [2]int64) {
-	for i, e := range endings() {
+// Sizes are those of the files with an attempt's output.
+func Sizes(dir, name string) (out [2]int64) {
+	for i, e := range Endings() {
 		if fi, err := os.Lstat(filepath.Join(dir, name+e)); err == nil {
 			out[i] = fi.Size()
 		}
@@ -216,8 +216,8 @@ func sizes(dir, name string) (out [2]int64) {
 	return out
 }
 
-// parseAck reads how much was acknowledged of both streams; what makes no sense is nothing.
-func parseAck(b []byte) (out [2]int64) {
+// ParseAck reads how much was acknowledged of both streams; what makes no sense is nothing.
+func ParseAck(b []byte) (out [2]int64) {
 	f := strings.Fields(string(b))
 	if len(f) != 2 || !bytes.HasSuffix(b, []byte("\n")) {
 		return out

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// born is when a process started, as the kernel counts; zero if it is gone.
-func born(pid int) uint64 {
-	f := statFields(pid)
+// Born is when a process started, as the kernel counts; zero if it is gone.
+func Born(pid int) uint64 {
+	f := StatFields(pid)
 	const startTime = 22 - 3 // fields of proc(5) count from 1; ours begin with the third
 	if len(f) <= startTime {
 		return 0
@@ -22,8 +22,8 @@ func born(pid int) uint64 {
 	return n
 }
 
-// statFields are the fields of /proc/PID/stat from the third on: those after the name, which may hold anything.
-func statFields(pid int) [][]byte {
+// StatFields are the fields of /proc/PID/stat from the third on: those after the name, which may hold anything.
+func StatFields(pid int) [][]byte {
 	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
@@ -39,14 +39,14 @@ func statFields(pid int) [][]byte {
 	return bytes.Fields(b[i+1:])
 }
 
-// strays lists the processes of a task where there are no control groups: those of its user in the sessions of
+// Strays lists the processes of a task where there are no control groups: those of its user in the sessions of
 // the processes that were started for it, or with the task's scratch directory in their environment, which
 // not every machine's root may read. A process that takes care to hide is not found.
-func strays(uid int, scratch string, firsts []started) []int {
+func Strays(uid int, scratch string, firsts []Started) []int {
 	var sessions []string
 	for _, s := range firsts {
 		// A session's number is not given out again while somebody is in it, but then it is.
-		if b := born(s.PID); b == 0 || b == s.Born {
+		if b := Born(s.PID); b == 0 || b == s.Born {
 			sessions = append(sessions, strconv.Itoa(s.PID))
 		}
 	}
@@ -70,7 +70,7 @@ func strays(uid int, scratch string, firsts []started) []int {
 		if unix.Stat("/proc/"+name, &st) != nil || int(st.Uid) != uid {
 			continue
 		}
-		f := statFields(pid)
+		f := StatFields(pid)
 		if len(f) < 4 || f[0][0] == 'Z' || f[0][0] == 'X' {
 			continue
 		}
@@ -92,10 +92,10 @@ func strays(uid int, scratch string, firsts []started) []int {
 	return out
 }
 
-// killStrays kills them, and those that they start meanwhile.
-func killStrays(uid int, scratch string, firsts []started) {
+// KillStrays kills them, and those that they start meanwhile.
+func KillStrays(uid int, scratch string, firsts []Started) {
 	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
-		pids := strays(uid, scratch, firsts)
+		pids := Strays(uid, scratch, firsts)
 		if len(pids) == 0 {
 			return
 		}

@@ -1,6 +1,9 @@
 package tasks
 
 import (
+	"bufio"
+	"encoding/json"
+	"io"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -11,62 +14,74 @@ import (
 // Runner and supervisor exchange lines of JSON over a Unix socket that is root's alone. They may be of
 // different versions: fields are only ever added.
 
-// request is from Runner to supervisor. One field is set.
-type request struct {
-	Start *startRequest     `json:"start,omitempty"`
+// Request is from Runner to supervisor. One field is set.
+type Request struct {
+	Start *StartRequest     `json:"start,omitempty"`
 	Stop  *api.StopOrder    `json:"stop,omitempty"`
 	Drop  *shoal.AttemptRef `json:"drop,omitempty"` // a result that could not be written was received
 	Quit  bool              `json:"quit,omitempty"` // if there is no task
 }
 
-type startRequest struct {
+type StartRequest struct {
 	Order  api.TaskOrder `json:"order"`
 	Person Person        `json:"person"`
 }
 
-// event is from supervisor to Runner. The first is a hello; then one field is set.
-type event struct {
-	Hello   *hello        `json:"hello,omitempty"`
-	Started *startedEvent `json:"started,omitempty"`
-	Output  *outputEvent  `json:"output,omitempty"`
-	Ended   *endedEvent   `json:"ended,omitempty"`
+// Event is from supervisor to Runner. The first is a Hello; then one field is set.
+type Event struct {
+	Hello   *Hello        `json:"hello,omitempty"`
+	Started *StartedEvent `json:"started,omitempty"`
+	Output  *OutputEvent  `json:"output,omitempty"`
+	Ended   *EndedEvent   `json:"ended,omitempty"`
 }
 
-// hello is all that a supervisor holds.
-type hello struct {
+// Hello is all that a supervisor holds.
+type Hello struct {
 	PID   int          `json:"pid"`
-	Live  []liveTask   `json:"live,omitempty"`
-	Ended []endedEvent `json:"ended,omitempty"` // those that are not on disk
+	Live  []LiveTask   `json:"live,omitempty"`
+	Ended []EndedEvent `json:"ended,omitempty"` // those that are not on disk
 }
 
-type liveTask struct {
-	accepted
+type LiveTask struct {
+	Accepted
 	Started time.Time `json:"started,omitzero"`
 	Bytes   [2]int64  `json:"bytes"`
 }
 
-type startedEvent struct {
+type StartedEvent struct {
 	Ref shoal.AttemptRef `json:"ref"`
 	At  time.Time        `json:"at"`
 }
 
-type outputEvent struct {
+type OutputEvent struct {
 	Ref   shoal.AttemptRef `json:"ref"`
 	Bytes [2]int64         `json:"bytes"`
 }
 
-type endedEvent struct {
+type EndedEvent struct {
 	Ref     shoal.AttemptRef `json:"ref"`
-	Result  result           `json:"result"`
+	Result  Result           `json:"result"`
 	Unsaved bool             `json:"unsaved,omitempty"` // it is not on disk
 }
 
-// settings are what a Runner starts a supervisor with.
-type settings struct {
+// Settings are what a Runner starts a supervisor with.
+type Settings struct {
 	Dir     string          `json:"dir"`
 	Scratch string          `json:"scratch"`
 	Env     []string        `json:"env,omitempty"`
 	Groups  *cgroups.Config `json:"groups,omitempty"`
 	Idle    time.Duration   `json:"idle"` // ns
 	Limit   int64           `json:"limit"`
+}
+
+// WriteLines writes each value as a line of JSON.
+func WriteLines[T any](w io.Writer, lines []T) error {
+	b := bufio.NewWriterSize(w, 32<<10)
+	enc := json.NewEncoder(b)
+	for _, l := range lines {
+		if err := enc.Encode(l); err != nil {
+			return err
+		}
+	}
+	return b.Flush()
 }

@@ -1,4 +1,4 @@
-package tasks
+package runner
 
 import (
 	"bufio"
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // Times of the link to the supervisor.
@@ -32,14 +33,14 @@ const (
 func (r *Runner) path(name string) string { return filepath.Join(r.cfg.Dir, name) }
 
 // connect connects to a supervisor that is there. nil: there is none.
-func (r *Runner) connect() (net.Conn, *bufio.Reader, *hello, error) {
+func (r *Runner) connect() (net.Conn, *bufio.Reader, *tasks.Hello, error) {
 	c, err := net.Dial("unix", r.path("socket"))
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	_ = c.SetReadDeadline(time.Now().Add(r.cfg.helloTime))
 	in := bufio.NewReaderSize(c, 64<<10)
-	var e event
+	var e tasks.Event
 	err = json.NewDecoder(&oneLine{in: in}).Decode(&e)
 	if err == nil && e.Hello == nil {
 		err = errors.New("it does not say hello")
@@ -170,7 +171,7 @@ func (r *Runner) spawn() (*linked, error) {
 		return nil, err
 	}
 	defer file.Close()
-	set, err := json.Marshal(settings{Dir: r.cfg.Dir, Scratch: r.cfg.Scratch, Env: r.cfg.Env, Groups: r.cfg.Groups.Config(),
+	set, err := json.Marshal(tasks.Settings{Dir: r.cfg.Dir, Scratch: r.cfg.Scratch, Env: r.cfg.Env, Groups: r.cfg.Groups.Config(),
 		Idle: r.cfg.Idle, Limit: r.cfg.OutputLimit})
 	if err != nil {
 		return nil, err
@@ -209,7 +210,7 @@ func (r *Runner) giveUp(err error) {
 	r.queue = nil
 	for _, a := range r.attempts {
 		if a.phase != ended {
-			r.endHere(a, result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Reason: "the machine could not start it: " + err.Error()})
+			r.endHere(a, tasks.Result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Reason: "the machine could not start it: " + err.Error()})
 		}
 	}
 }
@@ -221,7 +222,7 @@ func (r *Runner) talk(l *linked) {
 		defer close(received)
 		in := json.NewDecoder(l.in)
 		for {
-			var e event
+			var e tasks.Event
 			if in.Decode(&e) != nil {
 				return
 			}
@@ -240,7 +241,7 @@ func (r *Runner) talk(l *linked) {
 		case <-idle.C:
 			r.mu.Lock()
 			if r.live == 0 && len(r.queue) == 0 {
-				r.queue = append(r.queue, request{Quit: true})
+				r.queue = append(r.queue, tasks.Request{Quit: true})
 			}
 			r.mu.Unlock()
 			open = r.flush(l)
@@ -263,11 +264,11 @@ func (r *Runner) flush(l *linked) bool {
 	list := r.queue
 	r.queue = nil
 	r.mu.Unlock()
-	return len(list) == 0 || writeLines(l.conn, list) == nil
+	return len(list) == 0 || tasks.WriteLines(l.conn, list) == nil
 }
 
 // take takes an event of the supervisor.
-func (r *Runner) take(e event) {
+func (r *Runner) take(e tasks.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -291,11 +292,11 @@ func (r *Runner) take(e event) {
 	}
 }
 
-func (r *Runner) takeEnd(e endedEvent) {
+func (r *Runner) takeEnd(e tasks.EndedEvent) {
 	a := r.attempts[e.Ref]
 	if a == nil {
 		if e.Unsaved {
-			r.queue = append(r.queue, request{Drop: &e.Ref})
+			r.queue = append(r.queue, tasks.Request{Drop: &e.Ref})
 		}
 		return
 	}

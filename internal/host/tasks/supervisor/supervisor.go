@@ -1,8 +1,8 @@
-package tasks
+// Package supervisor is the parent of a machine's tasks: `shoal-agent task`. See package tasks.
+package supervisor
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,7 +20,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
-	"github.com/shoal-pool/shoal/internal/removal"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // Descriptors that a supervisor is born with.
@@ -34,7 +34,7 @@ const outputPause = 20 * time.Millisecond
 
 // supervisor is the parent of the tasks.
 type supervisor struct {
-	set     settings
+	set     tasks.Settings
 	groups  *cgroups.Tree
 	forks   *forker
 	devnull int
@@ -42,9 +42,9 @@ type supervisor struct {
 
 	mu      sync.Mutex
 	tasks   map[shoal.AttemptRef]*task
-	kept    map[shoal.AttemptRef]result // ended, and not on disk
+	kept    map[shoal.AttemptRef]tasks.Result // ended, and not on disk
 	conn    net.Conn
-	queue   []event
+	queue   []tasks.Event
 	output  map[*task]bool // have more output than was told
 	closing bool
 	wake    chan struct{} // capacity 1: there is something to send
@@ -57,7 +57,7 @@ func Main(args []string) int {
 		fmt.Fprintln(os.Stderr, "shoal-agent task is started by the agent, not by hand")
 		return 2
 	}
-	var set settings
+	var set tasks.Settings
 	if err := json.Unmarshal([]byte(args[1]), &set); err != nil {
 		fmt.Fprintln(os.Stderr, "shoal-agent task: cannot read its settings:", err)
 		return 2
@@ -70,7 +70,7 @@ func Main(args []string) int {
 	return 0
 }
 
-func supervise(set settings) error {
+func supervise(set tasks.Settings) error {
 	unix.CloseOnExec(listenFD)
 	unix.CloseOnExec(lockFD)
 	file := os.NewFile(listenFD, "listener")
@@ -88,7 +88,7 @@ func supervise(set settings) error {
 	if err := makeScratch(set.Scratch); err != nil {
 		return err
 	}
-	s := &supervisor{set: set, forks: newForker(), tasks: map[shoal.AttemptRef]*task{}, kept: map[shoal.AttemptRef]result{},
+	s := &supervisor{set: set, forks: newForker(), tasks: map[shoal.AttemptRef]*task{}, kept: map[shoal.AttemptRef]tasks.Result{},
 		output: map[*task]bool{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
 	if set.Groups != nil {
 		if s.groups, err = cgroups.Open(*set.Groups); err != nil {
@@ -154,14 +154,14 @@ func (s *supervisor) greet(c net.Conn) bool {
 	if s.closing {
 		return false
 	}
-	h := hello{PID: os.Getpid()}
+	h := tasks.Hello{PID: os.Getpid()}
 	for _, t := range s.tasks {
-		h.Live = append(h.Live, liveTask{t.accepted(), t.at(), t.bytes()})
+		h.Live = append(h.Live, tasks.LiveTask{Accepted: t.accepted(), Started: t.at(), Bytes: t.bytes()})
 	}
 	for ref, r := range s.kept {
-		h.Ended = append(h.Ended, endedEvent{ref, r, true})
+		h.Ended = append(h.Ended, tasks.EndedEvent{Ref: ref, Result: r, Unsaved: true})
 	}
-	s.conn, s.queue = c, []event{{Hello: &h}}
+	s.conn, s.queue = c, []tasks.Event{{Hello: &h}}
 	poke(s.wake)
 	return true
 }
@@ -169,7 +169,7 @@ func (s *supervisor) greet(c net.Conn) bool {
 func (s *supervisor) serve(c net.Conn) {
 	in := json.NewDecoder(bufio.NewReaderSize(c, 64<<10))
 	for {
-		var r request
+		var r tasks.Request
 		if err := in.Decode(&r); err != nil {
 			return // the Runner has gone, or we do not understand each other; it comes again
 		}
@@ -194,7 +194,7 @@ func (s *supervisor) serve(c net.Conn) {
 	}
 }
 
-func (s *supervisor) start(r startRequest) {
+func (s *supervisor) start(r tasks.StartRequest) {
 	ref := r.Order.Ref
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,7 +219,7 @@ func (s *supervisor) stop(o api.StopOrder) {
 }
 
 // ended takes a task off the list. saved says that its end is on disk.
-func (s *supervisor) ended(t *task, r result, saved bool) {
+func (s *supervisor) ended(t *task, r tasks.Result, saved bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.tasks, t.ref)
@@ -227,14 +227,14 @@ func (s *supervisor) ended(t *task, r result, saved bool) {
 	if !saved {
 		s.kept[t.ref] = r
 	}
-	s.tell(event{Ended: &endedEvent{t.ref, r, !saved}})
+	s.tell(tasks.Event{Ended: &tasks.EndedEvent{Ref: t.ref, Result: r, Unsaved: !saved}})
 	if len(s.tasks) == 0 {
 		poke(s.idle)
 	}
 }
 
 // tell queues an event. Without a Runner it is dropped: the next one hears all in the hello, or finds it on disk.
-func (s *supervisor) tell(e event) {
+func (s *supervisor) tell(e tasks.Event) {
 	if s.conn != nil {
 		s.queue = append(s.queue, e)
 		poke(s.wake)
@@ -244,7 +244,7 @@ func (s *supervisor) tell(e event) {
 func (s *supervisor) tellStarted(t *task, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tell(event{Started: &startedEvent{t.ref, at}})
+	s.tell(tasks.Event{Started: &tasks.StartedEvent{Ref: t.ref, At: at}})
 }
 
 func (s *supervisor) tellOutput(t *task) {
@@ -273,7 +273,7 @@ func (s *supervisor) send() {
 		case len(s.output) == 0:
 		case len(events) > 0 || late:
 			for t := range s.output {
-				events = append(events, event{Output: &outputEvent{t.ref, t.bytes()}})
+				events = append(events, tasks.Event{Output: &tasks.OutputEvent{Ref: t.ref, Bytes: t.bytes()}})
 			}
 			clear(s.output)
 		case due == nil:
@@ -283,7 +283,7 @@ func (s *supervisor) send() {
 		if c == nil || len(events) == 0 {
 			continue
 		}
-		if err := writeLines(c, events); err != nil {
+		if err := tasks.WriteLines(c, events); err != nil {
 			_ = c.Close() // serve sees it, and a Runner comes again
 		}
 	}
@@ -334,22 +334,12 @@ func makeScratch(dir string) error {
 	return nil
 }
 
-// scratchTime bounds the removal of a scratch directory, in which other processes of the user may go on writing.
-const scratchTime = time.Minute
-
-// removeScratch removes a task's directory for temporary files.
-func removeScratch(dir string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), scratchTime)
-	defer cancel()
-	return removal.Tree(ctx, dir)
-}
-
 // scratch makes a task's directory for temporary files.
-func (s *supervisor) scratch(name string, p Person) (string, error) {
+func (s *supervisor) scratch(name string, p tasks.Person) (string, error) {
 	dir := filepath.Join(s.set.Scratch, name)
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, os.ErrExist) { // a leftover of a supervisor that was killed
-		if err = removeScratch(dir); err == nil {
+		if err = tasks.RemoveScratch(dir); err == nil {
 			err = os.Mkdir(dir, 0o700)
 		}
 	}

@@ -1,4 +1,4 @@
-package tasks
+package runner
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // cpuTime is that of this process, of its ended children, and of the supervisor with its ended children.
@@ -25,7 +26,7 @@ func cpuTime(b *testing.B, supervisor int) time.Duration {
 		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
 	if supervisor != 0 {
-		for _, f := range statFields(supervisor)[14-3 : 18-3] { // utime, stime, cutime, cstime, in hundredths of a second
+		for _, f := range tasks.StatFields(supervisor)[14-3 : 18-3] { // utime, stime, cutime, cstime, in hundredths of a second
 			var n int64
 			fmt.Sscan(string(f), &n)
 			sum += time.Duration(n) * 10 * time.Millisecond
@@ -73,7 +74,7 @@ func BenchmarkTask(b *testing.B) {
 				done += len(refs)
 			}
 			b.StopTimer()
-			rss := statFields(pid)[24-3]
+			rss := tasks.StatFields(pid)[24-3]
 			var pages float64
 			fmt.Sscan(string(rss), &pages)
 			b.ReportMetric(pages*4096/1e6, "MB-supervisor")
@@ -86,7 +87,7 @@ func BenchmarkTask(b *testing.B) {
 func BenchmarkShell(b *testing.B) {
 	before := cpuTime(b, 0)
 	for b.Loop() {
-		pid, err := syscall.ForkExec(shellPath, []string{shellPath, "-c", ":"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
+		pid, err := syscall.ForkExec("/bin/sh", []string{"/bin/sh", "-c", ":"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package tasks
+package supervisor
 
 import (
 	"fmt"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // Times of a task.
@@ -39,10 +40,10 @@ type task struct {
 	s      *supervisor
 	ref    shoal.AttemptRef
 	name   string
-	req    startRequest
+	req    tasks.StartRequest
 	group  cgroups.Group
 	dir    string // scratch
-	rec    *recorder
+	rec    *tasks.Recorder
 	out    [2]*output
 	exits  chan exit
 	orders chan shoal.JobState
@@ -50,19 +51,19 @@ type task struct {
 	// of run alone
 	limit     *time.Timer
 	kill      *time.Timer
-	first     int       // the pid of the process that runs now
-	firsts    []started // it and those before it
+	first     int             // the pid of the process that runs now
+	firsts    []tasks.Started // it and those before it
 	stopped   shoal.JobState
 	cpu       time.Duration
 	memory    int64
-	result    result
+	result    tasks.Result
 	forgotten []string // what could not be kept, for the reason
 
 	mu      sync.Mutex
 	started time.Time
 }
 
-func newTask(s *supervisor, r startRequest) *task {
+func newTask(s *supervisor, r tasks.StartRequest) *task {
 	t := &task{s: s, ref: r.Order.Ref, req: r, exits: make(chan exit, 1), orders: make(chan shoal.JobState, 1)}
 	for i := range t.out {
 		t.out[i] = &output{t: t}
@@ -70,7 +71,9 @@ func newTask(s *supervisor, r startRequest) *task {
 	return t
 }
 
-func (t *task) accepted() accepted { return accepted{t.ref, t.req.Order.User, t.req.Person.UID} }
+func (t *task) accepted() tasks.Accepted {
+	return tasks.Accepted{Ref: t.ref, User: t.req.Order.User, UID: t.req.Person.UID}
+}
 
 func (t *task) at() time.Time {
 	t.mu.Lock()
@@ -108,12 +111,12 @@ func (t *task) fail(why string) {
 // prepare makes all that is ours to make. What it returns is why it could not.
 func (t *task) prepare() string {
 	var err error
-	if t.name, err = fileName(t.ref); err != nil {
+	if t.name, err = tasks.FileName(t.ref); err != nil {
 		return err.Error()
 	}
-	if t.rec, err = newRecord(t.s.set.Dir, t.name, false); err == nil {
+	if t.rec, err = tasks.NewRecord(t.s.set.Dir, t.name, false); err == nil {
 		acc := t.accepted()
-		err = t.rec.write(line{Accepted: &acc})
+		err = t.rec.Write(tasks.Line{Accepted: &acc})
 	}
 	if err != nil {
 		return fmt.Sprintf("cannot keep its record on the machine's disk: %v", err)
@@ -124,7 +127,7 @@ func (t *task) prepare() string {
 	if t.dir, err = t.s.scratch(t.name, t.req.Person); err != nil {
 		return fmt.Sprintf("cannot make its scratch directory: %v", err)
 	}
-	for i, e := range endings() {
+	for i, e := range tasks.Endings() {
 		t.out[i].path = filepath.Join(t.s.set.Dir, t.name+e)
 		if err := t.out[i].open(t.req.Person.UID); err != nil {
 			return fmt.Sprintf("cannot read its output: %v", err)
@@ -229,7 +232,7 @@ func (t *task) step(name string, argv, env []string, dir string) bool {
 func (t *task) running(pid int) {
 	now := time.Now()
 	t.first = pid
-	t.firsts = append(t.firsts, started{pid, born(pid), now})
+	t.firsts = append(t.firsts, tasks.Started{PID: pid, Born: tasks.Born(pid), At: now})
 	if !t.result.Started.IsZero() {
 		return
 	}
@@ -238,7 +241,7 @@ func (t *task) running(pid int) {
 	t.mu.Unlock()
 	t.result.Started = now
 	// If that cannot be written, the process is found by its group or its scratch directory.
-	_ = t.rec.write(line{Started: &t.firsts[0]})
+	_ = t.rec.Write(tasks.Line{Started: &t.firsts[0]})
 	for _, o := range t.out {
 		o.start()
 	}
@@ -317,7 +320,7 @@ func (t *task) end(state shoal.JobState) {
 // empty reports whether no process of the task is left. Only asked while it is ended.
 func (t *task) empty() bool {
 	if t.group.None() {
-		return len(strays(t.req.Person.UID, t.dir, t.firsts)) == 0
+		return len(tasks.Strays(t.req.Person.UID, t.dir, t.firsts)) == 0
 	}
 	pids, _ := t.group.Pids()
 	return len(pids) == 0
@@ -330,7 +333,7 @@ func (t *task) killAll() {
 		_ = unix.Kill(-t.first, unix.SIGKILL)
 	}
 	if t.group.None() {
-		killStrays(t.req.Person.UID, t.dir, t.firsts)
+		tasks.KillStrays(t.req.Person.UID, t.dir, t.firsts)
 		return
 	}
 	if err := t.group.Kill(); err != nil {
@@ -414,7 +417,7 @@ func (t *task) cleanUp() {
 	r.CPUTime, r.MaxMemory = t.cpu, shoal.Bytes(t.memory)
 	if t.group.None() {
 		if !r.Started.IsZero() {
-			killStrays(t.req.Person.UID, t.dir, t.firsts)
+			tasks.KillStrays(t.req.Person.UID, t.dir, t.firsts)
 		}
 	} else {
 		if usage, err := t.group.Usage(); err == nil && !r.Started.IsZero() {
@@ -423,7 +426,7 @@ func (t *task) cleanUp() {
 				r.MaxMemory = usage.MaxMemory // the other counts the supervisor's, of before the program was loaded
 			}
 		}
-		if err := removeGroup(t.group); err != nil {
+		if err := tasks.RemoveGroup(t.group); err != nil {
 			t.note(err.Error())
 		}
 	}
@@ -436,7 +439,7 @@ func (t *task) cleanUp() {
 		}
 	}
 	if t.dir != "" {
-		if err := removeScratch(t.dir); err != nil {
+		if err := tasks.RemoveScratch(t.dir); err != nil {
 			t.note(fmt.Sprintf("its scratch directory could not be removed: %v", err))
 		}
 	}
@@ -450,30 +453,12 @@ func (t *task) cleanUp() {
 	}
 }
 
-// removeGroup removes a group, ending what is in it.
-func removeGroup(g cgroups.Group) error {
-	err := g.Remove()
-	if err == nil {
-		return nil
-	}
-	if killed := g.Kill(); killed != nil {
-		return killed
-	}
-	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
-		if err = g.Remove(); err == nil {
-			return nil
-		}
-		time.Sleep(wait)
-	}
-	return err
-}
-
 // save writes the end to disk, and reports whether it could.
 func (t *task) save() bool {
 	if t.rec == nil {
 		return false
 	}
-	defer t.rec.close()
-	err := t.rec.write(line{Ended: &t.result})
+	defer t.rec.Close()
+	err := t.rec.Write(tasks.Line{Ended: &t.result})
 	return err == nil
 }

@@ -1,4 +1,4 @@
-package tasks
+package runner
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 const (
@@ -35,7 +36,7 @@ func (r *Runner) Collect(maxBytes int) (reports []api.TaskReport, output []api.O
 	items := make([]item, 0, len(taken))
 	for _, a := range taken {
 		it := item{a: a, gen: a.gen, upTo: a.acked}
-		for i, stream := range streams() {
+		for i, stream := range tasks.Streams() {
 			n := min(a.size[i]-a.acked[i], int64(piece), int64(maxBytes))
 			if n <= 0 {
 				continue
@@ -51,7 +52,7 @@ func (r *Runner) Collect(maxBytes int) (reports []api.TaskReport, output []api.O
 		case a.phase == ended && it.upTo == a.size:
 			if !a.ackedEnd {
 				it.ended = true
-				reports = append(reports, a.result.report(a.ref))
+				reports = append(reports, a.result.Report(a.ref))
 			}
 		case a.phase == running && !a.ackedRun:
 			it.running = true
@@ -77,7 +78,7 @@ func (r *Runner) piece(list []*attempt, maxBytes int) int {
 
 // read reads output from disk. What is not there although it was is lost: the stream ends there.
 func (r *Runner) read(a *attempt, i int, n int64) []byte {
-	f, err := os.Open(filepath.Join(r.cfg.Dir, a.name+endings()[i]))
+	f, err := os.Open(filepath.Join(r.cfg.Dir, a.name+tasks.Endings()[i]))
 	data := make([]byte, n)
 	got := 0
 	if err == nil {
@@ -90,7 +91,7 @@ func (r *Runner) read(a *attempt, i int, n int64) []byte {
 	if err == nil || errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	r.cfg.Log.Warn("output of a task is lost", "attempt", a.ref.String(), "stream", streams()[i], "error", err)
+	r.cfg.Log.Warn("output of a task is lost", "attempt", a.ref.String(), "stream", tasks.Streams()[i], "error", err)
 	a.size[i] = a.acked[i] + int64(got) // the end still names all there was
 	return data[:got]
 }
@@ -154,7 +155,7 @@ func (r *Runner) Resend(list []api.Resend) {
 		if a == nil {
 			continue
 		}
-		for i, s := range streams() {
+		for i, s := range tasks.Streams() {
 			if s == x.Stream && x.Offset >= 0 && x.Offset < a.size[i] {
 				a.acked[i] = min(a.acked[i], x.Offset)
 				a.gen++ // what was collected meanwhile did not arrive either

@@ -1,4 +1,4 @@
-package tasks
+package runner
 
 import (
 	"fmt"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 func TestTaskRunsAsItsUser(t *testing.T) {
@@ -24,7 +25,7 @@ func TestTaskRunsAsItsUser(t *testing.T) {
 			func(o *api.TaskOrder) { o.Env["X"] = "a b" }))
 		home, _ := b.cfg.Lookup("alice")
 		scratch := filepath.Join(b.cfg.Scratch, "1.0.1")
-		want := fmt.Sprintf("28501\n28501\n28501 30001\n%[1]s\n0022\nHOME=%[1]s\nLANG=C.UTF-8\nLOGNAME=alice\nPATH=%[2]s\nSHELL=/bin/bash\nSHOAL_JOB_ID=1\nSHOAL_SCRATCH=%[3]s\nUSER=alice\nX=a b\n28501 700\nto stdout\n", home.Home, userPath, scratch)
+		want := fmt.Sprintf("28501\n28501\n28501 30001\n%[1]s\n0022\nHOME=%[1]s\nLANG=C.UTF-8\nLOGNAME=alice\nPATH=%[2]s\nSHELL=/bin/bash\nSHOAL_JOB_ID=1\nSHOAL_SCRATCH=%[3]s\nUSER=alice\nX=a b\n28501 700\nto stdout\n", home.Home, "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games", scratch)
 		if string(s.out[0]) != want {
 			t.Errorf("stdout:\n%s\nwant:\n%s", s.out[0], want)
 		}
@@ -182,7 +183,7 @@ func (b *box) files() (out []string) {
 	entries, err := os.ReadDir(b.cfg.Dir)
 	must(b.t, err)
 	for _, e := range entries {
-		if _, ok := parseName(strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))); ok && !strings.HasSuffix(e.Name(), ".out") {
+		if _, ok := tasks.ParseName(strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))); ok && !strings.HasSuffix(e.Name(), ".out") {
 			out = append(out, e.Name())
 		}
 	}
@@ -312,24 +313,24 @@ func TestStraysBySession(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	cmd := exec.Command(shellPath, "-c", "sleep 1000 & exec sleep 1000")
+	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & exec sleep 1000")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: firstUID, Gid: firstUID}}
 	cmd.Dir = "/"
 	must(t, cmd.Start())
 	pid := cmd.Process.Pid
-	first := started{PID: pid, Born: born(pid)}
-	for len(strays(firstUID, "", []started{first})) < 2 {
+	first := tasks.Started{PID: pid, Born: tasks.Born(pid)}
+	for len(tasks.Strays(firstUID, "", []tasks.Started{first})) < 2 {
 		time.Sleep(time.Millisecond)
 	}
-	if got := strays(firstUID, "", []started{{PID: pid, Born: first.Born + 1}}); len(got) != 0 {
+	if got := tasks.Strays(firstUID, "", []tasks.Started{{PID: pid, Born: first.Born + 1}}); len(got) != 0 {
 		t.Errorf("another process of the same number is taken for it: %v", got)
 	}
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait()
-	if got := strays(firstUID, "", []started{first}); len(got) != 1 {
+	if got := tasks.Strays(firstUID, "", []tasks.Started{first}); len(got) != 1 {
 		t.Errorf("left: %v", got)
 	}
-	killStrays(firstUID, "", []started{first})
+	tasks.KillStrays(firstUID, "", []tasks.Started{first})
 	if left := processesOf(firstUID); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}

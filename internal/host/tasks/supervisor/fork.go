@@ -1,4 +1,4 @@
-package tasks
+package supervisor
 
 import (
 	"errors"
@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // taskOOMScore makes the kernel take tasks before logins when the machine as a whole is out of memory.
@@ -37,7 +38,7 @@ type forkRequest struct {
 	argv, env []string
 	dir       string
 	files     []uintptr
-	person    Person
+	person    tasks.Person
 	group     cgroups.Group
 	exit      chan<- exit // capacity 1
 	answer    chan forkAnswer

@@ -1,4 +1,4 @@
-package tasks
+package runner
 
 import (
 	"errors"
@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // find looks for a supervisor of a former Runner.
-func (r *Runner) find() (*linked, *hello) {
+func (r *Runner) find() (*linked, *tasks.Hello) {
 	for tries := 0; ; tries++ {
 		c, in, h, err := r.connect()
 		if err == nil {
@@ -37,7 +38,7 @@ func (r *Runner) find() (*linked, *hello) {
 }
 
 // adopt learns what there is from the disk and from what a living supervisor says.
-func (r *Runner) adopt(h *hello) error {
+func (r *Runner) adopt(h *tasks.Hello) error {
 	entries, err := os.ReadDir(r.cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("cannot see the tasks of before: %w", err)
@@ -46,11 +47,11 @@ func (r *Runner) adopt(h *hello) error {
 	for _, e := range entries {
 		ext := filepath.Ext(e.Name())
 		name := strings.TrimSuffix(e.Name(), ext)
-		if _, ok := parseName(name); ok && ext != "" {
+		if _, ok := tasks.ParseName(name); ok && ext != "" {
 			files[name] = append(files[name], ext)
 		}
 	}
-	live := map[shoal.AttemptRef]liveTask{}
+	live := map[shoal.AttemptRef]tasks.LiveTask{}
 	if h != nil {
 		for _, l := range h.Live {
 			live[l.Ref] = l
@@ -59,25 +60,25 @@ func (r *Runner) adopt(h *hello) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for name := range files {
-		rec, err := readRecord(r.cfg.Dir, name)
-		if ref, _ := parseName(name); err != nil && live[ref].Ref == ref {
+		rec, err := tasks.ReadRecord(r.cfg.Dir, name)
+		if ref, _ := tasks.ParseName(name); err != nil && live[ref].Ref == ref {
 			continue // it was accepted a moment ago, and its record is being written
 		}
 		if err != nil {
 			r.adoptBroken(name, files[name], err)
 			continue
 		}
-		a := &attempt{ref: rec.Ref, name: name, user: rec.User, uid: rec.UID, onDisk: true, adopted: true, size: sizes(r.cfg.Dir, name), phase: sent}
+		a := &attempt{ref: rec.Ref, name: name, user: rec.User, uid: rec.UID, onDisk: true, adopted: true, size: tasks.Sizes(r.cfg.Dir, name), phase: sent}
 		a.loadAck(r.cfg.Dir)
 		r.live++
 		r.add(a)
-		if rec.started != nil {
-			a.phase, a.started = running, rec.started.At
+		if rec.Started != nil {
+			a.phase, a.started = running, rec.Started.At
 		}
 		switch _, ok := live[a.ref]; {
-		case rec.ended != nil:
+		case rec.Ended != nil:
 			kept := a.size
-			r.end(a, *rec.ended)
+			r.end(a, *rec.Ended)
 			a.size = kept
 		case !ok:
 			r.lost(a, rec)
@@ -92,10 +93,10 @@ func (r *Runner) adopt(h *hello) error {
 }
 
 // adoptHello takes what is not on disk.
-func (r *Runner) adoptHello(h *hello) {
+func (r *Runner) adoptHello(h *tasks.Hello) {
 	for _, l := range h.Live {
 		if r.attempts[l.Ref] == nil {
-			if name, err := fileName(l.Ref); err == nil {
+			if name, err := tasks.FileName(l.Ref); err == nil {
 				r.live++
 				r.add(&attempt{ref: l.Ref, name: name, user: l.User, uid: l.UID, onDisk: true, adopted: true, phase: sent, size: l.Bytes})
 			}
@@ -107,7 +108,7 @@ func (r *Runner) adoptHello(h *hello) {
 	}
 	for _, e := range h.Ended {
 		if r.attempts[e.Ref] == nil {
-			if name, err := fileName(e.Ref); err == nil {
+			if name, err := tasks.FileName(e.Ref); err == nil {
 				r.live++
 				r.add(&attempt{ref: e.Ref, name: name, onDisk: true, adopted: true, phase: sent})
 			}
@@ -119,8 +120,8 @@ func (r *Runner) adoptHello(h *hello) {
 // adoptBroken handles files whose record is not there or makes no sense. They are an attempt all the same:
 // it counts as lost.
 func (r *Runner) adoptBroken(name string, files []string, why error) {
-	ref, _ := parseName(name)
-	a := &attempt{ref: ref, name: name, size: sizes(r.cfg.Dir, name), phase: sent, adopted: true}
+	ref, _ := tasks.ParseName(name)
+	a := &attempt{ref: ref, name: name, size: tasks.Sizes(r.cfg.Dir, name), phase: sent, adopted: true}
 	if errors.Is(why, fs.ErrNotExist) { // it was being removed
 		r.removeFiles(a)
 		return
@@ -128,18 +129,18 @@ func (r *Runner) adoptBroken(name string, files []string, why error) {
 	r.cfg.Log.Warn("a task's record cannot be read", "error", why, "files", files)
 	r.live++
 	r.add(a)
-	if err := os.Remove(r.path(name + recordFile)); err != nil {
+	if err := os.Remove(r.path(name + tasks.RecordFile)); err != nil {
 		r.cfg.Log.Warn("a task's record cannot be replaced", "error", err)
 	}
-	r.endHere(a, result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Reason: "what the machine had written down about it cannot be read"})
+	r.endHere(a, tasks.Result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Reason: "what the machine had written down about it cannot be read"})
 }
 
 func (a *attempt) loadAck(dir string) {
-	b, err := os.ReadFile(filepath.Join(dir, a.name+ackFile))
+	b, err := os.ReadFile(filepath.Join(dir, a.name+tasks.AckFile))
 	if err != nil {
 		return
 	}
-	for i, n := range parseAck(b) {
+	for i, n := range tasks.ParseAck(b) {
 		a.acked[i] = min(n, a.size[i])
 	}
 	a.savedAck = a.acked[0] + a.acked[1]
@@ -171,7 +172,7 @@ func (r *Runner) supervisorGone() {
 			a.unsaved = false // nobody keeps it any more
 			continue
 		}
-		rec, err := readRecord(r.cfg.Dir, a.name)
+		rec, err := tasks.ReadRecord(r.cfg.Dir, a.name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && a.start != nil && a.stop != "":
 			r.endHere(a, stopped(a.stop, "it was ended before it started"))
@@ -179,9 +180,9 @@ func (r *Runner) supervisorGone() {
 			r.hand(a)
 		default:
 			a.onDisk = true
-			a.size = sizes(r.cfg.Dir, a.name)
-			if err == nil && rec.ended != nil {
-				r.end(a, *rec.ended)
+			a.size = tasks.Sizes(r.cfg.Dir, a.name)
+			if err == nil && rec.Ended != nil {
+				r.end(a, *rec.Ended)
 				continue
 			}
 			r.lost(a, rec)
@@ -190,29 +191,29 @@ func (r *Runner) supervisorGone() {
 }
 
 // lost ends an attempt whose supervisor is no more. Its processes are killed: nobody can tell any more how they end.
-func (r *Runner) lost(a *attempt, rec record) {
+func (r *Runner) lost(a *attempt, rec tasks.Record) {
 	scratch := filepath.Join(r.cfg.Scratch, a.name)
-	end := result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Started: a.started,
+	end := tasks.Result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Started: a.started,
 		Reason: "what watched over it on the machine was killed, or the machine was started anew"}
 	g := r.cfg.Groups.Find(a.uid, a.name)
 	if usage, err := g.Usage(); err == nil {
 		end.CPUTime, end.MaxMemory = usage.CPU, usage.MaxMemory
 	}
-	if err := removeGroup(g); err != nil {
+	if err := tasks.RemoveGroup(g); err != nil {
 		end.Reason += "; " + err.Error()
 	}
 	if r.cfg.Groups == nil && a.uid != 0 {
-		var firsts []started
-		if rec.started != nil {
-			firsts = append(firsts, *rec.started)
+		var firsts []tasks.Started
+		if rec.Started != nil {
+			firsts = append(firsts, *rec.Started)
 		}
-		killStrays(a.uid, scratch, firsts)
+		tasks.KillStrays(a.uid, scratch, firsts)
 	}
-	if err := removeScratch(scratch); err != nil {
+	if err := tasks.RemoveScratch(scratch); err != nil {
 		r.cfg.Log.Warn("a scratch directory stays", "error", err)
 	}
-	if rec.started != nil {
-		end.Started = rec.started.At
+	if rec.Started != nil {
+		end.Started = rec.Started.At
 	}
 	r.endHere(a, end)
 }

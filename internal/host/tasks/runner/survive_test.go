@@ -1,4 +1,4 @@
-package tasks
+package runner
 
 import (
 	"bufio"
@@ -18,13 +18,14 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // setup is what a process with a Runner is told.
 type setup struct {
 	Dir, Scratch, Agent string
 	Groups              *cgroups.Config
-	People              map[shoal.UserName]Person
+	People              map[shoal.UserName]tasks.Person
 }
 
 // up and down are what such a process says and hears.
@@ -46,7 +47,7 @@ func runnerMain(text string) int {
 		panic(err)
 	}
 	cfg := Config{Dir: s.Dir, Scratch: s.Scratch, Agent: s.Agent, Idle: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		Lookup: func(n shoal.UserName) (Person, bool) { p, ok := s.People[n]; return p, ok }}
+		Lookup: func(n shoal.UserName) (tasks.Person, bool) { p, ok := s.People[n]; return p, ok }}
 	if s.Groups != nil {
 		tree, err := cgroups.Open(*s.Groups)
 		if err != nil {
@@ -89,7 +90,7 @@ func runnerMain(text string) int {
 // process starts a process with a Runner for the box, which must be closed itself.
 func (b *box) process(orders []api.TaskOrder) (*exec.Cmd, *json.Encoder, <-chan up) {
 	b.t.Helper()
-	s := setup{b.cfg.Dir, b.cfg.Scratch, b.cfg.Agent, b.cfg.Groups.Config(), map[shoal.UserName]Person{}}
+	s := setup{b.cfg.Dir, b.cfg.Scratch, b.cfg.Agent, b.cfg.Groups.Config(), map[shoal.UserName]tasks.Person{}}
 	for n := range users() {
 		s.People[n], _ = b.cfg.Lookup(n)
 	}
@@ -244,8 +245,8 @@ func TestKillTheSupervisor(t *testing.T) {
 			case 2: // and it has written half a line
 				must(t, b.runner.Close())
 				must(t, syscall.Kill(pid, syscall.SIGKILL))
-				name, _ := fileName(refs[0])
-				f, err := os.OpenFile(filepath.Join(b.cfg.Dir, name+recordFile), os.O_WRONLY|os.O_APPEND, 0)
+				name, _ := tasks.FileName(refs[0])
+				f, err := os.OpenFile(filepath.Join(b.cfg.Dir, name+tasks.RecordFile), os.O_WRONLY|os.O_APPEND, 0)
 				must(t, err)
 				_, err = f.WriteString(`{"ended":{"state":"succ`)
 				must(t, err)

@@ -1,4 +1,4 @@
-package tasks
+package runner
 
 import (
 	"bytes"
@@ -13,11 +13,12 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // plain is a Runner without a supervisor: what one would do is done to it by hand.
 func plain(t interface{ Fatal(...any) }, dir string) *Runner {
-	r := &Runner{cfg: Config{Dir: dir, Scratch: filepath.Join(dir, "scratch"), Log: slog.New(slog.DiscardHandler), Lookup: func(shoal.UserName) (Person, bool) { return Person{UID: 1}, true }},
+	r := &Runner{cfg: Config{Dir: dir, Scratch: filepath.Join(dir, "scratch"), Log: slog.New(slog.DiscardHandler), Lookup: func(shoal.UserName) (tasks.Person, bool) { return tasks.Person{UID: 1}, true }},
 		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), attempts: map[shoal.AttemptRef]*attempt{}, newest: map[shoal.TaskRef]*attempt{}}
 	r.forgotten.load(dir)
 	return r
@@ -75,21 +76,21 @@ func TestCollect(t *testing.T) {
 			"start": func(t *rapid.T) {
 				ref := shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: "1", Index: len(refs)}, Attempt: 1}
 				r.Start(api.TaskOrder{Ref: ref, User: "alice"})
-				name, _ := fileName(ref)
-				rec, err := newRecord(dir, name, false)
+				name, _ := tasks.FileName(ref)
+				rec, err := tasks.NewRecord(dir, name, false)
 				if err == nil {
-					err = rec.write(line{Accepted: &accepted{ref, "alice", 1}})
+					err = rec.Write(tasks.Line{Accepted: &tasks.Accepted{Ref: ref, User: "alice", UID: 1}})
 				}
 				if err == nil {
-					err = rec.write(line{Started: &started{PID: 1 << 30, At: time.Now()}})
+					err = rec.Write(tasks.Line{Started: &tasks.Started{PID: 1 << 30, At: time.Now()}})
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
-				rec.close()
+				rec.Close()
 				refs = append(refs, ref)
 				state[ref] = &plane{}
-				r.take(event{Started: &startedEvent{ref, time.Now()}})
+				r.take(tasks.Event{Started: &tasks.StartedEvent{Ref: ref, At: time.Now()}})
 			},
 			"write": func(t *rapid.T) {
 				ref := pick(t, refs)
@@ -100,12 +101,12 @@ func TestCollect(t *testing.T) {
 				i := rapid.IntRange(0, 1).Draw(t, "stream")
 				b := bytes.Repeat([]byte(fmt.Sprint(len(p.there[i]))), rapid.IntRange(1, 30_000).Draw(t, "n"))
 				p.there[i] = append(p.there[i], b...)
-				name, _ := fileName(ref)
-				if err := os.WriteFile(filepath.Join(dir, name+endings()[i]), p.there[i], 0o600); err != nil {
+				name, _ := tasks.FileName(ref)
+				if err := os.WriteFile(filepath.Join(dir, name+tasks.Endings()[i]), p.there[i], 0o600); err != nil {
 					t.Fatal(err)
 				}
 				if rapid.Bool().Draw(t, "told") {
-					r.take(event{Output: &outputEvent{ref, [2]int64{int64(len(p.there[0])), int64(len(p.there[1]))}}})
+					r.take(tasks.Event{Output: &tasks.OutputEvent{Ref: ref, Bytes: [2]int64{int64(len(p.there[0])), int64(len(p.there[1]))}}})
 				}
 			},
 			"end": func(t *rapid.T) {
@@ -115,17 +116,17 @@ func TestCollect(t *testing.T) {
 					t.Skip()
 				}
 				p.ended = true
-				end := result{State: shoal.JobSucceeded, Bytes: [2]int64{int64(len(p.there[0])), int64(len(p.there[1]))}}
-				name, _ := fileName(ref)
-				rec, err := newRecord(dir, name, true)
+				end := tasks.Result{State: shoal.JobSucceeded, Bytes: [2]int64{int64(len(p.there[0])), int64(len(p.there[1]))}}
+				name, _ := tasks.FileName(ref)
+				rec, err := tasks.NewRecord(dir, name, true)
 				if err == nil {
-					err = rec.write(line{Ended: &end})
+					err = rec.Write(tasks.Line{Ended: &end})
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
-				rec.close()
-				r.take(event{Ended: &endedEvent{Ref: ref, Result: end}})
+				rec.Close()
+				r.take(tasks.Event{Ended: &tasks.EndedEvent{Ref: ref, Result: end}})
 			},
 			"report": func(t *rapid.T) {
 				limit := rapid.IntRange(1, 100_000).Draw(t, "bytes")
@@ -145,7 +146,7 @@ func TestCollect(t *testing.T) {
 					ref := pick(t, refs)
 					i := rapid.IntRange(0, 1).Draw(t, "stream")
 					at := rapid.IntRange(0, len(state[ref].has[i])).Draw(t, "offset")
-					again := []api.Resend{{Ref: ref, Stream: streams()[i], Offset: int64(at)}}
+					again := []api.Resend{{Ref: ref, Stream: tasks.Streams()[i], Offset: int64(at)}}
 					if at < len(state[ref].has[i]) {
 						state[ref].known = false
 					}
@@ -167,10 +168,10 @@ func TestCollect(t *testing.T) {
 				}
 				_ = r.forgotten.close()
 				r = plain(t, dir)
-				var h hello
+				var h tasks.Hello
 				for _, ref := range refs {
 					if p := state[ref]; !p.ended {
-						h.Live = append(h.Live, liveTask{accepted{ref, "alice", 1}, time.Now(), [2]int64{int64(len(p.there[0])), int64(len(p.there[1]))}})
+						h.Live = append(h.Live, tasks.LiveTask{Accepted: tasks.Accepted{Ref: ref, User: "alice", UID: 1}, Started: time.Now(), Bytes: [2]int64{int64(len(p.there[0])), int64(len(p.there[1]))}})
 					}
 				}
 				if err := r.adopt(&h); err != nil {
@@ -180,7 +181,7 @@ func TestCollect(t *testing.T) {
 		})
 		for _, ref := range refs { // and what remains arrives
 			p := state[ref]
-			r.take(event{Output: &outputEvent{ref, [2]int64{int64(len(p.there[0])), int64(len(p.there[1]))}}})
+			r.take(tasks.Event{Output: &tasks.OutputEvent{Ref: ref, Bytes: [2]int64{int64(len(p.there[0])), int64(len(p.there[1]))}}})
 		}
 		for range 10_000 {
 			reports, output, sent := r.Collect(100_000)
@@ -220,10 +221,10 @@ func TestOneThatWritesMuchLeavesRoom(t *testing.T) {
 	for i, n := range []int{1 << 20, 10} {
 		ref := shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: "1", Index: i}, Attempt: 1}
 		r.Start(api.TaskOrder{Ref: ref, User: "alice"})
-		name, _ := fileName(ref)
+		name, _ := tasks.FileName(ref)
 		must(t, os.WriteFile(filepath.Join(dir, name+".out"), make([]byte, n), 0o600))
-		r.take(event{Started: &startedEvent{ref, time.Now()}})
-		r.take(event{Output: &outputEvent{ref, [2]int64{int64(n), 0}}})
+		r.take(tasks.Event{Started: &tasks.StartedEvent{Ref: ref, At: time.Now()}})
+		r.take(tasks.Event{Output: &tasks.OutputEvent{Ref: ref, Bytes: [2]int64{int64(n), 0}}})
 	}
 	_, output, _ := r.Collect(100_000)
 	if len(output) != 2 || len(output[0].Data) != 50_000 || len(output[1].Data) != 10 {
@@ -259,17 +260,17 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte(`{"accepted":{"ref":{"job":"1","index":0,"attempt":1},"user":"alice","uid":20001}}` + "\n" + `{"started":{"pid":7,"born":9,"at":"2026-01-01T00:00:00Z"}}` + "\n\n" + `{"ended":{"state":"succeeded","bytes":[1,2]}}` + "\n"))
 	f.Add([]byte(`{"ended":{"state":"running","bytes":[-1,2]}}` + "\n" + `{"ended":{"st`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := parseRecord(b)
-		if err == nil && r.ended != nil && (!knownState(r.ended.State) || r.ended.Bytes[0] < 0 || r.ended.Bytes[1] < 0) {
-			t.Errorf("%+v", r.ended)
+		r, err := tasks.ParseRecord(b)
+		if err == nil && r.Ended != nil && (!tasks.KnownState(r.Ended.State) || r.Ended.Bytes[0] < 0 || r.Ended.Bytes[1] < 0) {
+			t.Errorf("%+v", r.Ended)
 		}
-		for _, n := range parseAck(b) {
+		for _, n := range tasks.ParseAck(b) {
 			if n < 0 {
 				t.Error("a negative acknowledgement")
 			}
 		}
-		if ref, ok := parseName(string(b)); ok {
-			if name, err := fileName(ref); err != nil || name != string(b) || filepath.Base(name) != name {
+		if ref, ok := tasks.ParseName(string(b)); ok {
+			if name, err := tasks.FileName(ref); err != nil || name != string(b) || filepath.Base(name) != name {
 				t.Errorf("the name %q", b)
 			}
 		}
@@ -285,7 +286,7 @@ func FuzzAdopt(f *testing.F) {
 			rec = bytes.ReplaceAll(rec, []byte("uid"), []byte("uix")) // nobody's processes are killed here
 		}
 		dir := t.TempDir()
-		for ext, b := range map[string][]byte{recordFile: rec, ".out": out, ackFile: ack} {
+		for ext, b := range map[string][]byte{tasks.RecordFile: rec, ".out": out, tasks.AckFile: ack} {
 			must(t, os.WriteFile(filepath.Join(dir, "1.0.1"+ext), b, 0o600))
 		}
 		r := plain(t, dir)

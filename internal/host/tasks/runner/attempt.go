@@ -1,4 +1,4 @@
-package tasks
+package runner
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // phase is how far an attempt has come; see the package comment.
@@ -30,15 +31,15 @@ type attempt struct {
 	user     shoal.UserName
 	uid      int
 	phase    phase
-	start    *startRequest // until its end
+	start    *tasks.StartRequest // until its end
 	stop     shoal.JobState
 	older    *attempt // waited for
 	unwanted bool     // forgotten before its end
 
 	started  time.Time
-	result   result // when ended
-	unsaved  bool   // the end is not on disk; the supervisor keeps it
-	onDisk   bool   // there may be files
+	result   tasks.Result // when ended
+	unsaved  bool         // the end is not on disk; the supervisor keeps it
+	onDisk   bool         // there may be files
 	size     [2]int64
 	acked    [2]int64
 	gen      int // counts Resends, after which an older acknowledgement means nothing
@@ -78,17 +79,17 @@ func (r *Runner) start(o api.TaskOrder) {
 		r.cfg.Log.Debug("an attempt came after a newer one", "attempt", o.Ref.String())
 		return
 	}
-	name, err := fileName(o.Ref)
+	name, err := tasks.FileName(o.Ref)
 	if err != nil {
 		r.cfg.Log.Error("cannot run a task", "error", err)
 		return
 	}
 	p, ok := r.cfg.Lookup(o.User)
 	if !ok || p.UID == 0 {
-		r.refuse(o, result{State: shoal.JobFailed, Cause: shoal.CauseSetupFailed, Reason: "user " + string(o.User) + " has no account on this machine"})
+		r.refuse(o, tasks.Result{State: shoal.JobFailed, Cause: shoal.CauseSetupFailed, Reason: "user " + string(o.User) + " has no account on this machine"})
 		return
 	}
-	a := &attempt{ref: o.Ref, name: name, user: o.User, uid: p.UID, start: &startRequest{o, p}, phase: sent}
+	a := &attempt{ref: o.Ref, name: name, user: o.User, uid: p.UID, start: &tasks.StartRequest{Order: o, Person: p}, phase: sent}
 	if newest != nil && newest.phase != ended {
 		r.stop(newest, shoal.JobLost)
 		if newest.phase != ended {
@@ -105,12 +106,12 @@ func (r *Runner) start(o api.TaskOrder) {
 // hand queues a start for the supervisor.
 func (r *Runner) hand(a *attempt) {
 	a.phase = sent
-	r.queue = append(r.queue, request{Start: a.start})
+	r.queue = append(r.queue, tasks.Request{Start: a.start})
 }
 
 // refuse makes an attempt known as ended that never starts.
-func (r *Runner) refuse(o api.TaskOrder, end result) {
-	name, err := fileName(o.Ref)
+func (r *Runner) refuse(o api.TaskOrder, end tasks.Result) {
+	name, err := tasks.FileName(o.Ref)
 	if err != nil {
 		r.cfg.Log.Error("cannot refuse a task", "error", err)
 		return
@@ -122,16 +123,16 @@ func (r *Runner) refuse(o api.TaskOrder, end result) {
 }
 
 // endHere ends an attempt that the supervisor does not have, and writes that down.
-func (r *Runner) endHere(a *attempt, end result) {
+func (r *Runner) endHere(a *attempt, end tasks.Result) {
 	end.Ended = time.Now()
 	end.Bytes = a.size
-	rec, err := newRecord(r.cfg.Dir, a.name, true)
+	rec, err := tasks.NewRecord(r.cfg.Dir, a.name, true)
 	if err == nil {
 		if !a.onDisk {
-			err = rec.write(line{Accepted: &accepted{a.ref, a.user, a.uid}})
+			err = rec.Write(tasks.Line{Accepted: &tasks.Accepted{Ref: a.ref, User: a.user, UID: a.uid}})
 		}
-		err = errors.Join(err, rec.write(line{Ended: &end}))
-		rec.close()
+		err = errors.Join(err, rec.Write(tasks.Line{Ended: &end}))
+		rec.Close()
 	}
 	if err != nil {
 		r.cfg.Log.Warn("the end of a task is not on disk", "attempt", a.ref.String(), "error", err)
@@ -141,7 +142,7 @@ func (r *Runner) endHere(a *attempt, end result) {
 }
 
 // end takes the end of an attempt.
-func (r *Runner) end(a *attempt, end result) {
+func (r *Runner) end(a *attempt, end tasks.Result) {
 	if a.phase == ended {
 		return
 	}
@@ -172,18 +173,18 @@ func (r *Runner) stop(a *attempt, state shoal.JobState) {
 	case sent, running:
 		if a.stop == "" || state == shoal.JobLost {
 			a.stop = state
-			r.queue = append(r.queue, request{Stop: &api.StopOrder{Ref: a.ref, State: state}})
+			r.queue = append(r.queue, tasks.Request{Stop: &api.StopOrder{Ref: a.ref, State: state}})
 		}
 	case ended:
 	}
 }
 
 // stopped is the end of an attempt by order.
-func stopped(state shoal.JobState, reason string) result {
-	if !knownState(state) || state == shoal.JobSucceeded {
+func stopped(state shoal.JobState, reason string) tasks.Result {
+	if !tasks.KnownState(state) || state == shoal.JobSucceeded {
 		state = shoal.JobCancelled
 	}
-	return result{State: state, Cause: shoal.CauseCancelled, Reason: reason}
+	return tasks.Result{State: state, Cause: shoal.CauseCancelled, Reason: reason}
 }
 
 // forget drops an ended attempt with its files.
@@ -194,7 +195,7 @@ func (r *Runner) forget(a *attempt) {
 		delete(r.newest, a.ref.TaskRef)
 	}
 	if a.unsaved {
-		r.queue = append(r.queue, request{Drop: &a.ref})
+		r.queue = append(r.queue, tasks.Request{Drop: &a.ref})
 	}
 	if a.onDisk {
 		r.removeFiles(a)
@@ -204,15 +205,15 @@ func (r *Runner) forget(a *attempt) {
 // removeFiles removes the files of an attempt, the record last: while it is there the attempt is known.
 func (r *Runner) removeFiles(a *attempt) {
 	files := make([]string, 0, 4)
-	for i, e := range endings() {
+	for i, e := range tasks.Endings() {
 		if a.size[i] > 0 || a.adopted {
 			files = append(files, e)
 		}
 	}
 	if a.savedAck > 0 || a.adopted {
-		files = append(files, ackFile)
+		files = append(files, tasks.AckFile)
 	}
-	for _, e := range append(files, recordFile) {
+	for _, e := range append(files, tasks.RecordFile) {
 		if err := os.Remove(filepath.Join(r.cfg.Dir, a.name+e)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.cfg.Log.Warn("a file of a task stays", "error", err)
 		}
@@ -224,7 +225,7 @@ func (a *attempt) saveAck(dir string) {
 	if sum := a.acked[0] + a.acked[1]; sum != a.savedAck {
 		a.savedAck = sum
 		text := strconv.FormatInt(a.acked[0], 10) + " " + strconv.FormatInt(a.acked[1], 10) + "\n"
-		_ = os.WriteFile(filepath.Join(dir, a.name+ackFile), []byte(text), 0o600)
+		_ = os.WriteFile(filepath.Join(dir, a.name+tasks.AckFile), []byte(text), 0o600)
 	}
 }
 
@@ -248,7 +249,7 @@ func (m *memory) load(dir string) {
 	path := filepath.Join(dir, memoryFile)
 	b, _ := os.ReadFile(path) // nothing is forgotten, then
 	for name := range strings.Lines(string(b)) {
-		if ref, ok := parseName(strings.TrimSuffix(name, "\n")); ok {
+		if ref, ok := tasks.ParseName(strings.TrimSuffix(name, "\n")); ok {
 			m.keep(ref)
 		}
 	}
@@ -290,7 +291,7 @@ func (m *memory) add(ref shoal.AttemptRef) {
 		m.rewrite()
 		return
 	}
-	if name, err := fileName(ref); err == nil {
+	if name, err := tasks.FileName(ref); err == nil {
 		_, _ = m.file.WriteString(name + "\n") // as above
 		m.rows++
 	}
@@ -303,7 +304,7 @@ func (m *memory) rewrite() {
 	}
 	var b strings.Builder
 	for i := range m.ring {
-		if name, err := fileName(m.ring[(m.next+i)%len(m.ring)]); err == nil {
+		if name, err := tasks.FileName(m.ring[(m.next+i)%len(m.ring)]); err == nil {
 			b.WriteString(name + "\n")
 		}
 	}

@@ -1,4 +1,5 @@
-package tasks
+// Package runner is the part of the agent that takes orders for tasks, knows every attempt, and reports. See package tasks.
+package runner
 
 import (
 	"errors"
@@ -14,23 +15,15 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
-
-// Person is the account a task runs as.
-type Person struct {
-	UID    int    `json:"uid"`
-	GID    int    `json:"gid"`
-	Groups []int  `json:"groups,omitempty"` // beside the primary one, or with it
-	Home   string `json:"home"`
-	Shell  string `json:"shell,omitempty"`
-}
 
 // Config is how a Runner is set up. Dir, Agent, Lookup and Log are needed.
 type Config struct {
 	Dir    string        // on the machine's disk, root's alone
 	Agent  string        // the agent's binary
 	Groups *cgroups.Tree // nil: none
-	Lookup func(shoal.UserName) (Person, bool)
+	Lookup func(shoal.UserName) (tasks.Person, bool)
 	Log    *slog.Logger
 	// Scratch is where tasks' scratch directories are made; everybody may pass through it. Empty: /var/lib/shoal-scratch.
 	Scratch string
@@ -57,9 +50,9 @@ type Runner struct {
 	attempts  map[shoal.AttemptRef]*attempt
 	newest    map[shoal.TaskRef]*attempt // the newest of each task
 	forgotten memory
-	queue     []request  // for the supervisor
-	dirty     []*attempt // those with something to report, in the order in which that came up
-	live      int        // attempts that the supervisor is to have, or has
+	queue     []tasks.Request // for the supervisor
+	dirty     []*attempt      // those with something to report, in the order in which that came up
+	live      int             // attempts that the supervisor is to have, or has
 }
 
 // Open makes a Runner and adopts what runs from a former process.
@@ -202,4 +195,12 @@ func (r *Runner) Running() map[shoal.UserName]int {
 		}
 	}
 	return out
+}
+
+// poke wakes who waits on a channel of capacity 1.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

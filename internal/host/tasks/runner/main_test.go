@@ -1,4 +1,4 @@
-package tasks
+package runner
 
 import (
 	"bytes"
@@ -16,12 +16,14 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
+	"github.com/shoal-pool/shoal/internal/host/tasks/supervisor"
 )
 
 // TestMain is also the agent's binary.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "task" {
-		os.Exit(Main(os.Args[2:]))
+		os.Exit(supervisor.Main(os.Args[2:]))
 	}
 	if len(os.Args) > 2 && os.Args[1] == "runner" {
 		os.Exit(runnerMain(os.Args[2]))
@@ -50,8 +52,8 @@ type seen struct {
 
 const firstUID = 28501 // nobody else's on this host
 
-func users() map[shoal.UserName]Person {
-	return map[shoal.UserName]Person{
+func users() map[shoal.UserName]tasks.Person {
+	return map[shoal.UserName]tasks.Person{
 		"alice": {UID: firstUID, GID: firstUID, Groups: []int{30001, firstUID}, Shell: "/bin/bash"},
 		"bob":   {UID: firstUID + 1, GID: firstUID + 1},
 	}
@@ -79,7 +81,7 @@ func newBox(t testing.TB, groups bool, change ...func(*Config)) *box {
 	exe, err := os.Executable()
 	must(t, err)
 	b.cfg = Config{Dir: filepath.Join(dir, "tasks"), Scratch: filepath.Join(dir, "scratch"), Agent: exe, Idle: 100 * time.Millisecond,
-		Lookup: func(n shoal.UserName) (Person, bool) { p, ok := people[n]; return p, ok },
+		Lookup: func(n shoal.UserName) (tasks.Person, bool) { p, ok := people[n]; return p, ok },
 		Log:    slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	if groups {
 		parent := fmt.Sprintf("shoal-tasks-test-%d-%d", os.Getpid(), boxes.Add(1))
