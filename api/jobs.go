@@ -31,19 +31,20 @@ type BatchItem struct {
 }
 
 // StatusRequest asks about many jobs: POST /api/v1/jobs:status. With Rev only those that changed
-// after it are answered, and those that are unknown.
+// after it are answered, and those that are unknown. Either IDs and ExternalIDs are given, or Label.
 type StatusRequest struct {
 	IDs         []shoal.JobID `json:"ids,omitempty"`
 	ExternalIDs []string      `json:"externalIds,omitempty"`
 	Label       string        `json:"label,omitempty"` // key=value: all the caller's jobs that carry it
 	Rev         shoal.Rev     `json:"rev,omitempty"`
+	Cursor      string        `json:"cursor,omitempty"` // the Next of the answer before
 }
 
 // StatusResult answers for every job that was asked about, also for those that ended long ago.
 type StatusResult struct {
 	Items []JobStatus `json:"items"`
 	Rev   shoal.Rev   `json:"rev"`            // to be given with the next question
-	Next  string      `json:"next,omitempty"` // more jobs carry the label
+	Next  string      `json:"next,omitempty"` // there may be more that carry the label
 }
 
 // JobStatus is a job in short.
@@ -55,16 +56,19 @@ type JobStatus struct {
 	State      shoal.JobState `json:"state,omitempty"`
 	Reason     string         `json:"reason,omitempty"`
 	ExitCode   int            `json:"exitCode"` // as of `shoal job wait`; meaningful when ended
-	Signal     int            `json:"signal,omitempty"`
-	Cause      shoal.Cause    `json:"cause,omitempty"`
-	Attempts   int            `json:"attempts,omitempty"` // of the task that decides
-	Counts     shoal.Counts   `json:"counts"`
-	MaxMemory  shoal.Bytes    `json:"maxMemory,omitempty"`
-	CPUTime    shoal.Duration `json:"cpuTime,omitempty"`
-	Submitted  time.Time      `json:"submitted,omitzero"`
-	Started    time.Time      `json:"started,omitzero"`
-	Ended      time.Time      `json:"ended,omitzero"`
-	Rev        shoal.Rev      `json:"rev,omitempty"`
+	// What follows is of the task that decides once the job has ended: the only one, or the first that
+	// did not succeed.
+	Signal    int            `json:"signal,omitempty"`
+	Cause     shoal.Cause    `json:"cause,omitempty"`
+	Attempts  int            `json:"attempts,omitempty"`
+	MaxMemory shoal.Bytes    `json:"maxMemory,omitempty"`
+	CPUTime   shoal.Duration `json:"cpuTime,omitempty"`
+
+	Counts    shoal.Counts `json:"counts"`
+	Submitted time.Time    `json:"submitted,omitzero"`
+	Started   time.Time    `json:"started,omitzero"`
+	Ended     time.Time    `json:"ended,omitzero"`
+	Rev       shoal.Rev    `json:"rev,omitempty"`
 }
 
 // CancelRequest ends many jobs: POST /api/v1/jobs:cancel.
@@ -78,6 +82,7 @@ type CancelRequest struct {
 type CancelResult struct {
 	Cancelled []shoal.JobID `json:"cancelled,omitempty"`
 	Over      []shoal.JobID `json:"over,omitempty"`
+	Refused   []shoal.JobID `json:"refused,omitempty"` // the caller may see, but not end them
 	Unknown   []string      `json:"unknown,omitempty"`
 }
 

@@ -116,10 +116,18 @@ func (k call) repeatable() bool { return k.method == http.MethodGet || k.key != 
 
 // do sends a call and decodes the answer into out, unless that is nil.
 func (c *Client) do(ctx context.Context, k call, out any) error {
+	if !k.repeatable() {
+		return c.once(ctx, k, out)
+	}
+	return c.repeat(ctx, k, out)
+}
+
+// repeat sends a call that changes nothing when it is sent twice, and again if the server is away for a moment.
+func (c *Client) repeat(ctx context.Context, k call, out any) error {
 	p := c.patient(shortWait)
 	for {
 		err := c.once(ctx, k, out)
-		if err == nil || !k.repeatable() || !p.again(ctx, err) {
+		if err == nil || !p.again(ctx, err) {
 			return err
 		}
 	}

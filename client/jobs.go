@@ -21,17 +21,48 @@ func (c *Client) Submit(ctx context.Context, spec shoal.JobSpec, key string) (j 
 
 // JobQuery selects jobs; zero fields select all that the caller may see.
 type JobQuery struct {
-	User  shoal.UserName
-	Pool  shoal.PoolName
-	Name  string
-	State shoal.JobState
-	Limit int // at most so many, the newest; 0: all
+	User       shoal.UserName
+	Pool       shoal.PoolName
+	Name       string
+	State      shoal.JobState
+	Label      string // KEY=VALUE
+	ExternalID string
+	Limit      int // at most so many, the newest; 0: all
 }
 
 // Jobs lists jobs, newest first.
 func (c *Client) Jobs(ctx context.Context, q JobQuery) ([]shoal.Job, error) {
-	v := query("user", string(q.User), "pool", string(q.Pool), "name", q.Name, "state", string(q.State))
+	v := query("user", string(q.User), "pool", string(q.Pool), "name", q.Name, "state", string(q.State), "label", q.Label, "externalId", q.ExternalID)
 	return list[shoal.Job](ctx, c, "/jobs", v, q.Limit)
+}
+
+// SubmitBatch submits up to api.MaxBatch jobs, each of which is taken or refused by itself. With a key it is
+// done once however often it is sent; jobs with an externalId are anyway.
+func (c *Client) SubmitBatch(ctx context.Context, req api.BatchRequest, key string) (r api.BatchResult, err error) {
+	err = c.do(ctx, call{method: http.MethodPost, path: "/jobs:batch", body: req, key: key}, &r)
+	return r, err
+}
+
+// JobStatus asks about many jobs in short. Of those with a label it reads all pages; Rev of the result is
+// then to be given with the next question.
+func (c *Client) JobStatus(ctx context.Context, req api.StatusRequest) (all api.StatusResult, err error) {
+	for {
+		var page api.StatusResult
+		if err := c.repeat(ctx, call{method: http.MethodPost, path: "/jobs:status", body: req}, &page); err != nil {
+			return all, err
+		}
+		all.Items, all.Rev = append(all.Items, page.Items...), page.Rev
+		if page.Next == "" || page.Next == req.Cursor {
+			return all, nil
+		}
+		req.Cursor = page.Next
+	}
+}
+
+// CancelJobs asks for the end of many jobs. It does not wait for that.
+func (c *Client) CancelJobs(ctx context.Context, req api.CancelRequest) (r api.CancelResult, err error) {
+	err = c.repeat(ctx, call{method: http.MethodPost, path: "/jobs:cancel", body: req}, &r)
+	return r, err
 }
 
 // Job reads one job.

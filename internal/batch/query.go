@@ -33,9 +33,25 @@ func object(tx *store.Tx, j shoal.Job) (access.Object, error) {
 	return o, nil
 }
 
+// recall returns a job, or what is left of it if that was long ago.
+func recall(tx *store.Tx, id shoal.JobID) (shoal.Job, error) {
+	j, err := tx.Jobs().Get(id)
+	if shoal.KindOf(err) != shoal.KindNotFound {
+		return j, err
+	}
+	p, found, pastErr := tx.PastJob(id)
+	if pastErr != nil {
+		return j, pastErr
+	}
+	if !found {
+		return j, err
+	}
+	return p.Job(), nil
+}
+
 // visible returns a job to which a subject may do something. One she may not see is not there.
 func visible(tx *store.Tx, by access.Subject, a access.Action, id shoal.JobID) (shoal.Job, error) {
-	j, err := tx.Jobs().Get(id)
+	j, err := recall(tx, id)
 	if shoal.KindOf(err) == shoal.KindNotFound {
 		return j, access.Missing(access.Object{Kind: shoal.ObjectJob, Name: string(id)})
 	}
@@ -220,6 +236,9 @@ func exitCode(tx *store.Tx, j shoal.Job) (int, error) {
 		return exitOwn, err
 	}
 	if len(failures) == 0 {
+		if p, found, err := tx.PastJob(j.ID); err != nil || found {
+			return p.ExitCode, err
+		}
 		return exitOwn, nil // it was cancelled before anything of it started
 	}
 	// Tasks that never started come after all that did.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/access"
-	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/spec"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -40,6 +39,9 @@ func (b *Batch) Submit(ctx context.Context, by access.Subject, s shoal.JobSpec, 
 		if known, err = earlier(tx, by.User, key, digest); err != nil || known != "" {
 			return err
 		}
+		if known, err = called(tx, by.User, s.ExternalID); err != nil || known != "" {
+			return err
+		}
 		s, err = prepare(tx, by, s)
 		return err
 	})
@@ -52,7 +54,7 @@ func (b *Batch) Submit(ctx context.Context, by access.Subject, s shoal.JobSpec, 
 	return b.insert(ctx, by.User, s, key, digest)
 }
 
-func digestOf(s shoal.JobSpec) (string, error) {
+func digestOf(s any) (string, error) {
 	data, err := json.Marshal(s)
 	if err != nil {
 		return "", err
@@ -81,22 +83,20 @@ func keyOwner(user shoal.UserName) string { return "job:" + string(user) }
 
 // insert makes the row of a job that was found right.
 func (b *Batch) insert(ctx context.Context, user shoal.UserName, s shoal.JobSpec, key, digest string) (shoal.Job, error) {
-	array, err := shoal.ParseArray(s.Array)
-	if err != nil {
-		return shoal.Job{}, err
-	}
-	var r *row
-	err = b.ask(ctx, func(g *group) error {
+	var j shoal.Job
+	err := b.ask(ctx, func(g *group) error {
 		known, err := earlier(g.tx, user, key, digest)
+		if err == nil && known == "" {
+			known, err = called(g.tx, user, s.ExternalID)
+		}
 		if err != nil {
 			return err
 		}
 		if known != "" {
-			r, err = g.job(known)
+			j, err = recall(g.tx, known)
 			return err
 		}
-		reason, err := g.blockers(s.After)
-		if err != nil {
+		if _, err := g.blockers(s.After); err != nil {
 			return err
 		}
 		if _, err := g.tx.Pools().Get(s.Pool); err != nil {
@@ -106,24 +106,15 @@ func (b *Batch) insert(ctx context.Context, user shoal.UserName, s shoal.JobSpec
 		if err != nil {
 			return err
 		}
-		r = &row{Job: shoal.Job{ID: id, User: user, Spec: s, State: shoal.JobQueued, Since: g.now, Submitted: g.now,
-			Counts: shoal.Counts{Queued: array.Len()}, Reason: reason, Blocked: reason != ""}}
-		g.jobs[id] = r
-		g.touch(r)
-		g.demand = true
-		g.changes = append(g.changes, sched.PutJob(schedJob(r.Job)))
-		if r.Blocked {
-			for _, dep := range s.After {
-				g.waits[shoal.JobID(dep.Job)] = append(g.waits[shoal.JobID(dep.Job)], id)
-			}
+		r, err := g.add(user, s, id)
+		if err != nil {
+			return err
 		}
-		g.event(r, "jobSubmitted", "%s submitted job %s to pool %s: %s", user, title(r.Job), s.Pool, tasks(array.Len()))
+		j = r.Job
+		g.submitted(r)
 		return g.putKey(user, key, digest, id)
 	})
-	if err != nil {
-		return shoal.Job{}, err
-	}
-	return r.Job, nil
+	return j, err
 }
 
 func (g *group) putKey(user shoal.UserName, key, digest string, id shoal.JobID) error {
@@ -161,6 +152,9 @@ func prepare(tx *store.Tx, by access.Subject, s shoal.JobSpec) (shoal.JobSpec, e
 	p, err := tx.Pools().Get(s.Pool)
 	if err != nil {
 		return s, shoal.Errorf(shoal.KindOf(err), "cannot submit the job: %w", err).WithHint("`shoal pool list` shows the pools")
+	}
+	if wrong := spec.PlaceJob(&s, p); len(wrong) > 0 {
+		return s, spec.Invalid(wrong)
 	}
 	spec.FitJob(&s, p.Machine)
 	if err := suits(s, p); err != nil {

@@ -48,7 +48,7 @@ func (a *API) relayed(r *http.Request) (access.Subject, error) {
 }
 
 func (a *API) agentJoin(w http.ResponseWriter, r *http.Request) error {
-	body, err := readJSON(w, r)
+	body, err := a.readJSON(w, r)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (a *API) agentReport(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := readJSON(w, r)
+	body, err := a.readJSON(w, r)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ type Broker interface {
 // Batch runs jobs.
 type Batch interface {
 	Submit(ctx context.Context, by access.Subject, spec shoal.JobSpec, key string) (shoal.Job, error)
+	Bulk
 	Cancel(ctx context.Context, by access.Subject, id shoal.JobID) (shoal.Job, error)
 	Job(ctx context.Context, by access.Subject, id shoal.JobID) (shoal.Job, error)
 	Jobs(ctx context.Context, by access.Subject, f store.JobFilter, cursor string, limit int) ([]shoal.Job, string, error)
@@ -54,6 +55,13 @@ type Batch interface {
 	Wait(ctx context.Context, by access.Subject, id shoal.JobID) (api.Wait, error)
 	Output(ctx context.Context, by access.Subject, ref shoal.TaskRef, stream string, offset int64, follow bool, w func([]byte) error) error
 	WhyJob(ctx context.Context, by access.Subject, id shoal.JobID) (api.Why, error)
+}
+
+// Bulk does with many jobs at once what is done with one.
+type Bulk interface {
+	SubmitBatch(ctx context.Context, by access.Subject, req api.BatchRequest, key string) (api.BatchResult, error)
+	Status(ctx context.Context, by access.Subject, req api.StatusRequest) (api.StatusResult, error)
+	CancelBatch(ctx context.Context, by access.Subject, req api.CancelRequest) (api.CancelResult, error)
 }
 
 // Hub is where agents call.
@@ -106,6 +114,7 @@ type API struct {
 	openapi []byte
 	guesses *guesses
 	ready   readiness
+	large   chan struct{} // a place for each large body in memory
 	metrics http.Handler
 }
 
@@ -124,7 +133,7 @@ func New(cfg Config) *API {
 	if cfg.SSH == nil {
 		cfg.SSH = func() string { return "" }
 	}
-	a := &API{cfg: cfg, guesses: newGuesses()}
+	a := &API{cfg: cfg, guesses: newGuesses(), large: make(chan struct{}, largeBodies)}
 	a.openapi = a.describe()
 	a.metrics = a.newMetrics()
 	return a

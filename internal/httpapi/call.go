@@ -7,8 +7,6 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
-	"io"
-	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -19,11 +17,9 @@ import (
 	"github.com/shoal-pool/shoal/internal/access"
 )
 
-// The limits of a request.
+// The limits of a request; those of its body are in body.go.
 const (
-	maxBody   = 4 << 20
-	bodyTime  = 30 * time.Second // to send it
-	writeTime = time.Minute      // to take one piece of a stream
+	writeTime = time.Minute // to take one piece of a stream
 	maxPage   = 1000
 )
 
@@ -56,10 +52,11 @@ func (a *API) endpoint(e endpoint, ask who, known bool) http.Handler {
 			return shoal.Errorf(shoal.KindInvalid, "cannot answer HEAD for a stream").WithHint("use GET")
 		}
 		if e.do.in != nil {
-			body, err := readJSON(w, r)
+			body, done, err := a.readBody(w, r, max(e.do.limit, maxBody))
 			if err != nil {
 				return err
 			}
+			defer done()
 			c.body = body
 		}
 		return e.do.serve(a, c)
@@ -131,26 +128,7 @@ func equal(a, b string) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// readJSON reads a body of JSON, whole: whoever sends it slowly holds nothing but a connection.
-func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return nil, shoal.Errorf(shoal.KindInvalid, "cannot read a body of type %q", r.Header.Get("Content-Type")).
-			WithHint("send JSON, with the header Content-Type: application/json")
-	}
-	rc := http.NewResponseController(w)
-	// Not every connection can (those of tests); it is a bound on patience and no more.
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	_ = rc.SetReadDeadline(time.Time{})
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, shoal.Errorf(shoal.KindInvalid, "the request is larger than %s", shoal.Bytes(maxBody)).WithHint("divide it")
-	case err != nil:
-		return nil, shoal.Errorf(shoal.KindInvalid, "cannot read the request: %w", err)
-	}
-	return body, nil
-}
+const unreadable = "cannot read the request: "
 
 // decode reads a body strictly: what is not known is a mistake and not a wish that came to nothing.
 func decode[T any](body []byte) (v T, err error) {
@@ -162,7 +140,7 @@ func decode[T any](body []byte) (v T, err error) {
 	}
 	if err != nil {
 		text := strings.TrimPrefix(err.Error(), "json: ")
-		e := shoal.Errorf(shoal.KindInvalid, "cannot read the request: %s", text)
+		e := shoal.Errorf(shoal.KindInvalid, "%s%s", unreadable, text)
 		e.Hint = shoal.HintOf(err)
 		return v, e
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -54,11 +55,18 @@ func (a *API) events(c *call) error {
 	if err != nil {
 		return err
 	}
+	of, err := a.eventFilter(c)
+	if err != nil {
+		return err
+	}
 	out := newPipe(c, "text/event-stream")
 	defer out.stop()
 	send := func(e shoal.Event) error {
 		if !access.SeesEvent(c.by, e) {
 			return nil
+		}
+		if wanted, err := of(e); err != nil || !wanted {
+			return err
 		}
 		data, err := json.Marshal(e)
 		if err != nil {
@@ -85,6 +93,45 @@ func (a *API) events(c *call) error {
 		}
 	}
 	return out.failed(ended(context.Cause(ctx)))
+}
+
+// eventFilter reports which events the caller wants: those of one job, or of jobs with a label, or all.
+func (a *API) eventFilter(c *call) (func(shoal.Event) (bool, error), error) {
+	job := c.query("job")
+	number, err := strconv.ParseInt(job, 10, 64)
+	if job != "" && (err != nil || number <= 0) {
+		return nil, shoal.Errorf(shoal.KindInvalid, "cannot read job=%q", job).WithHint("it is a job's number")
+	}
+	label, err := store.ParseLabel(c.query("label"))
+	if err != nil {
+		return nil, err
+	}
+	return func(e shoal.Event) (bool, error) {
+		if job == "" && label.Key == "" {
+			return true, nil
+		}
+		if e.Kind != shoal.ObjectJob {
+			return false, nil
+		}
+		first, last, several := strings.Cut(e.Name, "-") // one event can be about jobs in a row
+		if !several {
+			last = first
+		}
+		from, err1 := strconv.ParseInt(first, 10, 64)
+		to, err2 := strconv.ParseInt(last, 10, 64)
+		if err1 != nil || err2 != nil || job != "" && (number < from || number > to) {
+			return false, nil
+		}
+		if label.Key == "" {
+			return true, nil
+		}
+		found := false
+		err := a.cfg.Store.View(c.ctx, func(tx *store.Tx) (err error) {
+			found, err = tx.HasLabel(label, shoal.JobID(first), shoal.JobID(last))
+			return err
+		})
+		return found, err
+	}, nil
 }
 
 // storedEvents hands over the events there are when it begins.

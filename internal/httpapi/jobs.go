@@ -17,8 +17,12 @@ func (a *API) jobs(c *call) (api.List[shoal.Job], error) {
 	if err != nil {
 		return api.List[shoal.Job]{}, err
 	}
-	name := c.query("name")
-	f := store.JobFilter{User: shoal.UserName(c.query("user")), Pool: shoal.PoolName(c.query("pool")), Name: name, State: shoal.JobState(c.query("state"))}
+	label, err := store.ParseLabel(c.query("label"))
+	if err != nil {
+		return api.List[shoal.Job]{}, err
+	}
+	f := store.JobFilter{User: shoal.UserName(c.query("user")), Pool: shoal.PoolName(c.query("pool")), Name: c.query("name"), State: shoal.JobState(c.query("state")),
+		Label: label, ExternalID: c.query("externalId")}
 	items, next, err := a.cfg.Batch.Jobs(c.ctx, c.by, f, cursor, limit)
 	return listed(items, next, a.cfg.Store.Rev()), err
 }

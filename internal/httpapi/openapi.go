@@ -89,7 +89,7 @@ func operation(e endpoint, schemas huma.Registry, problem *huma.Schema) *huma.Op
 
 // operationID is like "get-pools-name-scale".
 func operationID(e endpoint) string {
-	path := strings.NewReplacer("/", "-", "{", "", "}", "", ".", "-").Replace(e.path)
+	path := strings.NewReplacer("/", "-", ":", "-", "{", "", "}", "", ".", "-").Replace(e.path)
 	return strings.ToLower(e.method) + path
 }
 
@@ -119,7 +119,7 @@ func parameters(e endpoint) []*huma.Param {
 	switch {
 	case putsObject(e) || e.method != http.MethodGet && strings.Contains(e.path, "{") && !strings.HasPrefix(e.path, "/images"):
 		header("If-Match", "the ETag (rev) that the object must still have")
-	case e.method == http.MethodPost && e.path == "/jobs":
+	case e.method == http.MethodPost && (e.path == "/jobs" || e.path == "/jobs:batch"):
 		header(api.IdempotencyHeader, "the same key submits once, however often it is sent")
 	case e.path == "/events":
 		header("Last-Event-ID", "the id of the last event that came")

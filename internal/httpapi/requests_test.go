@@ -76,7 +76,16 @@ func TestBadBodies(t *testing.T) {
 	if p := ask(`{"pool":"lab","command":"true"}`, map[string]string{"Content-Type": "application/x-www-form-urlencoded"}); !strings.Contains(p.Hint, "application/json") {
 		t.Errorf("%+v", p)
 	}
-	if p := ask(`{"pool":"lab","command":"`+strings.Repeat("x", 5<<20)+`"}`, nil); !strings.Contains(p.Detail, "larger than 4MiB") {
+	if p := ask(`{"pool":"lab","command":"`+strings.Repeat("x", 5<<20)+`"}`, nil); !strings.Contains(p.Mistakes[0].Msg, "longer than") {
+		t.Errorf("%+v", p)
+	}
+	if p := ask(`{"pool":"lab","command":"`+strings.Repeat("x", 100<<20)+`"}`, nil); !strings.Contains(p.Detail, "larger than 40MiB") {
+		t.Errorf("%+v", p)
+	}
+	if p := ask("{\"pool\":\"lab\",\n\"command\":\"tr\xffue\"}", nil); !strings.Contains(p.Detail, "not UTF-8: line 2 has a byte 0xff") {
+		t.Errorf("%+v", p)
+	}
+	if p := ask(`{"pool":"lab","items":`+strings.Repeat("[", 1<<20), nil); !strings.Contains(p.Detail, "depth") {
 		t.Errorf("%+v", p)
 	}
 	// A mistake in a document has its place.

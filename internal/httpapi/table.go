@@ -43,6 +43,7 @@ func params() map[string]string {
 		"name": "the object's name", "id": "the object's identifier", "index": "a task's index; -1: the job's only task", "kind": "pool, machine, session, job or login",
 		"cursor": "the `next` of the page before", "limit": "the length of a page, at most 1000",
 		"pool": "only of this pool; of a login: where to", "user": "only this user's", "machine": "only on this machine", "state": "only in this state", "jobName": "only of this name",
+		"label": "only of jobs with this label, KEY=VALUE", "externalId": "only the one that its user calls so", "job": "only of this job",
 		"gone": "machines that are gone as well", "ended": "sessions that ended as well", "force": "although somebody is on it",
 		"from": "the first index", "stream": "stdout (the default) or stderr", "offset": "the first byte", "follow": "wait for what is still to come",
 		"by": "user, group, pool, job or machine", "since": "from this time on, RFC 3339",
@@ -115,8 +116,11 @@ func (a *API) machineTable() []endpoint {
 
 func (a *API) jobTable() []endpoint {
 	return []endpoint{
-		{"GET", "/jobs", may(access.View, shoal.ObjectJob), "user,pool,jobName,state,cursor,limit", "List the jobs that the caller may see, newest first", read((*API).jobs)},
-		{"POST", "/jobs", may(access.Submit, shoal.ObjectJob), "", "Submit a job; with an Idempotency-Key only once", take(http.StatusCreated, (*API).submit)},
+		{"GET", "/jobs", may(access.View, shoal.ObjectJob), "user,pool,jobName,state,label,externalId,cursor,limit", "List the jobs that the caller may see, newest first", read((*API).jobs)},
+		{"POST", "/jobs", may(access.Submit, shoal.ObjectJob), "", "Submit a job; with an Idempotency-Key only once", take(http.StatusCreated, (*API).submit).upTo(maxLarge)},
+		{"POST", "/jobs:batch", may(access.Submit, shoal.ObjectJob), "", "Submit up to 10000 jobs, each taken or refused by itself; with an Idempotency-Key only once", submitBatch()},
+		{"POST", "/jobs:status", may(access.View, shoal.ObjectJob), "", "Ask in short about up to 10000 jobs, also those that ended long ago", take(http.StatusOK, (*API).jobStatus)},
+		{"POST", "/jobs:cancel", may(access.Cancel, shoal.ObjectJob), "", "End up to 10000 jobs; begins it and does not wait", take(http.StatusOK, (*API).cancelBatch)},
 		{"GET", "/jobs/{id}", may(access.View, shoal.ObjectJob), "", "Show a job", read((*API).job)},
 		{"GET", "/jobs/{id}/tasks", may(access.View, shoal.ObjectJob), "from,cursor,limit", "List a job's tasks by index, each with its latest attempt", read((*API).tasks)},
 		{"POST", "/jobs/{id}/cancel", may(access.Cancel, shoal.ObjectJob), "", "End a job; begins it and does not wait", read((*API).cancel)},
@@ -125,16 +129,23 @@ func (a *API) jobTable() []endpoint {
 
 		{"GET", "/usage", may(access.View, access.ObjectUsage), "by,since", "The bill; members see their own, by user or by job", read((*API).usage)},
 		{"GET", "/why/{kind}/{name}", rule{words: "who may see what it is about"}, "pool", "Why something is as it is", read((*API).why)},
-		{"GET", "/events", rule{words: "operators see all events, others their own and those of pools and machines"}, "since,follow", "Events as text/event-stream, each with its rev as id; goes on after Last-Event-ID. follow=false ends after those there are", stream("text/event-stream", (*API).events)},
+		{"GET", "/events", rule{words: "operators see all events, others their own and those of pools and machines"}, "since,job,label,follow", "Events as text/event-stream, each with its rev as id; goes on after Last-Event-ID. follow=false ends after those there are", stream("text/event-stream", (*API).events)},
 	}
 }
 
 // action is what an endpoint does, with the types it takes and gives.
 type action struct {
 	in, out reflect.Type // nil: none
+	limit   int64        // of the body; 0: that of most
 	status  int
 	media   string // of an answer that is no JSON value
 	serve   func(*API, *call) error
+}
+
+// upTo lets an action take larger bodies.
+func (d action) upTo(limit int64) action {
+	d.limit = limit
+	return d
 }
 
 // read makes an action of a function that needs no body.

@@ -66,6 +66,9 @@ func sample(method, path string, job string) request {
 		"POST /api/v1/machines/{id}/drain":      `{}`,
 		"POST /api/v1/images":                   `{"name":"new"}`,
 		"POST /api/v1/jobs":                     `{"pool":"lab","command":"true"}`,
+		"POST /api/v1/jobs:batch":               `{"jobs":[{"pool":"lab","command":"true"}]}`,
+		"POST /api/v1/jobs:status":              `{"ids":["` + job + `"]}`,
+		"POST /api/v1/jobs:cancel":              `{"ids":["` + job + `"]}`,
 	}[method+" "+path]
 	if path == "/api/v1/events" {
 		r.path += "?follow=false"
@@ -92,7 +95,7 @@ func TestTable(t *testing.T) {
 			t.Run(strings.Trim(line.Method+line.Path, "/"), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t)
-				job := string(w.job("", !strings.HasSuffix(line.Path, "/cancel")))
+				job := string(w.job("", !strings.HasSuffix(line.Path, "cancel")))
 				requests := []request{sample(line.Method, line.Path, job)}
 				if strings.Contains(line.Path, "/why/") {
 					requests = whys(job)

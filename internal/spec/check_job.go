@@ -70,7 +70,7 @@ func (c *checks) jobNotYet(j shoal.JobSpec) {
 		{"tasks", len(j.Tasks) > 0}, {"release", j.Release != ""}, {"items", len(j.Items) > 0}, {"processes", j.Processes != 0},
 		{"container", j.Container != nil}, {"stdout", j.Stdout != ""}, {"stderr", j.Stderr != ""}, {"signal", j.Signal != ""}, {"retry", j.Retry != nil},
 		{"requeue", j.Requeue != ""}, {"idempotent", j.Idempotent}, {"onNodeLoss", j.OnNodeLoss != ""}, {"maxRunning", j.MaxRunning != 0},
-		{"maxFails", j.MaxFails != 0}, {"labels", len(j.Labels) > 0}, {"externalId", j.ExternalID != ""}, {"dialect", j.Dialect != ""}} {
+		{"maxFails", j.MaxFails != 0}, {"dialect", j.Dialect != ""}} {
 		if f.used {
 			c.wrong(f.path, "leave it out", "%s is not supported by this version of Shoal", f.path)
 		}

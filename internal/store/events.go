@@ -26,15 +26,40 @@ func (tx *Tx) Event(e shoal.Event) {
 	tx.lastEvent = e.Rev
 }
 
+// EventAboutJobs stores an event about all the jobs numbered from first to last. Its name is "first-last".
+func (tx *Tx) EventAboutJobs(e shoal.Event, first, last shoal.JobID) error {
+	from, err := jobNumber(first)
+	if err != nil {
+		return err
+	}
+	to, err := jobNumber(last)
+	if err != nil {
+		return err
+	}
+	e.Kind, e.Name = shoal.ObjectJob, string(first)+"-"+string(last)
+	tx.Event(e)
+	_, err = tx.exec("INSERT OR REPLACE INTO event_ranges (last, first, rev) VALUES (?, ?, ?)", to, from, int64(tx.lastEvent))
+	return err
+}
+
 // Events returns the events after a revision, oldest first, at most limit.
 func (tx *Tx) Events(since shoal.Rev, limit int) ([]shoal.Event, error) {
 	return list[shoal.Event](tx, "SELECT body FROM events WHERE rev > ? ORDER BY rev LIMIT ?", int64(since), unlimited(limit))
 }
 
-// EventsAbout returns the latest events about one object, newest first.
+// EventsAbout returns the latest events about one object, newest first; of a job also the one that tells
+// of several jobs and of this among them.
 func (tx *Tx) EventsAbout(kind shoal.ObjectKind, name string, limit int) ([]shoal.Event, error) {
 	const query = "SELECT body FROM events WHERE kind = ? AND name = ? ORDER BY rev DESC LIMIT ?"
-	return list[shoal.Event](tx, query, string(kind), name, unlimited(limit))
+	all, err := list[shoal.Event](tx, query, string(kind), name, unlimited(limit))
+	n, numErr := jobNumber(shoal.JobID(name))
+	if err != nil || kind != shoal.ObjectJob || numErr != nil || limit > 0 && len(all) >= limit {
+		return all, err
+	}
+	const among = `SELECT body FROM events WHERE rev = (SELECT CASE WHEN first <= ?1 THEN rev END
+		FROM event_ranges WHERE last >= ?1 ORDER BY last LIMIT 1)`
+	of, err := list[shoal.Event](tx, among, n)
+	return append(all, of...), err
 }
 
 // EventsFrom returns the revision before the first event at or after a time: the since of

@@ -13,7 +13,13 @@ const trimStep = 2000
 func (db *DB) TrimEvents(ctx context.Context, keep int, before time.Time) (int64, error) {
 	const old = `DELETE FROM events WHERE rev IN (SELECT rev FROM events WHERE time < ?1
 		OR rev <= (SELECT rev FROM events ORDER BY rev DESC LIMIT 1 OFFSET ?2) ORDER BY rev LIMIT ?3)`
-	return db.trim(ctx, old, nanos(before), max(keep, 0), trimStep)
+	n, err := db.trim(ctx, old, nanos(before), max(keep, 0), trimStep)
+	if err != nil || n == 0 {
+		return n, err
+	}
+	_, err = db.trim(ctx, `DELETE FROM event_ranges WHERE last IN (SELECT last FROM event_ranges
+		WHERE rev < (SELECT coalesce(min(rev), 1 << 62) FROM events) LIMIT ?)`, trimStep)
+	return n, err
 }
 
 // TrimHistory deletes sessions that ended and machines that were gone before a time. The bill does
