@@ -17,7 +17,9 @@ import (
 )
 
 // slurm is Debian's Slurm on loopback: a controller and four nodes of two processors, without accounting,
-// tuned for throughput as its own documentation says for many short jobs.
+// tuned for throughput as its own documentation says for many short jobs. The epilog is there because without one
+// a node that has ended a job already says so in a way after which the controller looks at its queue only at the next full second:
+// 12 tasks a second instead of 66.
 type slurm struct {
 	dir  string
 	conf string
@@ -43,6 +45,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+Epilog=/bin/true
 SchedulerType=sched/builtin
 SchedulerParameters=default_queue_depth=10000,sched_min_interval=0,batch_sched_delay=0,sched_interval=1
 SelectType=select/cons_tres
