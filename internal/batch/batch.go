@@ -18,6 +18,8 @@ import (
 type Config struct {
 	Store *store.DB
 	Dir   string // for the output of tasks; made if it is not there
+	// OutputCap bounds what is kept of each stream of a task, in bytes; 0: output.DefaultCap.
+	OutputCap int64
 	// Send hands a record to a machine's agent. False means that no stream is open: the agent
 	// will get a Snapshot. A Snapshot's orders are asked for after its stream takes records.
 	Send func(shoal.MachineID, api.Record) bool
@@ -81,7 +83,7 @@ func New(cfg Config) (*Batch, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	kept, err := output.Open(cfg.Dir)
+	kept, err := output.Open(output.Config{Dir: cfg.Dir, Cap: cfg.OutputCap, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,12 @@ func (b *Batch) Output(ctx context.Context, by access.Subject, ref shoal.TaskRef
 		return err
 	}
 	q := output.Request{Task: ref, Stream: n, Offset: offset, Follow: follow}
-	return b.output.Read(ctx, q, &watched{b: b, ref: ref, stream: n}, w)
+	return b.output.Read(ctx, q, &watched{b: b, ref: ref, stream: n}, func(p output.Piece) error {
+		if p.Missing > 0 {
+			return w(p.Notice())
+		}
+		return w(p.Data)
+	})
 }
 
 // taskOf completes and checks the name of a task.

@@ -14,6 +14,7 @@ import (
 
 // Run does the work until ctx ends. Store errors are waited out. It can be called once.
 func (b *Batch) Run(ctx context.Context) error {
+	defer b.output.Close()
 	defer close(b.stopped)
 	for !b.tries.Do(ctx, "read the jobs", b.load) {
 		if err := retry.Sleep(ctx, tick); err != nil {
@@ -158,7 +159,7 @@ func (b *Batch) applyAttempt(g *group, a *shoal.Attempt) {
 		return
 	}
 	if l == nil || l.attempt.Attempt != a.Attempt {
-		l = &live{position: g.position[a.TaskRef], output: b.output.Attempt(a.AttemptRef), limit: time.Duration(g.jobs[a.Job].Spec.TimeLimit)}
+		l = &live{position: g.position[a.TaskRef], output: b.output.Attempt(a.AttemptRef, g.jobs[a.Job].Total() > 1), limit: time.Duration(g.jobs[a.Job].Spec.TimeLimit)}
 		b.live[a.TaskRef] = l
 	}
 	l.attempt = *a
@@ -274,7 +275,7 @@ func (b *Batch) loadJob(state *sched.State, j shoal.Job, attempts []shoal.Attemp
 			b.cfg.Log.Error("batch: an attempt of a task that its job does not have", "attempt", a.AttemptRef.String())
 			continue
 		}
-		lives[a.TaskRef] = &live{attempt: a, position: p, output: b.output.Attempt(a.AttemptRef), limit: time.Duration(j.Spec.TimeLimit)}
+		lives[a.TaskRef] = &live{attempt: a, position: p, output: b.output.Attempt(a.AttemptRef, j.Counts.Total() > 1), limit: time.Duration(j.Spec.TimeLimit)}
 		state.Apply(sched.Start{At: a.Placed, Placement: sched.Placement{Task: sched.Task{Job: j.ID, Position: p}, Machines: []shoal.MachineID{a.Machine}}})
 	}
 	return nil

@@ -2,8 +2,10 @@ package output
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/shoal-pool/shoal"
@@ -41,13 +43,26 @@ type Request struct {
 	Follow bool // until the task is over, else what there is
 }
 
+// Piece is what a reader is handed: bytes, which are valid until the next, or that some are not kept.
+type Piece struct {
+	Offset  int64 // of the first byte
+	Data    []byte
+	Missing int64 // so many bytes from Offset on are not there
+}
+
+// Notice is what a person reads in place of what is missing.
+func (p Piece) Notice() []byte {
+	return fmt.Appendf(nil, "\n--- %d bytes (%s) of output are not kept here ---\n", p.Missing, shoal.Bytes(p.Missing))
+}
+
 // Read hands the output of a task to w, from an offset on.
 //
 // A task that ran more than once has the output of all its attempts, one after the other, with a
 // line between them that says so; in stderr only before an attempt that wrote there, so that who
 // shows both streams says it once. An offset counts from the first byte of the first attempt and
-// means the same byte for ever, so a reader that was cut off goes on where it was.
-func (s *Store) Read(ctx context.Context, q Request, source Source, w func([]byte) error) (err error) {
+// means the same byte for ever, so a reader that was cut off goes on where it was. Bytes that are not
+// kept count as if they were.
+func (s *Store) Read(ctx context.Context, q Request, source Source, w func(Piece) error) (err error) {
 	r := &reader{store: s, Request: q, source: source, skip: q.Offset, w: w}
 	for number, more := 1, true; more && err == nil; number++ {
 		more, err = r.attempt(ctx, number)
@@ -58,11 +73,13 @@ func (s *Store) Read(ctx context.Context, q Request, source Source, w func([]byt
 // reader reads the output of one task.
 type reader struct {
 	Request
-	store  *Store
-	source Source
-	skip   int64 // bytes before what is wanted
-	w      func([]byte) error
-	buf    []byte
+	store   *Store
+	source  Source
+	skip    int64 // bytes before what is wanted
+	w       func(Piece) error
+	refused error // by w
+	walker  walker
+	buf     []byte
 }
 
 // attempt hands over what an attempt wrote; false if that is the end.
@@ -133,35 +150,110 @@ func (r *reader) step(ctx context.Context, p *progress) (more, over bool, err er
 func (r *reader) emit(data []byte) error {
 	n := min(r.skip, int64(len(data)))
 	r.skip -= n
-	if data = data[n:]; len(data) == 0 {
+	return r.hand(data[n:], 0)
+}
+
+// hand gives bytes, or news of some that are missing, to whoever reads.
+func (r *reader) hand(data []byte, missing int64) error {
+	if len(data) == 0 && missing == 0 {
 		return nil
 	}
-	return r.w(data)
+	p := Piece{Offset: r.Offset, Data: data, Missing: missing}
+	r.Offset += int64(len(data)) + missing
+	r.refused = r.w(p)
+	return r.refused
 }
 
 // copy hands over what there is of an attempt from an offset on, and returns where it stopped.
 func (r *reader) copy(v View, at int64) (int64, error) {
-	if at >= v.Size {
-		return at, nil
+	ref := shoal.AttemptRef{TaskRef: r.Task, Attempt: v.Number}
+	if at < v.Size {
+		var err error
+		if at, err = r.unpack(keyOf(ref, r.Rank, r.Stream), v.Size, at); err != nil {
+			return at, r.failed(at, v.Size, err)
+		}
 	}
-	f, err := os.Open(r.store.file(shoal.AttemptRef{TaskRef: r.Task, Attempt: v.Number}, r.Rank, r.Stream))
+	if at < v.Size {
+		var err error
+		if at, err = r.copyFile(r.store.file(ref, r.Rank, r.Stream), v.Size, at); err != nil {
+			return at, r.failed(at, v.Size, err)
+		}
+	}
+	return at, nil
+}
+
+// failed makes an error of one that is about files.
+func (r *reader) failed(at, size int64, err error) error {
+	if r.refused != nil {
+		return r.refused
+	}
+	return shoal.Errorf(shoal.KindInternal, "cannot read the output of task %s beyond byte %d of %d: %w", r.Task, at, size, err)
+}
+
+// unpack hands over what of a stream is in the job's log.
+func (r *reader) unpack(k key, size, at int64) (int64, error) {
+	l, err := r.store.acquire(r.Task.Job, false)
+	if err != nil || l == nil {
+		return at, err
+	}
+	defer r.store.release(l)
+	if r.walker.key != k {
+		r.walker.path = nil
+	}
+	r.walker.log, r.walker.key = l, k
+	for at < size {
+		data, err := r.walker.read(at)
+		if err == io.EOF {
+			return at, nil
+		}
+		if to := r.walker.behind; errors.Is(err, fs.ErrInvalid) && to > at {
+			data, err = nil, r.hand(nil, min(to, size)-at)
+			at = min(to, size)
+		}
+		if err == nil {
+			data = data[:min(int64(len(data)), size-at)]
+			at += int64(len(data))
+			err = r.hand(data, 0)
+		}
+		if err != nil {
+			return at, err
+		}
+	}
+	return at, nil
+}
+
+// copyFile hands over what of a stream is in a file of its own, as far as that was not let go.
+func (r *reader) copyFile(name string, size, at int64) (int64, error) {
+	f, err := os.Open(name)
 	if err != nil {
-		return at, shoal.Errorf(shoal.KindInternal, "cannot read the output of task %s: %w", r.Task, err)
+		return at, err
 	}
 	defer f.Close()
 	if r.buf == nil {
 		r.buf = make([]byte, chunk)
 	}
-	for at < v.Size {
-		n, err := f.ReadAt(r.buf[:min(int64(len(r.buf)), v.Size-at)], at)
-		if n > 0 {
-			if err := r.w(r.buf[:n]); err != nil {
+	for at < size {
+		n, err := f.ReadAt(r.buf[:min(int64(len(r.buf)), size-at)], at)
+		if n == 0 && err != nil {
+			return at, err
+		}
+		g, err := readGap(name) // after it was read: what was let go meanwhile is zeros
+		if err != nil {
+			return at, err
+		}
+		data := r.buf[:n]
+		if g.has(at) {
+			missing := min(g.to, size) - at
+			data, at = nil, at+missing
+			if err := r.hand(nil, missing); err != nil {
 				return at, err
 			}
-			at += int64(n)
+		} else if at < g.from && g.from < at+int64(n) {
+			data = data[:g.from-at]
 		}
-		if err != nil && (err != io.EOF || at < v.Size) {
-			return at, shoal.Errorf(shoal.KindInternal, "cannot read the output of task %s beyond byte %d of %d: %w", r.Task, at, v.Size, err)
+		at += int64(len(data))
+		if err := r.hand(data, 0); err != nil {
+			return at, err
 		}
 	}
 	return at, nil
