@@ -107,7 +107,7 @@ func (a *App) openProviders(ctx context.Context) (map[string]provider.Provider, 
 		}
 	}
 	p, err := local.New(ctx, local.Config{Dir: a.opts.path("local"), ControlDir: a.opts.path("control"),
-		BinDir: a.opts.BinDir, Subnet: subnet, Log: a.log})
+		BinDir: a.opts.BinDir, Subnet: subnet, GPURoot: a.opts.GPURoot, Log: a.log})
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ type Options struct {
 	SSHListen string // the gateway; default 127.0.0.1:2222
 	Role      string // control,gateway: what this process does
 	Subnet    string // of local machines; default the first free /20 of 100.64.0.0/10
+	GPURoot   string // where the GPUs' device nodes and driver lie; default /
 	BinDir    string // where shoal-agent and shoal lie; default the directory of this program
 	Version   string
 	Log       *slog.Logger

@@ -37,6 +37,7 @@ type Serve struct {
 	Data      string
 	Listen    string
 	SSHListen string
+	GPURoot   string
 	Role      string
 	Log       *slog.Logger
 }

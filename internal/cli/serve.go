@@ -61,10 +61,12 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 	f.StringVar(&s.Data, "data", "", "the data `DIR` (SHOAL_DATA; default "+p.DataDir+")")
 	f.StringVar(&s.Listen, "listen", "", "where the API listens, `HOST:PORT` (default 127.0.0.1:7420)")
 	f.StringVar(&s.SSHListen, "ssh-listen", "", "where the ssh gateway listens, `HOST:PORT` (default 127.0.0.1:2222)")
+	f.StringVar(&s.GPURoot, "gpu-root", "", "where the GPUs' device nodes and driver lie, a `DIR` such as a driver container's root (/)")
 	f.StringVar(&s.Role, "role", "", "what this process does, `control,gateway` (both)")
 	f.StringVar(&https, "https-listen", "", "not supported yet")
 	f.StringVar(&config, "config", "", "not supported yet")
 	f.StringVar(&database, "database", "", "not supported yet")
 	files(cmd, "data")
+	files(cmd, "gpu-root")
 	return cmd
 }

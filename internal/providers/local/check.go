@@ -35,6 +35,10 @@ func (p *Provider) Check(ctx context.Context, pool shoal.Pool, list []shoal.Shar
 			pool.Size.Min, need, limit, p.host.memory, conf.overcommit()).
 			WithHint("lower size.min or machine.memory, or raise providerConfig.memoryOvercommit"))
 	}
+	if need, have := pool.Machine.GPUs*pool.Size.Min, len(p.gpus.GPUs); pool.Machine.GPUs <= have && need > have {
+		errs = append(errs, shoal.Errorf(shoal.KindInvalid, "the pool's %d machines of size.min need %d GPUs, and the host has %d", pool.Size.Min, need, have).
+			WithHint("lower size.min or machine.gpus"))
+	}
 	byName := map[shoal.ShareName]shoal.Share{}
 	for _, s := range list {
 		byName[s.Name] = s
@@ -119,9 +123,8 @@ func (p *Provider) checkImage(image string, logins bool) error {
 // checkSize refuses a machine that is larger than the host, or too small for an agent.
 func (p *Provider) checkSize(r shoal.Resources) error {
 	switch {
-	case r.GPUs > 0:
-		return shoal.Errorf(shoal.KindInvalid, "a local machine cannot have %d GPUs: this provider gives none", r.GPUs).
-			WithHint("leave machine.gpus out")
+	case p.checkGPUs(r.GPUs) != nil:
+		return p.checkGPUs(r.GPUs)
 	case r.CPUs < 0 || r.CPUs > p.host.cpus:
 		return shoal.Errorf(shoal.KindInvalid, "a machine cannot have %g processors: the host has %g", float64(r.CPUs)/1000, float64(p.host.cpus)/1000).
 			WithHint("lower machine.cpus")

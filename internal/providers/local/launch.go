@@ -173,7 +173,11 @@ func (a *assembly) apart(ctx context.Context) error {
 	if err := a.mountRoot(); err != nil {
 		return fmt.Errorf("cannot assemble its file system: %w", err)
 	}
-	if err := writeJSON(filepath.Join(a.dir, "config.json"), a.container()); err != nil {
+	s := a.container()
+	if err := a.addGPUs(s); err != nil {
+		return err
+	}
+	if err := writeJSON(filepath.Join(a.dir, "config.json"), s); err != nil {
 		return err
 	}
 	return a.runc(ctx)

@@ -16,7 +16,7 @@ import (
 // Capabilities implements provider.Provider.
 func (p *Provider) Capabilities() provider.Capabilities {
 	return provider.Capabilities{Mounts: provider.MountsByProvider, UserSlices: true, Stop: true,
-		Machine: shoal.Resources{CPUs: p.host.cpus, Memory: p.host.memory}, Parallel: cap(p.starts)}
+		Machine: shoal.Resources{CPUs: p.host.cpus, Memory: p.host.memory, GPUs: len(p.gpus.GPUs)}, Parallel: cap(p.starts)}
 }
 
 // validName reports whether an id can become a directory, a control group and a host name.
@@ -47,12 +47,16 @@ func (p *Provider) Create(_ context.Context, spec provider.MachineSpec) error {
 	if err := p.room(spec, conf); err != nil {
 		return err
 	}
+	gpus, err := p.takeGPUs(spec, nil)
+	if err != nil {
+		return err
+	}
 	host, err := p.net.Assign(string(spec.ID), string(spec.Pool))
 	if err != nil {
 		return provider.Errorf(provider.NoCapacity, "cannot create machine %s: %w (%s)", spec.ID, err, p.net.Subnet())
 	}
 	m := &machine{dir: p.path("machines", string(spec.ID)), pidfd: -1,
-		rec: record{Spec: spec, Want: wantRun, Starts: 1, Host: host}}
+		rec: record{Spec: spec, Want: wantRun, Starts: 1, Host: host, GPUs: gpus}}
 	if err := m.begin(); err != nil {
 		p.net.Release(host)
 		return provider.Errorf(provider.Transient, "cannot create machine %s: %w", spec.ID, err)
@@ -110,8 +114,12 @@ func (p *Provider) Start(_ context.Context, spec provider.MachineSpec) error {
 				return err
 			}
 		}
+		gpus, err := p.takeGPUs(spec, m)
+		if err != nil {
+			return err
+		}
 		spec.Token = m.rec.Spec.Token // of the Create
-		m.rec.Spec, m.rec.Want, m.rec.Failed = spec, wantRun, ""
+		m.rec.Spec, m.rec.GPUs, m.rec.Want, m.rec.Failed = spec, gpus, wantRun, ""
 		m.rec.Starts++
 		return nil
 	})

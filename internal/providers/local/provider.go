@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/host/gpu"
 	"github.com/shoal-pool/shoal/internal/providers/local/cgroup"
 	"github.com/shoal-pool/shoal/internal/providers/local/network"
 	"github.com/shoal-pool/shoal/internal/providers/local/rootfs"
@@ -37,6 +38,8 @@ type Config struct {
 	Init []string
 	// StopGrace is how long Stop leaves the first process to end by itself; zero: 10 s.
 	StopGrace time.Duration
+	// GPURoot is where the device nodes and the driver of the host's GPUs lie, as below a container of the driver; empty: /.
+	GPURoot string
 	// Secret returns the value of a share's credentials; nil: shares cannot have any.
 	Secret func(ctx context.Context, name string) ([]byte, error)
 	Log    *slog.Logger
@@ -55,7 +58,8 @@ type Provider struct {
 	net    *network.Net
 	shares *shares
 	host   capacity
-	runc   string // the programs; tests have others
+	gpus   gpu.Devices // of the host, as they were when the provider was opened
+	runc   string      // the programs; tests have others
 	nft    string
 
 	ctx    context.Context // of all workers
@@ -99,6 +103,9 @@ func (p *Provider) open(ctx context.Context) error {
 	}
 	var err error
 	if p.host, err = hostCapacity(); err != nil {
+		return err
+	}
+	if p.gpus, err = gpu.Find(p.gpuRoot()); err != nil {
 		return err
 	}
 	if p.images = p.cfg.images; p.images == nil {

@@ -35,9 +35,10 @@ type record struct {
 	// run has ended is not started again unless that is asked for.
 	Starts int
 	Host   network.Host
-	Root   string // the lower of the last start
-	State  string // the state of the host's software at the last start, if the image is the host
-	Failed string // why the last start failed for good
+	GPUs   []string // device nodes of the host's GPUs that are the machine's own while it runs
+	Root   string   // the lower of the last start
+	State  string   // the state of the host's software at the last start, if the image is the host
+	Failed string   // why the last start failed for good
 }
 
 // run is a started machine: a process, told from a later one of the same number by its start time.
