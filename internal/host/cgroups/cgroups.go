@@ -30,6 +30,8 @@ type Config struct {
 	Memory shoal.Bytes `json:"memory,omitempty"`
 	// Pids is how many processes and threads a user may have; zero: half of what a local machine has.
 	Pids int `json:"pids,omitempty"`
+	// Devices: tasks may be kept from devices, see Group.Deny.
+	Devices bool `json:"devices,omitempty"`
 }
 
 // Tree is the groups of one machine. Its methods may be called concurrently, by several processes too.

@@ -284,7 +284,7 @@ func TestParse(t *testing.T) {
 garbage
 `
 	const own = "8:pids:/a/b\n4:memory:/../../x\n2:cpu,cpuacct:/box/sub\n0::/\n"
-	got := parse(strings.NewReader(mounts), own, "p")
+	got := parse(strings.NewReader(mounts), own, "p", wanted(Config{}))
 	want := []hierarchy{
 		{dir: "/sys/fs/cgroup/cpu,cpuacct/p", home: "/sys/fs/cgroup/cpu,cpuacct/sub", controllers: []string{"cpu", "cpuacct"}},
 		{dir: "/sys/fs/cgroup/my memory/p", home: "/sys/fs/cgroup/my memory/x", controllers: []string{"memory"}},

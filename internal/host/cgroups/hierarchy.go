@@ -32,10 +32,17 @@ type hierarchy struct {
 	dir         string // the Parent in it
 	home        string // version 1: the group this process is in
 	v2          bool
-	controllers []string // of cpu, cpuacct, memory, pids
+	controllers []string // of cpu, cpuacct, memory, pids, devices
 }
 
-func wanted() []string { return []string{"cpu", "cpuacct", "memory", "pids"} }
+// wanted are the controllers that we use. Rules for devices have a hierarchy of their own in version 1, which costs every task
+// a group more; version 2 needs none.
+func wanted(cfg Config) []string {
+	if cfg.Devices {
+		return []string{"cpu", "cpuacct", "memory", "pids", "devices"}
+	}
+	return []string{"cpu", "cpuacct", "memory", "pids"}
+}
 
 // find lists the hierarchies that hold a controller of ours.
 func find(cfg Config) ([]hierarchy, error) {
@@ -48,11 +55,11 @@ func find(cfg Config) ([]hierarchy, error) {
 	if err != nil {
 		return nil, shoal.Errorf(shoal.KindUnavailable, "cannot find the control groups: %w", err)
 	}
-	return parse(f, string(own), cfg.Parent), nil
+	return parse(f, string(own), cfg.Parent, wanted(cfg)), nil
 }
 
 // parse reads mountinfo and the process's own cgroup file. Of a controller that is mounted twice the first counts.
-func parse(mountinfo io.Reader, own, parent string) []hierarchy {
+func parse(mountinfo io.Reader, own, parent string, wanted []string) []hierarchy {
 	var found []hierarchy
 	var seen []string
 	scan := bufio.NewScanner(mountinfo)
@@ -75,7 +82,7 @@ func parse(mountinfo io.Reader, own, parent string) []hierarchy {
 		default:
 			continue
 		}
-		for _, c := range wanted() {
+		for _, c := range wanted {
 			if slices.Contains(offered, c) && !slices.Contains(seen, c) {
 				h.controllers = append(h.controllers, c)
 				seen = append(seen, c)
