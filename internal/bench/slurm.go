@@ -126,6 +126,11 @@ func (s *slurm) array(ctx context.Context, n int, script string) error {
 	if _, err := s.run(ctx, args...); err != nil {
 		return err
 	}
+	return s.drained(ctx)
+}
+
+// drained waits until no job is left.
+func (s *slurm) drained(ctx context.Context) error {
 	for ctx.Err() == nil {
 		out, err := s.run(ctx, "squeue", "-h", "-t", "PD,R")
 		if err != nil {

@@ -204,6 +204,18 @@ func (w *World) AsUser(ctx context.Context, user shoal.UserName, args ...string)
 	return Output(cmd)
 }
 
+// ClientAs is a client with a token of a user's.
+func (w *World) ClientAs(ctx context.Context, user shoal.UserName) (*client.Client, error) {
+	if _, err := w.AsUser(ctx, user, "job", "list", "--limit", "1"); err != nil { // signs in
+		return nil, err
+	}
+	token, err := os.ReadFile(filepath.Join(w.Dir, string(user)+".token"))
+	if err != nil {
+		return nil, err
+	}
+	return client.New(client.Options{Server: "http://127.0.0.1:" + w.API, Token: strings.TrimSpace(string(token))})
+}
+
 // signIn stores an API token of a user's in a file.
 func (w *World) signIn(ctx context.Context, user shoal.UserName, file string) error {
 	const password = "correct horse battery staple"
