@@ -2,6 +2,8 @@ package batch
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -23,8 +25,12 @@ type Config struct {
 	// Send hands a record to a machine's agent. False means that no stream is open: the agent
 	// will get a Snapshot. A Snapshot's orders are asked for after its stream takes records.
 	Send func(shoal.MachineID, api.Record) bool
-	Wake func() // wakes the engine: demand changed; may be nil
-	Log  *slog.Logger
+	// Answered is when a machine's agent was last answered; zero: not since the server's start. Nil: nothing
+	// is taken for lost because its machine is silent.
+	Answered func(shoal.MachineID) time.Time
+	Key      []byte // a secret from which the keys of attempts follow; random if there is none
+	Wake     func() // wakes the engine: demand changed; may be nil
+	Log      *slog.Logger
 }
 
 // Batch keeps the jobs. Its methods may be called from any goroutine; those that change something
@@ -40,23 +46,32 @@ type Batch struct {
 	serial    int64 // of the last transaction, stored with it
 	tries     *retry.Tries
 	machines  map[shoal.MachineID]shoal.Machine
-	pools     map[shoal.PoolName]bool
+	pools     map[shoal.PoolName]shoal.Pool
+	sitting   map[shoal.MachineID][]sched.Sitting
 	seen      shoal.Rev // machines and pools are known as of this revision
 	looked    time.Time
 	lookCost  time.Duration
 	trimmed   time.Time // when old request keys were last removed
-	exhausted bool      // the last pass started as many tasks as it may: there may be more
+	began     time.Time
+	next      time.Time // when package sched may have something new to say by itself
+	saved     time.Time // when what users used was last stored
+	judge     time.Time // when it may be known of more machines that they are silent for too long
+	frozen    bool      // too many are silent together, in these pools
+	frozenIn  map[shoal.PoolName]bool
+	exhausted bool // the last pass started as many tasks as it may: there may be more
 
 	mu      sync.Mutex // guards what follows; never held while waiting or in the store
 	queue   []*request
 	sched   *sched.State
 	live    map[shoal.TaskRef]*live
-	due     time.Time                     // when Run must look after what runs; zero: no need
-	later   map[sched.Task]time.Time      // tasks that must start again, not before
-	waiting map[shoal.JobID][]shoal.JobID // jobs that wait for the key to succeed
-	arrays  map[shoal.JobID]shoal.Array   // of jobs that have begun
-	news    bells[shoal.TaskRef]          // rung at each news of a task
-	ends    bells[shoal.JobID]            // rung when a job ends
+	due     time.Time                               // when Run must look after what runs; zero: no need
+	spare   map[shoal.AttemptRef]*live              // attempts of which another has taken the place, and which may be done first
+	later   map[sched.Task]again                    // tasks that must start again, not at once
+	waiting map[shoal.JobID][]waiter                // who waits for the key
+	ran     map[shoal.JobID]map[shoal.MachineID]int // where jobs with a release command have run something, with the epoch
+	arrays  map[shoal.JobID]shoal.Array             // of jobs that have begun
+	news    bells[shoal.TaskRef]                    // rung at each news of a task
+	ends    bells[shoal.JobID]                      // rung when a job ends
 }
 
 // The patience of the batch service.
@@ -87,6 +102,12 @@ func New(cfg Config) (*Batch, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Key == nil {
+		cfg.Key = make([]byte, 32)
+		if _, err := rand.Read(cfg.Key); err != nil {
+			return nil, fmt.Errorf("cannot make a secret: %w", err)
+		}
+	}
 	return &Batch{
 		cfg:     cfg,
 		output:  kept,
@@ -96,8 +117,10 @@ func New(cfg Config) (*Batch, error) {
 		tries:   retry.New(cfg.Log, "batch"),
 		sched:   sched.New(),
 		live:    map[shoal.TaskRef]*live{},
-		later:   map[sched.Task]time.Time{},
-		waiting: map[shoal.JobID][]shoal.JobID{},
+		spare:   map[shoal.AttemptRef]*live{},
+		later:   map[sched.Task]again{},
+		waiting: map[shoal.JobID][]waiter{},
+		ran:     map[shoal.JobID]map[shoal.MachineID]int{},
 		arrays:  map[shoal.JobID]shoal.Array{},
 		news:    bells[shoal.TaskRef]{},
 		ends:    bells[shoal.JobID]{},
@@ -111,10 +134,14 @@ type live struct {
 	limit    time.Duration
 	output   *output.Attempt
 
+	uses       shoal.Resources // on each node
+	idempotent bool
+	ready      time.Duration // in which all its nodes must be ready to begin
+
 	// Guarded by Batch.mu:
-	held   *api.TaskReport // its end, for which output is missing
-	since  time.Time       // of held
-	nagged time.Time       // when it was last told that its time is over
+	held    map[int]ending // the ends of its nodes for which output is missing, by rank
+	decided time.Time      // when it was settled how it ends
+	nagged  time.Time      // when its agents were last reminded that it must end
 }
 
 // request is something to be done by Run.

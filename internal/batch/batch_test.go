@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
@@ -40,13 +41,14 @@ func TestOneTask(t *testing.T) {
 		if len(a) != 1 || a[0].State != shoal.JobSucceeded || a[0].StdoutBytes != 12 || a[0].Ended.Sub(a[0].Started) != time.Minute || a[0].Epoch != 1 {
 			t.Errorf("attempts %+v", a)
 		}
-		port := order.Env["MASTER_PORT"]
+		for name, value := range map[string]string{"A": "b", "RANK": "7", "SHOAL_JOB_NAME": "greet", "SHOAL_NODES": "m-1", "SHOAL_RESTART_COUNT": "0", "SHOAL_OUTPUT_MODEL": "/out/1"} {
+			if order.Env[name] != value {
+				t.Errorf("%s is %q, want %q", name, order.Env[name], value)
+			}
+		}
+		order.Env = nil // see package launch
 		want := api.TaskOrder{Ref: shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: "1"}, Attempt: 1}, User: "alice", Command: "true", Workdir: "/w", Prepare: "p",
-			Outputs: []string{"/out/1"}, Resources: shoal.Resources{CPUs: 1000, Memory: 512 << 20}, TimeLimit: shoal.Duration(time.Hour),
-			Env: map[string]string{"A": "b", "SHOAL_JOB_ID": "1", "SHOAL_JOB_NAME": "greet", "SHOAL_TASK_INDEX": "0", "SHOAL_ARRAY_INDEX": "0", "SHOAL_ATTEMPT": "1",
-				"SHOAL_NODE_RANK": "0", "SHOAL_NODE_COUNT": "1", "SHOAL_NODES": "m-1", "SHOAL_GPUS": "", "SHOAL_POOL": "lab", "SHOAL_INPUT_DATA": "/in", "SHOAL_OUTPUT_MODEL": "/out/1",
-				"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": "7", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
-				"TF_CONFIG": `{"cluster":{"worker":["127.0.0.1:` + port + `"]},"task":{"type":"worker","index":0}}`}}
+			Outputs: []string{"/out/1"}, Resources: shoal.Resources{CPUs: 1000, Memory: 512 << 20}, TimeLimit: shoal.Duration(time.Hour)}
 		if diff := cmp.Diff(want, order); diff != "" {
 			t.Error(diff)
 		}
@@ -115,10 +117,9 @@ func TestArray(t *testing.T) {
 			t.Errorf("a page of tasks: %+v, %v", tasks, err)
 		}
 		for index, k := range map[int]shoal.Kind{-1: shoal.KindInvalid, 3: shoal.KindNotFound} {
-			kind(t, w.Output(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: index}, "stdout", 0, false, nil), k)
+			kind(t, w.read(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: index}, output.Stdout, 0, false, nil), k)
 		}
-		kind(t, w.Output(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: 4}, "stdin", 0, false, nil), shoal.KindInvalid)
-		kind(t, w.Output(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: 4}, "stdout", -1, false, nil), shoal.KindInvalid)
+		kind(t, w.read(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: 4}, output.Stdout, -1, false, nil), shoal.KindInvalid)
 	})
 }
 
@@ -144,13 +145,13 @@ func TestRetries(t *testing.T) {
 		want := "try 1\n\n--- attempt 2 of task 1/1 ---\ntry 2\n\n--- attempt 3 of task 1/1 ---\ntry 3\n"
 		for offset := range len(want) + 5 {
 			got := ""
-			err := w.Output(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: 1}, "stdout", int64(offset), true, func(p []byte) error { got += string(p); return nil })
+			err := w.read(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: 1}, output.Stdout, int64(offset), true, func(p []byte) error { got += string(p); return nil })
 			if err != nil || got != want[min(offset, len(want)):] {
 				t.Errorf("from %d: %q, %v", offset, got, err)
 			}
 		}
 		for offset := range 3 { // nothing was written there, so there is nothing to tell apart
-			err := w.Output(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: 1}, "stderr", int64(offset), true, func(p []byte) error { t.Errorf("stderr holds %q", p); return nil })
+			err := w.read(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: 1}, output.Stderr, int64(offset), true, func(p []byte) error { t.Errorf("stderr holds %q", p); return nil })
 			if err != nil {
 				t.Error(err)
 			}
@@ -169,7 +170,7 @@ func TestFollow(t *testing.T) {
 		done := make(chan error)
 		start := time.Now()
 		go func() {
-			done <- w.Output(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: -1}, "stdout", 0, true, func(p []byte) error {
+			done <- w.read(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: -1}, output.Stdout, 0, true, func(p []byte) error {
 				got = append(got, fmt.Sprintf("%s@%d", strings.TrimSpace(string(p)), int(time.Since(start).Seconds())))
 				return nil
 			})
@@ -187,7 +188,9 @@ func TestFollow(t *testing.T) {
 			t.Errorf("it ended after %v", time.Since(start))
 		}
 		never := w.submit(shoal.JobSpec{Resources: shoal.Resources{CPUs: 1000}, After: []shoal.Dependency{{Job: string(w.submit(shoal.JobSpec{}).ID)}}})
-		go func() { done <- w.Output(w.ctx, alice, shoal.TaskRef{Job: never.ID, Index: 0}, "stdout", 0, true, nil) }()
+		go func() {
+			done <- w.read(w.ctx, alice, shoal.TaskRef{Job: never.ID, Index: 0}, output.Stdout, 0, true, nil)
+		}()
 		settle(time.Millisecond)
 		if _, err := w.Cancel(w.ctx, alice, never.ID); err != nil {
 			t.Error(err)
@@ -452,7 +455,7 @@ func TestAccess(t *testing.T) {
 		w.ended(shared.ID)
 		ref := func(j shoal.Job) shoal.TaskRef { return shoal.TaskRef{Job: j.ID, Index: 0} }
 		read := func(by access.Subject, j shoal.Job) error {
-			return w.Output(w.ctx, by, ref(j), "stdout", 0, false, func([]byte) error { return nil })
+			return w.read(w.ctx, by, ref(j), output.Stdout, 0, false, func([]byte) error { return nil })
 		}
 		for _, c := range []struct {
 			by                 access.Subject

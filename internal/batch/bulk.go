@@ -13,7 +13,6 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
-	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -25,8 +24,8 @@ func (g *group) add(user shoal.UserName, s shoal.JobSpec, id shoal.JobID) (*row,
 	}
 	items := s.Items
 	s.Items = nil
-	if len(items) > 0 && s.Array == "" {
-		s.Array = "0-" + strconv.Itoa(len(items)-1)
+	if n := max(len(items), len(s.Tasks)); n > 0 && s.Array == "" {
+		s.Array = "0-" + strconv.Itoa(n-1)
 	}
 	array, err := shoal.ParseArray(s.Array)
 	if err != nil {
@@ -43,13 +42,7 @@ func (g *group) add(user shoal.UserName, s shoal.JobSpec, id shoal.JobID) (*row,
 	r := &row{Job: stored}
 	g.jobs[id] = r
 	g.demand = true
-	g.changes = append(g.changes, sched.PutJob(schedJob(r.Job)))
-	if r.Blocked {
-		for _, dep := range s.After {
-			g.waits[shoal.JobID(dep.Job)] = append(g.waits[shoal.JobID(dep.Job)], id)
-		}
-	}
-	return r, nil
+	return r, g.enter(r)
 }
 
 // called finds the job that its user gave a name of her own before; empty if there is none.

@@ -25,11 +25,18 @@ type group struct {
 	dirty    []*row
 	attempts []*shoal.Attempt // to be written, in order
 	current  map[shoal.TaskRef]*shoal.Attempt
-	position map[shoal.TaskRef]int // of attempts placed here
-	again    map[shoal.JobID][]int // positions that must start again
-	later    map[sched.Task]time.Time
-	waits    map[shoal.JobID][]shoal.JobID // new dependents by what they wait for
-	ended    []shoal.JobID
+	position map[shoal.TaskRef]int                  // of attempts placed here
+	again    map[shoal.JobID][]int                  // positions that must start again
+	later    map[sched.Task]again                   // those that must start again, not at once
+	drop     []sched.Task                           // those of the former that are taken out
+	waits    map[shoal.JobID][]waiter               // new dependents by what they wait for
+	known    map[shoal.JobID]map[int]shoal.JobState // tasks with an attempt, by index, of jobs looked through
+	lives    map[shoal.TaskRef]*live
+	spare    []shoal.AttemptRef // that may go on beside those that take their places
+	unspare  []shoal.AttemptRef
+	former   []shoal.Attempt // attempts before the current ones of which there was news
+	all      []shoal.Group   // read once
+	accounts map[shoal.UserName]shoal.GroupName
 	changes  []sched.Change
 	records  []record
 	forget   map[shoal.MachineID][]shoal.AttemptRef
@@ -40,9 +47,10 @@ type group struct {
 // row is a job within a group.
 type row struct {
 	shoal.Job
-	dirty bool
-	lost  int // tasks that lost their machine
-	retry int // tasks that failed and are tried again
+	dirty     bool
+	lost      int // tasks that lost their machine
+	preempted int // tasks that had to go
+	retry     int // tasks that failed and are tried again
 }
 
 // record is what a machine's agent is told after the commit.
@@ -59,10 +67,7 @@ func (b *Batch) update(ctx context.Context, do func(*group) error) (*group, erro
 	b.serial++
 	var g *group
 	err := b.cfg.Store.Update(ctx, func(tx *store.Tx) (err error) {
-		g = &group{b: b, tx: tx, now: time.Now().UTC().Round(0),
-			jobs: map[shoal.JobID]*row{}, current: map[shoal.TaskRef]*shoal.Attempt{}, position: map[shoal.TaskRef]int{},
-			again: map[shoal.JobID][]int{}, later: map[sched.Task]time.Time{}, waits: map[shoal.JobID][]shoal.JobID{},
-			forget: map[shoal.MachineID][]shoal.AttemptRef{}}
+		g = newGroup(b, tx, b.live)
 		if g.from, err = tx.Rev(); err != nil {
 			return err
 		}
@@ -83,6 +88,14 @@ func (b *Batch) update(ctx context.Context, do func(*group) error) (*group, erro
 	}
 	b.apply(g)
 	return g, nil
+}
+
+func newGroup(b *Batch, tx *store.Tx, lives map[shoal.TaskRef]*live) *group {
+	return &group{b: b, tx: tx, lives: lives, now: time.Now().UTC().Round(0),
+		jobs: map[shoal.JobID]*row{}, current: map[shoal.TaskRef]*shoal.Attempt{}, position: map[shoal.TaskRef]int{},
+		again: map[shoal.JobID][]int{}, later: map[sched.Task]again{}, waits: map[shoal.JobID][]waiter{},
+		known: map[shoal.JobID]map[int]shoal.JobState{}, accounts: map[shoal.UserName]shoal.GroupName{},
+		forget: map[shoal.MachineID][]shoal.AttemptRef{}}
 }
 
 // committed finds out whether the last transaction is on disk. It waits for a store that cannot be
@@ -131,7 +144,7 @@ func (g *group) attempt(ref shoal.TaskRef) *shoal.Attempt {
 	if a := g.current[ref]; a != nil {
 		return a
 	}
-	if l := g.b.live[ref]; l != nil { // read by Run, the only one who writes it
+	if l := g.lives[ref]; l != nil { // read by Run, the only one who writes it
 		return &l.attempt
 	}
 	return nil
@@ -143,6 +156,7 @@ func (g *group) change(a *shoal.Attempt) *shoal.Attempt {
 		return a
 	}
 	c := *a
+	c.Members = slices.Clone(c.Members)
 	g.put(&c)
 	return &c
 }
@@ -161,77 +175,25 @@ func (g *group) placeOf(a *shoal.Attempt) int {
 	if p, ok := g.position[a.TaskRef]; ok {
 		return p
 	}
-	return g.b.live[a.TaskRef].position
-}
-
-// finish ends an attempt that is live, whose fields but State are filled in, and moves its task on.
-func (g *group) finish(a *shoal.Attempt, from, to shoal.JobState) error {
-	j, err := g.job(a.Job)
-	if err != nil {
-		return err
-	}
-	g.touch(j)
-	a.State = to
-	if a.Ended.IsZero() {
-		a.Ended = g.now
-	}
-	task := sched.Task{Job: a.Job, Position: g.placeOf(a)}
-	g.changes = append(g.changes, sched.End{Task: task, At: a.Ended})
-	if j.Started.IsZero() && !a.Started.IsZero() {
-		j.Started = a.Started
-	}
-	if to == shoal.JobFailed {
-		a.Failures++
-	}
-	j.Counts.Add(from, -1)
-	if !repeats(j.Job, *a) {
-		j.Counts.Add(to, 1)
-		return nil
-	}
-	j.Counts.Add(shoal.JobQueued, 1)
-	g.demand = true
-	if to == shoal.JobFailed {
-		j.retry++
-	} else {
-		j.lost++
-	}
-	g.again[a.Job] = append(g.again[a.Job], task.Position)
-	if wait := postpone(a.Attempt); wait > 0 {
-		g.later[task] = g.now.Add(wait)
-	} else {
-		g.changes = append(g.changes, sched.Again{Task: task})
-	}
-	return nil
-}
-
-// repeats reports whether a task whose latest attempt ended as a must start again.
-func repeats(j shoal.Job, a shoal.Attempt) bool {
-	switch a.State {
-	case shoal.JobLost, shoal.JobPreempted:
-		return !j.Cancel
-	case shoal.JobFailed:
-		return !j.Cancel && a.Failures <= j.Spec.Retries
-	}
-	return false
-}
-
-// postpone is how long a task waits before its next attempt: not at all at first, then ever longer,
-// so that a task that nobody can run does not keep everybody busy.
-func postpone(attempt int) time.Duration {
-	if attempt < 3 {
-		return 0
-	}
-	return min(time.Second<<min(attempt-3, 10), maxPostpone)
+	return g.lives[a.TaskRef].position
 }
 
 // settle writes what the group changed, and ends the jobs that are over.
 func (g *group) settle() error {
-	for _, a := range g.attempts {
-		if err := g.tx.PutAttempt(*a); err != nil {
+	for _, a := range g.former {
+		if err := g.tx.PutAttempt(a); err != nil {
 			return err
 		}
 	}
-	for len(g.dirty) > 0 { // an end can touch the jobs that waited for it
+	for written := 0; ; { // an end can touch the jobs that waited for it, and their tasks
+		for ; written < len(g.attempts); written++ {
+			if err := g.tx.PutAttempt(*g.attempts[written]); err != nil {
+				return err
+			}
+		}
+		if len(g.dirty) == 0 {
+			return nil
+		}
 		r := g.dirty[0]
 		g.dirty = g.dirty[1:]
 		r.dirty = false
@@ -239,7 +201,6 @@ func (g *group) settle() error {
 			return err
 		}
 	}
-	return nil
 }
 
 func (g *group) settleJob(r *row) error {
@@ -261,6 +222,7 @@ func (g *group) settleJob(r *row) error {
 		count           *int
 		code, one, many string
 	}{{&r.lost, "tasksLost", "lost its machine and waits again", "lost their machines and wait again"},
+		{&r.preempted, "tasksPreempted", "had to go and waits again", "had to go and wait again"},
 		{&r.retry, "tasksRetried", "failed and is tried again", "failed and are tried again"}} {
 		if *n.count > 0 && !state.Ended() {
 			g.event(r, n.code, "%s of job %s %s", tasks(*n.count), title(r.Job), verb(*n.count, n.one, n.many))
@@ -280,180 +242,10 @@ func (g *group) settleJob(r *row) error {
 	return nil
 }
 
-// end completes the row of a job that is over, and frees or ends those that waited for it.
-func (g *group) end(r *row) error {
-	r.Ended, r.Blocked = g.now, false
-	if err := g.outcome(r); err != nil {
-		return err
-	}
-	g.ended = append(g.ended, r.ID)
-	g.changes = append(g.changes, sched.EndJob{ID: r.ID})
-	g.demand = true
-	sentence := fmt.Sprintf("job %s %s", title(r.Job), ended(r.State))
-	if r.Reason != "" {
-		sentence += ": " + r.Reason
-	}
-	g.event(r, "jobEnded", "%s", sentence)
-	for _, id := range append(slices.Clone(g.b.waiting[r.ID]), g.waits[r.ID]...) {
-		d, err := g.job(id)
-		if err != nil {
-			return err
-		}
-		if d.State.Ended() || d.Cancel {
-			continue
-		}
-		if r.State != shoal.JobSucceeded {
-			if err := g.cancel(d, fmt.Sprintf("job %s, which had to succeed first, %s", title(r.Job), ended(r.State))); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := g.unblock(d); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// outcome gives a job that is over its reason, if it is not a success.
-func (g *group) outcome(r *row) error {
-	if r.State == shoal.JobSucceeded {
-		r.Reason = ""
-		return nil
-	}
-	cancelled := ""
-	if r.Cancel && r.Reason != "" {
-		if r.State == shoal.JobCancelled {
-			return nil
-		}
-		cancelled = r.Reason + "; "
-	}
-	worst, err := g.tx.Failures(r.ID, 1)
-	if err != nil {
-		return err
-	}
-	c := r.Counts
-	switch {
-	case len(worst) == 0:
-	case c.Total() == 1:
-		r.Reason = cancelled + worst[0].Reason
-	default:
-		r.Reason = cancelled + fmt.Sprintf("%d of %s did not succeed; the first is %s: %s", c.Failed+c.TimedOut+c.Cancelled, tasks(c.Total()), worst[0].TaskRef, worst[0].Reason)
-	}
-	return nil
-}
-
-// unblock lets a job start if all it waited for has succeeded.
-func (g *group) unblock(d *row) error {
-	reason, err := g.blockers(d.Spec.After)
-	if err != nil && !broken(err) { // one of them never will succeed
-		return g.cancel(d, err.Error())
-	}
-	if err != nil {
-		return err
-	}
-	d.Reason, d.Blocked = reason, reason != ""
-	g.touch(d)
-	if !d.Blocked {
-		g.demand = true
-		g.changes = append(g.changes, sched.PutJob(schedJob(d.Job)))
-	}
-	return nil
-}
-
-// blockers says what jobs do still have to end; empty if all have succeeded. It is an error of kind
-// conflict if one of them never will.
-func (g *group) blockers(after []shoal.Dependency) (string, error) {
-	reason := ""
-	for _, d := range after {
-		dep, err := g.job(shoal.JobID(d.Job))
-		if err != nil {
-			return "", err
-		}
-		switch {
-		case dep.State == shoal.JobSucceeded:
-		case dep.State.Ended():
-			return "", shoal.Errorf(shoal.KindConflict, "job %s, which has to succeed first, %s", title(dep.Job), ended(dep.State)).
-				WithHint("leave it out of `after`, or run it again")
-		case reason == "":
-			reason = "waits for job " + title(dep.Job)
-		default:
-			reason += " and " + title(dep.Job)
-		}
-	}
-	return reason, nil
-}
-
-// cancel ends what waits of a job at once, and has what runs stopped.
-func (g *group) cancel(r *row, reason string) error {
-	g.touch(r)
-	r.Cancel, r.Reason, r.Blocked = true, reason, false
-	queued := r.Counts.Queued
-	r.Counts.Add(shoal.JobQueued, -queued)
-	r.Counts.Add(shoal.JobCancelled, queued)
-	if again := queued - (r.Total() - r.Next); again > 0 {
-		if err := g.cancelAgain(r, reason); err != nil {
-			return err
-		}
-	}
-	g.changes = append(g.changes, sched.PutJob(schedJob(r.Job)))
-	for ref, l := range g.b.live {
-		if a := g.attempt(ref); ref.Job == r.ID && !a.State.Ended() {
-			g.send(l.attempt.Machine, api.Record{Stop: &api.StopOrder{Ref: a.AttemptRef, State: shoal.JobCancelled}})
-		}
-	}
-	return nil
-}
-
-// cancelAgain records for tasks that were to start again that they will not: their latest attempt
-// is the task's state.
-func (g *group) cancelAgain(r *row, reason string) error {
-	array, err := shoal.ParseArray(r.Spec.Array)
-	if err != nil {
-		return err
-	}
-	positions := slices.Clone(g.again[r.ID])
-	if j, ok := g.b.sched.Job(r.ID); ok {
-		positions = append(positions, j.Again...)
-	}
-	for t := range g.b.later {
-		if t.Job == r.ID {
-			positions = append(positions, t.Position)
-		}
-	}
-	for _, p := range positions {
-		delete(g.later, sched.Task{Job: r.ID, Position: p})
-		ref := shoal.TaskRef{Job: r.ID, Index: array.Index(p)}
-		last := g.current[ref]
-		if last == nil {
-			stored, err := g.tx.Attempt(ref)
-			if err != nil {
-				return err
-			}
-			last = &stored
-		}
-		g.put(&shoal.Attempt{
-			AttemptRef: shoal.AttemptRef{TaskRef: ref, Attempt: last.Attempt + 1}, User: r.User, Pool: r.Spec.Pool, Failures: last.Failures,
-			State: shoal.JobCancelled, Cause: shoal.CauseCancelled, Reason: reason, Ended: g.now, ExitCode: exitOwn})
-	}
-	return nil
-}
-
 // Total is the number of the job's tasks.
 func (r *row) Total() int { return r.Counts.Total() }
 
 func (g *group) event(r *row, code, format string, args ...any) {
 	g.tx.Event(shoal.Event{Time: g.now, Kind: shoal.ObjectJob, Name: string(r.ID), Pool: r.Spec.Pool, User: r.User,
 		Code: code, Sentence: fmt.Sprintf(format, args...)})
-}
-
-// schedJob is a job as placement sees it, without tasks that must start again.
-func schedJob(j shoal.Job) sched.Job {
-	number, _ := strconv.ParseInt(string(j.ID), 10, 64)
-	s := sched.Job{ID: j.ID, Number: number, User: j.User, Pool: j.Spec.Pool, Priority: sched.PriorityOf(j.Spec.Priority),
-		Resources: j.Spec.Resources, Total: j.Counts.Total(), Next: j.Next, Blocked: j.Blocked}
-	if j.Cancel {
-		s.Next = s.Total // nothing of it starts any more
-	}
-	return s
 }

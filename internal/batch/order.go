@@ -2,118 +2,155 @@ package batch
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/pem"
 	"fmt"
-	"hash/fnv"
-	"maps"
-	"path"
 	"slices"
-	"strconv"
 	"strings"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/gang"
+	"github.com/shoal-pool/shoal/internal/launch"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
-// Orders are the attempts that should be running on a machine.
+// Orders are the attempts that should be running on a machine. What is to be ended there is not among
+// them, and is told to the agent after them, also if it never heard of it: so each end is reported.
 func (b *Batch) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskOrder, error) {
+	if err := b.begun(ctx); err != nil {
+		return nil, err
+	}
+	type node struct {
+		attempt        shoal.Attempt
+		position, rank int
+	}
+	var nodes []node
+	b.mu.Lock()
+	for _, l := range b.live {
+		if rank, there := gang.Rank(l.attempt, machine); there && !gang.Nodes(l.attempt)[rank].State.Ended() {
+			nodes = append(nodes, node{l.attempt, l.position, rank})
+		}
+	}
+	b.mu.Unlock()
+	if len(nodes) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(nodes, func(x, y node) int { return compareRefs(x.attempt.TaskRef, y.attempt.TaskRef) })
 	var orders []api.TaskOrder
+	var stops []api.Record
 	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
-		orders = nil
-		attempts, err := tx.LiveAttemptsOn(machine)
-		if err != nil || len(attempts) == 0 {
+		orders, stops = nil, nil
+		p := placing{group: newGroup(b, tx, nil), machines: map[shoal.MachineID]*shoal.Machine{}}
+		m, err := p.machine(machine)
+		if err != nil || m == nil {
 			return err
 		}
-		m, err := tx.Machines().Get(machine)
-		if err != nil {
-			return err
-		}
-		jobs := map[shoal.JobID]shoal.Job{}
-		for _, a := range attempts {
-			j, ok := jobs[a.Job]
-			if !ok {
-				if j, err = tx.Jobs().Get(a.Job); err != nil {
-					return err
-				}
-				jobs[a.Job] = j
-			}
-			if j.Cancel || a.Epoch != m.Epoch {
-				continue // the agent ends what is not listed
-			}
-			array, err := shoal.ParseArray(j.Spec.Array)
+		for _, n := range nodes {
+			j, err := p.job(n.attempt.Job)
 			if err != nil {
 				return err
 			}
-			p, _ := array.Position(a.Index)
-			orders = append(orders, order(j, a, p, m))
+			switch {
+			case gang.Nodes(n.attempt)[n.rank].Epoch != m.Epoch:
+			case gang.Decided(n.attempt):
+				stops = append(stops, stopOrder(n.attempt.AttemptRef, stopState(n.attempt)))
+			case j.Cancel && !n.attempt.Release:
+				stops = append(stops, stopOrder(n.attempt.AttemptRef, shoal.JobCancelled))
+			default:
+				o, err := p.order(j.Job, n.attempt, n.position, n.rank)
+				if err != nil {
+					return err
+				}
+				orders = append(orders, o)
+			}
 		}
 		return nil
 	})
+	for _, r := range stops {
+		b.cfg.Send(machine, r)
+	}
 	return orders, err
 }
 
-// order is what an agent needs to run an attempt.
-func order(j shoal.Job, a shoal.Attempt, position int, m shoal.Machine) api.TaskOrder {
-	s := j.Spec
-	o := api.TaskOrder{Ref: a.AttemptRef, User: j.User, Command: s.Command, Workdir: s.Workdir, Prepare: s.Prepare,
-		Resources: s.Resources, TimeLimit: s.TimeLimit, Env: environment(j, a, position, m)}
-	for _, name := range slices.Sorted(maps.Keys(s.Outputs)) {
-		o.Outputs = append(o.Outputs, outputDir(j, name))
+// stopState is how the nodes of an attempt are to be ended whose end is decided.
+func stopState(a shoal.Attempt) shoal.JobState {
+	if a.Cause == shoal.CausePreempted {
+		return shoal.JobPreempted
 	}
-	return o
+	return shoal.JobCancelled
 }
 
-// outputDir is the directory of one of a job's outputs: below the one that was named, so that no
-// two jobs share it. All tasks of an array do.
-func outputDir(j shoal.Job, name string) string {
-	return path.Join(j.Spec.Outputs[name].Path, string(j.ID))
+// order is what the agent of a rank needs to run an attempt.
+func (p *placing) order(j shoal.Job, a shoal.Attempt, position, rank int) (api.TaskOrder, error) {
+	pool, err := p.pool(j.Spec.Pool)
+	if err != nil {
+		return api.TaskOrder{}, err
+	}
+	t := launch.Task{Job: j, Attempt: a, Position: position, Pool: pool}
+	if j.Items > 0 && position >= 0 {
+		if t.Item, _, err = p.tx.Item(j.ID, position); err != nil {
+			return api.TaskOrder{}, err
+		}
+	}
+	for _, node := range gang.Nodes(a) {
+		m, err := p.machine(node.Machine)
+		if err != nil {
+			return api.TaskOrder{}, err
+		}
+		if m == nil {
+			m = &shoal.Machine{ID: node.Machine}
+		}
+		t.Nodes = append(t.Nodes, launch.NodeOf(*m, node.GPUs))
+	}
+	if len(t.Nodes) > 1 {
+		if t.SSH, err = p.b.keys(a.AttemptRef); err != nil {
+			return api.TaskOrder{}, err
+		}
+	}
+	o := launch.Order(t, rank)
+	o.Hold = gang.Held(a)
+	if a.Release {
+		o.TimeLimit = shoal.Duration(releaseLimit)
+	}
+	return o, nil
 }
 
-// environment is what a task sees beside its user's login environment. The variables of the
-// frameworks describe a group of one, as long as a task has one node; the user's own win over them.
-func environment(j shoal.Job, a shoal.Attempt, position int, m shoal.Machine) map[string]string {
-	gpus := make([]string, len(a.GPUs))
-	for i, n := range a.GPUs {
-		gpus[i] = strconv.Itoa(n)
+// pool returns a pool as the transaction sees it; one that is gone has only its name.
+func (p *placing) pool(name shoal.PoolName) (shoal.Pool, error) {
+	if pool, ok := p.pools[name]; ok {
+		return pool, nil
 	}
-	port := strconv.Itoa(masterPort(a.AttemptRef))
-	env := map[string]string{
-		"MASTER_ADDR": "127.0.0.1",
-		"MASTER_PORT": port,
-		"RANK":        "0",
-		"LOCAL_RANK":  "0",
-		"WORLD_SIZE":  "1",
-		"TF_CONFIG":   fmt.Sprintf(`{"cluster":{"worker":["127.0.0.1:%s"]},"task":{"type":"worker","index":0}}`, port),
+	pool, err := p.tx.Pools().Get(name)
+	if shoal.KindOf(err) == shoal.KindNotFound {
+		pool, err = shoal.Pool{Name: name}, nil
 	}
-	if m.Resources.GPUs > 0 {
-		env["CUDA_VISIBLE_DEVICES"] = strings.Join(gpus, ",") // empty: a task that asked for none sees none
+	if err == nil {
+		if p.pools == nil {
+			p.pools = map[shoal.PoolName]shoal.Pool{}
+		}
+		p.pools[name] = pool
 	}
-	maps.Copy(env, j.Spec.Env)
-	maps.Copy(env, map[string]string{
-		"SHOAL_JOB_ID":      string(j.ID),
-		"SHOAL_JOB_NAME":    j.Spec.Name,
-		"SHOAL_TASK_INDEX":  strconv.Itoa(position),
-		"SHOAL_ARRAY_INDEX": strconv.Itoa(a.Index),
-		"SHOAL_ATTEMPT":     strconv.Itoa(a.Attempt),
-		"SHOAL_NODE_RANK":   "0",
-		"SHOAL_NODE_COUNT":  "1",
-		"SHOAL_NODES":       string(m.ID),
-		"SHOAL_GPUS":        strings.Join(gpus, ","),
-		"SHOAL_POOL":        string(j.Spec.Pool),
-	})
-	for name, dir := range j.Spec.Inputs {
-		env["SHOAL_INPUT_"+strings.ToUpper(name)] = dir
-	}
-	for name := range j.Spec.Outputs {
-		env["SHOAL_OUTPUT_"+strings.ToUpper(name)] = outputDir(j, name)
-	}
-	return env
+	return pool, err
 }
 
-// masterPort is a port that differs between tasks that may share a machine: below the range from
-// which Linux gives out ports by itself.
-func masterPort(ref shoal.AttemptRef) int {
-	h := fnv.New32a()
-	fmt.Fprint(h, ref)
-	return 20000 + int(h.Sum32()%12000)
+// keys are those by which the nodes of an attempt reach each other. They follow from a secret, so they
+// are the same whenever they are asked for and are kept nowhere.
+func (b *Batch) keys(ref shoal.AttemptRef) (*api.TaskSSH, error) {
+	mac := hmac.New(sha256.New, b.cfg.Key)
+	fmt.Fprintf(mac, "nodes of attempt %s", ref)
+	private := ed25519.NewKeyFromSeed(mac.Sum(nil))
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the keys of attempt %s: %w", ref, err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the keys of attempt %s: %w", ref, err)
+	}
+	return &api.TaskSSH{Key: string(pem.EncodeToMemory(block)), Authorized: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))}, nil
 }

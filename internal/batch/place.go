@@ -2,30 +2,36 @@ package batch
 
 import (
 	"context"
-	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
-	"github.com/shoal-pool/shoal/internal/batch/output"
+	"github.com/shoal-pool/shoal/internal/batch/after"
+	"github.com/shoal-pool/shoal/internal/batch/gang"
 	"github.com/shoal-pool/shoal/internal/sched"
 )
 
-// place starts what fits: it asks package sched, records the starts, then tells the agents.
+// place starts what fits, and has go what must: it asks package sched, records what it says, then tells
+// the agents.
 func (b *Batch) place(ctx context.Context) error {
+	now := time.Now()
 	b.mu.Lock()
-	plan := b.sched.Plan(time.Now(), budget)
+	plan := b.sched.Plan(now, budget)
+	b.next = b.sched.Next(now)
 	b.mu.Unlock()
 	b.exhausted = len(plan.Starts) == budget
-	if len(plan.Starts) == 0 {
+	if len(plan.Starts) == 0 && len(plan.Preempt) == 0 {
 		return nil
 	}
 	_, err := b.update(ctx, func(g *group) error {
 		p := placing{group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
 		for _, start := range plan.Starts {
 			if err := p.start(start); err != nil {
+				return err
+			}
+		}
+		for _, v := range plan.Preempt {
+			if err := p.preempt(v); err != nil {
 				return err
 			}
 		}
@@ -39,39 +45,58 @@ type placing struct {
 	*group
 	machines map[shoal.MachineID]*shoal.Machine // as they are now
 	gpus     map[shoal.MachineID]map[int]bool   // taken
+	pools    map[shoal.PoolName]shoal.Pool
 }
 
 func (p *placing) start(s sched.Placement) error {
-	m, err := p.machine(s.Machines[0])
-	if err != nil {
-		return err
-	}
 	j, err := p.job(s.Job)
 	if err != nil {
 		return err
 	}
-	if m == nil || !m.Accepts() || j.State.Ended() || j.Cancel {
-		p.b.seen = -1 // the plan was made on old news
-		return nil
+	usable := !j.State.Ended() && !j.Cancel
+	var nodes []shoal.Member
+	for _, id := range s.Machines {
+		m, err := p.machine(id)
+		if err != nil {
+			return err
+		}
+		if m == nil || !m.Accepts() {
+			usable = false
+			continue
+		}
+		nodes = append(nodes, shoal.Member{Machine: m.ID, Epoch: m.Epoch, State: shoal.JobStarting})
 	}
 	array, err := p.b.array(j.Job)
 	if err != nil {
 		return err
 	}
-	a := &shoal.Attempt{User: j.User, Pool: j.Spec.Pool, Machine: m.ID, Epoch: m.Epoch, State: shoal.JobStarting, Placed: p.now}
+	a := &shoal.Attempt{User: j.User, Pool: j.Spec.Pool, State: shoal.JobStarting, Placed: p.now, Memory: s.Memory, Backfilled: s.Backfilled}
 	a.TaskRef = shoal.TaskRef{Job: j.ID, Index: array.Index(s.Position)}
 	a.Attempt = 1
-	if s.Position < j.Next {
-		last, err := p.tx.Attempt(a.TaskRef)
+	if s.Position < j.Next || after.Gated(j.Spec) {
+		last, err := p.latest(a.TaskRef)
 		if err != nil {
 			return err
 		}
-		a.Attempt, a.Failures = last.Attempt+1, last.Failures
-	} else {
-		j.Next = s.Position + 1
+		if last != nil {
+			usable = usable && (last.State.Ended() || last.State == shoal.JobQueued)
+			a.Failures = last.Failures
+		}
+		a.Attempt = following(last)
 	}
-	if n := j.Spec.Resources.GPUs; n > 0 {
-		a.GPUs = p.takeGPUs(*m, n)
+	if !usable {
+		p.b.seen = -1 // the plan was made on old news
+		return nil
+	}
+	j.Next = max(j.Next, s.Position+1)
+	for i := range nodes {
+		if n := j.Spec.Resources.GPUs; n > 0 {
+			nodes[i].GPUs = p.takeGPUs(*p.machines[nodes[i].Machine], n)
+		}
+	}
+	a.Machine, a.Epoch, a.GPUs = nodes[0].Machine, nodes[0].Epoch, nodes[0].GPUs
+	if len(nodes) > 1 {
+		a.Members = nodes
 	}
 	p.touch(j)
 	j.Counts.Add(shoal.JobQueued, -1)
@@ -79,8 +104,72 @@ func (p *placing) start(s sched.Placement) error {
 	p.put(a)
 	p.position[a.TaskRef] = s.Position
 	p.changes = append(p.changes, sched.Start{Placement: s, At: p.now})
-	o := order(j.Job, *a, s.Position, *m)
-	p.send(m.ID, api.Record{Run: &o})
+	return p.command(j.Job, *a, s.Position)
+}
+
+// command sends the orders of an attempt to its nodes.
+func (p *placing) command(j shoal.Job, a shoal.Attempt, position int) error {
+	for rank, m := range gang.Nodes(a) {
+		if m.State.Ended() {
+			continue
+		}
+		o, err := p.order(j, a, position, rank)
+		if err != nil {
+			return err
+		}
+		p.send(m.Machine, api.Record{Run: &o})
+	}
+	return nil
+}
+
+// preempt has a task told to go. That it must is on record before it is told.
+func (p *placing) preempt(v sched.Preemption) error {
+	j, err := p.job(v.Job)
+	if err != nil {
+		return err
+	}
+	array, err := p.b.array(j.Job)
+	if err != nil {
+		return err
+	}
+	a := p.attempt(shoal.TaskRef{Job: v.Job, Index: array.Index(v.Position)})
+	if a == nil || a.State.Ended() || gang.Decided(*a) {
+		return nil
+	}
+	a = p.change(a)
+	gang.Decide(a, shoal.CausePreempted, v.Reason)
+	p.stop(*a, shoal.JobPreempted)
+	p.changes = append(p.changes, sched.Preempting{Task: v.Task, For: v.For, Until: p.now.Add(graceful + slack)})
+	return p.announce(j.Job, *a, v)
+}
+
+// announce tells those who log in that what they are entitled to is still being freed. Processors are
+// theirs at once; memory and GPUs are not before the task is gone.
+func (p *placing) announce(j shoal.Job, a shoal.Attempt, v sched.Preemption) error {
+	if len(v.Users) == 0 {
+		return nil
+	}
+	m, err := p.machine(v.Machine)
+	if err != nil || m == nil {
+		return err
+	}
+	used := shoal.Resources{}
+	for _, l := range p.b.live {
+		if _, there := gang.Rank(l.attempt, m.ID); there {
+			used = used.Add(l.uses)
+		}
+	}
+	seat := sched.PoolOf(p.b.pools[m.Pool]).Seat
+	for range p.b.sitting[m.ID] {
+		used.Memory += seat.Memory
+	}
+	if used.Memory <= m.Resources.Memory {
+		return nil
+	}
+	for _, user := range v.Users {
+		p.send(m.ID, api.Record{Message: &api.Message{User: user,
+			Text: "a task of job " + title(j) + " is making room for you on " + string(m.ID) + "; its memory is free in " + shoal.Duration(graceful).String() + " at the latest"}})
+	}
 	return nil
 }
 
@@ -106,7 +195,9 @@ func (p *placing) takeGPUs(m shoal.Machine, n int) []int {
 	if p.gpus == nil {
 		p.gpus = map[shoal.MachineID]map[int]bool{}
 		for _, l := range p.b.live {
-			p.hasGPUs(l.attempt)
+			for _, node := range gang.Nodes(l.attempt) {
+				p.hasGPUs(node)
+			}
 		}
 	}
 	var free []int
@@ -115,17 +206,17 @@ func (p *placing) takeGPUs(m shoal.Machine, n int) []int {
 			free = append(free, i)
 		}
 	}
-	p.hasGPUs(shoal.Attempt{Machine: m.ID, GPUs: free})
+	p.hasGPUs(shoal.Member{Machine: m.ID, GPUs: free})
 	return free
 }
 
-func (p *placing) hasGPUs(a shoal.Attempt) {
-	taken := p.gpus[a.Machine]
+func (p *placing) hasGPUs(m shoal.Member) {
+	taken := p.gpus[m.Machine]
 	if taken == nil {
 		taken = map[int]bool{}
-		p.gpus[a.Machine] = taken
+		p.gpus[m.Machine] = taken
 	}
-	for _, i := range a.GPUs {
+	for _, i := range m.GPUs {
 		taken[i] = true
 	}
 }
@@ -142,140 +233,4 @@ func (b *Batch) array(j shoal.Job) (shoal.Array, error) {
 		b.arrays[j.ID] = a
 	}
 	return a, err
-}
-
-// bury ends what ran on machines that are no more as they were, and the jobs of pools that are gone.
-func (b *Batch) bury(ctx context.Context) error {
-	var lost []shoal.TaskRef
-	for ref, l := range b.live {
-		if b.gone(l.attempt) != "" {
-			lost = append(lost, ref)
-		}
-	}
-	b.mu.Lock()
-	orphans := b.sched.Jobs(func(p shoal.PoolName) bool { return !b.pools[p] })
-	b.mu.Unlock()
-	orphans = slices.DeleteFunc(orphans, func(id shoal.JobID) bool { j, _ := b.sched.Job(id); return j.Next == j.Total && len(j.Again) == 0 })
-	if len(lost) == 0 && len(orphans) == 0 {
-		return nil
-	}
-	slices.SortFunc(lost, compareRefs)
-	_, err := b.update(ctx, func(g *group) error {
-		for _, ref := range lost {
-			if err := g.lose(ref); err != nil {
-				return err
-			}
-		}
-		for _, id := range orphans {
-			j, err := g.job(id)
-			if err != nil {
-				return err
-			}
-			if err := g.cancel(j, fmt.Sprintf("pool %s was deleted", j.Spec.Pool)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return err
-}
-
-// gone says why an attempt cannot be running any more; empty if it can.
-func (b *Batch) gone(a shoal.Attempt) string {
-	m, ok := b.machines[a.Machine]
-	switch {
-	case !ok:
-		return fmt.Sprintf("its machine %s is gone", a.Machine)
-	case m.State == shoal.MachineFailed && m.Reason != "":
-		return fmt.Sprintf("its machine %s failed: %s", m.ID, m.Reason)
-	case m.State == shoal.MachineStopped || m.State == shoal.MachineFailed || m.State == shoal.MachineGone:
-		return fmt.Sprintf("its machine %s is %s", m.ID, m.State)
-	case m.State == shoal.MachineRequested || m.State == shoal.MachineBooting || m.Epoch != a.Epoch:
-		return fmt.Sprintf("its machine %s was started anew", m.ID)
-	}
-	return ""
-}
-
-// lose ends an attempt whose machine is no more as it was.
-func (g *group) lose(ref shoal.TaskRef) error {
-	l := g.b.live[ref]
-	j, err := g.job(ref.Job)
-	if err != nil {
-		return err
-	}
-	a := g.change(g.attempt(ref))
-	from := a.State
-	a.Cause, a.Reason = shoal.CauseMachineLost, g.b.gone(*a)
-	a.StdoutBytes, a.StderrBytes = l.output.Size(0, output.Stdout), l.output.Size(0, output.Stderr)
-	kept := a.StdoutBytes
-	a.TruncatedAt = &kept
-	to := shoal.JobLost
-	if j.Cancel {
-		to, a.ExitCode = shoal.JobCancelled, exitOwn
-	}
-	return g.finish(a, from, to)
-}
-
-// chores looks after what has waited long enough: tasks that may start again, ends whose output
-// does not come, and tasks that run beyond their time limit.
-func (b *Batch) chores(ctx context.Context) error {
-	now := time.Now()
-	b.mu.Lock()
-	for t, at := range b.later {
-		if !now.Before(at) {
-			delete(b.later, t)
-			b.sched.Apply(sched.Again{Task: t})
-		}
-	}
-	if b.due.IsZero() || now.Before(b.due) {
-		b.mu.Unlock()
-		return nil
-	}
-	b.due = time.Time{}
-	overdue := map[shoal.MachineID][]shoal.AttemptRef{}
-	var held []api.TaskReport
-	for _, l := range b.live {
-		if l.held != nil {
-			if at := l.since.Add(holdFor); now.Before(at) {
-				b.remind(at)
-			} else {
-				held = append(held, *l.held)
-			}
-		}
-		if l.limit == 0 || l.attempt.Started.IsZero() {
-			continue
-		}
-		at := l.attempt.Started.Add(l.limit + graceful + slack)
-		if next := l.nagged.Add(slack); !l.nagged.IsZero() && next.After(at) {
-			at = next
-		}
-		if !now.Before(at) {
-			l.nagged, at = now, now.Add(slack)
-			overdue[l.attempt.Machine] = append(overdue[l.attempt.Machine], l.attempt.AttemptRef)
-		}
-		b.remind(at)
-	}
-	b.mu.Unlock()
-	for _, machine := range slices.Sorted(maps.Keys(overdue)) {
-		for _, ref := range overdue[machine] {
-			b.cfg.Send(machine, api.Record{Stop: &api.StopOrder{Ref: ref, State: shoal.JobTimedOut}})
-		}
-	}
-	if len(held) == 0 {
-		return nil
-	}
-	_, err := b.update(ctx, func(g *group) error {
-		for _, r := range held {
-			if err := g.report(b.live[r.Ref.TaskRef].attempt.Machine, r); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		b.mu.Lock()
-		b.remind(now.Add(tick))
-		b.mu.Unlock()
-	}
-	return err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/gang"
 	"github.com/shoal-pool/shoal/internal/batch/output"
 )
 
@@ -33,7 +34,9 @@ func (b *Batch) Report(ctx context.Context, machine shoal.MachineID, reports []a
 		}
 		again = append(again, resend...)
 	}
-	reports = slices.DeleteFunc(slices.Clone(reports), func(r api.TaskReport) bool { return !shoal.JobRunning.CanMove(r.State) && r.State != shoal.JobRunning })
+	reports = slices.DeleteFunc(slices.Clone(reports), func(r api.TaskReport) bool {
+		return !shoal.JobRunning.CanMove(r.State) && r.State != shoal.JobRunning && r.State != shoal.JobStarting
+	})
 	todo, missing := b.sift(machine, reports, pieces)
 	again = append(again, missing...)
 	if len(todo) > 0 {
@@ -63,38 +66,56 @@ func lowest(all []api.Resend) []api.Resend {
 	return slices.CompactFunc(all, func(a, b api.Resend) bool { return a.Ref == b.Ref && a.Stream == b.Stream })
 }
 
-// liveOf returns an attempt that runs on a machine; nil if it does not.
-func (b *Batch) liveOf(machine shoal.MachineID, ref shoal.AttemptRef) *live {
+// liveOf returns an attempt that runs on a machine, and the rank of its node there; nil if it does not. Of
+// one that another has taken the place of before it was known to be over, news still count.
+func (b *Batch) liveOf(machine shoal.MachineID, ref shoal.AttemptRef) (*live, int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.liveAt(machine, ref)
+}
+
+// liveAt is liveOf. b.mu is held.
+func (b *Batch) liveAt(machine shoal.MachineID, ref shoal.AttemptRef) (*live, int) {
 	l := b.live[ref.TaskRef]
-	if l == nil || l.attempt.AttemptRef != ref || l.attempt.Machine != machine {
-		return nil
+	if l == nil || l.attempt.AttemptRef != ref {
+		if l = b.spare[ref]; l == nil {
+			return nil, 0
+		}
 	}
-	return l
+	rank, there := gang.Rank(l.attempt, machine)
+	if !there || gang.Nodes(l.attempt)[rank].State.Ended() && b.spare[ref] == nil {
+		return nil, 0
+	}
+	return l, rank
 }
 
 // keep stores a piece of output. What is not of a current attempt of that machine's is let go.
 func (b *Batch) keep(machine shoal.MachineID, p api.Output) ([]api.Resend, error) {
 	stream, ok := output.ParseStream(p.Stream)
-	l := b.liveOf(machine, p.Ref)
+	l, rank := b.liveOf(machine, p.Ref)
 	if !ok || l == nil {
 		return nil, nil
 	}
-	had := l.output.Size(0, stream)
-	whole, err := l.output.Add(0, stream, p.Offset, p.Data)
+	had := l.output.Size(rank, stream)
+	whole, err := l.output.Add(rank, stream, p.Offset, p.Data)
 	if err != nil {
 		return nil, err
 	}
 	if !whole {
 		return []api.Resend{{Ref: p.Ref, Stream: p.Stream, Offset: had}}, nil
 	}
-	if l.output.Size(0, stream) != had {
+	if l.output.Size(rank, stream) != had {
 		b.mu.Lock()
 		b.news.ring(p.Ref.TaskRef)
 		b.mu.Unlock()
 	}
 	return nil, nil
+}
+
+// ending is the end of an attempt's node for which output is missing.
+type ending struct {
+	report api.TaskReport
+	since  time.Time
 }
 
 // sift tells the reports to be recorded now from ends for which output is missing, and finds ends
@@ -104,47 +125,56 @@ func (b *Batch) sift(machine shoal.MachineID, reports []api.TaskReport, pieces [
 	defer b.mu.Unlock()
 	told := map[shoal.AttemptRef]bool{}
 	for _, r := range reports {
-		l := b.live[r.Ref.TaskRef]
-		if l == nil || l.attempt.AttemptRef != r.Ref || l.attempt.Machine != machine || !r.State.Ended() {
+		l, rank := b.liveAt(machine, r.Ref)
+		if l == nil || !r.State.Ended() {
 			todo = append(todo, r)
 			continue
 		}
 		told[r.Ref] = true
-		gaps := l.gaps(r)
+		gaps := l.gaps(rank, r)
 		if len(gaps) == 0 {
-			l.held = nil
+			delete(l.held, rank)
 			todo = append(todo, r)
 			continue
 		}
 		missing = append(missing, gaps...)
-		if l.held == nil {
-			l.since = time.Now()
-			b.remind(l.since.Add(holdFor))
+		e, waits := l.held[rank]
+		if !waits {
+			e.since = time.Now()
+			b.remind(e.since.Add(holdFor))
 			b.wake() // Run sets its alarm
 		}
-		l.held = &r
+		e.report = r
+		if l.held == nil {
+			l.held = map[int]ending{}
+		}
+		l.held[rank] = e
 	}
 	for _, p := range pieces {
-		l := b.live[p.Ref.TaskRef]
-		if l == nil || l.attempt.AttemptRef != p.Ref || l.held == nil || told[p.Ref] {
+		l, rank := b.liveAt(machine, p.Ref)
+		if l == nil || told[p.Ref] {
+			continue
+		}
+		e, waits := l.held[rank]
+		if !waits {
 			continue
 		}
 		told[p.Ref] = true
-		if len(l.gaps(*l.held)) == 0 {
-			todo = append(todo, *l.held)
-			l.held = nil
+		if len(l.gaps(rank, e.report)) == 0 {
+			todo = append(todo, e.report)
+			delete(l.held, rank)
 		}
 	}
 	return todo, missing
 }
 
-// gaps is the output that an end speaks of and that is not there.
-func (l *live) gaps(r api.TaskReport) []api.Resend {
+// gaps is the output that the end of a node speaks of and that is not there.
+func (l *live) gaps(rank int, r api.TaskReport) []api.Resend {
 	var all []api.Resend
-	if have := l.output.Size(0, output.Stdout); have < r.StdoutBytes {
+	if have := l.output.Size(rank, output.Stdout); have < r.StdoutBytes {
 		all = append(all, api.Resend{Ref: r.Ref, Stream: "stdout", Offset: have})
 	}
-	if have := l.output.Size(0, output.Stderr); have < r.StderrBytes {
+	if have := l.output.Size(rank, output.Stderr); have < r.StderrBytes {
 		all = append(all, api.Resend{Ref: r.Ref, Stream: "stderr", Offset: have})
 	}
 	return all
@@ -154,30 +184,52 @@ func (l *live) gaps(r api.TaskReport) []api.Resend {
 // that machine's, change nothing: the agent is told to end or forget it.
 func (g *group) report(machine shoal.MachineID, r api.TaskReport) error {
 	a := g.attempt(r.Ref.TaskRef)
-	current := a != nil && a.AttemptRef == r.Ref && a.Machine == machine && !a.State.Ended()
+	rank, current := 0, a != nil && a.AttemptRef == r.Ref && !a.State.Ended()
+	if current {
+		rank, current = gang.Rank(*a, machine)
+		current = current && !gang.Nodes(*a)[rank].State.Ended()
+	}
 	switch {
 	case r.State.Ended() && !current:
 		g.forget[machine] = append(g.forget[machine], r.Ref)
+		return g.late(machine, r)
+	case r.State.Ended() && len(a.Members) > 0:
+		return g.nodeEnded(g.change(a), rank, r)
 	case r.State.Ended():
 		return g.reportEnd(g.change(a), r)
-	case r.State != shoal.JobRunning:
 	case !current:
-		g.send(machine, api.Record{Stop: &api.StopOrder{Ref: r.Ref, State: shoal.JobCancelled}})
-	case a.State == shoal.JobStarting:
+		if l := g.b.spare[r.Ref]; l == nil { // one that may go on beside the one that took its place is let be
+			g.send(machine, stopOrder(r.Ref, shoal.JobCancelled))
+		}
+		return nil
+	case gang.Decided(*a):
+		g.send(machine, stopOrder(r.Ref, stopState(*a)))
+		return nil
+	case len(a.Members) > 0 && a.Members[rank].State == shoal.JobStarting:
+		if err := g.nodeReady(g.change(a), rank); err != nil || r.State != shoal.JobRunning {
+			return err
+		}
+		a = g.attempt(r.Ref.TaskRef)
+	}
+	if r.State == shoal.JobRunning && a.State == shoal.JobStarting {
 		return g.reportRunning(g.change(a), r)
 	}
 	return nil
 }
 
 func (g *group) reportRunning(a *shoal.Attempt, r api.TaskReport) error {
+	from := a.State
+	a.State, a.Started = shoal.JobRunning, g.within(r.Started, a.Placed)
+	if a.Release {
+		return nil
+	}
 	j, err := g.job(a.Job)
 	if err != nil {
 		return err
 	}
 	g.touch(j)
-	j.Counts.Add(a.State, -1)
+	j.Counts.Add(from, -1)
 	j.Counts.Add(shoal.JobRunning, 1)
-	a.State, a.Started = shoal.JobRunning, g.within(r.Started, a.Placed)
 	if j.Started.IsZero() {
 		j.Started = a.Started
 	}
@@ -203,6 +255,7 @@ func (g *group) reportEnd(a *shoal.Attempt, r api.TaskReport) error {
 	}
 	l := g.b.live[a.TaskRef]
 	from := a.State
+	decided, why := a.Cause, a.Reason
 	if a.Started.IsZero() && !r.Started.IsZero() {
 		a.Started = g.within(r.Started, a.Placed)
 	}
@@ -215,7 +268,13 @@ func (g *group) reportEnd(a *shoal.Attempt, r api.TaskReport) error {
 		a.TruncatedAt = &kept
 	}
 	to := verdict(j.Job, *a, r.State)
+	if told(to) && decided != "" && to != shoal.JobCancelled { // it was told to end: that is why it did
+		to, a.Cause, a.Reason = gang.Outcome(decided, 0), decided, why
+	}
 	a.State = to
+	if infrastructure(to) {
+		a.Cause = gang.Causes(to)
+	}
 	if a.Signal > 0 && a.ExitCode == 0 {
 		a.ExitCode = 128 + a.Signal
 	}
@@ -227,6 +286,11 @@ func (g *group) reportEnd(a *shoal.Attempt, r api.TaskReport) error {
 	}
 	g.forget[a.Machine] = append(g.forget[a.Machine], a.AttemptRef)
 	return g.finish(a, from, to)
+}
+
+// told reports whether an attempt ended so because somebody told it to.
+func told(s shoal.JobState) bool {
+	return s == shoal.JobCancelled || s == shoal.JobLost || s == shoal.JobPreempted
 }
 
 // verdict is the state in which an attempt ended, by what its agent says and what was asked of it.
@@ -254,7 +318,8 @@ func verdict(j shoal.Job, a shoal.Attempt, said shoal.JobState) shoal.JobState {
 // causeOf lets pass what is a cause.
 func causeOf(c shoal.Cause) shoal.Cause {
 	switch c {
-	case shoal.CauseExit, shoal.CauseSignal, shoal.CauseOOM, shoal.CauseTimeLimit, shoal.CauseCancelled, shoal.CauseMachineLost, shoal.CauseSetupFailed:
+	case shoal.CauseExit, shoal.CauseSignal, shoal.CauseOOM, shoal.CauseTimeLimit, shoal.CauseCancelled, shoal.CauseMachineLost, shoal.CauseSetupFailed,
+		shoal.CausePreempted, shoal.CauseQuota:
 		return c
 	}
 	return ""

@@ -2,14 +2,13 @@ package batch
 
 import (
 	"context"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/gang"
 	"github.com/shoal-pool/shoal/internal/retry"
-	"github.com/shoal-pool/shoal/internal/sched"
-	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // Run does the work until ctx ends. Store errors are waited out. It can be called once.
@@ -22,6 +21,7 @@ func (b *Batch) Run(ctx context.Context) error {
 		}
 	}
 	close(b.ready)
+	b.began = time.Now()
 	for {
 		ok := b.tries.Do(ctx, "record what was asked", b.serve)
 		ok = b.tries.Do(ctx, "look at the machines", b.look) && ok
@@ -48,8 +48,9 @@ func (b *Batch) rest(ctx context.Context, ok bool) error {
 	b.mu.Lock()
 	idle := b.sched.Empty()
 	sooner(b.due)
-	for _, t := range b.later {
-		sooner(t)
+	sooner(b.next)
+	for _, w := range b.later {
+		sooner(w.at)
 	}
 	b.mu.Unlock()
 	switch {
@@ -125,11 +126,17 @@ func (b *Batch) apply(g *group) {
 		b.applyAttempt(g, a)
 	}
 	b.sched.Apply(g.changes...)
-	for t, at := range g.later {
-		b.later[t] = at
+	for _, t := range g.drop {
+		delete(b.later, t)
 	}
-	for dep, ids := range g.waits {
-		b.waiting[dep] = append(b.waiting[dep], ids...)
+	for t, w := range g.later {
+		b.later[t] = w
+	}
+	for dep, list := range g.waits {
+		b.waiting[dep] = append(b.waiting[dep], list...)
+	}
+	for _, ref := range g.unspare {
+		delete(b.spare, ref)
 	}
 	for _, r := range g.jobs {
 		if r.Cancel || r.State.Ended() {
@@ -152,19 +159,69 @@ func (b *Batch) apply(g *group) {
 func (b *Batch) applyAttempt(g *group, a *shoal.Attempt) {
 	defer b.news.ring(a.TaskRef)
 	l := b.live[a.TaskRef]
-	if a.State.Ended() {
-		if l != nil && l.attempt.Attempt <= a.Attempt {
-			delete(b.live, a.TaskRef)
+	switch {
+	case a.State.Ended():
+		if l == nil || l.attempt.Attempt > a.Attempt {
+			return
 		}
+		delete(b.live, a.TaskRef)
+		if slices.Contains(g.spare, a.AttemptRef) {
+			l.attempt = *a
+			b.spare[a.AttemptRef] = l
+		} else {
+			b.spares(g, a.TaskRef)
+		}
+		return
+	case a.State == shoal.JobQueued:
 		return
 	}
 	if l == nil || l.attempt.Attempt != a.Attempt {
-		l = &live{position: g.position[a.TaskRef], output: b.output.Attempt(a.AttemptRef, g.jobs[a.Job].Total() > 1), limit: time.Duration(g.jobs[a.Job].Spec.TimeLimit)}
+		j := g.jobs[a.Job]
+		l = newLive(b, j.Job, g.position[a.TaskRef], *a)
 		b.live[a.TaskRef] = l
+		if j.Spec.Release != "" && !a.Release {
+			b.note(*a)
+		}
+	}
+	if gang.Decided(*a) && !gang.Decided(l.attempt) {
+		l.decided = g.now
 	}
 	l.attempt = *a
-	if l.limit > 0 && !a.Started.IsZero() {
-		b.remind(a.Started.Add(l.limit + graceful + slack))
+	b.watch(l)
+}
+
+// newLive is an attempt that begins, or has begun before the server did.
+func newLive(b *Batch, j shoal.Job, position int, a shoal.Attempt) *live {
+	l := &live{attempt: a, position: position, output: b.output.Attempt(a.AttemptRef, j.Counts.Total() > 1),
+		limit: time.Duration(j.Spec.TimeLimit), uses: j.Spec.Resources, idempotent: j.Spec.Idempotent, ready: readiness(j.Spec)}
+	if a.Release {
+		l.limit, l.uses = releaseLimit, shoal.Resources{}
+	}
+	if a.Memory > 0 {
+		l.uses.Memory = a.Memory
+	}
+	return l
+}
+
+// watch has Run look after an attempt when it is due. b.mu is held.
+func (b *Batch) watch(l *live) {
+	for _, at := range []time.Time{l.overdue(), l.readyBy(), b.judge} {
+		if !at.IsZero() {
+			b.remind(at)
+		}
+	}
+	if b.judge.IsZero() && b.cfg.Answered != nil {
+		b.remind(time.Now())
+	}
+}
+
+// spares has what still runs of a task ended that is over. b.mu is held.
+func (b *Batch) spares(g *group, ref shoal.TaskRef) {
+	for other, l := range b.spare {
+		if other.TaskRef == ref {
+			delete(b.spare, other)
+			g.send(l.attempt.Machine, stopOrder(other, shoal.JobCancelled))
+		}
 	}
 }
 
@@ -187,180 +244,11 @@ func (b *Batch) drop(j shoal.Job) {
 	}
 	delete(b.waiting, j.ID)
 	delete(b.arrays, j.ID)
+	delete(b.ran, j.ID)
 	b.ends.ring(j.ID)
 	for ref := range b.news {
 		if ref.Job == j.ID {
 			b.news.ring(ref)
 		}
 	}
-}
-
-// load reads from the store all that has not ended.
-func (b *Batch) load(ctx context.Context) error {
-	state := sched.New()
-	lives := map[shoal.TaskRef]*live{}
-	waiting := map[shoal.JobID][]shoal.JobID{}
-	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
-		serial, err := tx.Setting(serialSetting)
-		if err != nil {
-			return err
-		}
-		if serial != "" {
-			if b.serial, err = strconv.ParseInt(serial, 10, 64); err != nil {
-				return err
-			}
-		}
-		attempts, err := tx.LiveAttempts()
-		if err != nil {
-			return err
-		}
-		of := map[shoal.JobID][]shoal.Attempt{}
-		for _, a := range attempts {
-			of[a.Job] = append(of[a.Job], a)
-		}
-		var again []shoal.Job // some of their tasks must start again
-		err = tx.EachActiveJob(func(j shoal.Job) error {
-			for _, dep := range j.Spec.After {
-				if j.Blocked {
-					waiting[shoal.JobID(dep.Job)] = append(waiting[shoal.JobID(dep.Job)], j.ID)
-				}
-			}
-			if !j.Cancel && j.Counts.Queued > j.Counts.Total()-j.Next {
-				again = append(again, j)
-			}
-			return b.loadJob(state, j, of[j.ID], lives)
-		})
-		for _, j := range again {
-			if err == nil {
-				err = loadAgain(tx, state, j)
-			}
-		}
-		if err != nil {
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, l := range lives {
-		l.output.Find(1)
-	}
-	b.mu.Lock()
-	for _, l := range lives {
-		if l.limit > 0 && !l.attempt.Started.IsZero() {
-			b.remind(l.attempt.Started.Add(l.limit + graceful + slack))
-		}
-	}
-	b.sched, b.live, b.waiting = state, lives, waiting
-	for ref := range b.news { // whoever came early looks again
-		b.news.ring(ref)
-	}
-	b.mu.Unlock()
-	return nil
-}
-
-func (b *Batch) loadJob(state *sched.State, j shoal.Job, attempts []shoal.Attempt, lives map[shoal.TaskRef]*live) error {
-	state.Apply(sched.PutJob(schedJob(j)))
-	if len(attempts) == 0 {
-		return nil
-	}
-	array, err := shoal.ParseArray(j.Spec.Array)
-	if err != nil {
-		return err
-	}
-	for _, a := range attempts {
-		p, ok := array.Position(a.Index)
-		if !ok {
-			b.cfg.Log.Error("batch: an attempt of a task that its job does not have", "attempt", a.AttemptRef.String())
-			continue
-		}
-		lives[a.TaskRef] = &live{attempt: a, position: p, output: b.output.Attempt(a.AttemptRef, j.Counts.Total() > 1), limit: time.Duration(j.Spec.TimeLimit)}
-		state.Apply(sched.Start{At: a.Placed, Placement: sched.Placement{Task: sched.Task{Job: j.ID, Position: p}, Machines: []shoal.MachineID{a.Machine}}})
-	}
-	return nil
-}
-
-// loadAgain finds which of a job's tasks must start again.
-func loadAgain(tx *store.Tx, state *sched.State, j shoal.Job) error {
-	array, err := shoal.ParseArray(j.Spec.Array)
-	if err != nil {
-		return err
-	}
-	positions, err := waitingAgain(tx, j, array)
-	for _, p := range positions {
-		state.Apply(sched.Again{Task: sched.Task{Job: j.ID, Position: p}})
-	}
-	return err
-}
-
-// waitingAgain reads which of a job's tasks must start again.
-func waitingAgain(tx *store.Tx, j shoal.Job, array shoal.Array) ([]int, error) {
-	const page = 1000
-	var again []int
-	for from := 0; ; {
-		attempts, err := tx.Attempts(j.ID, from, page)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range attempts {
-			if p, ok := array.Position(a.Index); ok && repeats(j, a) {
-				again = append(again, p)
-			}
-		}
-		if len(attempts) < page {
-			return again, nil
-		}
-		from = attempts[len(attempts)-1].Index + 1
-	}
-}
-
-// look sees what became of machines and pools, unless nothing changed, nobody needs to know, or
-// it was done just now.
-func (b *Batch) look(ctx context.Context) error {
-	b.mu.Lock()
-	idle := b.sched.Empty()
-	b.mu.Unlock()
-	start := time.Now()
-	if idle || b.cfg.Store.Rev() == b.seen || start.Sub(b.looked) < b.lookCost*lookShare {
-		return nil
-	}
-	var machines []shoal.Machine
-	var pools []shoal.Pool
-	var rev shoal.Rev
-	err := b.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
-		if rev, err = tx.Rev(); err != nil {
-			return err
-		}
-		if machines, err = tx.LiveMachines(); err != nil {
-			return err
-		}
-		pools, err = tx.Pools().List()
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	known := make(map[shoal.MachineID]shoal.Machine, len(machines))
-	var places sched.PutMachines
-	for _, m := range machines {
-		known[m.ID] = m
-		places = append(places, sched.MachineOf(m))
-	}
-	names := map[shoal.PoolName]bool{}
-	var settings sched.PutPools
-	for _, p := range pools {
-		names[p.Name] = true
-		settings = append(settings, sched.PoolOf(p))
-	}
-	b.mu.Lock()
-	b.sched.Apply(places, settings)
-	b.mu.Unlock()
-	b.machines, b.pools, b.seen = known, names, rev
-	b.looked, b.lookCost = time.Now(), time.Since(start)
-	if err := b.bury(ctx); err != nil {
-		b.seen = -1 // look again
-		return err
-	}
-	return nil
 }

@@ -274,39 +274,6 @@ func find(tx *store.Tx, by access.Subject, name string) (shoal.Job, error) {
 	return jobs[0], nil
 }
 
-// Cancel ends a job: what waits at once, what runs after a signal and a grace. A job that has ended
-// stays as it is.
-func (b *Batch) Cancel(ctx context.Context, by access.Subject, id shoal.JobID) (shoal.Job, error) {
-	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
-		_, err := visible(tx, by, access.Cancel, id)
-		return err
-	})
-	if err != nil {
-		return shoal.Job{}, err
-	}
-	return b.cancel(ctx, id, "cancelled by "+by.String())
-}
-
-// CancelAs ends a job like Cancel, whoever asks: its user may not run anything any more.
-func (b *Batch) CancelAs(ctx context.Context, id shoal.JobID) error {
-	_, err := b.cancel(ctx, id, "its user was disabled or removed")
-	return err
-}
-
-func (b *Batch) cancel(ctx context.Context, id shoal.JobID, reason string) (shoal.Job, error) {
-	var r *row
-	err := b.ask(ctx, func(g *group) (err error) {
-		if r, err = g.job(id); err != nil || r.State.Ended() || r.Cancel {
-			return err
-		}
-		return g.cancel(r, reason)
-	})
-	if err != nil {
-		return shoal.Job{}, err
-	}
-	return r.Job, nil
-}
-
 func processors(n shoal.MilliCPU) string {
 	if n == 1000 {
 		return "1 processor"

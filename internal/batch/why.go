@@ -163,11 +163,11 @@ func (b *Batch) obstacles(q question) []shoal.Reason {
 	e, known := b.sched.Explain(q.job.ID, time.Now())
 	delayed := 0
 	var next time.Time
-	for t, at := range b.later {
+	for t, w := range b.later {
 		if t.Job == q.job.ID {
 			delayed++
-			if next.IsZero() || at.Before(next) {
-				next = at
+			if next.IsZero() || w.at.Before(next) {
+				next = w.at
 			}
 		}
 	}

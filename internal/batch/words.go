@@ -28,6 +28,8 @@ func ended(s shoal.JobState) string {
 		return "was cancelled"
 	case shoal.JobLost:
 		return "lost its machine"
+	case shoal.JobPreempted:
+		return "had to go"
 	}
 	return string(s) // succeeded, failed
 }
@@ -45,6 +47,8 @@ func reasonOf(a shoal.Attempt, spec shoal.JobSpec) string {
 	switch {
 	case a.State == shoal.JobSucceeded:
 		return ""
+	case a.Cause == shoal.CauseOOM && a.Memory > spec.Resources.Memory:
+		return fmt.Sprintf("it needed more memory than the %s it was given", a.Memory)
 	case a.Cause == shoal.CauseOOM:
 		return fmt.Sprintf("it needed more memory than the %s it asked for", spec.Resources.Memory)
 	case a.Cause == shoal.CauseTimeLimit || a.State == shoal.JobTimedOut:

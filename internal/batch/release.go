@@ -1,0 +1,110 @@
+package batch
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// A job's release command runs once on each machine that ran a task of it, when the job is over. What
+// runs it is an attempt like any other to the machine; its index is negative, so it is no task.
+
+// releaseLimit is how long a release command may take.
+const releaseLimit = 10 * time.Minute
+
+// note remembers on which machines a job with a release command has run something. b.mu is held.
+func (b *Batch) note(a shoal.Attempt) {
+	machines := b.ran[a.Job]
+	if machines == nil {
+		machines = map[shoal.MachineID]int{}
+		b.ran[a.Job] = machines
+	}
+	machines[a.Machine] = a.Epoch
+	for _, m := range a.Members {
+		machines[m.Machine] = m.Epoch
+	}
+}
+
+// release has the release command of a job that is over run.
+func (g *group) release(r *row) error {
+	if r.Spec.Release == "" {
+		return nil
+	}
+	g.b.mu.Lock()
+	ran := g.b.ran[r.ID]
+	ids := make([]shoal.MachineID, 0, len(ran))
+	for id := range ran {
+		ids = append(ids, id)
+	}
+	g.b.mu.Unlock()
+	slices.Sort(ids)
+	p := placing{group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
+	for k, id := range ids {
+		m, err := p.machine(id)
+		if err != nil {
+			return err
+		}
+		if m == nil || m.State != shoal.MachineReady || m.Epoch != ran[id] {
+			continue // whatever it would release is gone
+		}
+		a := &shoal.Attempt{AttemptRef: shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: r.ID, Index: -1 - k}, Attempt: 1},
+			User: r.User, Pool: r.Spec.Pool, Machine: id, Epoch: m.Epoch, State: shoal.JobStarting, Placed: g.now, Release: true}
+		if last, err := stored(g.tx, a.TaskRef); err != nil {
+			return err
+		} else if last != nil { // the job was tried again since
+			a.Attempt = last.Attempt + 1
+		}
+		g.put(a)
+		g.position[a.TaskRef] = -1
+		o, err := p.order(r.Job, *a, -1, 0)
+		if err != nil {
+			return err
+		}
+		g.send(id, api.Record{Run: &o})
+	}
+	return nil
+}
+
+// finishRelease ends what ran a release command. How it ended changes nothing about the job.
+func (g *group) finishRelease(a *shoal.Attempt, to shoal.JobState) error {
+	a.State = to
+	if a.Ended.IsZero() {
+		a.Ended = g.now
+	}
+	if to == shoal.JobSucceeded {
+		return nil
+	}
+	r, err := g.job(a.Job)
+	if err != nil {
+		return err
+	}
+	g.event(r, "releaseFailed", "the release command of job %s %s on machine %s: %s", title(r.Job), ended(to), a.Machine, a.Reason)
+	return nil
+}
+
+// loadRan finds out on which machines a job with a release command has run something.
+func (b *Batch) loadRan(tx *store.Tx, id shoal.JobID) error {
+	var failed error
+	err := eachLatest(tx, id, func(a shoal.Attempt) {
+		all := []shoal.Attempt{a}
+		if a.Attempt > 1 && failed == nil {
+			all, failed = tx.History(a.TaskRef)
+		}
+		for _, h := range all {
+			if h.Machine != "" {
+				b.note(h)
+			}
+		}
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return fmt.Errorf("cannot find the machines of job %s: %w", id, err)
+	}
+	return nil
+}
