@@ -173,9 +173,12 @@ type StopOrder struct {
 	State shoal.JobState   `json:"state"`
 }
 
-// ForgetTask lets the agent drop what it keeps of an ended attempt.
+// ForgetTask lets the agent drop what it keeps of ended attempts and jobs.
 type ForgetTask struct {
-	Refs []shoal.AttemptRef `json:"refs"`
+	Refs []shoal.AttemptRef `json:"refs,omitempty"`
+	// Jobs have ended, and nothing of theirs comes here any more: what the machine keeps for them (JobScratchDir,
+	// that they are prepared) goes. Without it that goes an hour after their last task here.
+	Jobs []shoal.JobID `json:"jobs,omitempty"`
 }
 
 // Message is written to the terminals of a user, or of all.

@@ -41,7 +41,7 @@ type Tasks interface {
 	Want(orders []api.TaskOrder)
 	Start(o api.TaskOrder)
 	Stop(o api.StopOrder)
-	Forget(refs []shoal.AttemptRef)
+	Forget(f api.ForgetTask)
 	Resend(list []api.Resend)
 	Changed() <-chan struct{}
 	Collect(maxBytes int) (reports []api.TaskReport, output []api.Output, sent func())

@@ -150,12 +150,12 @@ func (f *fakeTasks) note(format string, args ...any) {
 	f.said = append(f.said, fmt.Sprintf(format, args...))
 }
 
-func (f *fakeTasks) Want(o []api.TaskOrder)         { f.note("want %d", len(o)) }
-func (f *fakeTasks) Start(o api.TaskOrder)          { f.note("start %s", o.Ref) }
-func (f *fakeTasks) Stop(o api.StopOrder)           { f.note("stop %s", o.Ref) }
-func (f *fakeTasks) Forget(refs []shoal.AttemptRef) { f.note("forget %d", len(refs)) }
-func (f *fakeTasks) Resend(list []api.Resend)       { f.note("resend %d", len(list)) }
-func (f *fakeTasks) Changed() <-chan struct{}       { return f.changed }
+func (f *fakeTasks) Want(o []api.TaskOrder)   { f.note("want %d", len(o)) }
+func (f *fakeTasks) Start(o api.TaskOrder)    { f.note("start %s", o.Ref) }
+func (f *fakeTasks) Stop(o api.StopOrder)     { f.note("stop %s", o.Ref) }
+func (f *fakeTasks) Forget(x api.ForgetTask)  { f.note("forget %d", len(x.Refs)) }
+func (f *fakeTasks) Resend(list []api.Resend) { f.note("resend %d", len(list)) }
+func (f *fakeTasks) Changed() <-chan struct{} { return f.changed }
 func (f *fakeTasks) Running() map[shoal.UserName]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

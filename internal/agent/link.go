@@ -155,7 +155,7 @@ func (a *Agent) take(ctx context.Context, rec api.Record) {
 	case rec.Stop != nil:
 		a.cfg.Tasks.Stop(*rec.Stop)
 	case rec.Forget != nil:
-		a.cfg.Tasks.Forget(rec.Forget.Refs)
+		a.cfg.Tasks.Forget(*rec.Forget)
 	case rec.Message != nil:
 		if err := a.cfg.Watcher.Tell(rec.Message.User, rec.Message.Text); err != nil {
 			a.cfg.Log.Warn("cannot write to terminals", "user", rec.Message.User, "error", err)

@@ -3,6 +3,7 @@ package cgroups
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -172,6 +173,47 @@ func (g Group) signal(sig syscall.Signal) int {
 		n = max(n, len(pids))
 	}
 	return n
+}
+
+// Weaken leaves the group the least share of the processor, and its slice as well if nobody else is in it: what has
+// to go does not slow down who comes. The slice weighs as before once its user gets another leaf.
+func (g Group) Weaken() error {
+	if g.t == nil {
+		return nil
+	}
+	var failed error
+	for _, h := range g.t.hierarchies {
+		if !h.has("cpu") {
+			continue
+		}
+		dir := g.dir(h)
+		failed = errors.Join(failed, h.set(dir, weight(h, 0)))
+		if slice := filepath.Dir(dir); h.onlyWeak(slice) {
+			failed = errors.Join(failed, h.set(slice, weight(h, 0)))
+		}
+	}
+	if uid, err := strconv.Atoi(strings.TrimPrefix(filepath.Dir(g.rel), "u")); err == nil {
+		g.t.mu.Lock()
+		delete(g.t.slices, uid)
+		g.t.mu.Unlock()
+	}
+	return failed
+}
+
+// onlyWeak reports whether all groups of a slice that have processes have the least share.
+func (h hierarchy) onlyWeak(slice string) bool {
+	entries, err := os.ReadDir(slice)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		dir := filepath.Join(slice, e.Name())
+		least := weight(h, 0)[0]
+		if e.IsDir() && number(read(filepath.Join(dir, least.file))) > number(least.value) && len(processes(dir)) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // Usage reads what was used.

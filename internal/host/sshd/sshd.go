@@ -7,6 +7,7 @@ package sshd
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
@@ -15,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -30,6 +32,9 @@ type Config struct {
 	Agent string // the binary that is the door: /opt/shoal/bin/shoal-agent
 	Port  int
 	Log   string // sshd's own log file
+	// Keys is where sshd looks for keys that open an account without a certificate, and Mark the variable that they may
+	// set; see package passes. Client is what every ssh on the machine is to include. Empty: none.
+	Keys, Mark, Client string
 }
 
 // Server is the sshd of this machine.
@@ -116,7 +121,39 @@ func (s *Server) Configure(certificate string) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("cannot configure sshd: %w", err)
 	}
+	if err := s.client(); err != nil {
+		return false, fmt.Errorf("cannot configure ssh: %w", err)
+	}
 	return door || cert || conf, nil
+}
+
+// client sees that ssh includes what it is to include. Where the image's configuration reads a directory, a file
+// there does; else a first line.
+func (s *Server) client() error {
+	if s.cfg.Client == "" {
+		return nil
+	}
+	line := []byte("Include " + s.cfg.Client + "\n")
+	main := filepath.Join(s.cfg.Etc, "ssh", "ssh_config")
+	text, err := os.ReadFile(main)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir := main + ".d"
+	for l := range strings.Lines(string(text)) {
+		if f := strings.Fields(l); len(f) > 0 && strings.EqualFold(f[0], "Include") && slices.Contains(f[1:], dir+"/*.conf") {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+			_, err := put(filepath.Join(dir, "shoal.conf"), line, 0o644)
+			return err
+		}
+	}
+	if bytes.HasPrefix(text, line) {
+		return nil
+	}
+	_, err = put(main, append(line, text...), 0o644)
+	return err
 }
 
 // text is sshd_config. MaxSessions is large because gateways carry many channels over one connection, and
@@ -135,7 +172,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 HostbasedAuthentication no
 PubkeyAuthentication yes
-AuthorizedKeysFile none
+AuthorizedKeysFile %s
 TrustedUserCAKeys %s
 AuthorizedPrincipalsFile %s/%%u
 LoginGraceTime 60
@@ -148,7 +185,7 @@ AllowStreamLocalForwarding yes
 AllowAgentForwarding yes
 X11Forwarding yes
 PermitTunnel no
-PermitUserEnvironment no
+PermitUserEnvironment %s
 AcceptEnv LANG LC_*
 PrintMotd %s
 Subsystem sftp internal-sftp
@@ -159,7 +196,8 @@ Match User %s
   AllowAgentForwarding no
   X11Forwarding no
   PermitTTY no
-`, s.cfg.Port, s.keyFile(), s.path("host-cert.pub"), s.path("ca_keys"), s.path("principals"), motd, ProbeUser, s.path("probe_ca"))
+`, s.cfg.Port, s.keyFile(), s.path("host-cert.pub"), cmp.Or(s.cfg.Keys, "none"), s.path("ca_keys"), s.path("principals"), cmp.Or(s.cfg.Mark, "no"), motd,
+		ProbeUser, s.path("probe_ca"))
 }
 
 // door sees that each session goes through the agent: pam_exec calls it as root before the first

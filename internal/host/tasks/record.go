@@ -47,6 +47,7 @@ type Started struct {
 	PID  int       `json:"pid"`
 	Born uint64    `json:"born"` // as the kernel counts; with PID it names one process
 	At   time.Time `json:"at"`
+	Held bool      `json:"held,omitempty"` // the attempt gets ready only; another line follows when it begins
 }
 
 // Result is how an attempt ended.
@@ -127,7 +128,7 @@ func FileName(ref shoal.AttemptRef) (string, error) {
 	for _, c := range []byte(id) {
 		ok = ok && (c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-')
 	}
-	if !ok || ref.Index < 0 || ref.Attempt < 0 {
+	if !ok || ref.Attempt < 0 { // a release has an index below zero
 		return "", shoal.Errorf(shoal.KindInvalid, "cannot run an attempt named %q", ref.String())
 	}
 	return id + "." + strconv.Itoa(ref.Index) + "." + strconv.Itoa(ref.Attempt), nil

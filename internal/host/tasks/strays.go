@@ -46,7 +46,7 @@ func Strays(uid int, scratch string, firsts []Started) []int {
 	var sessions []string
 	for _, s := range firsts {
 		// A session's number is not given out again while somebody is in it, but then it is.
-		if b := Born(s.PID); b == 0 || b == s.Born {
+		if b := Born(s.PID); s.PID > 0 && (b == 0 || b == s.Born) {
 			sessions = append(sessions, strconv.Itoa(s.PID))
 		}
 	}

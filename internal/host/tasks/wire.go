@@ -17,7 +17,10 @@ import (
 // Request is from Runner to supervisor. One field is set.
 type Request struct {
 	Start *StartRequest     `json:"start,omitempty"`
+	Begin *shoal.AttemptRef `json:"begin,omitempty"` // one that was to get ready only
 	Stop  *api.StopOrder    `json:"stop,omitempty"`
+	// Lease is until when, by the clock that counts since the kernel's start, tasks may run that are not idempotent. ns.
+	Lease time.Duration     `json:"lease,omitempty"`
 	Drop  *shoal.AttemptRef `json:"drop,omitempty"` // a result that could not be written was received
 	Quit  bool              `json:"quit,omitempty"` // if there is no task
 }
@@ -25,14 +28,16 @@ type Request struct {
 type StartRequest struct {
 	Order  api.TaskOrder `json:"order"`
 	Person Person        `json:"person"`
+	Mounts []string      `json:"mounts,omitempty"` // shares, for containers
 }
 
 // Event is from supervisor to Runner. The first is a Hello; then one field is set.
 type Event struct {
-	Hello   *Hello        `json:"hello,omitempty"`
-	Started *StartedEvent `json:"started,omitempty"`
-	Output  *OutputEvent  `json:"output,omitempty"`
-	Ended   *EndedEvent   `json:"ended,omitempty"`
+	Hello   *Hello            `json:"hello,omitempty"`
+	Started *StartedEvent     `json:"started,omitempty"`
+	Ready   *shoal.AttemptRef `json:"ready,omitempty"` // it waits for its Begin
+	Output  *OutputEvent      `json:"output,omitempty"`
+	Ended   *EndedEvent       `json:"ended,omitempty"`
 }
 
 // Hello is all that a supervisor holds.
@@ -45,6 +50,8 @@ type Hello struct {
 type LiveTask struct {
 	Accepted
 	Started time.Time `json:"started,omitzero"`
+	Held    bool      `json:"held,omitempty"` // it waits for its Begin, or will
+	Ready   bool      `json:"ready,omitempty"`
 	Bytes   [2]int64  `json:"bytes"`
 }
 
@@ -66,12 +73,12 @@ type EndedEvent struct {
 
 // Settings are what a Runner starts a supervisor with.
 type Settings struct {
-	Dir     string          `json:"dir"`
-	Scratch string          `json:"scratch"`
-	Env     []string        `json:"env,omitempty"`
-	Groups  *cgroups.Config `json:"groups,omitempty"`
-	Idle    time.Duration   `json:"idle"` // ns
-	Limit   int64           `json:"limit"`
+	Dir    string          `json:"dir"`
+	Places                 // in the same object
+	Env    []string        `json:"env,omitempty"`
+	Groups *cgroups.Config `json:"groups,omitempty"`
+	Idle   time.Duration   `json:"idle"` // ns
+	Limit  int64           `json:"limit"`
 }
 
 // WriteLines writes each value as a line of JSON.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/host/passes"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
@@ -72,7 +73,8 @@ func (r *Runner) adopt(h *tasks.Hello) error {
 		a.loadAck(r.cfg.Dir)
 		r.live++
 		r.add(a)
-		if rec.Started != nil {
+		a.held = live[a.ref].Held
+		if rec.Started != nil && !rec.Started.Held {
 			a.phase, a.started = running, rec.Started.At
 		}
 		switch _, ok := live[a.ref]; {
@@ -101,8 +103,11 @@ func (r *Runner) adoptHello(h *tasks.Hello) {
 				r.add(&attempt{ref: l.Ref, name: name, user: l.User, uid: l.UID, onDisk: true, adopted: true, phase: sent, size: l.Bytes})
 			}
 		}
-		if a := r.attempts[l.Ref]; a != nil && a.phase == sent && !l.Started.IsZero() {
-			a.phase, a.started = running, l.Started
+		if a := r.attempts[l.Ref]; a != nil && a.phase == sent {
+			a.held, a.ready = l.Held, l.Ready
+			if !l.Started.IsZero() {
+				a.phase, a.started = running, l.Started
+			}
 			r.mark(a)
 		}
 	}
@@ -192,7 +197,10 @@ func (r *Runner) supervisorGone() {
 
 // lost ends an attempt whose supervisor is no more. Its processes are killed: nobody can tell any more how they end.
 func (r *Runner) lost(a *attempt, rec tasks.Record) {
-	scratch := filepath.Join(r.cfg.Scratch, a.name)
+	scratch := r.cfg.ScratchOf(a.name)
+	if err := passes.At(r.cfg.Passes()).Take(string(a.user), a.name); err != nil {
+		r.cfg.Log.Error("a task has ended, and the pass between its nodes has not", "attempt", a.ref.String(), "error", err)
+	}
 	end := tasks.Result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Started: a.started,
 		Reason: "what watched over it on the machine was killed, or the machine was started anew"}
 	g := r.cfg.Groups.Find(a.uid, a.name)
@@ -209,8 +217,10 @@ func (r *Runner) lost(a *attempt, rec tasks.Record) {
 		}
 		tasks.KillStrays(a.uid, scratch, firsts)
 	}
-	if err := tasks.RemoveScratch(scratch); err != nil {
-		r.cfg.Log.Warn("a scratch directory stays", "error", err)
+	for _, dir := range []string{scratch, r.cfg.FilesOf(a.name)} {
+		if err := tasks.RemoveScratch(dir); err != nil {
+			r.cfg.Log.Warn("a directory of a task stays", "error", err)
+		}
 	}
 	if rec.Started != nil {
 		end.Started = rec.Started.At

@@ -36,18 +36,21 @@ type attempt struct {
 	older    *attempt // waited for
 	unwanted bool     // forgotten before its end
 
-	started  time.Time
-	result   tasks.Result // when ended
-	unsaved  bool         // the end is not on disk; the supervisor keeps it
-	onDisk   bool         // there may be files
-	size     [2]int64
-	acked    [2]int64
-	gen      int // counts Resends, after which an older acknowledgement means nothing
-	savedAck int64
-	adopted  bool // all files may be there
-	ackedRun bool
-	ackedEnd bool
-	marked   bool // is in Runner.dirty
+	started    time.Time
+	result     tasks.Result // when ended
+	unsaved    bool         // the end is not on disk; the supervisor keeps it
+	onDisk     bool         // there may be files
+	size       [2]int64
+	acked      [2]int64
+	gen        int // counts Resends, after which an older acknowledgement means nothing
+	savedAck   int64
+	adopted    bool // all files may be there
+	held       bool // it gets ready only, until an order without Hold comes
+	ready      bool
+	ackedReady bool
+	ackedRun   bool
+	ackedEnd   bool
+	marked     bool // is in Runner.dirty
 }
 
 // mark notes that there may be something to report.
@@ -65,13 +68,20 @@ func (r *Runner) mark(a *attempt) {
 // add makes an attempt known.
 func (r *Runner) add(a *attempt) {
 	r.attempts[a.ref] = a
+	r.jobIn(a.ref.Job)
 	if n := r.newest[a.ref.TaskRef]; n == nil || n.ref.Attempt < a.ref.Attempt {
 		r.newest[a.ref.TaskRef] = a
 	}
 }
 
 func (r *Runner) start(o api.TaskOrder) {
-	if r.attempts[o.Ref] != nil || r.forgotten.has(o.Ref) {
+	if a := r.attempts[o.Ref]; a != nil {
+		if !o.Hold {
+			r.letBegin(a)
+		}
+		return
+	}
+	if r.forgotten.has(o.Ref) {
 		return
 	}
 	newest := r.newest[o.Ref.TaskRef]
@@ -89,7 +99,10 @@ func (r *Runner) start(o api.TaskOrder) {
 		r.refuse(o, tasks.Result{State: shoal.JobFailed, Cause: shoal.CauseSetupFailed, Reason: "user " + string(o.User) + " has no account on this machine"})
 		return
 	}
-	a := &attempt{ref: o.Ref, name: name, user: o.User, uid: p.UID, start: &tasks.StartRequest{Order: o, Person: p}, phase: sent}
+	a := &attempt{ref: o.Ref, name: name, user: o.User, uid: p.UID, held: o.Hold, start: &tasks.StartRequest{Order: o, Person: p}, phase: sent}
+	if o.Container != nil && r.cfg.Mounts != nil {
+		a.start.Mounts = r.cfg.Mounts()
+	}
 	if newest != nil && newest.phase != ended {
 		r.stop(newest, shoal.JobLost)
 		if newest.phase != ended {
@@ -103,9 +116,24 @@ func (r *Runner) start(o api.TaskOrder) {
 	}
 }
 
-// hand queues a start for the supervisor.
+// letBegin lets an attempt begin that was to get ready only.
+func (r *Runner) letBegin(a *attempt) {
+	if !a.held {
+		return
+	}
+	a.held = false
+	if a.start != nil {
+		a.start.Order.Hold = false // for one that waits, or must be handed over again
+	}
+	if a.phase == sent {
+		r.queue = append(r.queue, tasks.Request{Begin: &a.ref})
+	}
+}
+
+// hand queues a start for the supervisor, behind the lease that it is under.
 func (r *Runner) hand(a *attempt) {
 	a.phase = sent
+	r.tellLease()
 	r.queue = append(r.queue, tasks.Request{Start: a.start})
 }
 
@@ -152,6 +180,9 @@ func (r *Runner) end(a *attempt, end tasks.Result) {
 		a.started = end.Started
 	}
 	r.live--
+	if a.ref.Index < 0 { // the job's release command
+		r.jobOver(a.ref.Job)
+	}
 	if a.unwanted {
 		r.forget(a)
 	} else {
@@ -184,13 +215,18 @@ func stopped(state shoal.JobState, reason string) tasks.Result {
 	if !tasks.KnownState(state) || state == shoal.JobSucceeded {
 		state = shoal.JobCancelled
 	}
-	return tasks.Result{State: state, Cause: shoal.CauseCancelled, Reason: reason}
+	cause := shoal.CauseCancelled
+	if state == shoal.JobPreempted {
+		cause = shoal.CausePreempted
+	}
+	return tasks.Result{State: state, Cause: cause, Reason: reason}
 }
 
 // forget drops an ended attempt with its files.
 func (r *Runner) forget(a *attempt) {
 	r.forgotten.add(a.ref)
 	delete(r.attempts, a.ref)
+	defer r.jobOut(a.ref.Job)
 	if r.newest[a.ref.TaskRef] == a {
 		delete(r.newest, a.ref.TaskRef)
 	}

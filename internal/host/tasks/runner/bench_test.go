@@ -70,7 +70,7 @@ func BenchmarkTask(b *testing.B) {
 						refs = append(refs, r.Ref)
 					}
 				}
-				x.runner.Forget(refs)
+				x.runner.Forget(api.ForgetTask{Refs: refs})
 				done += len(refs)
 			}
 			b.StopTimer()

@@ -21,6 +21,7 @@ const (
 type item struct {
 	a       *attempt
 	gen     int
+	ready   bool
 	running bool
 	ended   bool
 	upTo    [2]int64
@@ -57,6 +58,9 @@ func (r *Runner) Collect(maxBytes int) (reports []api.TaskReport, output []api.O
 		case a.phase == running && !a.ackedRun:
 			it.running = true
 			reports = append(reports, api.TaskReport{Ref: a.ref, State: shoal.JobRunning, Started: a.started})
+		case a.newlyReady():
+			it.ready = true
+			reports = append(reports, api.TaskReport{Ref: a.ref, State: shoal.JobStarting})
 		}
 		items = append(items, it)
 	}
@@ -108,6 +112,7 @@ func (r *Runner) acknowledged(items []item) {
 		for i := range a.acked {
 			a.acked[i] = max(a.acked[i], it.upTo[i])
 		}
+		a.ackedReady = a.ackedReady || it.ready
 		a.ackedRun = a.ackedRun || it.running || it.ended
 		a.ackedEnd = a.ackedEnd || it.ended
 		if a.acked[0]+a.acked[1]-a.savedAck >= ackEvery {
@@ -133,10 +138,15 @@ func (r *Runner) tidy(n int) {
 	}
 }
 
+// newlyReady reports whether it is to be told that an attempt is ready to begin.
+func (a *attempt) newlyReady() bool { return a.phase == sent && a.ready && !a.ackedReady }
+
 // news reports whether there is something to report of an attempt.
 func (a *attempt) news() bool {
 	switch {
 	case a.acked[0] < a.size[0] || a.acked[1] < a.size[1]:
+		return true
+	case a.newlyReady():
 		return true
 	case a.phase == running:
 		return !a.ackedRun

@@ -18,8 +18,8 @@ import (
 
 // plain is a Runner without a supervisor: what one would do is done to it by hand.
 func plain(t interface{ Fatal(...any) }, dir string) *Runner {
-	r := &Runner{cfg: Config{Dir: dir, Scratch: filepath.Join(dir, "scratch"), Log: slog.New(slog.DiscardHandler), Lookup: func(shoal.UserName) (tasks.Person, bool) { return tasks.Person{UID: 1}, true }},
-		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), attempts: map[shoal.AttemptRef]*attempt{}, newest: map[shoal.TaskRef]*attempt{}}
+	r := &Runner{cfg: Config{Dir: dir, Places: tasks.Places{Scratch: filepath.Join(dir, "scratch"), Run: filepath.Join(dir, "run")}, Log: slog.New(slog.DiscardHandler), Lookup: func(shoal.UserName) (tasks.Person, bool) { return tasks.Person{UID: 1}, true }},
+		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), attempts: map[shoal.AttemptRef]*attempt{}, newest: map[shoal.TaskRef]*attempt{}, jobs: map[shoal.JobID]*job{}}
 	r.forgotten.load(dir)
 	return r
 }
@@ -301,7 +301,7 @@ func FuzzAdopt(f *testing.F) {
 			_, _, sent := r.Collect(1000)
 			sent()
 		}
-		r.Forget([]shoal.AttemptRef{ref})
+		r.Forget(api.ForgetTask{Refs: []shoal.AttemptRef{ref}})
 		must(t, r.forgotten.close())
 		if left, _ := filepath.Glob(filepath.Join(dir, "1.0.1.*")); len(left) != 0 {
 			t.Errorf("left: %v", left)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -171,7 +172,7 @@ func (r *Runner) spawn() (*linked, error) {
 		return nil, err
 	}
 	defer file.Close()
-	set, err := json.Marshal(tasks.Settings{Dir: r.cfg.Dir, Scratch: r.cfg.Scratch, Env: r.cfg.Env, Groups: r.cfg.Groups.Config(),
+	set, err := json.Marshal(tasks.Settings{Dir: r.cfg.Dir, Places: r.cfg.Places, Env: r.cfg.Env, Groups: r.cfg.Groups.Config(),
 		Idle: r.cfg.Idle, Limit: r.cfg.OutputLimit})
 	if err != nil {
 		return nil, err
@@ -231,6 +232,12 @@ func (r *Runner) talk(l *linked) {
 	}()
 	idle := time.NewTimer(r.cfg.Idle)
 	defer idle.Stop()
+	r.mu.Lock()
+	if r.lease != 0 { // whatever this supervisor knows: before all else
+		r.leaseTold = r.lease
+		r.queue = slices.Insert(r.queue, 0, tasks.Request{Lease: r.lease})
+	}
+	r.mu.Unlock()
 	poke(r.wake)
 	for open := true; open; {
 		select {
@@ -275,6 +282,11 @@ func (r *Runner) take(e tasks.Event) {
 	case e.Started != nil:
 		if a := r.attempts[e.Started.Ref]; a != nil && a.phase == sent {
 			a.phase, a.started, a.onDisk = running, e.Started.At, true
+			r.mark(a)
+		}
+	case e.Ready != nil:
+		if a := r.attempts[*e.Ready]; a != nil && a.phase == sent {
+			a.ready = true
 			r.mark(a)
 		}
 	case e.Output != nil:

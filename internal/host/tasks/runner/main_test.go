@@ -80,7 +80,7 @@ func newBox(t testing.TB, groups bool, change ...func(*Config)) *box {
 	}
 	exe, err := os.Executable()
 	must(t, err)
-	b.cfg = Config{Dir: filepath.Join(dir, "tasks"), Scratch: filepath.Join(dir, "scratch"), Agent: exe, Idle: 100 * time.Millisecond,
+	b.cfg = Config{Dir: filepath.Join(dir, "tasks"), Places: tasks.Places{Scratch: filepath.Join(dir, "scratch"), Run: filepath.Join(dir, "run")}, Agent: exe, Idle: 100 * time.Millisecond,
 		Lookup: func(n shoal.UserName) (tasks.Person, bool) { p, ok := people[n]; return p, ok },
 		Log:    slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	if groups {
@@ -130,6 +130,7 @@ func (b *box) close() {
 	}
 	b.runner.Want(nil)
 	b.until("all tasks have ended", func() bool { return len(b.runner.Running()) == 0 })
+	b.forgetAll()
 	b.until("the supervisor has gone", func() bool {
 		lock, err := b.runner.supervisorLock()
 		if err == nil {
@@ -141,11 +142,24 @@ func (b *box) close() {
 	if left := processesOf(firstUID, firstUID+1); len(left) != 0 {
 		b.t.Errorf("processes are left: %v", left)
 	}
-	entries, _ := os.ReadDir(b.cfg.Scratch)
-	if len(entries) != 0 {
-		b.t.Errorf("scratch directories are left: %v", entries)
+	for _, dir := range []string{b.cfg.Scratch, b.cfg.Files(), b.cfg.Jobs()} {
+		b.until("nothing is left in "+dir, func() bool { entries, _ := os.ReadDir(dir); return len(entries) == 0 })
 	}
 	must(b.t, os.RemoveAll(b.dir))
+}
+
+// forgetAll forgets all attempts and jobs.
+func (b *box) forgetAll() {
+	var f api.ForgetTask
+	b.runner.mu.Lock()
+	for ref := range b.runner.attempts {
+		f.Refs = append(f.Refs, ref)
+	}
+	for id := range b.runner.jobs {
+		f.Jobs = append(f.Jobs, id)
+	}
+	b.runner.mu.Unlock()
+	b.runner.Forget(f)
 }
 
 func (b *box) removeGroups(parent string) {

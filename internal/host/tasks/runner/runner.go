@@ -2,6 +2,7 @@
 package runner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,8 +26,10 @@ type Config struct {
 	Groups *cgroups.Tree // nil: none
 	Lookup func(shoal.UserName) (tasks.Person, bool)
 	Log    *slog.Logger
-	// Scratch is where tasks' scratch directories are made; everybody may pass through it. Empty: /var/lib/shoal-scratch.
-	Scratch string
+	// Places are where tasks' own directories are made; what is empty is as package api has it.
+	tasks.Places
+	// Mounts are the shares of the machine, for containers; nil: none.
+	Mounts func() []string
 	// Env is added to the environment of every task, as "NAME=value"; orders win over it.
 	Env []string
 	// Idle is how long the supervisor stays when there is nothing to do; zero: half a minute.
@@ -34,7 +37,7 @@ type Config struct {
 	// OutputLimit bounds what is kept of each stream of a task; zero: 4 GiB.
 	OutputLimit int64
 
-	helloTime, startTime time.Duration // tests are less patient
+	helloTime, startTime, jobTime time.Duration // tests are less patient
 }
 
 // Runner runs the attempts of one machine. Its methods may be called concurrently.
@@ -53,13 +56,15 @@ type Runner struct {
 	queue     []tasks.Request // for the supervisor
 	dirty     []*attempt      // those with something to report, in the order in which that came up
 	live      int             // attempts that the supervisor is to have, or has
+	jobs      map[shoal.JobID]*job
+	lease     time.Duration // until when, by the kernel's clock; zero: for ever
+	leaseTold time.Duration // to the supervisor
 }
 
 // Open makes a Runner and adopts what runs from a former process.
 func Open(cfg Config) (*Runner, error) {
-	if cfg.Scratch == "" {
-		cfg.Scratch = "/var/lib/shoal-scratch"
-	}
+	cfg.Scratch, cfg.Run = cmp.Or(cfg.Scratch, "/var/lib/shoal-scratch"), cmp.Or(cfg.Run, "/run/shoal")
+	cfg.jobTime = cmp.Or(cfg.jobTime, jobTime)
 	if cfg.Idle == 0 {
 		cfg.Idle = 30 * time.Second
 	}
@@ -78,7 +83,7 @@ func Open(cfg Config) (*Runner, error) {
 		return nil, shoal.Errorf(shoal.KindConflict, "cannot run tasks: another agent does, from %s: %w", cfg.Dir, err)
 	}
 	r := &Runner{cfg: cfg, lock: lock, changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		ended: make(chan struct{}), attempts: map[shoal.AttemptRef]*attempt{}, newest: map[shoal.TaskRef]*attempt{}}
+		ended: make(chan struct{}), attempts: map[shoal.AttemptRef]*attempt{}, newest: map[shoal.TaskRef]*attempt{}, jobs: map[shoal.JobID]*job{}}
 	r.forgotten.load(cfg.Dir)
 	c, h := r.find()
 	if err := r.adopt(h); err != nil {
@@ -88,6 +93,7 @@ func Open(cfg Config) (*Runner, error) {
 		}
 		return nil, err
 	}
+	r.adoptJobs()
 	go r.link(c)
 	return r, nil
 }
@@ -160,11 +166,34 @@ func (r *Runner) Stop(o api.StopOrder) {
 	poke(r.wake)
 }
 
-// Forget drops what is kept of ended attempts.
-func (r *Runner) Forget(refs []shoal.AttemptRef) {
+// Renew says until when tasks may run that are not idempotent, by the clock of tasks.Uptime.
+func (r *Runner) Renew(until time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, ref := range refs {
+	r.lease = max(r.lease, until)
+	// Not each report needs to be told of: a twentieth of what is left is as good.
+	if r.live > 0 && r.lease-r.leaseTold >= (r.lease-tasks.Uptime())/20 {
+		r.tellLease()
+		poke(r.wake)
+	}
+}
+
+// tellLease queues the lease for the supervisor.
+func (r *Runner) tellLease() {
+	if r.lease != r.leaseTold {
+		r.leaseTold = r.lease
+		r.queue = append(r.queue, tasks.Request{Lease: r.lease})
+	}
+}
+
+// Forget drops what is kept of ended attempts, and of jobs that have ended.
+func (r *Runner) Forget(f api.ForgetTask) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range f.Jobs {
+		r.jobOver(id)
+	}
+	for _, ref := range f.Refs {
 		a := r.attempts[ref]
 		switch {
 		case a == nil:

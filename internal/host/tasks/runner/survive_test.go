@@ -46,7 +46,7 @@ func runnerMain(text string) int {
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		panic(err)
 	}
-	cfg := Config{Dir: s.Dir, Scratch: s.Scratch, Agent: s.Agent, Idle: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	cfg := Config{Dir: s.Dir, Places: tasks.Places{Scratch: s.Scratch, Run: filepath.Join(filepath.Dir(s.Dir), "run")}, Agent: s.Agent, Idle: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Lookup: func(n shoal.UserName) (tasks.Person, bool) { p, ok := s.People[n]; return p, ok }}
 	if s.Groups != nil {
 		tree, err := cgroups.Open(*s.Groups)
@@ -70,7 +70,7 @@ func runnerMain(text string) int {
 			case d.Run != nil:
 				r.Start(*d.Run)
 			case d.Forget != nil:
-				r.Forget(d.Forget)
+				r.Forget(api.ForgetTask{Refs: d.Forget})
 			default:
 				r.Want(d.Want)
 			}
@@ -192,7 +192,7 @@ func TestKillTheRunnerAnywhere(t *testing.T) {
 		b.open()
 		b.runner.Want(nil)
 		for ref := range orders {
-			b.runner.Forget([]shoal.AttemptRef{ref})
+			b.runner.Forget(api.ForgetTask{Refs: []shoal.AttemptRef{ref}})
 		}
 		if files := b.files(); len(files) != 0 {
 			t.Errorf("files stay: %v", files)
@@ -264,7 +264,7 @@ func TestKillTheSupervisor(t *testing.T) {
 			if s := b.run(order(fmt.Sprint(round+100), "echo works")); s.report.State != shoal.JobSucceeded || string(s.out[0]) != "works\n" {
 				t.Errorf("%+v", s)
 			}
-			b.runner.Forget(refs)
+			b.runner.Forget(api.ForgetTask{Refs: refs})
 		}
 	})
 }

@@ -118,12 +118,13 @@ func TestBackgroundProcessesDelayNothing(t *testing.T) {
 func TestStop(t *testing.T) {
 	both(t, func(t *testing.T, b *box) {
 		for i, state := range []shoal.JobState{shoal.JobCancelled, shoal.JobPreempted} {
+			cause := map[shoal.JobState]shoal.Cause{shoal.JobCancelled: shoal.CauseCancelled, shoal.JobPreempted: shoal.CausePreempted}[state]
 			o := order(fmt.Sprint(i+1), "trap 'echo saved; sleep 0.05; echo done; exit 0' TERM; echo ready; while :; do sleep 0.02; done; ")
 			b.runner.Start(o)
 			b.says(o.Ref, "ready")
 			b.runner.Stop(api.StopOrder{Ref: o.Ref, State: state})
 			s := b.end(o.Ref)
-			if s.report.State != state || s.report.Cause != shoal.CauseCancelled || string(s.out[0]) != "ready\nsaved\ndone\n" || s.report.Reason == "" {
+			if s.report.State != state || s.report.Cause != cause || string(s.out[0]) != "ready\nsaved\ndone\n" || s.report.Reason == "" {
 				t.Errorf("%q, %+v", s.out[0], s.report)
 			}
 		}
@@ -162,7 +163,7 @@ func TestFence(t *testing.T) {
 		}
 		b.runner.Start(first)
 		b.runner.Start(second)
-		b.runner.Forget([]shoal.AttemptRef{second.Ref, first.Ref})
+		b.runner.Forget(api.ForgetTask{Refs: []shoal.AttemptRef{second.Ref, first.Ref}})
 		b.runner.Start(first)
 		b.runner.Start(second)
 		must(t, b.runner.Close())
@@ -295,7 +296,7 @@ func TestOutputLimitAndFullDisk(t *testing.T) {
 	if r := none.report; r.State != shoal.JobFailed || r.Cause != shoal.CauseSetupFailed || !strings.Contains(r.Reason, "no space left") {
 		t.Errorf("no record: %+v", r)
 	}
-	b.runner.Forget([]shoal.AttemptRef{full.report.Ref, none.report.Ref})
+	b.runner.Forget(api.ForgetTask{Refs: []shoal.AttemptRef{full.report.Ref, none.report.Ref}})
 	b.runner.Want(nil)
 	b.until("the supervisor has gone", func() bool {
 		lock, err := b.runner.supervisorLock()

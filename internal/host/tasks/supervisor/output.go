@@ -27,6 +27,7 @@ type output struct {
 	fd      int           // of the file; zero: nothing was written yet
 	done    chan struct{} // closed when the pipe has ended; nil: nothing is read
 	failed  error         // output was lost
+	copier  *copier       // nil: nobody wants a copy
 	settled bool
 }
 
@@ -55,8 +56,11 @@ func (o *output) closeChildEnd() {
 	}
 }
 
-// start starts taking output.
+// start starts taking output, once.
 func (o *output) start() {
+	if o.done != nil {
+		return
+	}
 	o.done = make(chan struct{})
 	go o.copy()
 }
@@ -100,6 +104,7 @@ func (o *output) copy() {
 		}
 		if n > 0 {
 			o.t.s.tellOutput(o.t)
+			o.copier.poke()
 		}
 	}
 }
@@ -180,8 +185,8 @@ func (o *output) close() {
 	}
 }
 
-// lastLine is the last line that was written, shortened.
-func (o *output) lastLine() string {
+// lastLines are the last lines that were written, at most three, shortened.
+func (o *output) lastLines() string {
 	if o.size.Load() == 0 {
 		return ""
 	}
@@ -190,16 +195,27 @@ func (o *output) lastLine() string {
 		return ""
 	}
 	defer f.Close()
-	b := make([]byte, 400)
+	b := make([]byte, 500)
 	n, _ := f.ReadAt(b, max(0, o.size.Load()-int64(len(b))))
-	s := strings.TrimSpace(strings.ToValidUTF8(string(b[:n]), ""))
-	if i := strings.LastIndexByte(s, '\n'); i >= 0 {
-		s = s[i+1:]
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
-		}
-		return r
-	}, s)
+	return lastOf(b[:n])
 }
+
+// lastOf makes the last lines of a text fit for a sentence.
+func lastOf(b []byte) string {
+	var lines []string
+	for l := range strings.Lines(strings.ToValidUTF8(string(b), "")) {
+		l = strings.TrimSpace(strings.Map(func(r rune) rune {
+			if r < ' ' || r == 0x7f {
+				return ' '
+			}
+			return r
+		}, l))
+		if l != "" {
+			lines = append(lines, l)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-maxLastLines):], " | ")
+}
+
+// maxLastLines is how much of a log a reason quotes.
+const maxLastLines = 3

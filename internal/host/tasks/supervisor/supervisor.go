@@ -4,12 +4,10 @@ package supervisor
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -20,6 +18,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
+	"github.com/shoal-pool/shoal/internal/host/passes"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
@@ -39,16 +38,19 @@ type supervisor struct {
 	forks   *forker
 	devnull int
 	buffers buffers
+	lease   lease
+	passes  *passes.Desk
 
-	mu      sync.Mutex
-	tasks   map[shoal.AttemptRef]*task
-	kept    map[shoal.AttemptRef]tasks.Result // ended, and not on disk
-	conn    net.Conn
-	queue   []tasks.Event
-	output  map[*task]bool // have more output than was told
-	closing bool
-	wake    chan struct{} // capacity 1: there is something to send
-	idle    chan struct{} // capacity 1: perhaps there is nothing left to do
+	mu           sync.Mutex
+	tasks        map[shoal.AttemptRef]*task
+	kept         map[shoal.AttemptRef]tasks.Result // ended, and not on disk
+	preparations map[shoal.JobID]*preparation      // under way
+	conn         net.Conn
+	queue        []tasks.Event
+	output       map[*task]bool // have more output than was told
+	closing      bool
+	wake         chan struct{} // capacity 1: there is something to send
+	idle         chan struct{} // capacity 1: perhaps there is nothing left to do
 }
 
 // Main is `shoal-agent task …`. It is started by a Runner only.
@@ -89,7 +91,7 @@ func supervise(set tasks.Settings) error {
 		return err
 	}
 	s := &supervisor{set: set, forks: newForker(), tasks: map[shoal.AttemptRef]*task{}, kept: map[shoal.AttemptRef]tasks.Result{},
-		output: map[*task]bool{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
+		preparations: map[shoal.JobID]*preparation{}, passes: passes.At(set.Passes()), output: map[*task]bool{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
 	if set.Groups != nil {
 		if s.groups, err = cgroups.Open(*set.Groups); err != nil {
 			return err // the Runner could; without limits nothing should run
@@ -98,6 +100,10 @@ func supervise(set tasks.Settings) error {
 	if s.devnull, err = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("cannot give tasks an empty input: %w", err)
 	}
+	if err := s.lease.open(); err != nil {
+		return err
+	}
+	go s.watch()
 	go s.accept(l)
 	go s.send()
 	s.untilIdle()
@@ -156,7 +162,7 @@ func (s *supervisor) greet(c net.Conn) bool {
 	}
 	h := tasks.Hello{PID: os.Getpid()}
 	for _, t := range s.tasks {
-		h.Live = append(h.Live, tasks.LiveTask{Accepted: t.accepted(), Started: t.at(), Bytes: t.bytes()})
+		h.Live = append(h.Live, t.live())
 	}
 	for ref, r := range s.kept {
 		h.Ended = append(h.Ended, tasks.EndedEvent{Ref: ref, Result: r, Unsaved: true})
@@ -176,8 +182,17 @@ func (s *supervisor) serve(c net.Conn) {
 		switch {
 		case r.Start != nil:
 			s.start(*r.Start)
+		case r.Begin != nil:
+			s.mu.Lock()
+			t := s.tasks[*r.Begin]
+			s.mu.Unlock()
+			if t != nil {
+				t.mayBegin()
+			}
 		case r.Stop != nil:
 			s.stop(*r.Stop)
+		case r.Lease != 0:
+			s.renew(r.Lease)
 		case r.Drop != nil:
 			s.mu.Lock()
 			delete(s.kept, *r.Drop)
@@ -206,6 +221,9 @@ func (s *supervisor) start(r tasks.StartRequest) {
 	}
 	t := newTask(s, r)
 	s.tasks[ref] = t
+	if bound(r.Order) && s.lease.over() {
+		t.stop(fenced)
+	}
 	go t.run()
 }
 
@@ -245,6 +263,12 @@ func (s *supervisor) tellStarted(t *task, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tell(tasks.Event{Started: &tasks.StartedEvent{Ref: t.ref, At: at}})
+}
+
+func (s *supervisor) tellReady(t *task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tell(tasks.Event{Ready: &t.ref})
 }
 
 func (s *supervisor) tellOutput(t *task) {
@@ -332,19 +356,4 @@ func makeScratch(dir string) error {
 		return fmt.Errorf("cannot make room for tasks: %s is not a directory that only root may change", dir)
 	}
 	return nil
-}
-
-// scratch makes a task's directory for temporary files.
-func (s *supervisor) scratch(name string, p tasks.Person) (string, error) {
-	dir := filepath.Join(s.set.Scratch, name)
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, os.ErrExist) { // a leftover of a supervisor that was killed
-		if err = tasks.RemoveScratch(dir); err == nil {
-			err = os.Mkdir(dir, 0o700)
-		}
-	}
-	if err == nil {
-		err = os.Lchown(dir, p.UID, p.GID)
-	}
-	return dir, err
 }

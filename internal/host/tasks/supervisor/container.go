@@ -1,0 +1,189 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal/internal/host/tasks"
+)
+
+// containerRuntime runs commands in containers.
+type containerRuntime struct {
+	name string // podman, apptainer or docker
+	path string
+}
+
+// refusedCode is podman's and docker's exit code for trouble of their own.
+const refusedCode = 125
+
+func (r *containerRuntime) refused(code int) bool {
+	return r != nil && code == refusedCode && r.name != "apptainer"
+}
+
+// dockerSocket is where docker's server listens, without which its command is of no use.
+const dockerSocket = "/var/run/docker.sock"
+
+// findRuntime finds what runs the order's container. What it returns is why nothing does. Those that need no server
+// and no root come first.
+func (t *task) findRuntime() string {
+	if t.req.Order.Container == nil {
+		return ""
+	}
+	closed := false
+	for _, name := range []string{"podman", "apptainer", "docker"} {
+		for _, dir := range filepath.SplitList(t.env["PATH"]) {
+			path := filepath.Join(dir, name)
+			if info, err := os.Stat(path); err != nil || !filepath.IsAbs(path) || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+				continue
+			}
+			if name == "docker" && !t.mayUse(dockerSocket) {
+				closed = true
+				continue
+			}
+			t.runtime = &containerRuntime{name, path}
+			return ""
+		}
+	}
+	if closed {
+		return fmt.Sprintf("its image %s needs a container runtime, and the machine's only one is docker, which %s may not use here",
+			t.req.Order.Container.Image, t.req.Order.User)
+	}
+	return fmt.Sprintf("its image %s needs a container runtime, and the machine has none: neither podman, apptainer nor docker is in %s",
+		t.req.Order.Container.Image, t.env["PATH"])
+}
+
+// mayUse reports whether the user may write to a socket.
+func (t *task) mayUse(socket string) bool {
+	var st unix.Stat_t
+	if unix.Stat(socket, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return false
+	}
+	p := t.req.Person
+	switch {
+	case int(st.Uid) == p.UID:
+		return st.Mode&0o200 != 0
+	case int(st.Gid) == p.GID, slices.Contains(p.Groups, int(st.Gid)):
+		return st.Mode&0o020 != 0
+	}
+	return st.Mode&0o002 != 0
+}
+
+// argv is the command as it is run: by the shell, in the order's container if it has one.
+func (t *task) argv(command string) []string {
+	shell := []string{shellPath, "-c", command}
+	c := t.req.Order.Container
+	if c == nil || t.runtime == nil {
+		return shell
+	}
+	var argv []string
+	switch t.runtime.name {
+	case "apptainer":
+		argv = []string{t.runtime.path, "exec", "--pwd", t.workdir}
+		for _, m := range t.places() {
+			argv = append(argv, "--bind", m)
+		}
+	default:
+		argv = []string{t.runtime.path, "run", "--rm", "--name", t.container(), "--network=host", "--log-driver=none", "--workdir", t.workdir}
+		for _, m := range t.places() {
+			argv = append(argv, "--volume", m+":"+m)
+		}
+		for _, k := range t.told() {
+			argv = append(argv, "--env", k) // with the value that the command itself has
+		}
+	}
+	p := t.req.Person
+	switch t.runtime.name {
+	case "podman": // its processes stay in the task's control group
+		argv = append(argv, "--cgroups=disabled", "--userns=keep-id")
+	case "docker":
+		argv = append(argv, "--user", fmt.Sprintf("%d:%d", p.UID, p.GID))
+		for _, g := range p.Groups {
+			argv = append(argv, "--group-add", fmt.Sprint(g))
+		}
+		if m := t.req.Order.Resources.Memory; m > 0 { // its server's control groups are not ours
+			argv = append(argv, "--memory", fmt.Sprint(int64(m)))
+		}
+		if n := t.req.Order.Resources.CPUs; n > 0 {
+			argv = append(argv, "--cpu-shares", fmt.Sprint(max(2, int64(n)*1024/1000)))
+		}
+	}
+	image := c.Image
+	if t.runtime.name == "apptainer" && !strings.Contains(image, "://") && !strings.HasPrefix(image, "/") && !strings.HasPrefix(image, ".") && !strings.HasSuffix(image, ".sif") {
+		image = "docker://" + image
+	}
+	argv = append(append(argv, c.Options...), image)
+	return append(argv, shell...)
+}
+
+// container is the name of the task's container.
+func (t *task) container() string { return "shoal-" + t.name }
+
+// places are what a container sees of the machine: the shares, the home, the working directory, and what is the
+// task's own. One that lies within another comes with that.
+func (t *task) places() []string {
+	all := append(slices.Clone(t.req.Mounts), t.req.Person.Home, t.workdir, t.dir, t.s.set.JobScratch(t.ref.Job))
+	if len(t.req.Order.Files) > 0 || t.req.Order.SSH != nil {
+		all = append(all, t.s.set.FilesOf(t.name))
+	}
+	for i := range all {
+		all[i] = filepath.Clean(all[i])
+	}
+	slices.Sort(all)
+	var out []string
+	for _, p := range all {
+		within := slices.ContainsFunc(out, func(o string) bool { return p == o || strings.HasPrefix(p, o+"/") })
+		if !within && filepath.IsAbs(p) && p != "/" && !strings.Contains(p, ":") {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// told are the variables that a container is told: all but those that say how the machine is.
+func (t *task) told() []string {
+	var out []string
+	for k := range t.env {
+		_, ordered := t.req.Order.Env[k]
+		if ordered && k != "PATH" || k == "HOME" || k == "USER" || k == "LOGNAME" || strings.HasPrefix(k, "SHOAL_") {
+			out = append(out, k)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// removeTime bounds the removal of a container that its client left behind.
+const removeTime = 10 * time.Second
+
+// endContainer removes a container whose client did not end by itself: docker's are not in the task's control group,
+// and podman remembers those that were killed.
+func (t *task) endContainer() {
+	if t.runtime == nil || t.runtime.name == "apptainer" || t.result.Started.IsZero() || t.stopped == "" && t.result.Signal == 0 {
+		return
+	}
+	gone := make(chan exit, 1)
+	pid, err := t.s.forks.start(forkRequest{argv: []string{t.runtime.path, "rm", "--force", t.container()}, env: t.environ(), dir: "/",
+		person: t.req.Person, group: t.group, exit: gone, files: []uintptr{t.s.null(), t.s.null(), t.s.null()}})
+	if err != nil {
+		t.note("its container could not be removed: " + err.Error())
+		return
+	}
+	t.firsts = append(t.firsts, tasks.Started{PID: pid, Born: tasks.Born(pid)})
+	select {
+	case e := <-gone:
+		if e.status != 0 {
+			t.note(fmt.Sprintf("%s rm said that it failed: its container may still be there", t.runtime.name))
+		}
+	case <-time.After(removeTime):
+		_ = syscall.Kill(-pid, syscall.SIGKILL)
+		<-gone
+		t.note("its container could not be removed in time")
+	}
+}
