@@ -93,6 +93,11 @@ type Load struct {
 	CPUPercent int   `json:"cpuPercent,omitempty"` // of the machine's own processors
 	Memory     Bytes `json:"memory,omitempty"`
 	Processes  int   `json:"processes,omitempty"`
+
+	GPUs       int    `json:"gpus,omitempty"`       // that its agent sees
+	GPUPercent int    `json:"gpuPercent,omitempty"` // busy, on average of all
+	GPUMemory  Bytes  `json:"gpuMemory,omitempty"`  // used, of all together
+	GPUNote    string `json:"gpuNote,omitempty"`    // what is not known of them, or not done for them, and why
 }
 
 // Shown is the state a person reads: a ready machine with a cordon is draining.

@@ -77,6 +77,7 @@ type MachineSpec struct {
 	Mounts    []Mount
 	Config    map[string]any // the pool's providerConfig
 	Setuid    bool           // setuid programs keep their effect
+	Private   bool           // nobody logs in: GPUs are root's until the agent gives them to tasks
 	Join      Join
 }
 

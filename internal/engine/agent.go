@@ -224,6 +224,9 @@ func (e *Engine) Seen(id shoal.MachineID, load *shoal.Load) {
 
 func differs(a, b shoal.Load) bool {
 	first := b == shoal.Load{} && a != b
+	if a.GPUs != b.GPUs || a.GPUNote != b.GPUNote || abs(a.GPUPercent-b.GPUPercent) >= loadStep || abs(int64(a.GPUMemory)-int64(b.GPUMemory)) >= memoryStep {
+		return true
+	}
 	return first || abs(a.CPUPercent-b.CPUPercent) >= loadStep || abs(int64(a.Memory)-int64(b.Memory)) >= memoryStep
 }
 

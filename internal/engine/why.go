@@ -237,6 +237,9 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	if c.tasks > 0 {
 		add("tasks", "%s there", count(c.tasks, "task"))
 	}
+	if m.Resources.GPUs > 0 {
+		add("gpus", "%s", gpus(m))
+	}
 	switch m.Health {
 	case shoal.HealthDown:
 		add("down", "its agent is not heard from; it gets nobody new")
@@ -246,6 +249,22 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	if c.empty() {
 		j.explainSleep(m, add)
 	}
+}
+
+// gpus says what is known of a machine's GPUs.
+func gpus(m shoal.Machine) string {
+	l := m.Load
+	if l == (shoal.Load{}) {
+		return count(m.Resources.GPUs, "GPU") + ", of which its agent has told nothing yet"
+	}
+	s := fmt.Sprintf("%s, %d%% busy, with %s of their memory in use", count(m.Resources.GPUs, "GPU"), l.GPUPercent, l.GPUMemory)
+	if l.GPUs != m.Resources.GPUs {
+		s = fmt.Sprintf("%s, and its agent sees %d", count(m.Resources.GPUs, "GPU"), l.GPUs)
+	}
+	if l.GPUNote != "" {
+		s += "; " + l.GPUNote
+	}
+	return s
 }
 
 // explainSleep says when an empty machine goes, or why it does not.

@@ -28,6 +28,7 @@ type figures struct {
 	store                          *store.DB
 	machines, sessions, jobs, task *prometheus.Desc
 	size, rev                      *prometheus.Desc
+	gpus, gpuBusy, gpuMemory       *prometheus.Desc
 }
 
 func newFigures(db *store.DB) *figures {
@@ -36,20 +37,30 @@ func newFigures(db *store.DB) *figures {
 		return prometheus.NewDesc("shoal_"+name, help, labels, nil)
 	}
 	return &figures{store: db,
-		machines: desc("machines", "Machines by pool and state.", byState...),
-		sessions: desc("sessions", "Sessions that have not ended, by pool and state.", byState...),
-		jobs:     desc("jobs", "Jobs that have not ended, by pool and state.", byState...),
-		task:     desc("tasks", "Tasks of jobs that have not ended, by pool and state.", byState...),
-		size:     desc("pool_size_max", "The most machines a pool may have.", "pool"),
-		rev:      desc("store_revision", "The store's revision: it grows with every change."),
+		machines:  desc("machines", "Machines by pool and state.", byState...),
+		sessions:  desc("sessions", "Sessions that have not ended, by pool and state.", byState...),
+		jobs:      desc("jobs", "Jobs that have not ended, by pool and state.", byState...),
+		task:      desc("tasks", "Tasks of jobs that have not ended, by pool and state.", byState...),
+		size:      desc("pool_size_max", "The most machines a pool may have.", "pool"),
+		gpus:      desc("gpus", "GPUs of the ready machines of a pool.", "pool"),
+		gpuBusy:   desc("gpus_busy", "How many of a pool's GPUs the parts that are busy make up, as nvidia-smi tells.", "pool"),
+		gpuMemory: desc("gpu_memory_used_bytes", "Memory in use on the GPUs of a pool.", "pool"),
+		rev:       desc("store_revision", "The store's revision: it grows with every change."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (f *figures) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{f.machines, f.sessions, f.jobs, f.task, f.size, f.rev} {
+	for _, d := range []*prometheus.Desc{f.machines, f.sessions, f.jobs, f.task, f.size, f.rev, f.gpus, f.gpuBusy, f.gpuMemory} {
 		ch <- d
 	}
+}
+
+// gpuUse is how the GPUs of a pool are used.
+type gpuUse struct {
+	number int
+	busy   float64
+	memory shoal.Bytes
 }
 
 // tally counts by pool and state.
@@ -71,6 +82,7 @@ func (t tally) send(ch chan<- prometheus.Metric, d *prometheus.Desc) {
 func (f *figures) Collect(ch chan<- prometheus.Metric) {
 	machines, sessions, jobs, tasks := tally{}, tally{}, tally{}, tally{}
 	sizes := map[shoal.PoolName]int{}
+	gpus := map[shoal.PoolName]gpuUse{}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	err := f.store.View(ctx, func(tx *store.Tx) error {
@@ -87,6 +99,13 @@ func (f *figures) Collect(ch chan<- prometheus.Metric) {
 		}
 		for _, m := range all {
 			machines.add(m.Pool, m.Shown(), 1)
+			if m.State == shoal.MachineReady && m.Resources.GPUs > 0 {
+				g := gpus[m.Pool]
+				g.number += m.Resources.GPUs
+				g.busy += float64(m.Resources.GPUs*m.Load.GPUPercent) / 100
+				g.memory += m.Load.GPUMemory
+				gpus[m.Pool] = g
+			}
 		}
 		live, err := tx.LiveSessions()
 		if err != nil {
@@ -112,6 +131,12 @@ func (f *figures) Collect(ch chan<- prometheus.Metric) {
 	sessions.send(ch, f.sessions)
 	jobs.send(ch, f.jobs)
 	tasks.send(ch, f.task)
+	for _, name := range slices.Sorted(maps.Keys(gpus)) {
+		g := gpus[name]
+		ch <- prometheus.MustNewConstMetric(f.gpus, prometheus.GaugeValue, float64(g.number), string(name))
+		ch <- prometheus.MustNewConstMetric(f.gpuBusy, prometheus.GaugeValue, g.busy, string(name))
+		ch <- prometheus.MustNewConstMetric(f.gpuMemory, prometheus.GaugeValue, float64(g.memory), string(name))
+	}
 	for _, name := range slices.Sorted(maps.Keys(sizes)) {
 		ch <- prometheus.MustNewConstMetric(f.size, prometheus.GaugeValue, float64(sizes[name]), string(name))
 	}

@@ -106,6 +106,8 @@ func TestWhatIsMissing(t *testing.T) {
 		{"impossible address", nil, func(h *Host) { h.Listen = "7420" }, "API port", Missing, "HOST:PORT"},
 		{"running", nil, func(h *Host) { h.Try.Serves = func(string) bool { return true } }, "ports", OK, ""},
 		{"clock", nil, func(h *Host) { h.Try.Clock = func() (bool, error) { return false, nil } }, "clock", Warning, "timedatectl"},
+		{"no GPUs", nil, nil, "gpus", OK, ""},
+		{"a driver that is not loaded", map[string]string{"usr/bin/nvidia-smi": "#!/bin/sh\n"}, nil, "gpus", Warning, "nvidia-smi -L"},
 		{"numbers taken", map[string]string{"etc/passwd": "eve:x:20007:100::/:/bin/sh\n"}, nil, "accounts", Warning, "uid"},
 	}
 	for _, tt := range tests {

@@ -152,6 +152,10 @@ func machineFields(m shoal.Machine) []term.Field {
 	if m.State == shoal.MachineReady && m.Load != (shoal.Load{}) {
 		load = fmt.Sprintf("%d%% CPU, %s memory, %s", m.Load.CPUPercent, m.Load.Memory, Many(m.Load.Processes, "process"))
 		load = strings.Replace(load, "processs", "processes", 1)
+		if m.Load.GPUs > 0 {
+			load += fmt.Sprintf("\n%s, %d%% busy, %s of their memory", Many(m.Load.GPUs, "GPU"), m.Load.GPUPercent, m.Load.GPUMemory)
+		}
+		load += Only(m.Load.GPUNote != "", "\n"+m.Load.GPUNote)
 	}
 	return []term.Field{{"ID", string(m.ID)}, {"Pool", string(m.Pool)}, {"State", m.Shown() + ", " + Ago(m.Since)}, {"Reason", m.Reason},
 		{"Kept clear", strings.Join(cordons, "\n")}, {"Outdated", m.Outdated},

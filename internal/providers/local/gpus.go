@@ -68,8 +68,11 @@ func (a *assembly) addGPUs(s *specs.Spec) error {
 	if err != nil || len(devices) == 0 {
 		return err
 	}
-	mode := os.FileMode(0o666) // as the driver makes them; in the machine its agent gives them to tasks
-	for _, d := range devices {
+	for i, d := range devices {
+		mode := os.FileMode(0o666) // as the driver makes them; in the machine its agent gives them to tasks
+		if a.rec.Spec.Private && i < len(a.rec.GPUs) {
+			mode = 0o600
+		}
 		major, minor := int64(d.Major), int64(d.Minor)
 		s.Linux.Devices = append(s.Linux.Devices, specs.LinuxDevice{Path: d.Path, Type: "c", Major: major, Minor: minor, FileMode: &mode})
 		s.Linux.Resources.Devices = append(s.Linux.Resources.Devices,

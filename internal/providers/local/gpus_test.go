@@ -53,7 +53,9 @@ func TestGPUs(t *testing.T) {
 		return s
 	}
 	create(t, p, with("m-1", 1))
-	create(t, p, with("m-2", 1))
+	private := with("m-2", 1)
+	private.Private = true
+	create(t, p, private)
 	create(t, p, spec("m-3", "lab"))
 	for id, want := range map[shoal.MachineID]string{"m-1": "/dev/nvidia0 /dev/nvidiactl", "m-2": "/dev/nvidia1 /dev/nvidiactl", "m-3": ""} {
 		out, err := in(t, p, id, `ls /dev/nvidia* 2>/dev/null | paste -sd ' '`)
@@ -63,6 +65,9 @@ func TestGPUs(t *testing.T) {
 	}
 	if out, err := in(t, p, "m-1", asUser(`exec 3</dev/nvidia0 && nvidia-smi && cat /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1`)); err != nil || !strings.Contains(out, "the driver speaks\nlibrary") {
 		t.Errorf("a user cannot use the GPU: %v: %s", err, out)
+	}
+	if out, err := in(t, p, "m-2", asUser(`! true </dev/nvidia1 && true </dev/nvidiactl`)); err != nil {
+		t.Errorf("in a machine without logins a user can use the GPU, or not its driver: %s", out)
 	}
 	if out, err := in(t, p, "m-3", "nvidia-smi"); err == nil {
 		t.Errorf("a machine without GPUs has their driver: %s", out)
