@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"fmt"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -58,19 +57,14 @@ func (c *checks) jobForm(j shoal.JobSpec) {
 
 // jobNotYet refuses what would be accepted and then have no effect.
 func (c *checks) jobNotYet(j shoal.JobSpec) {
-	for i, a := range j.After {
-		if a.Task != "" || a.Condition != "" && a.Condition != shoal.AfterOK {
-			c.wrong(fmt.Sprintf("after[%d]", i), "", "conditions are not supported by this version of Shoal")
-		}
-	}
 	for _, f := range []struct {
 		path string
 		used bool
 	}{{"nodes", j.Nodes.Several()}, {"launcher", j.Launcher == "head" || j.Launcher == "mpi"}, {"secrets", len(j.Secrets) > 0},
-		{"tasks", len(j.Tasks) > 0}, {"release", j.Release != ""}, {"items", len(j.Items) > 0}, {"processes", j.Processes != 0},
-		{"container", j.Container != nil}, {"stdout", j.Stdout != ""}, {"stderr", j.Stderr != ""}, {"signal", j.Signal != ""}, {"retry", j.Retry != nil},
-		{"requeue", j.Requeue != ""}, {"idempotent", j.Idempotent}, {"onNodeLoss", j.OnNodeLoss != ""}, {"maxRunning", j.MaxRunning != 0},
-		{"maxFails", j.MaxFails != 0}, {"dialect", j.Dialect != ""}} {
+		{"processes", j.Processes != 0},
+		{"container", j.Container != nil}, {"stdout", j.Stdout != ""}, {"stderr", j.Stderr != ""}, {"signal", j.Signal != ""},
+		{"maxRunning", j.MaxRunning != 0},
+		{"dialect", j.Dialect != ""}} {
 		if f.used {
 			c.wrong(f.path, "leave it out", "%s is not supported by this version of Shoal", f.path)
 		}
