@@ -154,8 +154,8 @@ func (c *checks) several(j shoal.JobSpec) {
 	c.within("nodes", j.Nodes.Max, 0, maxNodesEach)
 	c.oneOf("launcher", j.Launcher, "each", "head", "mpi")
 	c.within("processes", j.Processes, 0, maxProcesses)
-	if j.Processes > 0 && j.Launcher != "mpi" {
-		c.wrong("processes", "write launcher: mpi", "only the launcher mpi starts a number of processes")
+	if j.Processes > 0 && j.Launcher == "head" {
+		c.wrong("processes", "write launcher: mpi", "the launcher head starts one process, on the first node")
 	}
 	if j.OnNodeLoss != "" {
 		c.oneOf("onNodeLoss", j.OnNodeLoss, "restart", "continue")

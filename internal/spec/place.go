@@ -26,7 +26,15 @@ func PlaceJob(j *shoal.JobSpec, p shoal.Pool) []shoal.Mistake {
 	}
 	j.Workdir = find("workdir", j.Workdir)
 	j.Stdout, j.Stderr = find("stdout", j.Stdout), find("stderr", j.Stderr)
-	j.Inputs, j.Outputs = maps.Clone(j.Inputs), maps.Clone(j.Outputs) // the caller's stay as they are
+	j.Inputs, j.Outputs, j.Env = maps.Clone(j.Inputs), maps.Clone(j.Outputs), maps.Clone(j.Env) // the caller's stay as they are
+	if j.Dialect == "batchai" {
+		// The variables for the roots of its mounts.
+		for _, name := range []string{"AZ_BATCHAI_JOB_MOUNT_ROOT", "AZ_BATCHAI_MOUNT_ROOT"} {
+			if at, ok := j.Env[name]; ok {
+				j.Env[name] = find(join("env", name), at)
+			}
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(j.Inputs)) {
 		j.Inputs[name] = find(join("inputs", name), j.Inputs[name])
 	}

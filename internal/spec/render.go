@@ -188,6 +188,13 @@ func writeValue(b *bytes.Buffer, v any, indent int) {
 		b.WriteByte('\n')
 		writeList(b, v, indent+2)
 	case string:
+		if readable(v) {
+			b.WriteString(" |-\n")
+			for line := range strings.SplitSeq(v, "\n") {
+				b.WriteString(strings.TrimRight(strings.Repeat(" ", indent+2)+line, " ") + "\n")
+			}
+			return
+		}
 		b.WriteString(" " + scalar(v) + "\n")
 	case nil:
 		b.WriteString(" null\n")
@@ -217,6 +224,21 @@ func writeList(b *bytes.Buffer, list []any, indent int) {
 var plain = regexp.MustCompile(`^[A-Za-z_/][A-Za-z0-9_./@+-]*( [A-Za-z0-9_./@+-]+)*$`)
 
 var notPlain = strings.Fields("true false yes no on off null y n")
+
+// readable reports whether a string is some lines of text that YAML's literal form keeps as they are. What
+// has blanks where YAML looks at them is quoted.
+func readable(s string) bool {
+	if !strings.Contains(s, "\n") || strings.ContainsFunc(s, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
+		return false
+	}
+	lines := strings.Split(s, "\n")
+	for _, l := range lines {
+		if strings.TrimSpace(l) == "" && l != "" || strings.HasSuffix(l, " ") {
+			return false
+		}
+	}
+	return lines[0] != "" && lines[0][0] != ' ' && lines[len(lines)-1] != ""
+}
 
 // scalar writes a string: as it is where that is safe, else quoted as in JSON, which YAML reads.
 func scalar(s string) string {

@@ -4,6 +4,9 @@ import "strings"
 
 const didYouMean = "did you mean "
 
+// Suggest says which of some words was probably meant, or which there are.
+func Suggest(word string, known []string) string { return suggest(word, known) }
+
 // suggest says which word was probably meant, or which there are.
 func suggest(word string, known []string) string {
 	best, distance := "", 3
