@@ -167,7 +167,7 @@ func (g *group) consider(r *row, p int) error {
 // verdict says whether a task of a gated job may start, by the tasks it waits for, and if not why.
 func (g *group) verdict(r *row, p, index int) (after.Verdict, string, error) {
 	v, why := after.Ready, ""
-	for _, q := range after.Before(r.Spec.Tasks, min(p, len(r.Spec.Tasks)-1)) {
+	for _, q := range after.Before(r.Spec.Tasks, p) {
 		state, err := g.taskState(r, q)
 		if err != nil {
 			return v, "", err

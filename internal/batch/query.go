@@ -7,6 +7,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/batch/after"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -170,23 +171,34 @@ func (b *Batch) Tasks(ctx context.Context, by access.Subject, id shoal.JobID, fr
 		if err != nil {
 			return err
 		}
-		if all, err = tx.Attempts(id, max(from, 0), limit); err != nil {
+		rows, err := tx.Attempts(id, max(from, 0), limit)
+		if err != nil {
 			return err
 		}
-		for i, a := range all {
-			if !j.State.Ended() && a.State.Ended() && repeats(j, a) {
-				all[i].State = shoal.JobQueued
+		all = nil
+		next := array.From(from)
+		fill := func(until int) { // with those that have no row
+			for ; next < until && len(all) < limit; next++ {
+				a := shoal.Attempt{User: j.User, Pool: j.Spec.Pool, State: shoal.JobQueued}
+				if j.Cancel || j.State.Ended() || next < j.Next && !after.Gated(j.Spec) {
+					a.State, a.Reason = shoal.JobCancelled, j.Reason
+				}
+				a.TaskRef = shoal.TaskRef{Job: id, Index: array.Index(next)}
+				all = append(all, a)
 			}
 		}
-		state, reason := shoal.JobQueued, ""
-		if j.Cancel || j.State.Ended() {
-			state, reason = shoal.JobCancelled, j.Reason
-		}
-		for p := max(j.Next, array.From(from)); p < array.Len() && len(all) < limit; p++ {
-			a := shoal.Attempt{User: j.User, Pool: j.Spec.Pool, State: state, Reason: reason}
-			a.TaskRef = shoal.TaskRef{Job: id, Index: array.Index(p)}
+		for _, a := range rows {
+			p, _ := array.Position(a.Index)
+			if fill(p); len(all) == limit {
+				return nil
+			}
+			if !j.State.Ended() && a.State.Ended() && repeats(j, a) {
+				a.State = shoal.JobQueued
+			}
 			all = append(all, a)
+			next = p + 1
 		}
+		fill(array.Len())
 		return nil
 	})
 	return all, err

@@ -155,7 +155,7 @@ func (t *retrying) rest(named map[int]bool) {
 	if t.never == 0 {
 		return
 	}
-	if len(named) == 0 && (t.gated || r.Next < r.Total()) {
+	if len(named) == 0 && (t.gated || r.Next < t.array.Len()) {
 		t.n += t.never
 		r.Counts.Add(shoal.JobCancelled, -t.never)
 		return
@@ -173,6 +173,6 @@ func (t *retrying) rest(named map[int]bool) {
 		}
 	}
 	if !t.gated {
-		r.Next = r.Total()
+		r.Next = t.array.Len()
 	}
 }

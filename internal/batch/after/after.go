@@ -95,33 +95,3 @@ func place(tasks []shoal.TaskSpec, name string) int {
 	}
 	return -1
 }
-
-// Circle finds tasks that wait for each other in a circle, and returns the name of one; empty if there is none.
-func Circle(tasks []shoal.TaskSpec) string {
-	const (
-		unseen = iota
-		open
-		done
-	)
-	marks := make([]int, len(tasks))
-	var visit func(int) bool
-	visit = func(p int) bool {
-		if marks[p] != unseen {
-			return marks[p] == open
-		}
-		marks[p] = open
-		for _, q := range Before(tasks, p) {
-			if visit(q) {
-				return true
-			}
-		}
-		marks[p] = done
-		return false
-	}
-	for p := range tasks {
-		if visit(p) {
-			return tasks[p].Name
-		}
-	}
-	return ""
-}
