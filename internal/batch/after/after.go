@@ -64,6 +64,9 @@ func Gated(s shoal.JobSpec) bool {
 
 // Before are the places in the list of the tasks that must succeed before another.
 func Before(tasks []shoal.TaskSpec, p int) []int {
+	if len(tasks) == 0 {
+		return nil
+	}
 	var all []int
 	for _, name := range tasks[p].After {
 		if i := place(tasks, name); i >= 0 {
@@ -75,6 +78,9 @@ func Before(tasks []shoal.TaskSpec, p int) []int {
 
 // Behind are the places of the tasks that wait for another.
 func Behind(tasks []shoal.TaskSpec, p int) []int {
+	if len(tasks) == 0 {
+		return nil
+	}
 	var all []int
 	for i, t := range tasks {
 		for _, name := range t.After {
