@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/shoal-pool/shoal/internal/host/accounts"
+	"github.com/shoal-pool/shoal/internal/host/passes"
 )
 
 // firstPerson is the uid from which on accounts are people's.
@@ -29,13 +32,49 @@ func enterMain() int {
 	if !ok || u.UID < firstPerson {
 		return 0
 	}
-	if what == "open_session" {
+	key, byKey := byPass(os.Getenv("SSH_AUTH_INFO_0"))
+	switch {
+	case what != "open_session":
+	case byKey:
+		if err := intoTask(u, key, os.Getppid()); err != nil {
+			// sshd would go on without us. A login that belongs to no attempt must not be.
+			fmt.Fprintf(os.Stderr, "shoal-agent: %s came by the key of a task: %v\n", user, err)
+			_ = syscall.Kill(os.Getppid(), syscall.SIGKILL)
+			return 1
+		}
+		return 0 // nobody has come: the task was here before
+	default:
 		if err := intoSlice(u.UID, os.Getppid()); err != nil {
 			fmt.Fprintf(os.Stderr, "shoal-agent: %s has no slice: %v\n", user, err)
 		}
 	}
 	knock()
 	return 0
+}
+
+// byPass finds in what sshd tells of a login the plain key that it was by. People come with certificates, so a
+// plain key is one of a task's.
+func byPass(info string) (key string, ok bool) {
+	for l := range strings.Lines(info) {
+		f := strings.Fields(l)
+		if len(f) >= 3 && f[0] == "publickey" && !strings.Contains(f[1], "-cert-") {
+			return f[1] + " " + f[2], true
+		}
+	}
+	return "", false
+}
+
+// intoTask puts a process into the control group of the attempt that a key is for.
+func intoTask(u accounts.User, key string, pid int) error {
+	name, ok := passes.At(passes.Dir).Of(u.Name, key)
+	if !ok {
+		return errors.New("it has ended")
+	}
+	tree, err := userSlices()
+	if err != nil {
+		return err
+	}
+	return tree.Find(u.UID, name).Add(pid)
 }
 
 // knock tells the agent that somebody has come or gone. Without an agent nobody needs to know.

@@ -16,6 +16,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/accounts"
+	"github.com/shoal-pool/shoal/internal/host/passes"
 	"github.com/shoal-pool/shoal/internal/host/sshd"
 )
 
@@ -37,7 +38,8 @@ type machine struct {
 const skelDir = "/etc/skel"
 
 func newMachine(state string, log *slog.Logger) (*machine, error) {
-	server, err := sshd.New(sshd.Config{Dir: sshdDir, Etc: "/etc", Agent: agentPath, Port: sshPort, Log: sshdLog})
+	server, err := sshd.New(sshd.Config{Dir: sshdDir, Etc: "/etc", Agent: agentPath, Port: sshPort, Log: sshdLog,
+		Keys: passes.At(passes.Dir).KeysFile(), Mark: passes.Mark, Client: passes.At(passes.Dir).ClientFiles()})
 	if err != nil {
 		return nil, err
 	}

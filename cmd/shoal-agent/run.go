@@ -65,13 +65,14 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	people := &agent.People{}
-	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: openSlices(log), Lookup: person(people), Log: log})
+	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: openSlices(log), Lookup: person(people),
+		Mounts: people.Mounts, Log: log})
 	if err != nil {
 		return err
 	}
 	defer run.Close()
 	watcher := activity.New(activity.Config{Name: people.Name, Tasks: run.Running})
-	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Watcher: watcher, People: people, Log: log,
+	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: watcher, People: people, Log: log,
 		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced()})
 	if err != nil {
 		return err

@@ -32,18 +32,7 @@ func openSlices(log *slog.Logger) *cgroups.Tree {
 
 // intoSlice puts a process into the slice of a user, if there are slices.
 func intoSlice(uid, pid int) error {
-	b, err := os.ReadFile(slicesFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	var cfg cgroups.Config
-	if err == nil {
-		err = json.Unmarshal(b, &cfg)
-	}
-	if err != nil {
-		return err
-	}
-	tree, err := cgroups.Open(cfg)
+	tree, err := userSlices()
 	if err != nil {
 		return err
 	}
@@ -52,4 +41,20 @@ func intoSlice(uid, pid int) error {
 		return err
 	}
 	return group.Add(pid)
+}
+
+// userSlices are the control groups that the agent has opened; nil: none.
+func userSlices() (*cgroups.Tree, error) {
+	b, err := os.ReadFile(slicesFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var cfg cgroups.Config
+	if err == nil {
+		err = json.Unmarshal(b, &cfg)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cgroups.Open(cfg)
 }

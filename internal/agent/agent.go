@@ -54,15 +54,25 @@ type Watcher interface {
 	Tell(user shoal.UserName, text string) error
 }
 
-// Config is how an agent is set up. Relay, Door, Replaced and TokenFile may be left out.
+// Fence ends the tasks that are not idempotent when the lease has run out. See package tasks.
+type Fence interface {
+	// Renew says until when they may run, by Config.Uptime.
+	Renew(until time.Duration)
+}
+
+// Config is how an agent is set up. Fence, Uptime, Relay, Door, Replaced and TokenFile may be left out.
 type Config struct {
 	Join    provider.Join
 	Version string
 	Host    Host
 	Tasks   Tasks
+	Fence   Fence
 	Watcher Watcher
-	People  *People // kept up to date by the agent
-	Log     *slog.Logger
+	// Uptime is the clock by which the lease is counted: it goes on while the machine is suspended. Nil: the
+	// process's own.
+	Uptime func() time.Duration
+	People *People // kept up to date by the agent
+	Log    *slog.Logger
 	// Dial reaches the control plane; nil: by the address in Join.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// TokenFile keeps the durable token over a restart of the agent, not of the machine.
@@ -86,6 +96,8 @@ type Agent struct {
 	kick    chan struct{} // capacity 1: there is something to settle
 	linked  chan struct{} // capacity 1: the control plane is there again
 	joined  bool          // by this process; only link's
+	gaps    int           // of the lease when the stream was opened; only link's
+	lease   lease
 
 	handing sync.Mutex // keeps the tasks of two snapshots in order
 
@@ -100,6 +112,7 @@ type want struct {
 	snapshot api.Snapshot // without accounts and tasks
 	accounts api.Accounts
 	tasks    *[]api.TaskOrder // of a snapshot, until they were handed over
+	gaps     int              // of the lease when its stream was opened
 	seq      int              // counts changes of accounts and mounts
 	tried    int              // the newest of them that was tried to be put into effect
 	attempt  chan struct{}    // closed when tried grows
@@ -124,6 +137,10 @@ func New(cfg Config) (*Agent, error) {
 	}
 	a := &Agent{cfg: cfg, control: c, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), linked: make(chan struct{}, 1)}
 	a.want.attempt = make(chan struct{})
+	if a.cfg.Uptime == nil {
+		began := time.Now()
+		a.cfg.Uptime = func() time.Duration { return time.Since(began) }
+	}
 	return a, nil
 }
 

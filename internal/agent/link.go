@@ -82,6 +82,11 @@ func (a *Agent) linkOnce(ctx context.Context, key string, p *pauses) error {
 		a.joined = true
 		poke(a.wake)
 	}
+	gaps, err := a.checkIn(ctx)
+	if err != nil {
+		return fmt.Errorf("the lease has run out, and no report is answered: %w", err)
+	}
+	a.gaps = gaps
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a.mu.Lock()
@@ -99,7 +104,9 @@ func (a *Agent) linkOnce(ctx context.Context, key string, p *pauses) error {
 			return fmt.Errorf("the stream broke: %w", err)
 		}
 		p.reset()
-		a.take(ctx, rec)
+		if err := a.take(ctx, rec); err != nil {
+			return err
+		}
 	}
 }
 
@@ -140,17 +147,20 @@ func parseRecord(b []byte) (api.Record, error) {
 // task, and a mount that does not answer must not hold up a stop.
 const settleTime = 10 * time.Second
 
-// take does what a record says, in the order of the stream.
-func (a *Agent) take(ctx context.Context, rec api.Record) {
+// take does what a record says, in the order of the stream. An error ends the stream.
+func (a *Agent) take(ctx context.Context, rec api.Record) error {
 	switch {
 	case rec.Snapshot != nil:
-		a.takeSnapshot(ctx, *rec.Snapshot)
+		return a.takeSnapshot(ctx, *rec.Snapshot)
 	case rec.Accounts != nil:
 		a.mu.Lock()
 		a.setAccounts(*rec.Accounts)
 		a.mu.Unlock()
 		a.settled(ctx)
 	case rec.Run != nil:
+		if !a.fresh(a.gaps) {
+			return errStale
+		}
 		a.cfg.Tasks.Start(*rec.Run)
 	case rec.Stop != nil:
 		a.cfg.Tasks.Stop(*rec.Stop)
@@ -161,15 +171,18 @@ func (a *Agent) take(ctx context.Context, rec api.Record) {
 			a.cfg.Log.Warn("cannot write to terminals", "user", rec.Message.User, "error", err)
 		}
 	}
+	return nil
 }
 
 // takeSnapshot takes all that the machine should be. The tasks follow the accounts of the people who run them.
-func (a *Agent) takeSnapshot(ctx context.Context, s api.Snapshot) {
+func (a *Agent) takeSnapshot(ctx context.Context, s api.Snapshot) error {
+	a.takeLease(s.Lease)
+	a.cfg.People.setMounts(s.Mounts)
 	a.mu.Lock()
 	accounts, tasks := s.Accounts, s.Tasks
 	s.Accounts, s.Tasks = api.Accounts{}, nil
 	a.want.snapshot = s
-	a.want.tasks = &tasks
+	a.want.tasks, a.want.gaps = &tasks, a.gaps
 	a.out.snapshot, a.out.look, a.out.revSent = true, true, 0
 	a.setAccounts(accounts)
 	booted := a.want.booted
@@ -181,21 +194,27 @@ func (a *Agent) takeSnapshot(ctx context.Context, s api.Snapshot) {
 	poke(a.linked)
 	if booted {
 		a.settled(ctx)
-		a.wantTasks()
+		return a.wantTasks()
 	}
+	return nil
 }
 
-// wantTasks hands over the tasks of the newest snapshot, once.
-func (a *Agent) wantTasks() {
+// wantTasks hands over the tasks of the newest snapshot, once, unless the lease has run out: then another is needed.
+func (a *Agent) wantTasks() error {
 	a.handing.Lock()
 	defer a.handing.Unlock()
 	a.mu.Lock()
-	tasks := a.want.tasks
+	tasks, gaps := a.want.tasks, a.want.gaps
 	a.want.tasks = nil
 	a.mu.Unlock()
-	if tasks != nil {
-		a.cfg.Tasks.Want(*tasks)
+	if tasks == nil {
+		return nil
 	}
+	if len(*tasks) > 0 && !a.fresh(gaps) {
+		return errStale
+	}
+	a.cfg.Tasks.Want(*tasks)
+	return nil
 }
 
 // setAccounts takes new accounts. The caller holds the lock.

@@ -13,6 +13,24 @@ type People struct {
 	byName map[shoal.UserName]api.Account
 	byUID  map[int]api.Account
 	groups map[shoal.UserName][]int
+	mounts []string
+}
+
+// Mounts are the shares of the machine, which people's containers see as well.
+func (p *People) Mounts() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mounts
+}
+
+func (p *People) setMounts(mounts []api.AgentMount) {
+	paths := make([]string, 0, len(mounts))
+	for _, m := range mounts {
+		paths = append(paths, m.Path)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mounts = paths
 }
 
 // Person returns the account of a user who may have something running, and the gids of her groups.

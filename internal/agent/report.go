@@ -118,12 +118,9 @@ func (a *Agent) reportOnce(ctx context.Context, w *watch, now time.Time, beat *t
 	if a.out.rev != 0 && a.out.rev != a.out.revSent {
 		r.Accounts = a.out.rev
 	}
-	heartbeat := time.Duration(a.want.snapshot.Heartbeat)
+	heartbeat := a.reportEvery(time.Duration(a.want.snapshot.Heartbeat))
 	have := a.want.snapshot.Resources
 	a.mu.Unlock()
-	if heartbeat <= 0 {
-		heartbeat = defaultHeartbeat
-	}
 	if due || !w.next.IsZero() && !now.Before(w.next) {
 		r.Activity = a.look(w, now, due)
 	}
@@ -136,10 +133,11 @@ func (a *Agent) reportOnce(ctx context.Context, w *watch, now time.Time, beat *t
 	if r.Boot == nil && r.Accounts == 0 && r.Activity == nil && r.Load == nil && len(r.Tasks) == 0 && len(r.Output) == 0 {
 		return nil
 	}
+	at := a.cfg.Uptime()
 	answer, err := a.control.report(ctx, r)
 	if err != nil {
 		if shoal.KindOf(err) == shoal.KindUnauthenticated {
-			a.joinAgain()
+			a.rejoinNow()
 		}
 		if r.Activity != nil {
 			w.known, w.next = false, now
@@ -151,6 +149,7 @@ func (a *Agent) reportOnce(ctx context.Context, w *watch, now time.Time, beat *t
 		}
 		return err
 	}
+	a.answered(at)
 	a.acknowledged(r, boot)
 	sent()
 	if len(answer.Resend) > 0 {
@@ -180,8 +179,8 @@ func (a *Agent) acknowledged(r api.Report, boot *api.BootReport) {
 	}
 }
 
-// joinAgain ends the stream: the token is no longer good for it either.
-func (a *Agent) joinAgain() {
+// rejoinNow ends the stream: the token is no longer good for it, or what it says is no longer true.
+func (a *Agent) rejoinNow() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.rejoin != nil {

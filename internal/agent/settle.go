@@ -144,7 +144,9 @@ func (a *Agent) ready(accounts api.Accounts, seq int) error {
 		poke(a.kick)
 	}
 	a.mu.Unlock()
-	a.wantTasks()
+	if a.wantTasks() != nil {
+		a.rejoinNow()
+	}
 	a.tried(accounts, seq, nil)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -40,10 +41,12 @@ type Config struct {
 	CAKeys func() []string // the gateways' signing keys, authorized_keys form
 	// UserSlices reports whether agents on a provider's machines make control groups for users; nil: all do.
 	UserSlices func(provider string) bool
-	Engine     Engine
-	Sessions   Sessions
-	Batch      Batch
-	Log        *slog.Logger
+	// Lease is for how long agents let tasks run without an answer; zero: five minutes.
+	Lease    time.Duration
+	Engine   Engine
+	Sessions Sessions
+	Batch    Batch
+	Log      *slog.Logger
 }
 
 // Hub is where agents call. Its methods may be called from any goroutine.
@@ -55,14 +58,15 @@ type Hub struct {
 	// presence orders what the engine is told of streams. It is taken before mu.
 	presence sync.Mutex
 
-	mu      sync.Mutex // guards what follows; never held while waiting or in the store
-	links   map[shoal.MachineID]*link
-	effects map[shoal.MachineID]effect
-	pools   map[shoal.PoolName]*people
-	mark    store.PeopleMark
-	caKeys  []string
-	upTo    shoal.Rev     // pools are what the store says at this revision
-	news    chan struct{} // closed when effects, pools or upTo change
+	mu       sync.Mutex // guards what follows; never held while waiting or in the store
+	links    map[shoal.MachineID]*link
+	effects  map[shoal.MachineID]effect
+	answered map[shoal.MachineID]time.Time // the newest report of each that was answered
+	pools    map[shoal.PoolName]*people
+	mark     store.PeopleMark
+	caKeys   []string
+	upTo     shoal.Rev     // pools are what the store says at this revision
+	news     chan struct{} // closed when effects, pools or upTo change
 }
 
 // effect is what a machine's agent has put into effect.
@@ -80,17 +84,21 @@ func New(cfg Config) *Hub {
 	if cfg.UserSlices == nil {
 		cfg.UserSlices = func(string) bool { return true }
 	}
+	if cfg.Lease == 0 {
+		cfg.Lease = defaultLease
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Hub{
-		cfg:     cfg,
-		poke:    make(chan struct{}, 1),
-		turn:    make(chan struct{}, 1),
-		links:   map[shoal.MachineID]*link{},
-		effects: map[shoal.MachineID]effect{},
-		pools:   map[shoal.PoolName]*people{},
-		news:    make(chan struct{}),
+		cfg:      cfg,
+		poke:     make(chan struct{}, 1),
+		turn:     make(chan struct{}, 1),
+		links:    map[shoal.MachineID]*link{},
+		effects:  map[shoal.MachineID]effect{},
+		answered: map[shoal.MachineID]time.Time{},
+		pools:    map[shoal.PoolName]*people{},
+		news:     make(chan struct{}),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
@@ -47,7 +48,38 @@ func (h *Hub) Report(ctx context.Context, c Caller, r api.Report) (api.ReportAns
 	if r.Activity != nil {
 		errs = append(errs, h.cfg.Sessions.Activity(ctx, c.Machine, *r.Activity))
 	}
-	return answer, first(errs)
+	err := first(errs)
+	if err == nil {
+		h.answers(c.Machine)
+	}
+	return answer, err
+}
+
+// answers notes that a report is answered now. It is before the answer is sent, and after the report was: an agent
+// counts its lease from then.
+func (h *Hub) answers(id shoal.MachineID) {
+	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answered[id] = now
+	if len(h.answered) <= 2*(maxEffects+len(h.links)) {
+		return
+	}
+	for id, at := range h.answered { // of machines that are long gone
+		if h.links[id] == nil && now.Sub(at) > forgetAnswers {
+			delete(h.answered, id)
+		}
+	}
+}
+
+// forgetAnswers is after how long nobody decides anything by the last answer to a machine.
+const forgetAnswers = 24 * time.Hour
+
+// Answered returns when a report of a machine was answered last; zero: not since the server was started.
+func (h *Hub) Answered(id shoal.MachineID) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.answered[id]
 }
 
 // first is the first error with all others behind it, so that its kind is the report's.

@@ -18,9 +18,16 @@ func TestReport(t *testing.T) {
 		w.svc.resend = []api.Resend{{Stream: "stdout", Offset: 7}}
 		full := api.Report{Boot: &api.BootReport{Ready: true}, Tasks: make([]api.TaskReport, 2), Output: make([]api.Output, 3),
 			Activity: &api.Activity{Users: []api.UserActivity{{User: "alice"}}}, Load: &shoal.Load{CPUPercent: 40}}
+		if at := w.Answered(m1().Machine); !at.IsZero() {
+			t.Errorf("it was answered at %s before it said anything", at)
+		}
 		answer, err := w.Report(t.Context(), m1(), full)
 		if err != nil {
 			t.Fatal(err)
+		}
+		at := w.Answered(m1().Machine)
+		if at.IsZero() {
+			t.Error("nobody knows that it was answered")
 		}
 		if diff := cmp.Diff(w.svc.resend, answer.Resend); diff != "" {
 			t.Error(diff)
@@ -34,6 +41,9 @@ func TestReport(t *testing.T) {
 		w.svc.fail["activity"] = errors.New("no")
 		_, err = w.Report(t.Context(), m1(), full)
 		wantKind(t, err, shoal.KindUnavailable)
+		if now := w.Answered(m1().Machine); !now.Equal(at) {
+			t.Errorf("a report that was refused counts as answered, at %s", now)
+		}
 		if got := strings.Join(w.svc.take(), "|"); got != want {
 			t.Errorf("told %s", got)
 		}

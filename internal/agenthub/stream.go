@@ -19,6 +19,8 @@ const (
 	// streamBeat is how often an empty record is sent, so that a connection that died without a word
 	// is found out. It is seldom: the open stream itself says that the machine lives.
 	streamBeat = 2 * time.Minute
+	// defaultLease is long, so that a server that is restarted, or a network that fails for a while, ends nothing.
+	defaultLease = 5 * time.Minute
 )
 
 // link is the stream of one machine.
@@ -141,7 +143,7 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &api.Snapshot{Machine: m.ID, Pool: m.Pool, Resources: m.Resources, Heartbeat: shoal.Duration(agentBeat),
+	s := &api.Snapshot{Machine: m.ID, Pool: m.Pool, Resources: m.Resources, Heartbeat: shoal.Duration(agentBeat), Lease: shoal.Duration(h.cfg.Lease),
 		UserSlices: h.cfg.UserSlices(m.Provider)}
 	err = h.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		p, err := tx.Pools().Get(m.Pool)

@@ -27,7 +27,7 @@ func TestSnapshot(t *testing.T) {
 			t.Errorf("accounts of revision %d, the store's is %d", rev, w.db.Rev())
 		}
 		want := &api.Snapshot{
-			Machine: "m-1", Pool: "lab", UserSlices: true, Resources: shoal.Resources{CPUs: 2000}, Heartbeat: shoal.Duration(2 * time.Minute),
+			Machine: "m-1", Pool: "lab", UserSlices: true, Resources: shoal.Resources{CPUs: 2000}, Heartbeat: shoal.Duration(2 * time.Minute), Lease: shoal.Duration(5 * time.Minute),
 			Setup: &shoal.Setup{Command: "true"}, Tasks: w.svc.orders,
 			Mounts: []api.AgentMount{{Path: "/shared", Homes: true, GroupDirs: []shoal.GroupDir{{Path: "projects/{group}"}}}, {Path: "/ro", ReadOnly: true}},
 			Accounts: api.Accounts{Rev: rev, CAKeys: []string{"ssh-ed25519 AAAA gateway"},
