@@ -59,11 +59,7 @@ func (c *checks) jobNotYet(j shoal.JobSpec) {
 	for _, f := range []struct {
 		path string
 		used bool
-	}{{"nodes", j.Nodes.Several()}, {"launcher", j.Launcher == "head" || j.Launcher == "mpi"}, {"secrets", len(j.Secrets) > 0},
-		{"processes", j.Processes != 0},
-		{"container", j.Container != nil}, {"stdout", j.Stdout != ""}, {"stderr", j.Stderr != ""}, {"signal", j.Signal != ""},
-		{"maxRunning", j.MaxRunning != 0},
-		{"dialect", j.Dialect != ""}} {
+	}{{"secrets", len(j.Secrets) > 0}, {"maxRunning", j.MaxRunning != 0}} {
 		if f.used {
 			c.wrong(f.path, "leave it out", "%s is not supported by this version of Shoal", f.path)
 		}
