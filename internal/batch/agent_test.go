@@ -14,6 +14,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch"
+	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
@@ -326,6 +327,7 @@ type world struct {
 	// sending, where it is set, is asked instead of delivering a record.
 	sending func(shoal.MachineID, api.Record) bool
 	ctx     context.Context
+	wires   []func(*batch.Config)
 }
 
 // bubble runs a test in a world on fake time.
@@ -337,9 +339,9 @@ func bubble(t *testing.T, pool shoal.Pool, fn func(*world)) {
 	})
 }
 
-func newWorld(t testing.TB, db *store.DB, dir string, pool shoal.Pool) *world {
+func newWorld(t testing.TB, db *store.DB, dir string, pool shoal.Pool, wires ...func(*batch.Config)) *world {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &world{t: t, db: db, dir: dir, agents: map[shoal.MachineID]*agent{}, ctx: ctx,
+	w := &world{t: t, db: db, dir: dir, agents: map[shoal.MachineID]*agent{}, ctx: ctx, wires: wires,
 		play: func(api.TaskOrder) script { return script{takes: time.Second} }}
 	if pool.Name == "" {
 		pool.Name = "lab"
@@ -366,7 +368,11 @@ func newWorld(t testing.TB, db *store.DB, dir string, pool shoal.Pool) *world {
 
 func (w *world) start() {
 	w.t.Helper()
-	b, err := batch.New(batch.Config{Store: w.db, Dir: w.dir, Send: w.send})
+	c := batch.Config{Store: w.db, Dir: w.dir, Send: w.send}
+	for _, wire := range w.wires {
+		wire(&c)
+	}
+	b, err := batch.New(c)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -500,7 +506,7 @@ func (w *world) history(id shoal.JobID, index int) (all []shoal.Attempt) {
 func (w *world) output(id shoal.JobID, index int, follow bool) string {
 	w.t.Helper()
 	var out []byte
-	err := w.Output(w.ctx, alice, shoal.TaskRef{Job: id, Index: index}, "stdout", 0, follow, func(p []byte) error { out = append(out, p...); return nil })
+	err := w.read(w.ctx, alice, shoal.TaskRef{Job: id, Index: index}, output.Stdout, 0, follow, func(p []byte) error { out = append(out, p...); return nil })
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -516,3 +522,13 @@ func kind(t testing.TB, err error, want shoal.Kind) {
 
 // settle lets everything happen that happens by itself within a time.
 func settle(d time.Duration) { time.Sleep(d); synctest.Wait() }
+
+// read reads a task's output as people do.
+func (w *world) read(ctx context.Context, by access.Subject, task shoal.TaskRef, stream output.Stream, offset int64, follow bool, f func([]byte) error) error {
+	return w.Output(ctx, by, output.Request{Task: task, Stream: stream, Offset: offset, Follow: follow}, func(p output.Piece) error {
+		if p.Missing > 0 {
+			return f(p.Notice())
+		}
+		return f(p.Data)
+	})
+}
