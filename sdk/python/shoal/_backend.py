@@ -1,0 +1,394 @@
+"""What carries jobs out: a server, or this process. Both speak in the API's words."""
+
+from __future__ import annotations
+
+import base64
+import os
+import posixpath
+import shlex
+import shutil
+import sys
+import time
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from . import _pack
+from ._client import Client, new_key, quote
+from ._ship import Archive
+from .errors import InvalidError, NotFoundError, ResultError, ShoalError, from_problem
+
+try:
+    from typing import Protocol
+except ImportError:  # pragma: no cover
+    Protocol = object  # type: ignore[assignment]
+
+Json = Dict[str, Any]
+
+MAX_INLINE = 768 << 10  # bytes of an archive that may travel in a job; an environment holds about 2 MiB
+MAX_ITEM = 48 << 10  # bytes of one call's arguments that may
+PART = 60_000  # characters of one variable
+CHUNK = 1000  # tasks of one job
+MAX_ITEMS = 3 << 19  # bytes of the arguments of one job's calls that may: the server takes 3 MiB, in base64
+
+ENDED = ("succeeded", "failed", "cancelled", "timedout")
+
+
+class Place(NamedTuple):
+    """Where results go. ``results`` is a directory that all machines see; ``direct``: so do we."""
+
+    results: str
+    direct: bool
+
+    @property
+    def files(self) -> str:
+        """Where archives and arguments are written, beside the results."""
+        return posixpath.join(posixpath.dirname(self.results), "sent")
+
+
+class Backend(Protocol):
+    """What a pool needs of whoever runs its jobs. Jobs, attempts and statuses are the API's JSON objects."""
+
+    name: str
+    inline: bool  # functions are called in this process
+
+    def place(self) -> Place: ...
+
+    def submit(self, specs: Sequence[Json]) -> List[Json]: ...
+
+    def status(self, ids: Sequence[str] = (), external: Sequence[str] = (), label: str = "", rev: int = 0) -> Tuple[List[Json], int]: ...
+
+    def job(self, id: str) -> Json: ...
+
+    def tasks(self, id: str, start: int = 0, limit: int = 0) -> Iterator[Json]: ...
+
+    def output(self, id: str, index: int, stream: str, follow: bool, offset: int = 0) -> Iterator[bytes]: ...
+
+    def cancel(self, ids: Sequence[str]) -> None: ...
+
+    def retry(self, id: str, tasks: str) -> None: ...
+
+    def files(self, id: str) -> Iterator[Json]: ...
+
+    def download(self, id: str, output: str, path: str) -> bytes: ...
+
+    def image(self, python: str) -> Json: ...
+
+    def close(self) -> None: ...
+
+
+def directory_of(job: Mapping[str, Any], output: str = "results") -> str:
+    """Where a job's output lies: a directory of its own below the one that was asked for."""
+    told = job["spec"]["outputs"][output]
+    path, reuse = (told, False) if isinstance(told, str) else (told["path"], told.get("reuse", False))
+    return str(path) if reuse else posixpath.join(path, str(job["id"]))
+
+
+class ServerBackend:
+    """Jobs of a pool of a server."""
+
+    inline = False
+
+    def __init__(self, client: Client, name: str, shared: str = "") -> None:
+        self.client = client
+        self.name = name
+        self.shared = shared
+        self._place: Optional[Place] = None
+        self._who: Optional[Json] = None
+
+    def who(self) -> Json:
+        if self._who is None:
+            self._who = dict(self.client.get("/whoami"))
+        return self._who
+
+    def pool(self) -> Json:
+        return dict(self.client.get(quote("pools", self.name)))
+
+    # ---- where files go
+
+    def place(self) -> Place:
+        """Finds where results can go: below the user's home on a share, or ``shared``. Raises InvalidError where no
+        machine has a place that outlives it."""
+        if self._place is None:
+            self._place = self._find_place()
+        return self._place
+
+    def _find_place(self) -> Place:
+        who, pool = self.who(), self.pool()
+        mounts = [m for m in pool.get("mounts") or [] if not m.get("readOnly")]
+        if self.shared:
+            base = posixpath.normpath(self.shared)
+            if not base.startswith("/"):
+                raise InvalidError(f"cannot keep results in {self.shared!r}: it is no absolute path", "name it as the machines see it")
+            mount = next((m for m in mounts if base == m["path"] or base.startswith(m["path"].rstrip("/") + "/")), None)
+            direct = self._sees(who, mount) if mount else False
+        else:
+            home = pool.get("home") or {}
+            mount = next((m for m in mounts if m["share"] == home.get("share")), None)
+            if mount is None:
+                raise InvalidError(
+                    f"results of functions need a share, and in pool {self.name} homes are not on one",
+                    f'name a directory of a share with Pool("{self.name}", shared="/path/on/the/machines"); commands, p.run(…), need none',
+                )
+            base = posixpath.join(mount["path"], str(home.get("path") or "home/{user}").replace("{user}", str(who["user"])))
+            direct = self._sees(who, mount)
+        return Place(posixpath.join(base, ".shoal", "results"), direct)
+
+    def _sees(self, who: Json, mount: Mapping[str, Any]) -> bool:
+        """Whether a mount of the pool is where it is here, too. Only a machine of Shoal's can know that for sure: on any
+        other, a directory of the same name may be another one."""
+        if not who.get("machine"):
+            return False
+        here = self.client.get(quote("pools", who["pool"])) if who.get("pool") != self.name else self.pool()
+        return any(m["share"] == mount["share"] and m["path"] == mount["path"] for m in here.get("mounts") or [])
+
+    # ---- jobs
+
+    def submit(self, specs: Sequence[Json]) -> List[Json]:
+        # With a name of the client's own for each job the request can be repeated.
+        named = [s if s.get("externalId") else dict(s, externalId="py-" + new_key()) for s in specs]
+        answer = self.client.call("POST", "/jobs:batch", body={"jobs": named}, repeat=True)
+        items = answer["items"]
+        for item in items:
+            if item.get("problem"):
+                raise from_problem(item["problem"])
+        return [dict(i) for i in items]
+
+    def status(self, ids: Sequence[str] = (), external: Sequence[str] = (), label: str = "", rev: int = 0) -> Tuple[List[Json], int]:
+        body: Json = {"rev": rev} if rev else {}
+        body.update({k: v for k, v in (("ids", list(ids)), ("externalIds", list(external)), ("label", label)) if v})
+        found: List[Json] = []
+        while True:
+            answer = self.client.call("POST", "/jobs:status", body=body, repeat=True)
+            found += answer.get("items") or []
+            if not answer.get("next"):
+                return found, int(answer.get("rev") or 0)
+            body["cursor"] = answer["next"]
+
+    def job(self, id: str) -> Json:
+        return dict(self.client.get(quote("jobs", id)))
+
+    def tasks(self, id: str, start: int = 0, limit: int = 0) -> Iterator[Json]:
+        return self.client.pages(quote("jobs", id, "tasks"), limit, **{"from": start or None})
+
+    def output(self, id: str, index: int, stream: str, follow: bool, offset: int = 0) -> Iterator[bytes]:
+        return self.client.stream(quote("jobs", id, "tasks", index, "output"), {"stream": stream, "follow": follow}, offset)
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        for i in range(0, len(ids), CHUNK):
+            self.client.call("POST", "/jobs:cancel", body={"ids": list(ids[i : i + CHUNK])}, repeat=True)
+
+    def retry(self, id: str, tasks: str) -> None:
+        self.client.call("POST", quote("jobs", id, "retry"), body={"tasks": tasks} if tasks else {})
+
+    # ---- files
+
+    def files(self, id: str) -> Iterator[Json]:
+        return self.client.pages(quote("jobs", id, "files"))
+
+    def download(self, id: str, output: str, path: str) -> bytes:
+        data = self.client.call("GET", quote("jobs", id, "files", output) + quote(*path.split("/")), raw=True)
+        return bytes(data)
+
+    # ---- the image
+
+    def image(self, python: str) -> Json:
+        """What the machines' Python is and has installed, asked by a short job."""
+        here = self.who().get("pool") == self.name and python == sys.executable
+        if here:  # this very image
+            return {"python": _pack.PYTHON, "version": sys.version.split()[0], "packages": None}
+        spec = {"name": "check", "pool": self.name, "command": f"exec {shlex.quote(python)} -c {shlex.quote(_LOOK)}", "timeLimit": "2m"}
+        return ask(self, spec, python)
+
+    def close(self) -> None:
+        self.client.close()
+
+
+_LOOK = """
+import sys, json
+try:
+    from importlib import metadata
+    found = {}
+    tops = metadata.packages_distributions() if hasattr(metadata, "packages_distributions") else {}
+    for d in metadata.distributions():
+        name = d.metadata["Name"]
+        if name: found[name.lower().replace("_", "-")] = d.version
+except Exception: found, tops = None, {}
+print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "version": sys.version.split()[0], "packages": found}))
+"""
+
+
+def ask(backend: Backend, spec: Json, python: str) -> Json:
+    """Runs a job that prints JSON, and reads that."""
+    import json
+
+    id = str(backend.submit([spec])[0]["id"])
+    text = b"".join(backend.output(id, 0, "stdout", True))
+    ended = await_end(backend, id)
+    try:
+        found = json.loads(text)
+    except ValueError:
+        errors = b"".join(backend.output(id, 0, "stderr", False)).decode("utf-8", "replace").strip()
+        said = errors or ended.get("reason") or "it said nothing"
+        raise InvalidError(f"cannot use {python} on the machines of pool {backend.name}: {said}", 'name another with Pool(..., python="/path/to/python3")') from None
+    return dict(found)
+
+
+def await_end(backend: Backend, id: str, timeout: Optional[float] = None) -> Json:
+    """Waits for a job's end and returns its status."""
+    pause = Pause(backend.inline)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        items, _ = backend.status([id])
+        if items and items[0].get("state") in ENDED:
+            return items[0]
+        if items and items[0].get("unknown"):
+            raise NotFoundError(f"there is no job {id}")
+        if not pause.wait(deadline):
+            return {}
+
+
+class Pause:
+    """Waits between two looks: short ones while something happens, longer ones while nothing does."""
+
+    FIRST, LAST = 0.02, 1.0
+
+    def __init__(self, inline: bool = False) -> None:
+        self.inline = inline  # nothing happens while we wait
+        self.reset()
+
+    def reset(self) -> None:
+        self.length = 0.0 if self.inline else self.FIRST
+
+    def wait(self, deadline: Optional[float] = None, least: float = 0.0) -> bool:
+        """Waits; False if the deadline (of ``time.monotonic``) has come."""
+        length = 0.0 if self.inline else max(self.length, min(least, 5.0))
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            length = min(length, left)
+        time.sleep(length)
+        self.length = min(length * 1.5, self.LAST)
+        return True
+
+
+# ---- payloads
+
+
+def command_of(backend: Backend, archive: Archive, python: str) -> Tuple[str, Dict[str, str]]:
+    """The command of a task that makes a call, and the variables that it needs beside the call itself."""
+    place = backend.place()
+    run = "exec " + shlex.quote(python)
+    if place.direct:
+        path = posixpath.join(place.files, archive.name + ".zip")
+        if not os.path.exists(path):
+            _pack.write_whole(path, archive.data)
+            _sweep(place.files)
+        else:
+            os.utime(path)
+        return f"{run} {shlex.quote(path)}", {}
+    if len(archive.data) > MAX_INLINE:
+        raise InvalidError(
+            f"cannot send the functions: with their modules and what they hold they have {len(archive.data):,} bytes, and without a share in reach {MAX_INLINE:,} can travel",
+            "put large data into files on a share and hand over their paths, or send from a machine of the pool",
+        )
+    text = base64.b64encode(archive.data).decode("ascii")
+    parts = [text[i : i + PART] for i in range(0, len(text), PART)]
+    env = {f"SHOALPY_{i}": p for i, p in enumerate(parts)}
+    env["SHOALPY_PARTS"] = str(len(parts))
+    return f"{run} -c {shlex.quote(_UNPACK)}", env
+
+
+KEEP = 90 * 86400.0  # seconds that an archive is kept after its last use
+
+
+def _sweep(directory: str) -> None:
+    """Removes archives that nobody has used for long."""
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        try:
+            if name.endswith(".zip") and os.stat(path).st_mtime < time.time() - KEEP:
+                os.unlink(path)
+        except OSError:
+            pass
+
+
+_UNPACK = """
+import base64, os, sys, tempfile
+e = os.environ
+data = base64.b64decode("".join(e.pop("SHOALPY_%d" % i) for i in range(int(e.pop("SHOALPY_PARTS")))))
+handle, path = tempfile.mkstemp(".zip", "shoal-", e.get("SHOAL_SCRATCH") or None)
+with os.fdopen(handle, "wb") as f:
+    f.write(data)
+sys.argv[0] = sys.path[0] = path
+from shoal._worker import main
+try:
+    main()
+finally:
+    os.unlink(path)
+"""
+
+
+def arguments_of(backend: Backend, blobs: Sequence[bytes]) -> Tuple[Json, Dict[str, str]]:
+    """How the arguments of tasks travel: fields of the job, and variables."""
+    if not _heavy(blobs):
+        return {"items": [_pack.to_text(b) for b in blobs]}, {}
+    place = backend.place()
+    if not place.direct:
+        raise InvalidError(
+            f"cannot send the arguments: a call's have {max(map(len, blobs)):,} bytes, and without a share in reach {MAX_ITEM:,} can travel",
+            "put large data into files on a share and hand over their paths, or send from a machine of the pool",
+        )
+    data = _pack.pack_many(blobs)
+    path = posixpath.join(place.files, _pack.digest(data) + ".calls")
+    if not os.path.exists(path):
+        _pack.write_whole(path, data)
+    return {"array": f"0-{len(blobs) - 1}" if len(blobs) > 1 else "0"}, {"SHOALPY_CALLS": path}
+
+
+def _heavy(blobs: Sequence[bytes]) -> bool:
+    return max(map(len, blobs)) > MAX_ITEM or sum(map(len, blobs)) > MAX_ITEMS
+
+
+def read_result(backend: Backend, job: Json, index: int, name: str, patience: float) -> bytes:
+    """Reads a file of a task; a share may show it a little late, so it is looked for during ``patience`` seconds.
+    Raises FileNotFoundError."""
+    path = f"{index}/{name}"
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            if backend.place().direct:
+                with open(posixpath.join(directory_of(job), path), "rb") as f:
+                    return f.read()
+            return backend.download(str(job["id"]), "results", path)
+        except (FileNotFoundError, NotFoundError) as e:
+            if time.monotonic() >= deadline:
+                raise FileNotFoundError(path) from e
+            time.sleep(0.05)
+        except OSError as e:
+            raise ResultError(f"cannot read the result of task {index} of job {job['id']}: {e}") from e
+
+
+def remove_results(backend: Backend, jobs: Iterable[Json]) -> None:
+    """Removes the files of jobs: results, and the arguments and archives that went to a file."""
+    place = backend.place()
+    paths: List[str] = []
+    for job in jobs:
+        paths.append(directory_of(job))
+        calls = (job["spec"].get("env") or {}).get("SHOALPY_CALLS")
+        paths += [calls] if calls else []
+    if place.direct:
+        for p in paths:
+            shutil.rmtree(p, ignore_errors=True) if os.path.isdir(p) else _unlink(p)
+    elif paths:
+        command = "rm -rf -- " + " ".join(shlex.quote(p) for p in paths)
+        id = str(backend.submit([{"name": "clean", "pool": backend.name, "command": command}])[0]["id"])
+        ended = await_end(backend, id)
+        if ended.get("state") != "succeeded":
+            raise ShoalError(f"cannot remove the results: {ended.get('reason') or ended.get('state')}")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
