@@ -62,7 +62,7 @@ func TestUnreachable(t *testing.T) {
 		}
 		_, err = c.WaitJob(t.Context(), "1")
 		wantKind(t, err, shoal.KindUnavailable)
-		_, err = c.Output(t.Context(), shoal.TaskRef{Job: "1"}, "stdout", 0, true)
+		_, err = c.Output(t.Context(), shoal.TaskRef{Job: "1"}, client.OutputQuery{Follow: true})
 		wantKind(t, err, shoal.KindUnavailable)
 		for _, err = range c.Events(t.Context(), time.Time{}, true) {
 		}
@@ -243,24 +243,67 @@ func TestOutputGoesOn(t *testing.T) {
 			}
 			offsets = append(offsets, fmt.Sprint(offset))
 			n++
-			var end error = io.ErrUnexpectedEOF
-			if n == 6 {
-				end = io.EOF
-			}
 			if n == 3 {
 				return nil, errors.New("refused")
 			}
-			return &http.Response{StatusCode: 200, Body: io.NopCloser(&breaks{text: text[offset:], after: 4, end: end})}, nil
+			// Cut after some bytes: in the middle of a line, of data, of a gap's line, and cleanly by a proxy.
+			all := "beat\n"
+			if offset < 10 {
+				all += fmt.Sprintf("data %d %d\n%sbeat\n", offset, 10-offset, text[offset:10])
+			}
+			if at := max(offset, 10); at <= 16 {
+				all += fmt.Sprintf("data %d %d\n%sgap 16 1000\n", at, 16-at, text[at:])
+			}
+			at := max(offset, 1016)
+			all += fmt.Sprintf("data %d %d\n%send 1020\n", at, 1020-at, "tail"[at-1016:])
+			end := []error{io.ErrUnexpectedEOF, io.EOF}[n%2]
+			return &http.Response{StatusCode: 200, Body: io.NopCloser(&breaks{text: all, after: 7 * n, end: end})}, nil
 		})})
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := c.Output(t.Context(), shoal.TaskRef{Job: "1", Index: -1}, "stdout", 0, true)
+		r, err := c.Output(t.Context(), shoal.TaskRef{Job: "1", Index: -1}, client.OutputQuery{Follow: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := io.ReadAll(r); err != nil || string(got) != text {
-			t.Errorf("%q, %v, by %v", got, err, offsets)
+		want := text + string(api.OutputNotice(1000)) + "tail"
+		if got, err := io.ReadAll(r); err != nil || string(got) != want || r.Offset() != 1020 {
+			t.Errorf("%q, %v, by %v, to %d", got, err, offsets, r.Offset())
+		}
+	})
+}
+
+// TestOutputDied: a connection that says nothing, not even that there is nothing, is opened again.
+func TestOutputDied(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		c, err := client.New(client.Options{Server: "http://x", Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			in, out := io.Pipe()
+			context.AfterFunc(r.Context(), func() { out.CloseWithError(context.Cause(r.Context())) })
+			n++
+			go func() {
+				if n == 1 {
+					fmt.Fprint(out, "data 0 5\nhel")
+					return // and never more
+				}
+				time.Sleep(30 * time.Second)
+				fmt.Fprint(out, "beat\n")
+				time.Sleep(30 * time.Second)
+				fmt.Fprint(out, "data 3 2\nloend 5\n")
+			}()
+			return &http.Response{StatusCode: 200, Body: in}, nil
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := c.Output(t.Context(), shoal.TaskRef{Job: "1", Index: -1}, client.OutputQuery{Follow: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if got, err := io.ReadAll(r); err != nil || string(got) != "hello" || n != 2 {
+			t.Errorf("%q, %v, after %d connections", got, err, n)
 		}
 	})
 }

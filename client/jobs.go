@@ -2,10 +2,7 @@ package client
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -105,97 +102,4 @@ func (c *Client) WaitJob(ctx context.Context, id shoal.JobID) (api.Wait, error) 
 			}
 		}
 	}
-}
-
-// Output reads a task's output from an offset on; stream is stdout or stderr, an index of -1 means
-// the job's only task. With follow it goes on until the task has ended, also over restarts of the
-// server, and io.EOF is the true end. The caller closes it, which also ends a Read that waits.
-func (c *Client) Output(ctx context.Context, ref shoal.TaskRef, stream string, offset int64, follow bool) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	o := &output{c: c, ctx: ctx, cancel: cancel, ref: ref, stream: stream, offset: offset, follow: follow, patience: c.patient(c.patience)}
-	for {
-		err := o.open()
-		if err == nil {
-			return o, nil
-		}
-		if !o.patience.again(ctx, err) {
-			cancel(err)
-			return nil, err
-		}
-	}
-}
-
-// output is a task's output that is opened again where it broke.
-type output struct {
-	c        *Client
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
-	ref      shoal.TaskRef
-	stream   string
-	offset   int64
-	follow   bool
-	body     io.ReadCloser // nil after a break
-	patience *patience
-	done     error
-}
-
-func (o *output) open() error {
-	resp, err := o.c.send(o.ctx, call{
-		method: http.MethodGet,
-		path:   pathOf("jobs", string(o.ref.Job), "tasks", strconv.Itoa(o.ref.Index), "output"),
-		query:  query("stream", o.stream, "offset", number(o.offset), "follow", flag(o.follow)),
-	})
-	if err == nil {
-		o.body = resp.Body
-	}
-	return err
-}
-
-func (o *output) Read(p []byte) (int, error) {
-	if o.done != nil || len(p) == 0 {
-		return 0, o.done
-	}
-	for {
-		if o.body == nil {
-			if err := o.open(); err != nil {
-				if o.patience.again(o.ctx, err) {
-					continue
-				}
-				return 0, o.end(err)
-			}
-		}
-		n, err := o.body.Read(p)
-		o.offset += int64(n)
-		switch {
-		case err == io.EOF:
-			return n, o.end(io.EOF) // the server ends a stream so only at its true end
-		case err != nil:
-			o.body.Close()
-			o.body = nil
-			if n == 0 && !o.patience.again(o.ctx, o.c.broken(o.ctx, err)) {
-				return 0, o.end(o.c.broken(o.ctx, err))
-			}
-		}
-		if n > 0 {
-			o.patience.reset()
-			return n, nil
-		}
-	}
-}
-
-func (o *output) end(err error) error {
-	o.done = err
-	if o.body != nil {
-		o.body.Close()
-		o.body = nil
-	}
-	return err
-}
-
-var errClosed = errors.New("it was closed")
-
-// Close ends the stream: the end of its context tears the connection down.
-func (o *output) Close() error {
-	o.cancel(errClosed)
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
@@ -547,7 +548,7 @@ func TestReaderFails(t *testing.T) {
 		got := ""
 		for tries := 0; ; tries++ {
 			n := 0
-			err := w.Output(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: -1}, "stdout", int64(len(got)), true, func(p []byte) error {
+			err := w.read(w.ctx, alice, shoal.TaskRef{Job: j.ID, Index: -1}, output.Stdout, int64(len(got)), true, func(p []byte) error {
 				if n++; n > 2 {
 					return errClient
 				}

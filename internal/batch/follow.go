@@ -12,32 +12,25 @@ import (
 // Output hands a task's output to w, from an offset on; see output.Store.Read. With follow it waits
 // for what is still to come, and returns when the task is over and every byte was handed over; else
 // it returns at the end of what there is. An index of -1 means the only task of a job that has one.
-func (b *Batch) Output(ctx context.Context, by access.Subject, ref shoal.TaskRef, stream string, offset int64, follow bool, w func([]byte) error) error {
-	n, ok := output.ParseStream(stream)
-	if !ok {
-		return shoal.Errorf(shoal.KindInvalid, "a task has no output %q", stream).WithHint("it has stdout and stderr")
-	}
-	if offset < 0 {
-		return shoal.Errorf(shoal.KindInvalid, "cannot read output from offset %d", offset)
+func (b *Batch) Output(ctx context.Context, by access.Subject, q output.Request, w func(output.Piece) error) error {
+	if q.Offset < 0 {
+		return shoal.Errorf(shoal.KindInvalid, "cannot read output from offset %d", q.Offset)
 	}
 	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
-		j, err := visible(tx, by, access.Output, ref.Job)
+		j, err := visible(tx, by, access.Output, q.Task.Job)
 		if err != nil {
 			return err
 		}
-		ref, err = taskOf(j, ref)
+		if most := max(j.Spec.Nodes.Max, 1); q.Rank < 0 || q.Rank >= most {
+			return shoal.Errorf(shoal.KindNotFound, "a task of job %s has no node %d", j.ID, q.Rank).WithHint("its nodes go from 0 to %d", most-1)
+		}
+		q.Task, err = taskOf(j, q.Task)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	q := output.Request{Task: ref, Stream: n, Offset: offset, Follow: follow}
-	return b.output.Read(ctx, q, &watched{b: b, ref: ref, stream: n}, func(p output.Piece) error {
-		if p.Missing > 0 {
-			return w(p.Notice())
-		}
-		return w(p.Data)
-	})
+	return b.output.Read(ctx, q, &watched{b: b, Request: q}, w)
 }
 
 // taskOf completes and checks the name of a task.
@@ -62,28 +55,26 @@ func taskOf(j shoal.Job, ref shoal.TaskRef) (shoal.TaskRef, error) {
 
 // watched is a task whose output is read.
 type watched struct {
-	b      *Batch
-	ref    shoal.TaskRef
-	rank   int
-	stream output.Stream
+	b *Batch
+	output.Request
 }
 
 // Look says how an attempt of the task stands.
 func (w *watched) Look(ctx context.Context, number int) (output.View, error) {
 	w.b.mu.Lock()
-	if l := w.b.live[w.ref]; l != nil && l.attempt.Attempt == number {
-		v := output.View{Number: number, Placed: true, Live: true, Size: l.output.Size(w.rank, w.stream)}
+	if l := w.b.live[w.Task]; l != nil && l.attempt.Attempt == number {
+		v := output.View{Number: number, Placed: true, Live: true, Size: l.output.Size(w.Rank, w.Stream)}
 		w.b.mu.Unlock()
 		return v, nil
 	}
 	w.b.mu.Unlock()
 	var v output.View
 	err := w.b.cfg.Store.View(ctx, func(tx *store.Tx) error {
-		j, err := tx.Jobs().Get(w.ref.Job)
+		j, err := tx.Jobs().Get(w.Task.Job)
 		if err != nil {
 			return err
 		}
-		history, err := tx.History(w.ref)
+		history, err := tx.History(w.Task)
 		if err != nil {
 			return err
 		}
@@ -92,7 +83,7 @@ func (w *watched) Look(ctx context.Context, number int) (output.View, error) {
 			switch {
 			case a.Attempt == number:
 				v.Number, v.Placed, v.Live = number, a.Machine != "", !a.State.Ended()
-				v.Size = []int64{a.StdoutBytes, a.StderrBytes}[w.stream]
+				v.Size = w.size(a)
 				v.Over = v.Over || a.State.Ended() && !repeats(j, a)
 			case a.Attempt > number:
 				v.Over = false
@@ -106,8 +97,20 @@ func (w *watched) Look(ctx context.Context, number int) (output.View, error) {
 	return v, err
 }
 
+// size is how long the stream of an attempt that has ended is.
+func (w *watched) size(a shoal.Attempt) int64 {
+	if w.Rank == 0 {
+		return []int64{a.StdoutBytes, a.StderrBytes}[w.Stream]
+	}
+	if w.Rank >= len(a.Members) {
+		return 0 // this attempt had fewer
+	}
+	m := a.Members[w.Rank]
+	return []int64{m.StdoutBytes, m.StderrBytes}[w.Stream]
+}
+
 // Listen waits for news of the task.
-func (w *watched) Listen() (<-chan struct{}, func()) { return listen(&w.b.mu, w.b.news, w.ref) }
+func (w *watched) Listen() (<-chan struct{}, func()) { return listen(&w.b.mu, w.b.news, w.Task) }
 
 // Stopped is closed when Run has ended.
 func (w *watched) Stopped() <-chan struct{} { return w.b.stopped }

@@ -201,7 +201,7 @@ func logRows(ctx context.Context, b *bench) (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := me.Output(ctx, shoal.TaskRef{Job: job.ID, Index: -1}, "stdout", 0, true)
+	r, err := me.Output(ctx, shoal.TaskRef{Job: job.ID, Index: -1}, client.OutputQuery{Follow: true})
 	if err != nil {
 		return err
 	}

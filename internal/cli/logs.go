@@ -11,24 +11,31 @@ import (
 )
 
 func (p *program) jobLogs() *cobra.Command {
-	var toEnd, stderr bool
+	var q client.OutputQuery
+	var stderr bool
 	task := -1
 	cmd := &cobra.Command{
 		Use:   "logs ID[/INDEX]",
 		Short: "Print a task's output, byte for byte",
 		Long: `Print what a task wrote to its standard output, or with --stderr to its standard error. With -f it goes on until the
-task has ended. A task of an array is named by its index.`,
-		Example: "  shoal job logs 17 -f\n  shoal job logs 18/3 --stderr",
+task has ended, over lost connections and restarts of the server. A task of an array is named by its index. Of a task on
+several nodes it is what the first wrote; --node names another by its rank. Of a very long output the server keeps the
+beginning and the end, and a line says how much is missing between.`,
+		Example: "  shoal job logs 17 -f\n  shoal job logs 18/3 --stderr\n  shoal job logs 19 --node 1",
 		Args:    takes("ID"), ValidArgsFunction: p.completer(jobIDs),
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&toEnd, "follow", "f", false, "go on until the task has ended")
+	f.BoolVarP(&q.Follow, "follow", "f", false, "go on until the task has ended")
+	f.IntVar(&q.Node, "node", 0, "what the node of this `RANK` wrote, of a task on several")
 	f.IntVar(&task, "task", -1, "of the task with this `INDEX`")
 	f.BoolVar(&stderr, "stderr", false, "its standard error instead of its standard output")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ref, err := shoal.ParseTaskRef(args[0])
 		if err != nil {
 			return err
+		}
+		if q.Node < 0 {
+			return usage(cmd, "--node counts from 0")
 		}
 		if cmd.Flags().Changed("task") {
 			if ref.Index >= 0 && ref.Index != task || task < 0 {
@@ -45,13 +52,12 @@ task has ended. A task of an array is named by its index.`,
 				return err
 			}
 		}
-		stream := "stdout"
 		if stderr {
-			stream = "stderr"
+			q.Stream = "stderr"
 		}
 		ctx, stop := p.interruptible(cmd.Context())
 		defer stop()
-		err = follow.Output(ctx, c, ref, stream, toEnd, p.Stdout)
+		err = follow.Output(ctx, c, ref, q, p.Stdout)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/rig"
 )
 
@@ -211,7 +212,7 @@ func (w *world) checkOutputs(id shoal.JobID, tasks, lines int) {
 func (w *world) output(ref shoal.TaskRef, stream string) (string, error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
-	r, err := w.Client.Output(ctx, ref, stream, 0, true)
+	r, err := w.Client.Output(ctx, ref, client.OutputQuery{Stream: stream, Follow: true})
 	if err != nil {
 		return "", err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/agenthub"
+	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -53,7 +54,7 @@ type Batch interface {
 	Jobs(ctx context.Context, by access.Subject, f store.JobFilter, cursor string, limit int) ([]shoal.Job, string, error)
 	Tasks(ctx context.Context, by access.Subject, id shoal.JobID, from, limit int) ([]shoal.Attempt, error)
 	Wait(ctx context.Context, by access.Subject, id shoal.JobID) (api.Wait, error)
-	Output(ctx context.Context, by access.Subject, ref shoal.TaskRef, stream string, offset int64, follow bool, w func([]byte) error) error
+	Output(ctx context.Context, by access.Subject, q output.Request, w func(output.Piece) error) error
 	WhyJob(ctx context.Context, by access.Subject, id shoal.JobID) (api.Why, error)
 }
 

@@ -151,14 +151,14 @@ func TestClientJobs(t *testing.T) {
 		t.Errorf("%+v, %v", wait, err)
 	}
 	for offset, want := range map[int64]string{0: "SECRET-OUTPUT\n", 7: "OUTPUT\n", 14: "", 99: ""} {
-		r, err := c.Output(ctx, shoal.TaskRef{Job: id, Index: -1}, "stdout", offset, offset == 0)
+		r, err := c.Output(ctx, shoal.TaskRef{Job: id, Index: -1}, client.OutputQuery{Offset: offset, Follow: offset == 0})
 		mustf(t, err, "output")
 		if got, err := io.ReadAll(r); err != nil || string(got) != want {
 			t.Errorf("from %d: %q, %v", offset, got, err)
 		}
 		mustf(t, r.Close(), "close")
 	}
-	_, err = c.Output(ctx, shoal.TaskRef{Job: id, Index: 7}, "stdout", 0, true)
+	_, err = c.Output(ctx, shoal.TaskRef{Job: id, Index: 7}, client.OutputQuery{Follow: true})
 	wantKind(t, err, shoal.KindNotFound)
 	if why, err := c.Why(ctx, "job", string(id), ""); err != nil || why.Sentence == "" {
 		t.Errorf("%+v, %v", why, err)
@@ -181,10 +181,10 @@ func TestFollow(t *testing.T) {
 	c := w.client(w.tokens["alice"])
 	id := w.job("", false)
 	ref := shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: id}, Attempt: 1}
-	r, err := c.Output(t.Context(), ref.TaskRef, "stdout", 0, true)
+	r, err := c.Output(t.Context(), ref.TaskRef, client.OutputQuery{Follow: true})
 	mustf(t, err, "output")
 	defer r.Close()
-	silent, err := c.Output(t.Context(), ref.TaskRef, "stderr", 0, true) // opens although there is nothing yet
+	silent, err := c.Output(t.Context(), ref.TaskRef, client.OutputQuery{Stream: "stderr", Follow: true}) // opens although there is nothing yet
 	mustf(t, err, "output")
 	lines := bufio.NewReader(r)
 	if line, err := lines.ReadString('\n'); err != nil || line != "SECRET-OUTPUT\n" {
@@ -204,7 +204,7 @@ func TestFollow(t *testing.T) {
 	}
 	// Closing ends a Read that waits.
 	id = w.job("", false)
-	r, err = c.Output(t.Context(), shoal.TaskRef{Job: id}, "stderr", 0, true)
+	r, err = c.Output(t.Context(), shoal.TaskRef{Job: id}, client.OutputQuery{Stream: "stderr", Follow: true})
 	mustf(t, err, "output")
 	read := make(chan error, 1)
 	go func() { _, err := r.Read(make([]byte, 1)); read <- err }()
@@ -264,7 +264,7 @@ func TestRestart(t *testing.T) {
 	}
 	id := w.job("", false)
 	ref := shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: id}, Attempt: 1}
-	r, err := c.Output(t.Context(), ref.TaskRef, "stdout", 0, true)
+	r, err := c.Output(t.Context(), ref.TaskRef, client.OutputQuery{Follow: true})
 	mustf(t, err, "output")
 	defer r.Close()
 	lines := bufio.NewReader(r)

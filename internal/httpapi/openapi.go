@@ -105,9 +105,9 @@ func parameters(e endpoint) []*huma.Param {
 			switch name {
 			case "jobName":
 				p.Name = "name"
-			case "limit", "from", "offset":
+			case "limit", "from", "offset", "node":
 				p.Schema.Type = "integer"
-			case "gone", "ended", "force", "follow":
+			case "gone", "ended", "force", "follow", "frames":
 				p.Schema.Type = "boolean"
 			}
 			all = append(all, p)

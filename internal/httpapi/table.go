@@ -45,7 +45,7 @@ func params() map[string]string {
 		"pool": "only of this pool; of a login: where to", "user": "only this user's", "machine": "only on this machine", "state": "only in this state", "jobName": "only of this name",
 		"label": "only of jobs with this label, KEY=VALUE", "externalId": "only the one that its user calls so", "job": "only of this job",
 		"gone": "machines that are gone as well", "ended": "sessions that ended as well", "force": "although somebody is on it",
-		"from": "the first index", "stream": "stdout (the default) or stderr", "offset": "the first byte", "follow": "wait for what is still to come",
+		"from": "the first index", "stream": "stdout (the default) or stderr", "offset": "the first byte", "node": "of a task on several nodes, by rank", "frames": "as application/vnd.shoal.output", "follow": "wait for what is still to come",
 		"by": "user, group, pool, job or machine", "since": "from this time on, RFC 3339",
 	}
 }
@@ -125,7 +125,7 @@ func (a *API) jobTable() []endpoint {
 		{"GET", "/jobs/{id}/tasks", may(access.View, shoal.ObjectJob), "from,cursor,limit", "List a job's tasks by index, each with its latest attempt", read((*API).tasks)},
 		{"POST", "/jobs/{id}/cancel", may(access.Cancel, shoal.ObjectJob), "", "End a job; begins it and does not wait", read((*API).cancel)},
 		{"GET", "/jobs/{id}/wait", may(access.View, shoal.ObjectJob), "", "Wait for a job's end; answers after a while without one, to be asked again", read((*API).wait)},
-		{"GET", "/jobs/{id}/tasks/{index}/output", may(access.Output, shoal.ObjectJob), "stream,offset,follow", "Read a task's output; it ends without error only at its true end", stream("application/octet-stream", (*API).output)},
+		{"GET", "/jobs/{id}/tasks/{index}/output", may(access.Output, shoal.ObjectJob), "stream,node,offset,follow,frames", "Read a task's output; it ends without error only at its true end. frames=true tells offsets, what is not kept, and beats", stream("application/octet-stream", (*API).output)},
 
 		{"GET", "/usage", may(access.View, access.ObjectUsage), "by,since", "The bill; members see their own, by user or by job", read((*API).usage)},
 		{"GET", "/why/{kind}/{name}", rule{words: "who may see what it is about"}, "pool", "Why something is as it is", read((*API).why)},

@@ -37,7 +37,7 @@ type block struct {
 }
 
 // errDamaged is that an index does not hold what was written to it, or not what the log holds.
-func errDamaged() error { return errors.New("the index is damaged") }
+var errDamaged = errors.New("the index is damaged")
 
 const (
 	blockMagic   = "\xf5Sx\xa7"
@@ -163,7 +163,7 @@ func (x *index) add(upTo int64, news map[key]tail) error {
 	if n := len(x.blocks); n > 0 && x.blocks[n-1].count+len(news) <= blockEntries {
 		old, ok := x.entries(x.blocks[n-1])
 		if !ok {
-			return errDamaged()
+			return errDamaged
 		}
 		for _, e := range old {
 			if _, newer := news[e.key]; !newer {

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 )
 
 // chunk is how much of an output is in memory for each reader.
@@ -51,9 +52,7 @@ type Piece struct {
 }
 
 // Notice is what a person reads in place of what is missing.
-func (p Piece) Notice() []byte {
-	return fmt.Appendf(nil, "\n--- %d bytes (%s) of output are not kept here ---\n", p.Missing, shoal.Bytes(p.Missing))
-}
+func (p Piece) Notice() []byte { return api.OutputNotice(p.Missing) }
 
 // Read hands the output of a task to w, from an offset on.
 //

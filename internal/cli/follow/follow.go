@@ -140,7 +140,7 @@ func (f *followed) leave(s os.Signal) error {
 
 // copy writes one stream of the task to its true end.
 func (f *followed) copy(ctx context.Context, stream string, w io.Writer) {
-	err := Output(ctx, f.Client, Only(f.job), stream, true, &clearing{w, f.Progress})
+	err := Output(ctx, f.Client, Only(f.job), client.OutputQuery{Stream: stream, Follow: true}, &clearing{w, f.Progress})
 	if err != nil && ctx.Err() == nil {
 		f.Progress.Note("shoal: %s of job %s is incomplete: %v", stream, f.job.ID, err)
 	}

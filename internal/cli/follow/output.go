@@ -23,10 +23,10 @@ func Only(job shoal.Job) shoal.TaskRef {
 	return shoal.TaskRef{Job: job.ID, Index: index}
 }
 
-// Output copies a stream of a task to w: with toEnd until the task is over and all of it is there,
-// else what there is. A connection that breaks is taken up where it broke.
-func Output(ctx context.Context, c *client.Client, ref shoal.TaskRef, stream string, toEnd bool, w io.Writer) error {
-	r, err := c.Output(ctx, ref, stream, 0, toEnd)
+// Output copies the output of a task to w: when following until the task is over and all of it is
+// there, else what there is. A connection that breaks is taken up where it broke.
+func Output(ctx context.Context, c *client.Client, ref shoal.TaskRef, q client.OutputQuery, w io.Writer) error {
+	r, err := c.Output(ctx, ref, q)
 	if err != nil {
 		return err
 	}
