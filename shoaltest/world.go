@@ -247,7 +247,7 @@ func (w *World) Until(what string, limit time.Duration, is func() bool) {
 // Output reads a stream of a task to its end.
 func (w *World) Output(c *client.Client, ref shoal.TaskRef) string {
 	w.t.Helper()
-	r, err := c.Output(w.t.Context(), ref, "stdout", 0, true)
+	r, err := c.Output(w.t.Context(), ref, client.OutputQuery{Follow: true})
 	if err != nil {
 		w.t.Fatal(err)
 	}
