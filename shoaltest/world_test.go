@@ -161,7 +161,8 @@ func TestServerRestartLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := world(t, fake.Config{})
 		alice := w.As("alice")
-		job, err := alice.Submit(t.Context(), shoal.JobSpec{Pool: "lab", Command: "sleep 300; echo done", Array: "0-3"}, "")
+		leaves := shoal.Resources{CPUs: 800, Memory: 800 << 20} // room for a seat: nobody is preempted by bob's login
+		job, err := alice.Submit(t.Context(), shoal.JobSpec{Pool: "lab", Command: "sleep 300; echo done", Array: "0-3", Resources: leaves}, "")
 		if err != nil {
 			t.Fatal(err)
 		}

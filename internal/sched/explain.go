@@ -10,36 +10,69 @@ import (
 type Explanation struct {
 	Blocked  bool
 	Machines int // of the pool, those below
-	Room     int // it would fit now: others go first, or the next pass starts it
+	Room     int // it would fit now: others go first, or the next pass starts it, or it needs more of them at once
 	Full     int
+	Seated   int // full because of who is logged in
 	Small    int // they could not hold it even if empty
-	Kept     int // room, but kept for a larger task
+	Kept     int // room, but kept for a task that goes before it
 	Starting int
 	Draining int
 	Silent   int
 	Leaving  int
-	Ahead    int         // waiting tasks that go first, in the order of priority and submission
-	AtLimit  bool        // the user, her group or the job holds as much as it may
-	Limit    string      // which of the limits that is: "userGPUs"
+	Ahead    int         // waiting tasks that go first: all of higher priority, and her own of jobs submitted before
+	Turn     int         // the user's place among those of whom tasks of the same priority wait: 1 is next
+	AtLimit  bool        // the user, her group or the job has as much running as it may
+	Limit    string      // which limit that is: maxRunning, userTasks, userCPUs, userMemory, userGPUs, groupTasks …
 	Head     shoal.JobID // for whom the machines below Kept are kept
-	Turn     int         // the user's place among those with tasks of its priority that wait: 1 is next
 	Promised time.Time   // it starts then at the latest, as long as no machine is lost and nothing more urgent comes
-	Free     time.Time   // then at the latest there is room for one like it, whoever gets it
+	Free     time.Time   // as many machines as it needs have room then at the latest, whoever gets it; zero: nobody knows
 }
 
-// Explain says why a job's next task is not started. The state knows no job that has ended.
-func (s *State) Explain(id shoal.JobID, _ time.Time) (Explanation, bool) {
+// Explain says why a job's next task is not started. The state knows no job that has ended. What is
+// kept for whom is as the latest Plan left it.
+func (s *State) Explain(id shoal.JobID, now time.Time) (Explanation, bool) {
 	j := s.jobs[id]
 	if j == nil {
 		return Explanation{}, false
 	}
-	p := s.pool(j.Pool)
-	e := Explanation{Blocked: j.Blocked, Machines: len(p.machines)}
-	if most := p.Limits.PerUser.GPUs; most > 0 && j.Resources.GPUs > 0 && p.use[j.User].GPUs+j.Resources.GPUs > most {
-		e.AtLimit, e.Limit = true, "userGPUs"
+	at := moment(now)
+	p, t := j.pool, &j.part
+	for _, g := range j.grown {
+		if t.waiting() == 0 {
+			t = g
+		}
 	}
-	w := newPass(s, p, 0)
+	e := Explanation{Blocked: j.blocked}
+	if _, e.Limit = p.most(j.account, t.shape, j.priority); j.full() {
+		e.Limit = "maxRunning"
+	}
+	e.AtLimit = e.Limit != ""
+	p.count(&e, t, at)
+	h := p.head
+	if h != nil && (e.Kept > 0 || h.job == id) {
+		e.Head = h.job
+	}
+	if h != nil && h.job == id && h.promised < never {
+		e.Promised = max(h.promised, at).time()
+	}
+	w := &pass{state: s, pool: p, now: at}
+	if all := w.candidates(t.shape); len(all) >= t.shape.nodes.Min {
+		e.Free = w.choose(all, t.shape.nodes.Min, t.shape)[t.shape.nodes.Min-1].at.time()
+	}
+	e.Ahead, e.Turn = s.ahead(j, at)
+	return e, true
+}
+
+// count sorts the machines of a pool by what each has against a task.
+func (p *pool) count(e *Explanation, t *part, now instant) {
+	class, q := p.class(t.shape.needs), t.shape.resources
+	end := p.ends(t.shape, now)
+	first := p.head == nil || t.job.priority > p.head.priority || p.head.is(t.job.account, t.shape, t.job.priority)
 	for _, m := range p.machines {
+		if !m.known {
+			continue
+		}
+		e.Machines++
 		switch {
 		case m.Standing == Starting:
 			e.Starting++
@@ -49,44 +82,57 @@ func (s *State) Explain(id shoal.JobID, _ time.Time) (Explanation, bool) {
 			e.Silent++
 		case m.Standing != Open:
 			e.Leaving++
-		case !j.Resources.Fits(m.Resources):
+		case !q.Fits(p.base(m, class)):
 			e.Small++
-		case !j.Resources.Fits(w.free(m)):
-			e.Full++
-		case !w.allowed(m.ID, j.Resources, j.Priority):
-			e.Kept++
-		default:
+		case q.Fits(m.filed[class].left) && (!m.kept || first || m.keptUntil != never && end <= m.keptUntil || q.Fits(m.filed[class].beside)):
 			e.Room++
+		case q.Fits(m.filed[class].left):
+			e.Kept++
+		case q.Fits(m.Resources.Sub(m.used)):
+			e.Seated++
+		default:
+			e.Full++
 		}
 	}
-	for priority := j.Priority; priority <= High; priority++ {
-		for _, shapes := range p.queues[priority] {
-			for _, b := range shapes {
-				for _, other := range b.entries {
-					if other.job != nil && (priority > j.Priority || other.number < j.Number) {
-						e.Ahead += other.job.waiting()
-					}
-				}
-			}
-		}
-	}
-	return e, true
 }
 
-// Waiting is how many tasks of all jobs could start if there were room.
-func (s *State) Waiting() int {
-	n := 0
-	for _, p := range s.pools {
-		for _, users := range p.queues {
-			for _, shapes := range users {
-				for _, b := range shapes {
-					for _, e := range b.entries {
-						if e.job != nil {
-							n += e.job.waiting()
-						}
-					}
+// ahead counts the tasks that go before those of a job, and finds its user's place in line.
+func (s *State) ahead(j *job, now instant) (tasks, turn int) {
+	s.rebase(now)
+	weight := s.weight(now)
+	share := s.shareOf(j.account.party.name)
+	group, user := j.account.party.claim(weight, share), j.account.claim(weight)
+	turn = 1
+	for _, g := range j.pool.parties {
+		claim := group
+		if g != j.account.party {
+			claim = g.claim(weight, s.shareOf(g.name))
+		}
+		for _, a := range g.accounts {
+			if a != j.account && a.waits(j.priority) && (claim < group || g == j.account.party && a.claim(weight) < user) {
+				turn++
+			}
+			for priority := j.priority + 1; priority < priorities; priority++ {
+				for _, l := range a.queues[priority].list {
+					tasks += l.bucket.tasks(-1)
 				}
 			}
+		}
+	}
+	for _, l := range j.account.queues[j.priority].list {
+		tasks += l.bucket.tasks(j.number)
+	}
+	return tasks, turn
+}
+
+// tasks counts what waits of jobs before a number; -1: of all.
+func (b *bucket) tasks(before int64) (n int) {
+	for _, e := range b.entries {
+		if before >= 0 && e.number >= before {
+			break
+		}
+		if e.part != nil {
+			n += e.part.waiting()
 		}
 	}
 	return n

@@ -3,282 +3,530 @@ package sched
 import (
 	"cmp"
 	"container/heap"
-	"maps"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 )
 
-// Plan returns what is to be done now: tasks to start, at most budget, in order. The state changes only by
-// Apply of the starts that were carried out; Plan itself remembers for which shape it keeps a
-// machine, which is no part of what Apply builds.
-func (s *State) Plan(_ time.Time, budget int) Plan {
-	var out []Placement
-	for _, name := range slices.Sorted(maps.Keys(s.pools)) {
+// Plan returns what is to be done now: tasks to start, at most budget, in order, and tasks to be told
+// to go. The state changes only by Apply of what was carried out; Plan itself remembers for which
+// task of a pool machines are kept, and how many it had told to go, which is no part of what Apply builds.
+func (s *State) Plan(now time.Time, budget int) Plan {
+	at := moment(now)
+	s.rebase(at)
+	for t, r := range s.holds {
+		if r.until <= at {
+			s.release(t, r.until)
+		}
+	}
+	var plan Plan
+	for _, name := range s.names() {
 		p := s.pools[name]
-		if !p.dirty || len(out) >= budget {
+		if !p.dirty && (p.wake == 0 || at < p.wake) || len(plan.Starts) >= budget {
 			continue
 		}
-		n := len(out)
-		out = newPass(s, p, budget).run(out)
-		p.dirty = len(out) > n
+		n, m := len(plan.Starts), len(plan.Preempt)
+		p.passes++
+		w := &pass{state: s, pool: p, now: at, weight: s.weight(at), budget: budget, plan: &plan, next: never, number: p.passes, filled: map[Task]bool{}}
+		w.run()
+		p.dirty = len(plan.Starts) > n || len(plan.Preempt) > m
+		if p.wake = 0; w.next < never {
+			p.wake = w.next
+		}
 	}
-	return Plan{Starts: out}
+	return plan
 }
 
-// Next is when Plan may answer something else although nothing was applied; zero: never.
-func (s *State) Next(time.Time) time.Time { return time.Time{} }
-
-// Usage is what users used, by pool, group and name.
-func (s *State) Usage(time.Time) []UserUsage { return nil }
-
-// pass is one look at one pool. What it would start it notes here and not in the state.
+// pass is one look at one pool. What it would start takes up its place while it lasts, and is taken
+// back at its end.
 type pass struct {
+	state *State
 	*pool
-	budget  int
-	spent   map[shoal.MachineID]shoal.Resources
-	use     map[shoal.UserName]shoal.Resources
-	largest shoal.Resources // no open machine has more left of anything
-	stale   bool            // something was given away since largest was found
-	keeping bool            // the kept machine has been settled: a shape in need is served first come
+	now      instant
+	weight   float64 // of a second now
+	number   int
+	budget   int
+	plan     *Plan
+	begun    []*run
+	filled   map[Task]bool // started on places that were kept for them
+	wants    []want        // found no room
+	refused  int           // nothing can be kept for them
+	failures int           // shapes that were found to fit nowhere
+	next     instant
+	scratch  []place
 }
 
-func newPass(_ *State, p *pool, budget int) *pass {
-	w := &pass{pool: p, budget: budget, spent: map[shoal.MachineID]shoal.Resources{}, use: map[shoal.UserName]shoal.Resources{}}
-	w.measure()
-	if k := p.keep; k != nil {
-		m := p.machines[k.machine]
-		if m.Standing != Open || !k.shape.Fits(m.Resources) || !p.waits(k.shape, k.priority) {
-			p.keep = nil
-		}
+func (w *pass) run() {
+	if w.head != nil && w.head.account.queues[w.head.priority].of[w.head.shape] == nil {
+		w.unkeep() // nothing of it waits any more
 	}
-	w.keeping = p.keep != nil
-	return w
-}
-
-// measure finds the largest free amount of each resource, so that what fits nowhere costs no look
-// at every machine.
-func (w *pass) measure() {
-	w.largest, w.stale = shoal.Resources{}, false
-	for _, m := range w.machines {
-		if m.Standing != Open {
-			continue
-		}
-		f := w.free(m)
-		w.largest.CPUs = max(w.largest.CPUs, f.CPUs)
-		w.largest.Memory = max(w.largest.Memory, f.Memory)
-		w.largest.GPUs = max(w.largest.GPUs, f.GPUs)
-	}
-}
-
-// waits reports whether anything of a shape and priority waits.
-func (p *pool) waits(shape shoal.Resources, priority Priority) bool {
-	for _, shapes := range p.queues[priority] {
-		if shapes[shape] != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// free is what is left of a machine, what this pass gave away included.
-func (w *pass) free(m Machine) shoal.Resources {
-	return m.Resources.Sub(w.used[m.ID]).Sub(w.spent[m.ID])
-}
-
-func (w *pass) run(out []Placement) []Placement {
-	if w.largest == (shoal.Resources{}) && w.keep != nil {
-		return out // full, and it is settled who is next
-	}
+	w.refill()
 	for priority := High; priority >= Low; priority-- {
-		out = w.level(priority, out)
+		w.level(priority)
 	}
-	return out
+	if len(w.plan.Starts) < w.budget {
+		w.preempt()
+	}
+	for _, r := range slices.Backward(w.begun) {
+		r.account.planned -= r.rate
+		r.vacate()
+	}
 }
 
-// level serves one priority: the user with the least in use, of her jobs the first that fits.
-func (w *pass) level(priority Priority, out []Placement) []Placement {
-	var users turns
-	for name, shapes := range w.queues[priority] {
-		u := &turn{user: name, cpus: w.inUse(name).CPUs}
-		for shape, b := range shapes {
-			l := &lane{shape: shape, bucket: b}
-			l.skip()
-			u.lanes = append(u.lanes, l)
-		}
-		heap.Init(&u.lanes)
-		users = append(users, u)
+// soon notes a time at which a pass may find something without a change.
+func (w *pass) soon(at instant) {
+	if at > w.now {
+		w.next = min(w.next, at)
 	}
-	heap.Init(&users)
-	fits := map[shoal.Resources]*places{}
-	for len(users) > 0 && len(out) < w.budget {
-		u := users[0]
-		l := u.lanes[0]
-		machine, ok := w.place(u.user, l.shape, priority, fits)
-		if !ok {
-			heap.Pop(&u.lanes)
-		} else {
-			out = append(out, Placement{Task: l.task(), Machines: []shoal.MachineID{machine}})
-			w.spent[machine] = w.spent[machine].Add(l.shape)
-			w.stale = true
-			w.use[u.user] = w.use[u.user].Add(l.shape)
-			u.cpus += l.shape.CPUs
-			if l.advance() {
-				heap.Fix(&u.lanes, 0)
-			} else {
-				heap.Pop(&u.lanes)
+}
+
+// refill starts what had places kept for it, if there are enough now.
+func (w *pass) refill() {
+	var all []*run
+	for _, r := range w.state.holds {
+		if r.pool == w.pool && !r.job.blocked {
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(a, b *run) int { return cmp.Compare(a.job.number, b.job.number) })
+	for _, h := range all {
+		for t := range h.job.parts {
+			if i, found := slices.BinarySearch(t.again, h.task.Position); found && len(w.plan.Starts) < w.budget {
+				w.fill(h, t, t.again[i])
 			}
 		}
-		if len(u.lanes) == 0 {
-			heap.Pop(&users)
-		} else {
-			heap.Fix(&users, 0)
+	}
+}
+
+func (w *pass) fill(h *run, t *part, position int) {
+	h.vacate()
+	var got []*machine
+	class := w.class(t.shape.needs)
+	for _, m := range h.machines {
+		w.machines[m.ID] = m // it may have been forgotten for a moment
+		if m.known && m.Standing == Open && len(got) < t.shape.nodes.Max && t.shape.resources.Fits(w.left(m, class, nil)) {
+			got = append(got, m)
 		}
 	}
-	return out
+	most, limit := w.most(h.account, t.shape, High+1)
+	got = w.find(got, t.shape, most, High+1)
+	if limit == "" && len(got) >= t.shape.nodes.Min && t.ready() > 0 {
+		w.start(t, position, got[:min(len(got), most)], false)
+		w.filled[h.task] = true
+	}
+	h.occupy()
 }
 
-func (w *pass) inUse(user shoal.UserName) shoal.Resources {
-	return w.pool.use[user].Add(w.use[user])
-}
-
-// place finds a machine for one task of a shape. When there is none, and no machine is kept yet
-// for somebody at least as urgent, one is kept for this shape.
-func (w *pass) place(user shoal.UserName, shape shoal.Resources, priority Priority, fits map[shoal.Resources]*places) (shoal.MachineID, bool) {
-	if most := w.Limits.PerUser.GPUs; most > 0 && shape.GPUs > 0 && w.inUse(user).GPUs+shape.GPUs > most {
-		return "", false
-	}
-	c := fits[shape]
-	if c == nil {
-		c = &places{machines: w.candidates(shape, priority)}
-		fits[shape] = c
-	}
-	for c.next < len(c.machines) {
-		// A machine that has become too full stays so for this pass.
-		if m := c.machines[c.next]; shape.Fits(w.free(m)) && w.allowed(m.ID, shape, priority) {
-			if w.keep != nil && w.keep.shape == shape {
-				w.keep = nil // served
+// find adds machines with room for a task of a shape, until there are most.
+func (w *pass) find(got []*machine, sh *shape, most int, priority Priority) []*machine {
+	at := &w.classes[w.class(sh.needs)]
+	first := w.head == nil || priority > w.head.priority // what is kept is not kept from it
+	end := w.ends(sh, w.now)
+	given := len(got)
+	for _, x := range []*index{&at.open, &at.short, &at.long} {
+		for m := range x.fitting(sh.resources) {
+			if len(got) >= most {
+				return got
 			}
-			return m.ID, true
+			short := first || m.keptUntil != never && end <= m.keptUntil
+			if x == &at.short && !short || x == &at.long && short || given > 0 && slices.Contains(got[:given], m) {
+				continue
+			}
+			got = append(got, m)
 		}
-		c.next++
 	}
-	if w.keep == nil && !w.keeping || w.keep != nil && w.keep.priority < priority {
-		w.reserve(shape, priority)
-	}
-	return "", false
+	return got
 }
 
-// places are the machines a shape fits on, in the order in which they are filled.
-type places struct {
-	machines []Machine
-	next     int
-}
-
-// candidates are the machines with room for a shape, the fullest first: so that large tasks find
-// room, and empty machines can go.
-func (w *pass) candidates(shape shoal.Resources, priority Priority) []Machine {
-	if w.stale && shape.Fits(w.largest) {
-		w.measure()
-	}
-	if !shape.Fits(w.largest) {
+// own finds a machine where a user has a seat that holds the task.
+func (w *pass) own(u *person, sh *shape, priority Priority) []*machine {
+	if sh.nodes.Max > 1 {
 		return nil
 	}
-	var all []Machine
-	for _, m := range w.machines {
-		if m.Standing == Open && shape.Fits(w.free(m)) && w.allowed(m.ID, shape, priority) {
-			all = append(all, m)
+	class := w.class(sh.needs)
+	for _, m := range u.seats {
+		if !m.known || m.Standing != Open {
+			continue
+		}
+		seat := w.seat(m, u.name, nil)
+		whole := w.left(m, loan, nil).Add(seat)
+		mine := sh.resources.Fits(seat) && sh.resources.Fits(whole)
+		kept := m.kept && priority <= w.head.priority && (m.keptUntil == never || w.ends(sh, w.now) > m.keptUntil)
+		if mine || !kept && class == loan && sh.resources.Fits(whole) {
+			return []*machine{m}
 		}
 	}
-	slices.SortFunc(all, func(a, b Machine) int {
-		fa, fb := w.free(a), w.free(b)
-		return cmp.Or(cmp.Compare(fa.GPUs, fb.GPUs), cmp.Compare(fa.CPUs, fb.CPUs), cmp.Compare(fa.Memory, fb.Memory), cmp.Compare(a.ID, b.ID))
+	return nil
+}
+
+// start takes up the places of a task for the rest of the pass.
+func (w *pass) start(t *part, position int, machines []*machine, passes bool) {
+	ids := make([]shoal.MachineID, len(machines))
+	for i, m := range machines {
+		ids[i] = m.ID
+	}
+	memory := shoal.Bytes(0)
+	if t != &t.job.part {
+		memory = t.shape.resources.Memory
+	}
+	r := t.job.run(position, t.shape, ids)
+	r.placed, r.begun = w.now, w.now
+	w.plan.Starts = append(w.plan.Starts, Placement{Task: r.task, Machines: ids, Memory: memory, Backfilled: passes})
+	r.account.planned += r.rate
+	r.occupy()
+	w.begun = append(w.begun, r)
+}
+
+// most is how many nodes a task of a shape may have within the limits of its user and group; when
+// that is too few it says which limit is in the way. What the head needs is not free for others.
+func (p *pool) most(a *account, sh *shape, priority Priority) (int, string) {
+	user, group := p.Limits.PerUser, p.Limits.PerGroup
+	if user == (shoal.PerUser{}) && group == (shoal.PerGroup{}) {
+		return sh.nodes.Max, ""
+	}
+	u, g := a.person.using, a.party.using
+	ut, gt := a.person.tasks, a.party.tasks
+	if h := p.head; h != nil && !h.is(a, sh, priority) && priority <= h.priority {
+		if h.account.person == a.person {
+			u, ut = u.Add(h.demand()), ut+1
+		}
+		if h.account.party == a.party {
+			g, gt = g.Add(h.demand()), gt+1
+		}
+	}
+	most, which := sh.nodes.Max, ""
+	limit := func(name string, each, used, allowed int64) {
+		if allowed == 0 || each == 0 {
+			return
+		}
+		if n := int(max(0, allowed-used) / each); n < most {
+			if most = n; n < sh.nodes.Min && which == "" {
+				which = name
+			}
+		}
+	}
+	q := sh.resources
+	if user.Tasks > 0 && ut >= user.Tasks {
+		return 0, "userTasks"
+	}
+	limit("userCPUs", int64(q.CPUs), int64(u.CPUs), int64(user.CPUs))
+	limit("userMemory", int64(q.Memory), int64(u.Memory), int64(user.Memory))
+	limit("userGPUs", int64(q.GPUs), int64(u.GPUs), int64(user.GPUs))
+	if group.Tasks > 0 && gt >= group.Tasks && which == "" {
+		return 0, "groupTasks"
+	}
+	limit("groupCPUs", int64(q.CPUs), int64(g.CPUs), int64(group.CPUs))
+	limit("groupMemory", int64(q.Memory), int64(g.Memory), int64(group.Memory))
+	limit("groupGPUs", int64(q.GPUs), int64(g.GPUs), int64(group.GPUs))
+	return most, which
+}
+
+// level serves one priority: the head if it is of it, then users of whom nothing runs, then the
+// groups by their share, and within each its users by theirs.
+func (w *pass) level(priority Priority) {
+	all := w.line(priority)
+	if h := w.head; h != nil && h.priority == priority {
+		for _, u := range all {
+			if u.account == h.account {
+				w.serveHead(u, h.shape)
+			}
+		}
+	}
+	w.beginners(all)
+	w.shares(all)
+}
+
+// serveHead tries the head before everybody else of its priority.
+func (w *pass) serveHead(u *turn, sh *shape) {
+	if !u.open(w) || len(w.plan.Starts) >= w.budget {
+		return
+	}
+	for i, l := range u.lanes {
+		if u.list[l.line].shape != sh {
+			continue
+		}
+		u.lanes[0], u.lanes[i] = u.lanes[i], u.lanes[0] // it need not be her first
+		if !w.step(u) && w.head.is(u.account, sh, u.priority) && sh.failed != w.number {
+			w.unkeep() // it is a limit that it waits for now
+		}
+		heap.Init(&u.lanes)
+		return
+	}
+}
+
+// beginners gives each user of whom nothing runs one task on one machine, whatever her share.
+func (w *pass) beginners(all []*turn) {
+	idle := slices.DeleteFunc(slices.Clone(all), func(u *turn) bool { return u.account.person.tasks > 0 })
+	slices.SortFunc(idle, func(a, b *turn) int {
+		return cmp.Or(cmp.Compare(a.side.claim, b.side.claim), compareTurns(a, b))
 	})
+	for _, u := range idle {
+		for u.account.person.tasks == 0 && u.open(w) && u.shape().nodes.Max == 1 {
+			w.step(u)
+		}
+	}
+}
+
+// shares serves the others: the group that has the least by its weight, of it the user who has the least.
+func (w *pass) shares(all []*turn) {
+	var order sides
+	for _, u := range all {
+		if len(u.side.turns) == 0 {
+			order = append(order, u.side)
+		}
+		u.side.turns = append(u.side.turns, u)
+	}
+	for _, g := range order {
+		heap.Init(&g.turns)
+	}
+	heap.Init(&order)
+	for len(order) > 0 && len(w.plan.Starts) < w.budget {
+		g := order[0]
+		u := g.turns[0]
+		if u.open(w) {
+			w.step(u)
+		}
+		if len(u.lanes) > 0 {
+			heap.Fix(&g.turns, 0)
+		} else {
+			heap.Pop(&g.turns)
+		}
+		if len(g.turns) > 0 {
+			heap.Fix(&order, 0)
+		} else {
+			heap.Pop(&order)
+		}
+	}
+}
+
+// step tries the first task of a user; a shape for which there is no room leaves her line.
+func (w *pass) step(u *turn) (started bool) {
+	if len(w.plan.Starts) >= w.budget {
+		u.lanes = nil
+		return false
+	}
+	if u.shape().failed == w.number && len(u.account.person.seats) == 0 {
+		u.thin(w)
+		return false
+	}
+	t := u.part()
+	if t.job.full() {
+		u.skip()
+		return false
+	}
+	position := t.position(u.lanes[0].taken)
+	if w.filled[Task{t.job.id, position}] {
+		u.advance()
+		return false
+	}
+	machines, passes := w.place(u, t)
+	if machines == nil {
+		u.drop()
+		return false
+	}
+	w.start(t, position, machines, passes)
+	u.charge(w.begun[len(w.begun)-1].rate)
+	u.advance()
+	if len(u.lanes) > 0 {
+		u.first = u.lanes[0].first
+	}
+	return true
+}
+
+// place finds machines for the first task of a lane. When there are none, and nothing at least as
+// urgent was found to wait before, some are kept for it.
+func (w *pass) place(u *turn, t *part) (machines []*machine, passes bool) {
+	sh, h := t.shape, w.head
+	most, limit := w.most(u.account, sh, u.priority)
+	if limit != "" {
+		return nil, false
+	}
+	isHead := h.is(u.account, sh, u.priority)
+	if len(u.account.person.seats) > 0 {
+		machines = w.own(u.account.person, sh, u.priority)
+	}
+	if machines == nil && sh.failed != w.number {
+		priority := u.priority
+		if isHead {
+			priority++ // what is kept is kept for it
+		}
+		machines = w.find(nil, sh, most, priority)
+	}
+	if n := len(machines); n > 0 && n >= sh.nodes.Min {
+		if isHead {
+			w.unkeep()
+		}
+		return machines, !isHead && h != nil && u.priority <= h.priority
+	}
+	sh.failed = w.number
+	w.failures++
+	w.stuck(u, t, isHead)
+	return nil, false
+}
+
+// stuck is about a task that found no room.
+func (w *pass) stuck(u *turn, t *part, isHead bool) {
+	const enough = 4 // shapes: each costs a look at every machine
+	if h := w.head; isHead || h == nil || h.priority < u.priority {
+		if w.refused < 2*enough && !w.keep(u.account, t, u.priority) {
+			w.refused++
+		}
+	}
+	if len(w.wants) < enough || w.head.is(u.account, t.shape, u.priority) {
+		w.wants = append(w.wants, want{u.account, t, u.priority})
+	}
+}
+
+// line is everybody of whom something of a priority waits.
+func (w *pass) line(priority Priority) []*turn {
+	var all []*turn
+	for _, g := range w.parties {
+		var s *side
+		for _, a := range g.accounts {
+			if !a.waits(priority) {
+				continue
+			}
+			if s == nil {
+				share := w.state.shareOf(g.name)
+				s = &side{share: share, claim: g.claim(w.weight, share)}
+			}
+			u := &turn{side: s, account: a, priority: priority, list: a.queues[priority].list, claim: a.claim(w.weight), first: math.MaxInt64}
+			for i := range u.list {
+				u.first = min(u.first, u.list[i].first)
+			}
+			all = append(all, u)
+		}
+	}
 	return all
 }
 
-// allowed reports whether a shape may go to a machine that may be kept for another.
-func (w *pass) allowed(id shoal.MachineID, shape shoal.Resources, priority Priority) bool {
-	k := w.keep
-	return k == nil || k.machine != id || k.shape == shape || priority > k.priority
-}
-
-// reserve keeps a machine for a shape: the one with the most room of those that could hold it.
-func (w *pass) reserve(shape shoal.Resources, priority Priority) {
-	best := Machine{}
-	for _, m := range w.machines {
-		if m.Standing != Open || !shape.Fits(m.Resources) {
-			continue
-		}
-		a, b := w.free(m), w.free(best)
-		if best.ID == "" || cmp.Or(cmp.Compare(a.CPUs, b.CPUs), cmp.Compare(a.Memory, b.Memory), cmp.Compare(best.ID, m.ID)) > 0 {
-			best = m
-		}
-	}
-	if best.ID != "" {
-		w.keep = &keep{best.ID, shape, priority}
-		w.keeping = true
-	}
-}
-
-// lane walks through the waiting tasks of a bucket.
+// lane walks through the waiting tasks of a bucket. It holds no pointers, so that many cost little.
 type lane struct {
-	shape  shoal.Resources
-	bucket *bucket
-	at     int // entry
-	taken  int // waiting tasks of that entry's job that were taken
+	first int64 // number of the job
+	line  int32 // in the turn's list
+	entry int32 // in the bucket
+	taken int   // waiting tasks of that entry that were taken
 }
 
-func (l *lane) job() *job { return l.bucket.entries[l.at].job }
-
-func (l *lane) task() Task { return Task{l.job().ID, l.job().position(l.taken)} }
-
-// skip goes past holes; false if nothing is left.
-func (l *lane) skip() bool {
-	for l.at < len(l.bucket.entries) && l.job() == nil {
-		l.at++
-	}
-	return l.at < len(l.bucket.entries)
-}
-
-// advance goes to the next waiting task; false if there is none.
-func (l *lane) advance() bool {
-	l.taken++
-	if l.taken < l.job().waiting() {
-		return true
-	}
-	l.at, l.taken = l.at+1, 0
-	return l.skip()
-}
-
-// lanes is a heap of a user's lanes by the number of their first job.
-type lanes []*lane
+// lanes is a heap by the number of the first job.
+type lanes []lane
 
 func (h lanes) Len() int           { return len(h) }
-func (h lanes) Less(i, k int) bool { return h[i].job().Number < h[k].job().Number }
+func (h lanes) Less(i, k int) bool { return h[i].first < h[k].first }
 func (h lanes) Swap(i, k int)      { h[i], h[k] = h[k], h[i] }
-func (h *lanes) Push(x any)        { *h = append(*h, x.(*lane)) }
-func (h *lanes) Pop() any          { return pop((*[]*lane)(h)) }
-
-// turn is a user waiting for hers.
-type turn struct {
-	user  shoal.UserName
-	cpus  shoal.MilliCPU // in use
-	lanes lanes
+func (h *lanes) Push(x any)        { *h = append(*h, x.(lane)) }
+func (h *lanes) Pop() any {
+	*h = (*h)[:len(*h)-1]
+	return nil
 }
 
-// turns is a heap of users by what they have in use, then by their first job.
+// turn is a user waiting for hers, on one account.
+type turn struct {
+	side     *side
+	account  *account
+	priority Priority
+	claim    float64
+	first    int64 // number of the job of her first task, at the start or when something was last given to her
+	list     []line
+	lanes    lanes
+	opened   bool // lanes are made: only when it is her turn, for most of them may be known to fit nowhere
+	failures int  // that were known when lanes were made
+}
+
+// open makes her lanes, without those that are known to fit nowhere; false if there is none.
+func (u *turn) open(w *pass) bool {
+	if !u.opened {
+		u.opened, u.failures = true, w.failures
+		for i, l := range u.list {
+			if l.shape.failed != w.number || len(u.account.person.seats) > 0 {
+				u.lanes = append(u.lanes, lane{first: l.first, line: int32(i), entry: int32(l.bucket.start)})
+			}
+		}
+		heap.Init(&u.lanes)
+	}
+	return len(u.lanes) > 0
+}
+
+func (u *turn) shape() *shape { return u.list[u.lanes[0].line].shape }
+
+func (u *turn) part() *part { return u.list[u.lanes[0].line].bucket.entries[u.lanes[0].entry].part }
+
+// skip goes past a job in her first lane.
+func (u *turn) skip() {
+	l := &u.lanes[0]
+	entries := u.list[l.line].bucket.entries
+	l.taken = 0
+	for l.entry++; int(l.entry) < len(entries); l.entry++ {
+		if entries[l.entry].part != nil {
+			l.first = entries[l.entry].number
+			heap.Fix(&u.lanes, 0)
+			return
+		}
+	}
+	u.drop()
+}
+
+// advance goes past a task in her first lane.
+func (u *turn) advance() {
+	l := &u.lanes[0]
+	if l.taken++; l.taken >= u.part().waiting() {
+		u.skip()
+	}
+}
+
+// drop drops her first lane.
+func (u *turn) drop() { heap.Pop(&u.lanes) }
+
+// thin drops her first lane, whose shape is known to fit nowhere, and if by now many are, all such.
+func (u *turn) thin(w *pass) {
+	u.drop()
+	if (w.failures-u.failures)*8 >= len(u.lanes) {
+		u.failures = w.failures
+		u.lanes = slices.DeleteFunc(u.lanes, func(l lane) bool { return u.list[l.line].shape.failed == w.number })
+		heap.Init(&u.lanes)
+	}
+}
+
+// charge moves her and her group back in line by what was given to her.
+func (u *turn) charge(rate int64) {
+	more := float64(rate) * (lookahead.Seconds() / unit)
+	u.claim += more
+	u.side.claim += more / u.side.share
+}
+
+func compareTurns(a, b *turn) int {
+	return cmp.Or(cmp.Compare(a.claim, b.claim), cmp.Compare(a.first, b.first))
+}
+
+// turns is a heap of users by what they claim, then by their first job.
 type turns []*turn
 
-func (h turns) Len() int { return len(h) }
-func (h turns) Less(i, k int) bool {
-	a, b := h[i], h[k]
-	return cmp.Or(cmp.Compare(a.cpus, b.cpus), cmp.Compare(a.lanes[0].job().Number, b.lanes[0].job().Number)) < 0
+func (h turns) Len() int           { return len(h) }
+func (h turns) Less(i, k int) bool { return compareTurns(h[i], h[k]) < 0 }
+func (h turns) Swap(i, k int)      { h[i], h[k] = h[k], h[i] }
+func (h *turns) Push(x any)        { *h = append(*h, x.(*turn)) }
+func (h *turns) Pop() any          { return pop((*[]*turn)(h)) }
+
+// side is a group of whose users some wait.
+type side struct {
+	share float64
+	claim float64
+	turns turns
 }
-func (h turns) Swap(i, k int) { h[i], h[k] = h[k], h[i] }
-func (h *turns) Push(x any)   { *h = append(*h, x.(*turn)) }
-func (h *turns) Pop() any     { return pop((*[]*turn)(h)) }
+
+// sides is a heap of groups like turns.
+type sides []*side
+
+func (h sides) Len() int { return len(h) }
+func (h sides) Less(i, k int) bool {
+	a, b := h[i], h[k]
+	return cmp.Or(cmp.Compare(a.claim, b.claim), cmp.Compare(a.turns[0].first, b.turns[0].first)) < 0
+}
+func (h sides) Swap(i, k int) { h[i], h[k] = h[k], h[i] }
+func (h *sides) Push(x any)   { *h = append(*h, x.(*side)) }
+func (h *sides) Pop() any     { return pop((*[]*side)(h)) }
 
 func pop[T any](s *[]T) T {
 	last := (*s)[len(*s)-1]

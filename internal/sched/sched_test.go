@@ -177,7 +177,7 @@ func TestExplain(t *testing.T) {
 type rows struct {
 	*sched.State
 	jobs     map[int]*sched.PutJob
-	running  map[sched.Task]shoal.MachineID
+	running  map[sched.Task]sched.Start
 	machines map[shoal.MachineID]sched.Machine
 	known    map[shoal.MachineID]sched.Machine // those that went as well
 	last     int
@@ -189,8 +189,8 @@ func (r *rows) rebuild() *sched.State {
 	for _, j := range r.jobs {
 		s.Apply(*j)
 	}
-	for t, m := range r.running {
-		s.Apply(sched.Start{Placement: sched.Placement{Task: t, Machines: []shoal.MachineID{m}}})
+	for _, started := range r.running {
+		s.Apply(started)
 	}
 	return s
 }
@@ -290,11 +290,11 @@ func (r *rows) plan(t *rapid.T) {
 		} else {
 			t.Fatalf("placed %+v, which does not wait: %+v", p, j)
 		}
-		r.running[p.Task] = p.Machines[0]
-		r.Apply(sched.Start{Placement: p})
+		r.running[p.Task] = sched.Start{Placement: p}
+		r.Apply(r.running[p.Task])
 		used := shoal.Resources{}
-		for task, machine := range r.running {
-			if machine == p.Machines[0] {
+		for task, started := range r.running {
+			if started.Machines[0] == p.Machines[0] {
 				used = used.Add(r.jobOf(task).Resources)
 			}
 		}
@@ -310,7 +310,7 @@ func (r *rows) plan(t *rapid.T) {
 func TestProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		r := &rows{State: sched.New(), jobs: map[int]*sched.PutJob{}, running: map[sched.Task]shoal.MachineID{},
+		r := &rows{State: sched.New(), jobs: map[int]*sched.PutJob{}, running: map[sched.Task]sched.Start{},
 			machines: map[shoal.MachineID]sched.Machine{}, known: map[shoal.MachineID]sched.Machine{}}
 		t.Repeat(map[string]func(*rapid.T){
 			"submit": r.submit, "unblock": r.unblock, "cancel": r.cancel, "machine": r.machine, "end": r.end, "plan": r.plan,
@@ -369,34 +369,4 @@ func TestNobodyStarves(t *testing.T) {
 		}
 		t.Fatal("the large task never started")
 	})
-}
-
-// The cost of a pass follows shapes and machines, not tasks.
-func BenchmarkPlan(b *testing.B) {
-	for _, c := range []struct{ jobs, tasks, shapes, machines int }{{1, 100_000, 1, 100}, {100_000, 1, 1, 100}, {100_000, 1, 5000, 1000}} {
-		b.Run(fmt.Sprintf("jobs=%d,tasks=%d,shapes=%d,machines=%d", c.jobs, c.tasks, c.shapes, c.machines), func(b *testing.B) {
-			s := sched.New()
-			sizes := make([]int, c.machines)
-			for i := range sizes {
-				sizes[i] = 1
-			}
-			s.Apply(machines(sizes...))
-			for i := range c.jobs {
-				j := job(i+1, fmt.Sprint("u", i%50), c.tasks, 1)
-				j.Resources.Memory = shoal.Bytes(1 + i%c.shapes)
-				s.Apply(j)
-			}
-			start(s)
-			running := s.Running()
-			b.ResetTimer()
-			for i := 0; b.Loop(); i++ {
-				t := running[i%len(running)]
-				s.Apply(sched.End{Task: t})
-				for _, p := range s.Plan(time.Time{}, 100).Starts {
-					s.Apply(sched.Start{Placement: p})
-					running[i%len(running)] = p.Task
-				}
-			}
-		})
-	}
 }

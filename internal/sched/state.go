@@ -1,237 +1,61 @@
 package sched
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 )
 
-// Priority orders jobs before everything else; a higher one goes first.
-type Priority int
-
-// The priorities.
-const (
-	Low Priority = iota
-	Normal
-	High
-	priorities
-)
-
-// PriorityOf reads a job's priority; what is no such word is normal.
-func PriorityOf(word string) Priority {
-	switch word {
-	case "low":
-		return Low
-	case "high":
-		return High
-	}
-	return Normal
-}
-
-// Job is what placement needs to know of a job.
-type Job struct {
-	ID          shoal.JobID
-	Number      int64 // the order of submission
-	User        shoal.UserName
-	Group       shoal.GroupName // whose fair share it is charged to, within it the user's; may be empty
-	Pool        shoal.PoolName
-	Priority    Priority
-	Resources   shoal.Resources // of each task, on each of its nodes
-	Nodes       shoal.Nodes     // of each task
-	Limit       time.Duration   // after its start a task is gone at the latest, grace included; 0: the pool's default
-	MaxRunning  int             // tasks at a time; 0: no limit
-	Preemptible bool            // may be told to go: for logins, and if its priority is low for what is more urgent
-	Total       int             // tasks
-	Next        int             // no task from this position on was ever started
-	Again       []int           // positions that wait although they are before Next, ascending
-	Gated       bool            // nothing waits but what Again says, which may then be any position
-	Blocked     bool            // nothing of it may start
-}
-
-// waiting is how many tasks of the job could start.
-func (j *Job) waiting() int {
-	if j.Blocked {
-		return 0
-	}
-	if j.Gated {
-		return len(j.Again)
-	}
-	return len(j.Again) + j.Total - j.Next
-}
-
-// position is that of the i-th waiting task.
-func (j *Job) position(i int) int {
-	if i < len(j.Again) {
-		return j.Again[i]
-	}
-	return j.Next + i - len(j.Again)
-}
-
-// Standing is how far a machine is from taking tasks.
-type Standing string
-
-// The standings.
-const (
-	Open     Standing = "open"
-	Starting Standing = "starting"
-	Draining Standing = "draining"
-	Silent   Standing = "silent" // its agent does not answer
-	Leaving  Standing = "leaving"
-)
-
-// Machine is what placement needs to know of a machine.
-type Machine struct {
-	ID        shoal.MachineID
-	Pool      shoal.PoolName
-	Resources shoal.Resources
-	Standing  Standing
-	Sessions  []Sitting // who is logged in there
-}
-
-// Sitting is a session on a machine.
-type Sitting struct {
-	User   shoal.UserName
-	Active bool // connected; a session that is not is entitled to its memory only
-}
-
-// MachineOf is a machine on record as placement sees it.
-func MachineOf(m shoal.Machine) Machine {
-	s := Leaving
-	switch {
-	case m.Accepts():
-		s = Open
-	case m.Wanted == shoal.WantRun && (m.State == shoal.MachineRequested || m.State == shoal.MachineBooting):
-		s = Starting
-	case m.State == shoal.MachineReady && m.Wanted == shoal.WantRun && m.Health == shoal.HealthDown:
-		s = Silent
-	case m.State == shoal.MachineReady && m.Wanted == shoal.WantRun:
-		s = Draining
-	}
-	return Machine{ID: m.ID, Pool: m.Pool, Resources: m.Resources, Standing: s}
-}
-
-// Pool is what placement needs to know of a pool.
-type Pool struct {
-	Name        shoal.PoolName
-	Machine     shoal.Resources // of each of its machines: what a machine-second is measured by
-	Interactive bool            // logins go before tasks, as far as their seats go
-	Seats       int             // sessions on a machine
-	Seat        shoal.Resources // what a session is entitled to
-	Limits      shoal.Limits
-	Most        int           // machines at most
-	Room        int           // machines that may still come, beside those that are starting
-	Boot        time.Duration // how long a machine takes to come, seldom longer; 0: five minutes
-}
-
-// PoolOf is a pool on record as placement sees it, but for its room to grow.
-func PoolOf(p shoal.Pool) Pool {
-	s := Pool{Name: p.Name, Machine: p.Machine, Limits: p.Limits, Interactive: p.Has(shoal.UseInteractive) && p.Seats > 0, Seats: p.Seats, Seat: p.Seat, Most: p.Size.Max}
-	if p.Fixed != nil {
-		s.Most = p.Fixed.Size
-	}
-	if n := shoal.Bytes(max(p.Seats, 1)); s.Seat == (shoal.Resources{}) {
-		s.Seat = shoal.Resources{CPUs: p.Machine.CPUs / shoal.MilliCPU(n), Memory: p.Machine.Memory / n}
-	}
-	return s
-}
-
-// Task is one task of a job by its position.
-type Task struct {
-	Job      shoal.JobID
-	Position int
-}
-
-// Placement is a task and where it is to start.
-type Placement struct {
-	Task
-	Machines   []shoal.MachineID // by rank, no two the same
-	Memory     shoal.Bytes       // on each, if not what its job says
-	Backfilled bool              // it passes one that goes before it, and may be called back for that
-}
-
-// Preemption is a task that is to be told to go.
-type Preemption struct {
-	Task
-	For     shoal.JobID      // whose task takes the place; empty: logins do
-	Users   []shoal.UserName // the logins'
-	Machine shoal.MachineID
-	Reason  string
-}
-
-// Plan is what is to be done now.
-type Plan struct {
-	Starts  []Placement
-	Preempt []Preemption
-}
-
-// UserUsage is what a user used in a pool, on account of a group.
-type UserUsage struct {
-	Pool    shoal.PoolName
-	Group   shoal.GroupName
-	User    shoal.UserName
-	Settled float64 // machine-seconds of what has ended, worth half after each week: what PutUsage takes
-	Usage   float64 // the same with what runs
-	Tasks   int     // that run
-	Using   shoal.Resources
-}
-
 // State is the queue and what runs. Its zero value is not usable; see New. It is not safe for use
 // by several goroutines at once.
 type State struct {
-	pools map[shoal.PoolName]*pool
-	jobs  map[shoal.JobID]*job
-	tasks map[Task]running
+	pools     map[shoal.PoolName]*pool
+	jobs      map[shoal.JobID]*job
+	tasks     map[Task]*run // what was started and has not ended
+	holds     map[Task]*run // places kept for what must start again
+	shares    map[shoal.GroupName]float64
+	reference instant // of usage
 }
 
 // New returns the state in which nothing exists.
 func New() *State {
-	return &State{pools: map[shoal.PoolName]*pool{}, jobs: map[shoal.JobID]*job{}, tasks: map[Task]running{}}
-}
-
-type job struct {
-	Job
-	queued bool // it is in its bucket
-}
-
-// running is what a task that was started takes up. It outlives its machine's record.
-type running struct {
-	pool      shoal.PoolName
-	machines  []shoal.MachineID
-	user      shoal.UserName
-	resources shoal.Resources
+	return &State{pools: map[shoal.PoolName]*pool{}, jobs: map[shoal.JobID]*job{}, tasks: map[Task]*run{}, holds: map[Task]*run{}}
 }
 
 type pool struct {
 	Pool
-	machines map[shoal.MachineID]Machine
-	used     map[shoal.MachineID]shoal.Resources // by what was started, also on machines not known
-	use      map[shoal.UserName]shoal.Resources
-	queues   [priorities]map[shoal.UserName]map[shoal.Resources]*bucket
-	keep     *keep
-	dirty    bool // something changed since a pass found nothing to start
-}
+	machines map[shoal.MachineID]*machine // also those not known any more that tasks are said to run on
+	classes  [classes]places
+	whole    index                 // those that take tasks, by what they have when empty
+	seated   map[*machine]struct{} // with sessions
+	starting map[*machine]struct{}
+	soft     map[*machine]struct{} // with tasks that more urgent ones may take the place of
+	people   map[shoal.UserName]*person
+	parties  map[shoal.GroupName]*party
+	accounts map[[2]string]*account // by group and user
+	shapes   map[needs]*shape
 
-// keep is a machine set aside for a shape.
-type keep struct {
-	machine  shoal.MachineID
-	shape    shoal.Resources
-	priority Priority
+	// What follows is memory of Plan, and no part of what Apply builds.
+	head     *head
+	dirty    bool    // something changed since a pass found nothing to do
+	wake     instant // then a pass may find something all the same; 0: never
+	passes   int
+	allowed  float64 // preemptions now, for what is more urgent
+	refilled instant // when that was counted
 }
 
 func (s *State) pool(name shoal.PoolName) *pool {
 	p := s.pools[name]
 	if p == nil {
-		p = &pool{Pool: Pool{Name: name}, machines: map[shoal.MachineID]Machine{},
-			used: map[shoal.MachineID]shoal.Resources{}, use: map[shoal.UserName]shoal.Resources{}}
+		p = &pool{Pool: Pool{Name: name}, machines: map[shoal.MachineID]*machine{}, seated: map[*machine]struct{}{},
+			starting: map[*machine]struct{}{}, soft: map[*machine]struct{}{},
+			people: map[shoal.UserName]*person{}, parties: map[shoal.GroupName]*party{}, accounts: map[[2]string]*account{}, shapes: map[needs]*shape{}}
 		s.pools[name] = p
 	}
 	return p
 }
-
-// Change is something that became true. The changes are the types below.
-type Change interface{ apply(*State) }
 
 // Apply makes changes part of the state, in order.
 func (s *State) Apply(changes ...Change) {
@@ -240,95 +64,64 @@ func (s *State) Apply(changes ...Change) {
 	}
 }
 
-type (
-	// PutJob is a job that is new or changed; what runs of it goes on.
-	PutJob Job
-	// EndJob is a job of which nothing waits or runs any more.
-	EndJob struct{ ID shoal.JobID }
-	// PutMachines are all machines there are.
-	PutMachines []Machine
-	// PutPools are all pools there are.
-	PutPools []Pool
-	// PutGroups are the weights of all groups there are; one that is not there weighs 1.
-	PutGroups map[shoal.GroupName]float64
-	// PutUsage is what a user used until a time, as Usage told it: read when the state is made.
-	PutUsage struct {
-		Pool  shoal.PoolName
-		Group shoal.GroupName
-		User  shoal.UserName
-		At    time.Time
-		Usage float64
-	}
-	// Start is a task that was started: the next of its job, or one of its Again.
-	Start struct {
-		Placement
-		At time.Time
-	}
-	// Began says that a task that was started begins only now: its time limit counts from here.
-	Began struct {
-		Task
-		At time.Time
-	}
-	// End is a task that was started and takes up nothing any more.
-	End struct {
-		Task
-		At time.Time
-	}
-	// Again is a task that was started before and must start again, or one of a gated job that may.
-	Again struct {
-		Task
-		Memory shoal.Bytes // on each node, if not what its job says
-	}
-	// Hold keeps places for a task that must start again, until it does: a gang that lost a member.
-	Hold struct {
-		Task
-		Machines []shoal.MachineID
-		Until    time.Time
-	}
-	// Preempting is a task that was told to go, and is gone at a time at the latest.
-	Preempting struct {
-		Task
-		For   shoal.JobID
-		Until time.Time
-	}
-)
-
-func (PutGroups) apply(*State)  {}
-func (PutUsage) apply(*State)   {}
-func (Began) apply(*State)      {}
-func (Hold) apply(*State)       {}
-func (Preempting) apply(*State) {}
-
 func (c PutJob) apply(s *State) {
-	s.dequeue(c.ID)
-	j := &job{Job: Job(c)}
-	j.Again = slices.Clone(j.Again)
-	if old := s.jobs[c.ID]; old != nil { // share what repeats in a hundred thousand jobs
-		j.User, j.Pool = old.User, old.Pool
+	p := s.pool(c.Pool)
+	j, id, running := s.jobs[c.ID], c.ID, 0
+	if j == nil {
+		j = &job{}
+	} else {
+		id, running = j.id, j.running
+		j.forget()
 	}
+	nodes := c.Nodes
+	nodes.Min = max(nodes.Min, 1)
+	nodes.Max = max(nodes.Max, nodes.Min)
+	*j = job{id: id, number: c.Number, pool: p, account: p.account(c.Group, c.User), priority: c.Priority, total: c.Total, next: c.Next,
+		maxRunning: c.MaxRunning, running: running, gated: c.Gated, blocked: c.Blocked}
+	j.part = part{job: j, again: slices.Clone(c.Again),
+		shape: p.shape(needs{resources: c.Resources, nodes: nodes, limit: c.Limit, preemptible: c.Preemptible})}
 	s.jobs[c.ID] = j
-	s.enqueue(j)
+	j.queue()
 }
 
 func (c EndJob) apply(s *State) {
-	s.dequeue(c.ID)
+	j := s.jobs[c.ID]
+	if j == nil {
+		return
+	}
+	j.forget()
 	delete(s.jobs, c.ID)
+	for t := range s.holds {
+		if t.Job == c.ID {
+			s.release(t, 0)
+		}
+	}
 }
 
 func (c PutMachines) apply(s *State) {
-	all := make(map[shoal.MachineID]Machine, len(c))
+	all := make(map[shoal.MachineID]shoal.PoolName, len(c))
 	for _, m := range c {
-		all[m.ID] = m
+		all[m.ID] = m.Pool
 		p := s.pool(m.Pool)
-		if old := p.machines[m.ID]; old.Resources != m.Resources || old.Standing != m.Standing {
-			p.machines[m.ID] = m
-			p.dirty = true
+		old := p.machine(m.ID)
+		if old.known && old.Resources == m.Resources && old.Standing == m.Standing && slices.Equal(old.Sessions, m.Sessions) {
+			continue
 		}
+		p.sit(old, m.Sessions)
+		p.stand(old, m.Standing)
+		old.Machine, old.known = m, true
+		old.Sessions = slices.Clone(m.Sessions)
+		p.reindex(old)
+		p.dirty = true
 	}
 	for _, p := range s.pools {
-		for id := range p.machines {
-			if m, ok := all[id]; !ok || m.Pool != p.Name {
-				delete(p.machines, id)
+		for id, m := range p.machines {
+			if m.known && all[id] != p.Name {
+				p.sit(m, nil)
+				p.stand(m, "")
+				m.Machine, m.known = Machine{ID: id, Pool: p.Name}, false
+				p.reindex(m)
+				p.tidy(m)
 				p.dirty = true
 			}
 		}
@@ -344,8 +137,14 @@ func (c PutPools) apply(s *State) {
 	for name, p := range s.pools {
 		now := settings[name] // a pool without a row has no limits, and no machines for long
 		now.Name = name
-		p.dirty = p.dirty || p.Pool != now
-		p.Pool = now
+		if p.Pool == now {
+			continue
+		}
+		p.Pool, p.dirty = now, true
+		for _, m := range p.machines {
+			slices.SortStableFunc(m.runs, compareEnds)
+			p.reindex(m)
+		}
 	}
 }
 
@@ -354,145 +153,83 @@ func (c Start) apply(s *State) {
 	if _, runs := s.tasks[c.Task]; j == nil || runs {
 		return
 	}
-	s.dequeue(c.Job)
-	if c.Position >= j.Next {
-		j.Next = c.Position + 1
+	at := moment(c.At)
+	s.rebase(at)
+	s.release(c.Task, at)
+	h := j.pool.head
+	sh := j.take(c.Position, c.Memory)
+	if h != nil && h.account == j.account && h.shape == sh && h.priority == j.priority {
+		j.pool.unkeep()
 	}
-	if i, ok := slices.BinarySearch(j.Again, c.Position); ok {
-		j.Again = slices.Delete(j.Again, i, i+1)
+	r := j.run(c.Position, sh, c.Machines)
+	r.placed, r.begun, r.backfilled = at, at, c.Backfilled
+	s.tasks[c.Task] = r
+	s.charge(r)
+	r.occupy()
+	j.queue()
+	j.pool.dirty = true
+}
+
+func (c Began) apply(s *State) {
+	if r := s.tasks[c.Task]; r != nil {
+		r.change(func() { r.begun = moment(c.At) })
 	}
-	s.enqueue(j)
-	p := s.pool(j.Pool)
-	s.tasks[c.Task] = running{p.Name, c.Machines, j.User, j.Resources}
-	for _, m := range c.Machines {
-		p.used[m] = p.used[m].Add(j.Resources)
-	}
-	p.use[j.User] = p.use[j.User].Add(j.Resources)
-	if p.keep != nil && p.keep.shape == j.Resources {
-		p.keep = nil
+}
+
+func (c Preempting) apply(s *State) {
+	if r := s.tasks[c.Task]; r != nil {
+		r.change(func() { r.going, r.until = true, moment(c.Until) })
 	}
 }
 
 func (c End) apply(s *State) {
-	r, ok := s.tasks[c.Task]
-	if !ok {
+	r := s.tasks[c.Task]
+	if r == nil {
 		return
 	}
 	delete(s.tasks, c.Task)
-	p := s.pool(r.pool)
-	for _, m := range r.machines {
-		less(p.used, m, r.resources)
-	}
-	less(p.use, r.user, r.resources)
-	p.dirty = true
-}
-
-// less takes resources out of a sum and forgets a sum that is none.
-func less[K comparable](sums map[K]shoal.Resources, k K, r shoal.Resources) {
-	sum := sums[k].Sub(r)
-	if sum == (shoal.Resources{}) {
-		delete(sums, k)
-	} else {
-		sums[k] = sum
+	s.settle(r, moment(c.At))
+	r.vacate()
+	r.pool.dirty = true
+	if j := s.jobs[c.Job]; j != nil {
+		j.queue()
 	}
 }
 
 func (c Again) apply(s *State) {
 	j := s.jobs[c.Job]
-	if j == nil || c.Position >= j.Next && !j.Gated {
+	if j == nil || c.Position >= j.next && !j.gated || c.Position >= j.total || c.Position < 0 {
 		return
 	}
-	if i, found := slices.BinarySearch(j.Again, c.Position); !found {
-		s.dequeue(c.Job)
-		j.Again = slices.Insert(j.Again, i, c.Position)
-		s.enqueue(j)
-	}
+	j.repeat(c.Position, c.Memory)
+	j.queue()
 }
 
-// enqueue puts a job with waiting tasks into its bucket.
-func (s *State) enqueue(j *job) {
-	if j.waiting() == 0 {
+func (c Hold) apply(s *State) {
+	j := s.jobs[c.Job]
+	if j == nil || len(c.Machines) == 0 {
 		return
 	}
-	p := s.pool(j.Pool)
-	j.Pool = p.Name
-	users := p.queues[j.Priority]
-	if users == nil {
-		users = map[shoal.UserName]map[shoal.Resources]*bucket{}
-		p.queues[j.Priority] = users
+	s.release(c.Task, 0)
+	r := j.run(c.Position, j.shape, c.Machines)
+	r.hold, r.placed, r.until = true, moment(c.At), moment(c.Until)
+	s.holds[c.Task] = r
+	if r.placed > 0 {
+		s.charge(r)
 	}
-	shapes := users[j.User]
-	if shapes == nil {
-		shapes = map[shoal.Resources]*bucket{}
-		users[j.User] = shapes
-	}
-	b := shapes[j.Resources]
-	if b == nil {
-		b = &bucket{user: j.User}
-		shapes[j.Resources] = b
-	}
-	j.User = b.user
-	b.insert(j)
-	j.queued = true
-	p.dirty = true
+	r.occupy()
+	r.pool.dirty = true
 }
 
-func (s *State) dequeue(id shoal.JobID) {
-	j := s.jobs[id]
-	if j == nil || !j.queued {
-		return
-	}
-	p := s.pool(j.Pool)
-	p.dirty = true
-	j.queued = false
-	shapes := p.queues[j.Priority][j.User]
-	b := shapes[j.Resources]
-	b.remove(j.Number)
-	if b.live > 0 {
-		return
-	}
-	delete(shapes, j.Resources)
-	if len(shapes) == 0 {
-		delete(p.queues[j.Priority], j.User)
-	}
-}
-
-// bucket is the jobs of one user, priority and shape that have waiting tasks, by number. A job that
-// is taken out leaves a hole, so that neither end nor middle costs a move of all that follow.
-type bucket struct {
-	user    shoal.UserName // the one copy of the name
-	entries []entry
-	live    int // entries that are no holes
-}
-
-type entry struct {
-	number int64
-	job    *job // nil: a hole
-}
-
-func (b *bucket) find(number int64) (int, bool) {
-	return slices.BinarySearchFunc(b.entries, number, func(e entry, n int64) int { return cmp.Compare(e.number, n) })
-}
-
-func (b *bucket) insert(j *job) {
-	b.live++
-	i, found := b.find(j.Number)
-	if found {
-		b.entries[i].job = j
-		return
-	}
-	b.entries = slices.Insert(b.entries, i, entry{j.Number, j})
-}
-
-func (b *bucket) remove(number int64) {
-	i, found := b.find(number)
-	if !found || b.entries[i].job == nil {
-		return
-	}
-	b.entries[i].job = nil
-	b.live--
-	if b.live < len(b.entries)/2 {
-		b.entries = slices.DeleteFunc(b.entries, func(e entry) bool { return e.job == nil })
+// release gives up the places that are kept for a task.
+func (s *State) release(t Task, at instant) {
+	if r := s.holds[t]; r != nil {
+		delete(s.holds, t)
+		if r.placed > 0 {
+			s.settle(r, at)
+		}
+		r.vacate()
+		r.pool.dirty = true
 	}
 }
 
@@ -502,14 +239,21 @@ func (s *State) Job(id shoal.JobID) (Job, bool) {
 	if j == nil {
 		return Job{}, false
 	}
-	return j.Job, true
+	n := j.shape.needs
+	again := j.again
+	for _, g := range j.grown {
+		again = slices.Sorted(slices.Values(slices.Concat(again, g.again)))
+	}
+	return Job{ID: j.id, Number: j.number, User: j.account.person.name, Group: j.account.party.name, Pool: j.pool.Name, Priority: j.priority,
+		Resources: n.resources, Nodes: n.nodes, Limit: n.limit, MaxRunning: j.maxRunning, Preemptible: n.preemptible,
+		Total: j.total, Next: j.next, Again: again, Gated: j.gated, Blocked: j.blocked}, true
 }
 
 // Jobs returns the jobs of pools for which want is true.
 func (s *State) Jobs(want func(shoal.PoolName) bool) []shoal.JobID {
 	var all []shoal.JobID
 	for id, j := range s.jobs {
-		if want(j.Pool) {
+		if want(j.pool.Name) {
 			all = append(all, id)
 		}
 	}
@@ -518,3 +262,20 @@ func (s *State) Jobs(want func(shoal.PoolName) bool) []shoal.JobID {
 
 // Empty reports whether there is no job that has not ended.
 func (s *State) Empty() bool { return len(s.jobs) == 0 }
+
+// Next is when Plan may answer something else although nothing was applied; zero: never.
+func (s *State) Next(time.Time) time.Time {
+	next := never
+	for _, p := range s.pools {
+		if p.wake > 0 {
+			next = min(next, p.wake)
+		}
+	}
+	for _, r := range s.holds {
+		next = min(next, r.until)
+	}
+	return next.time()
+}
+
+// names returns the pools in one order.
+func (s *State) names() []shoal.PoolName { return slices.Sorted(maps.Keys(s.pools)) }
