@@ -270,8 +270,11 @@ func ownActive(tx *store.Tx, user shoal.UserName, label store.Label) (ids []shoa
 	}
 }
 
-// pruneStep is how many jobs are forgotten in one transaction.
-const pruneStep = 200
+// Jobs are forgotten so many in a transaction, and those with more tasks than the other not in one.
+const (
+	pruneStep   = 100
+	pruneAtOnce = 100
+)
 
 // Prune forgets jobs that ended before a time, but for how each ended. It tells how many.
 func (b *Batch) Prune(ctx context.Context, before time.Time) (int, error) {
@@ -298,6 +301,9 @@ func (b *Batch) Prune(ctx context.Context, before time.Time) (int, error) {
 			return total, err
 		}
 		for _, p := range past {
+			if p.Counts.Total() <= pruneAtOnce {
+				continue
+			}
 			if _, err := b.cfg.Store.TrimAttempts(ctx, p.ID); err != nil {
 				return total, err
 			}

@@ -1,6 +1,13 @@
 package store
 
-import "database/sql"
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io/fs"
+
+	"github.com/shoal-pool/shoal"
+)
 
 // Pragma reads a setting of the connection that a transaction runs on.
 func (tx *Tx) Pragma(name string) (value string, err error) {
@@ -10,3 +17,42 @@ func (tx *Tx) Pragma(name string) (value string, err error) {
 
 // Waiting is how many Updates are queued.
 func (db *DB) Waiting() int { return len(db.queue) }
+
+// ReadPack, ReadItems and ReadHot read what a row holds.
+func ReadPack(body []byte) ([]shoal.Attempt, error) { return unpackAttempts("1", 0, body, 0, -1) }
+
+// ReadItems reads a row of items.
+func ReadItems(body []byte) ([]shoal.Item, error) { return readItemRow(body) }
+
+// ReadHot reads the changing part of a row of the queue.
+func ReadHot(body []byte) (j shoal.Job, err error) { err = readHot(body, &j); return j, err }
+
+// WritePack, WriteHot write what they read.
+func WritePack(all []shoal.Attempt) []byte { return packAttempts(all) }
+
+// WriteHot writes what ReadHot reads.
+func WriteHot(j shoal.Job) []byte { return hotOf(&j) }
+
+// OldFile makes a file of a schema of the past, and runs a script in it.
+func OldFile(path string, version int, script string) error {
+	pool, err := sql.Open("sqlite", dataSource(path))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	names, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return err
+	}
+	for _, name := range names[:version] {
+		text, err := migrations.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if _, err := pool.ExecContext(context.Background(), string(text)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	_, err = pool.ExecContext(context.Background(), script+fmt.Sprintf(";\nPRAGMA user_version = %d", version))
+	return err
+}

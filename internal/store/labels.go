@@ -50,6 +50,16 @@ func (tx *Tx) jobStored(j *shoal.Job, fresh bool) error {
 	return shoal.Errorf(shoal.KindConflict, "user %s has a job with the externalId %q already", j.User, j.Spec.ExternalID)
 }
 
+// jobDeleted removes what belongs to a job that was deleted. Its user's own name for it is not given again.
+func (tx *Tx) jobDeleted(column any) error {
+	for _, table := range []string{"queue", "job_labels", "job_items", "unpacked", "packs", "attempts", "attempt_nodes"} {
+		if _, err := tx.exec("DELETE FROM "+table+" WHERE job = ?", column); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // JobCalled returns the number of the job that a user gave a name of her own; false if there never was one.
 func (tx *Tx) JobCalled(user shoal.UserName, external string) (id shoal.JobID, found bool, err error) {
 	err = tx.query(func(rows *sql.Rows) error {
@@ -108,7 +118,7 @@ func (tx *Tx) PutItems(job shoal.JobID, items []shoal.Item) error {
 		for _, item := range items[first:last] {
 			body = append(body, item...)
 		}
-		if _, err := tx.exec("INSERT OR REPLACE INTO job_items (job, first, body) VALUES (?, ?, ?)", n, first, body); err != nil {
+		if _, err := tx.change("INSERT OR REPLACE INTO job_items (job, first, body) VALUES (?, ?, ?)", n, first, body); err != nil {
 			return fmt.Errorf("cannot store the items of job %s: %w", job, err)
 		}
 		first = last

@@ -66,7 +66,8 @@ func (tx *Tx) JobsEndedBefore(t time.Time, limit int) ([]shoal.Job, error) {
 	return list[shoal.Job](tx, "SELECT body FROM jobs WHERE ended > 0 AND ended < ? ORDER BY ended LIMIT ?", nanos(t), unlimited(limit))
 }
 
-// ForgetJobs leaves of jobs that have ended what p says of each. Their attempts are to be trimmed before.
+// ForgetJobs leaves of jobs that have ended what past says of each. The attempts of large ones are to be
+// trimmed before.
 func (tx *Tx) ForgetJobs(past []PastJob) error {
 	for _, p := range past {
 		n, err := jobNumber(p.ID)
@@ -80,11 +81,8 @@ func (tx *Tx) ForgetJobs(past []PastJob) error {
 		if _, err := tx.change("INSERT OR REPLACE INTO past_jobs (job, user, body) VALUES (?, ?, ?)", n, string(p.User), string(body)); err != nil {
 			return err
 		}
-		for _, query := range []string{"DELETE FROM jobs WHERE key = ?", "DELETE FROM queue WHERE job = ?", "DELETE FROM job_labels WHERE job = ?",
-			"DELETE FROM job_items WHERE job = ?", "DELETE FROM unpacked WHERE job = ?"} {
-			if _, err := tx.exec(query, n); err != nil {
-				return err
-			}
+		if err := tx.Jobs().Delete(p.ID); err != nil && shoal.KindOf(err) != shoal.KindNotFound {
+			return err
 		}
 	}
 	return nil

@@ -104,7 +104,7 @@ func (tx *Tx) queueJob(j *shoal.Job, fresh bool) error {
 		return err
 	}
 	if j.State.Ended() {
-		if _, err = tx.exec("DELETE FROM queue WHERE job = ?", n); err == nil {
+		if _, err = tx.exec("DELETE FROM queue WHERE job = ?", n); err == nil && j.Counts.Total() >= minPack {
 			_, err = tx.exec("INSERT OR IGNORE INTO unpacked (job) VALUES (?)", n)
 		}
 		return err

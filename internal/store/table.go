@@ -25,6 +25,8 @@ type schema[K ~string, V any] struct {
 	values  func(*V) []any // of the columns after body
 	// stored, if not nil, keeps other tables true to an object that was written; fresh: it is new.
 	stored func(tx *Tx, v *V, fresh bool) error
+	// deleted, if not nil, does so for one that was deleted.
+	deleted func(tx *Tx, column any) error
 
 	get, list, put, del string
 }
@@ -74,7 +76,7 @@ var (
 		values: func(j *shoal.Job) []any {
 			return []any{string(j.Spec.Pool), string(j.User), j.Spec.Name, string(j.State), nanos(j.Ended)}
 		},
-		stored: (*Tx).jobStored},
+		stored: (*Tx).jobStored, deleted: (*Tx).jobDeleted},
 		"jobs", "pool", "user", "name", "state", "ended")
 )
 
@@ -267,6 +269,9 @@ func (t Table[K, V]) Delete(k K) error {
 	}
 	if n == 0 {
 		return t.missing(k)
+	}
+	if t.s.deleted != nil {
+		return t.s.deleted(t.tx, column)
 	}
 	return nil
 }

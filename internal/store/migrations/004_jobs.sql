@@ -23,6 +23,10 @@ CREATE TABLE job_items (job INTEGER NOT NULL, first INTEGER NOT NULL, body BLOB 
 -- Attempts that ended as most do, many in a row: what is in body is said in pack.go. until is the latest end.
 CREATE TABLE packs (job INTEGER NOT NULL, chunk INTEGER NOT NULL, until INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (job, chunk));
 CREATE INDEX packs_until ON packs (until);
+-- The machines of attempts that have several nodes and have not ended, but for the first, which is in attempts.
+CREATE TABLE attempt_nodes (machine TEXT NOT NULL, job INTEGER NOT NULL, idx INTEGER NOT NULL, attempt INTEGER NOT NULL,
+  PRIMARY KEY (machine, job, idx, attempt)) WITHOUT ROWID;
+CREATE INDEX attempt_nodes_of ON attempt_nodes (job, idx, attempt);
 -- Jobs whose attempts have not been packed since they ended.
 CREATE TABLE unpacked (job INTEGER PRIMARY KEY);
 

@@ -25,6 +25,8 @@ func Run(t *testing.T, open func(testing.TB) *store.DB) {
 		{"goexit", testGoexit}, {"misuse", testMisuse}, {"snapshot", testSnapshot}, {"group", testGroup},
 		{"pages", testPages}, {"jobs", testJobs}, {"attempts", testAttempts}, {"events", testEvents},
 		{"watch", testWatch}, {"trim", testTrim}, {"changed", testChanged}, {"intervals", testIntervals},
+		{"queue", testQueue}, {"labels", testLabels}, {"items", testItems}, {"pack", testPack}, {"past", testPast},
+		{"event range", testEventRange}, {"nodes", testNodes},
 		{"credentials", testCredentials}, {"settings", testSettings}, {"context", testContext}, {"people mark", testPeopleMark},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
