@@ -43,22 +43,22 @@ type Batch struct {
 	stopped chan struct{} // closed when Run has ended
 
 	// Of Run alone.
-	serial    int64 // of the last transaction, stored with it
-	tries     *retry.Tries
-	machines  map[shoal.MachineID]shoal.Machine
-	pools     map[shoal.PoolName]shoal.Pool
-	sitting   map[shoal.MachineID][]sched.Sitting
-	seen      shoal.Rev // machines and pools are known as of this revision
-	looked    time.Time
-	lookCost  time.Duration
-	trimmed   time.Time // when old request keys were last removed
-	began     time.Time
-	next      time.Time // when package sched may have something new to say by itself
-	saved     time.Time // when what users used was last stored
-	judge     time.Time // when it may be known of more machines that they are silent for too long
-	frozen    bool      // too many are silent together, in these pools
-	frozenIn  map[shoal.PoolName]bool
-	exhausted bool // the last pass started as many tasks as it may: there may be more
+	serial   int64 // of the last transaction, stored with it
+	tries    *retry.Tries
+	machines map[shoal.MachineID]shoal.Machine
+	pools    map[shoal.PoolName]shoal.Pool
+	sitting  map[shoal.MachineID][]sched.Sitting
+	seen     shoal.Rev // machines and pools are known as of this revision
+	looked   time.Time
+	lookCost time.Duration
+	trimmed  time.Time // when old request keys were last removed
+	began    time.Time
+	next     time.Time // when package sched may have something new to say by itself
+	saved    time.Time // when what users used was last stored
+	judge    time.Time // when it may be known of more machines that they are silent for too long
+	frozen   bool      // too many are silent together, in these pools
+	frozenIn map[shoal.PoolName]bool
+	busy     bool // the last turn changed something: there may be more to start
 
 	mu      sync.Mutex // guards what follows; never held while waiting or in the store
 	queue   []*request
@@ -68,6 +68,7 @@ type Batch struct {
 	spare   map[shoal.AttemptRef]*live              // attempts of which another has taken the place, and which may be done first
 	later   map[sched.Task]again                    // tasks that must start again, not at once
 	waiting map[shoal.JobID][]waiter                // who waits for the key
+	active  map[holder]int                          // jobs that have not ended
 	ran     map[shoal.JobID]map[shoal.MachineID]int // where jobs with a release command have run something, with the epoch
 	arrays  map[shoal.JobID]shoal.Array             // of jobs that have begun
 	news    bells[shoal.TaskRef]                    // rung at each news of a task
@@ -120,6 +121,7 @@ func New(cfg Config) (*Batch, error) {
 		spare:   map[shoal.AttemptRef]*live{},
 		later:   map[sched.Task]again{},
 		waiting: map[shoal.JobID][]waiter{},
+		active:  map[holder]int{},
 		ran:     map[shoal.JobID]map[shoal.MachineID]int{},
 		arrays:  map[shoal.JobID]shoal.Array{},
 		news:    bells[shoal.TaskRef]{},

@@ -220,7 +220,7 @@ func (s *bulk) insert(g *group) error {
 			_, pools[spec.Pool] = g.tx.Pools().Get(spec.Pool)
 		}
 		if err = pools[spec.Pool]; err == nil {
-			_, err = g.blockers(spec.After)
+			err = g.admits(s.by.User, spec)
 		}
 		if err != nil && broken(err) {
 			return err

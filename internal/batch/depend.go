@@ -18,6 +18,30 @@ type waiter struct {
 	each bool
 }
 
+// holder is who has jobs in a pool.
+type holder struct {
+	user shoal.UserName
+	pool shoal.PoolName
+}
+
+// admits says why a job that could run cannot be taken now, and counts it if it can.
+func (g *group) admits(user shoal.UserName, s shoal.JobSpec) error {
+	if _, err := g.blockers(s.After); err != nil {
+		return err
+	}
+	p, err := g.pool(s.Pool)
+	if err != nil {
+		return err
+	}
+	k := holder{user, s.Pool}
+	if most := p.Limits.PerUser.Jobs; most > 0 && g.b.active[k]+g.active[k] >= most {
+		return shoal.Errorf(shoal.KindExhausted, "cannot submit the job: %s has %d jobs in pool %s that have not ended, as many as one user may", user, most, s.Pool).
+			WithHint("wait for one to end; an array counts as one job")
+	}
+	g.active[k]++
+	return nil
+}
+
 // enter tells the scheduler of a new job what of it may start, and has it wait for others. Its row is in
 // the group.
 func (g *group) enter(r *row) error {

@@ -161,6 +161,7 @@ func (g *group) end(r *row) error {
 		return err
 	}
 	g.changes = append(g.changes, sched.EndJob{ID: r.ID})
+	g.active[holder{r.User, r.Spec.Pool}]--
 	g.demand = true
 	sentence := fmt.Sprintf("job %s %s", title(r.Job), ended(r.State))
 	if r.Reason != "" {

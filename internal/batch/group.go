@@ -37,6 +37,8 @@ type group struct {
 	former   []shoal.Attempt // attempts before the current ones of which there was news
 	all      []shoal.Group   // read once
 	accounts map[shoal.UserName]shoal.GroupName
+	pools    map[shoal.PoolName]shoal.Pool
+	active   map[holder]int // jobs that were taken, less those that ended
 	changes  []sched.Change
 	records  []record
 	forget   map[shoal.MachineID][]shoal.AttemptRef
@@ -94,7 +96,7 @@ func newGroup(b *Batch, tx *store.Tx, lives map[shoal.TaskRef]*live) *group {
 	return &group{b: b, tx: tx, lives: lives, now: time.Now().UTC().Round(0),
 		jobs: map[shoal.JobID]*row{}, current: map[shoal.TaskRef]*shoal.Attempt{}, position: map[shoal.TaskRef]int{},
 		again: map[shoal.JobID][]int{}, later: map[sched.Task]again{}, waits: map[shoal.JobID][]waiter{},
-		known: map[shoal.JobID]map[int]shoal.JobState{}, accounts: map[shoal.UserName]shoal.GroupName{},
+		known: map[shoal.JobID]map[int]shoal.JobState{}, accounts: map[shoal.UserName]shoal.GroupName{}, pools: map[shoal.PoolName]shoal.Pool{}, active: map[holder]int{},
 		forget: map[shoal.MachineID][]shoal.AttemptRef{}}
 }
 
@@ -128,6 +130,21 @@ func (g *group) job(id shoal.JobID) (*row, error) {
 	r := &row{Job: j}
 	g.jobs[id] = r
 	return r, nil
+}
+
+// pool returns a pool; one that is gone has only its name.
+func (g *group) pool(name shoal.PoolName) (shoal.Pool, error) {
+	if pool, ok := g.pools[name]; ok {
+		return pool, nil
+	}
+	pool, err := g.tx.Pools().Get(name)
+	if shoal.KindOf(err) == shoal.KindNotFound {
+		pool, err = shoal.Pool{Name: name}, nil
+	}
+	if err == nil {
+		g.pools[name] = pool
+	}
+	return pool, err
 }
 
 // touch notes that a row is to be written.

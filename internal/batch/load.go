@@ -30,7 +30,7 @@ func (b *Batch) load(ctx context.Context) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sched, b.live, b.waiting = l.state, l.lives, l.waiting
+	b.sched, b.live, b.waiting, b.active = l.state, l.lives, l.waiting, l.active
 	for _, a := range l.lives {
 		b.watch(a)
 	}
@@ -119,6 +119,7 @@ func (l *loading) read() error {
 // job1 tells the scheduler of a job and of what runs of it.
 func (l *loading) job1(j shoal.Job) error {
 	l.state.Apply(sched.PutJob(l.schedJob(j)))
+	l.active[holder{j.User, j.Spec.Pool}]++
 	attempts := l.of[j.ID]
 	if len(attempts) == 0 {
 		return nil

@@ -120,24 +120,6 @@ func (p *placing) order(j shoal.Job, a shoal.Attempt, position, rank int) (api.T
 	return o, nil
 }
 
-// pool returns a pool as the transaction sees it; one that is gone has only its name.
-func (p *placing) pool(name shoal.PoolName) (shoal.Pool, error) {
-	if pool, ok := p.pools[name]; ok {
-		return pool, nil
-	}
-	pool, err := p.tx.Pools().Get(name)
-	if shoal.KindOf(err) == shoal.KindNotFound {
-		pool, err = shoal.Pool{Name: name}, nil
-	}
-	if err == nil {
-		if p.pools == nil {
-			p.pools = map[shoal.PoolName]shoal.Pool{}
-		}
-		p.pools[name] = pool
-	}
-	return pool, err
-}
-
 // keys are those by which the nodes of an attempt reach each other. They follow from a secret, so they
 // are the same whenever they are asked for and are kept nowhere.
 func (b *Batch) keys(ref shoal.AttemptRef) (*api.TaskSSH, error) {

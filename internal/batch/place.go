@@ -1,9 +1,6 @@
 package batch
 
 import (
-	"context"
-	"time"
-
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/after"
@@ -11,33 +8,20 @@ import (
 	"github.com/shoal-pool/shoal/internal/sched"
 )
 
-// place starts what fits, and has go what must: it asks package sched, records what it says, then tells
-// the agents.
-func (b *Batch) place(ctx context.Context) error {
-	now := time.Now()
-	b.mu.Lock()
-	plan := b.sched.Plan(now, budget)
-	b.next = b.sched.Next(now)
-	b.mu.Unlock()
-	b.exhausted = len(plan.Starts) == budget
-	if len(plan.Starts) == 0 && len(plan.Preempt) == 0 {
-		return nil
+// carryOut starts what fits, and has go what must.
+func (g *group) carryOut(plan sched.Plan) error {
+	p := placing{group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
+	for _, start := range plan.Starts {
+		if err := p.start(start); err != nil {
+			return err
+		}
 	}
-	_, err := b.update(ctx, func(g *group) error {
-		p := placing{group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
-		for _, start := range plan.Starts {
-			if err := p.start(start); err != nil {
-				return err
-			}
+	for _, v := range plan.Preempt {
+		if err := p.preempt(v); err != nil {
+			return err
 		}
-		for _, v := range plan.Preempt {
-			if err := p.preempt(v); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return err
+	}
+	return nil
 }
 
 // placing is a group that starts tasks.
@@ -45,13 +29,16 @@ type placing struct {
 	*group
 	machines map[shoal.MachineID]*shoal.Machine // as they are now
 	gpus     map[shoal.MachineID]map[int]bool   // taken
-	pools    map[shoal.PoolName]shoal.Pool
 }
 
 func (p *placing) start(s sched.Placement) error {
 	j, err := p.job(s.Job)
 	if err != nil {
 		return err
+	}
+	if j.Counts.Queued == 0 {
+		p.b.seen = -1 // what was asked just now has changed it
+		return nil
 	}
 	usable := !j.State.Ended() && !j.Cancel
 	var nodes []shoal.Member
@@ -79,7 +66,7 @@ func (p *placing) start(s sched.Placement) error {
 			return err
 		}
 		if last != nil {
-			usable = usable && (last.State.Ended() || last.State == shoal.JobQueued)
+			usable = usable && repeats(j.Job, *last)
 			a.Failures = last.Failures
 		}
 		a.Attempt = following(last)
@@ -177,6 +164,10 @@ func (p *placing) announce(j shoal.Job, a shoal.Attempt, v sched.Preemption) err
 func (p *placing) machine(id shoal.MachineID) (*shoal.Machine, error) {
 	if m, ok := p.machines[id]; ok {
 		return m, nil
+	}
+	if m, ok := p.b.machines[id]; ok && p.from == p.b.seen { // as it was looked at last, and it has not changed
+		p.machines[id] = &m
+		return &m, nil
 	}
 	m, err := p.tx.Machines().Get(id)
 	if shoal.KindOf(err) == shoal.KindNotFound {

@@ -74,6 +74,9 @@ func (g *group) retry(r *row, by access.Subject, q api.RetryRequest) error {
 // retryTasks has tasks wait again: those named, or if there are none all that did not succeed.
 func (g *group) retryTasks(r *row, by access.Subject, array shoal.Array, named map[int]bool) error {
 	reason, err := g.blockers(r.Spec.After)
+	if err == nil {
+		err = g.admits(r.User, r.Spec)
+	}
 	if err != nil {
 		return err
 	}

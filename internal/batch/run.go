@@ -23,10 +23,10 @@ func (b *Batch) Run(ctx context.Context) error {
 	close(b.ready)
 	b.began = time.Now()
 	for {
-		ok := b.tries.Do(ctx, "record what was asked", b.serve)
-		ok = b.tries.Do(ctx, "look at the machines", b.look) && ok
+		ok := b.tries.Do(ctx, "look at the machines", b.look)
 		ok = b.tries.Do(ctx, "look after what runs", b.chores) && ok
-		ok = b.tries.Do(ctx, "start tasks", b.place) && ok
+		ok = b.tries.Do(ctx, "record what was asked and start tasks", b.turn) && ok
+		ok = b.tries.Do(ctx, "store what was used", b.save) && ok
 		if err := b.rest(ctx, ok); err != nil {
 			return err
 		}
@@ -35,7 +35,7 @@ func (b *Batch) Run(ctx context.Context) error {
 
 // rest waits until there is something to do. While no job is active it costs nothing.
 func (b *Batch) rest(ctx context.Context, ok bool) error {
-	if b.exhausted && ok {
+	if b.busy && ok {
 		return ctx.Err()
 	}
 	changed := b.cfg.Store.Changed()
@@ -78,13 +78,19 @@ func (b *Batch) rest(ctx context.Context, ok bool) error {
 	return nil
 }
 
-// serve does what was asked, all of it in one transaction.
-func (b *Batch) serve(ctx context.Context) error {
+// turn does what was asked, and starts what fits and has go what must as package sched says: all of it in
+// one transaction, so that under load each carries ends and starts. What was planned before it may not hold
+// any more after what was asked; each start is checked. Only then are the agents told.
+func (b *Batch) turn(ctx context.Context) error {
+	now := time.Now()
 	b.mu.Lock()
 	queue := b.queue
 	b.queue = nil
+	plan := b.sched.Plan(now, budget)
+	b.next = b.sched.Next(now)
 	b.mu.Unlock()
-	if len(queue) == 0 {
+	b.busy = len(queue)+len(plan.Starts)+len(plan.Preempt) > 0
+	if !b.busy {
 		return nil
 	}
 	results := make([]error, len(queue))
@@ -96,7 +102,7 @@ func (b *Batch) serve(ctx context.Context) error {
 			}
 			results[i] = err
 		}
-		return nil
+		return g.carryOut(plan)
 	})
 	for i, r := range queue {
 		if err != nil {
@@ -126,6 +132,11 @@ func (b *Batch) apply(g *group) {
 		b.applyAttempt(g, a)
 	}
 	b.sched.Apply(g.changes...)
+	for k, n := range g.active {
+		if b.active[k] += n; b.active[k] <= 0 {
+			delete(b.active, k)
+		}
+	}
 	for _, t := range g.drop {
 		delete(b.later, t)
 	}
@@ -145,7 +156,7 @@ func (b *Batch) apply(g *group) {
 	}
 	b.mu.Unlock()
 	for machine, refs := range g.forget {
-		b.cfg.Send(machine, api.Record{Forget: &api.ForgetTask{Refs: refs}})
+		b.cfg.Send(machine, api.Record{Forget: &api.ForgetTask{Refs: refs, Jobs: g.done(refs)}})
 	}
 	for _, r := range g.records {
 		b.cfg.Send(r.machine, r.record)
@@ -153,6 +164,16 @@ func (b *Batch) apply(g *group) {
 	if g.demand {
 		b.cfg.Wake()
 	}
+}
+
+// done are the jobs among those of some attempts of which nothing comes to a machine any more.
+func (g *group) done(refs []shoal.AttemptRef) (all []shoal.JobID) {
+	for _, ref := range refs {
+		if r := g.jobs[ref.Job]; r != nil && r.State.Ended() && r.Spec.Release == "" && !slices.Contains(all, r.ID) {
+			all = append(all, r.ID)
+		}
+	}
+	return all
 }
 
 // applyAttempt keeps the list of what is live. b.mu is held.

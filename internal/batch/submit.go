@@ -5,14 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/batch/admit"
 	"github.com/shoal-pool/shoal/internal/spec"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -96,7 +95,7 @@ func (b *Batch) insert(ctx context.Context, user shoal.UserName, s shoal.JobSpec
 			j, err = recall(g.tx, known)
 			return err
 		}
-		if _, err := g.blockers(s.After); err != nil {
+		if err := g.admits(user, s); err != nil {
 			return err
 		}
 		if _, err := g.tx.Pools().Get(s.Pool); err != nil {
@@ -145,7 +144,7 @@ func prepare(tx *store.Tx, by access.Subject, s shoal.JobSpec) (shoal.JobSpec, e
 			return s, err
 		}
 	}
-	mistakes := append(spec.CheckJob(s), clashes(s)...)
+	mistakes := append(spec.CheckJob(s), admit.Clashes(s)...)
 	if len(mistakes) > 0 {
 		return s, spec.Invalid(mistakes)
 	}
@@ -157,27 +156,12 @@ func prepare(tx *store.Tx, by access.Subject, s shoal.JobSpec) (shoal.JobSpec, e
 		return s, spec.Invalid(wrong)
 	}
 	spec.FitJob(&s, p.Machine)
-	if err := suits(s, p); err != nil {
+	admit.Limit(&s, p)
+	if err := admit.Check(s, p); err != nil {
 		return s, err
 	}
 	s.After, err = resolve(tx, by, s.After)
 	return s, err
-}
-
-// clashes finds inputs and outputs that would be the same variable.
-func clashes(s shoal.JobSpec) []shoal.Mistake {
-	var all []shoal.Mistake
-	for field, names := range map[string][]string{"inputs": slices.Sorted(maps.Keys(s.Inputs)), "outputs": slices.Sorted(maps.Keys(s.Outputs))} {
-		seen := map[string]string{}
-		for _, name := range names {
-			upper := strings.ToUpper(name)
-			if other, ok := seen[upper]; ok {
-				all = append(all, shoal.Mistake{Path: field + "." + name, Msg: fmt.Sprintf("%s and %s would be the same variable", other, name), Hint: "rename one of them"})
-			}
-			seen[upper] = name
-		}
-	}
-	return all
 }
 
 // defaultPool is where a job goes that names no pool: where its user is, else the pool marked so,
@@ -207,36 +191,6 @@ func defaultPool(tx *store.Tx, by access.Subject) (shoal.PoolName, error) {
 	}
 	return "", shoal.Errorf(shoal.KindInvalid, "cannot submit the job: it names no pool, and there are several").
 		WithHint("say which: %s", strings.Join(names, ", "))
-}
-
-// suits refuses at once what could never run in a pool.
-func suits(s shoal.JobSpec, p shoal.Pool) error {
-	switch {
-	case p.Deleting:
-		return shoal.Errorf(shoal.KindConflict, "cannot submit the job: pool %s is being deleted", p.Name)
-	case !p.Has(shoal.UseBatch):
-		return shoal.Errorf(shoal.KindInvalid, "cannot submit the job: pool %s is not for jobs", p.Name).
-			WithHint("choose a pool with `uses: [batch]`, or add batch to the uses of %s", p.Name)
-	}
-	have, want := p.Machine, s.Resources
-	var lacks []string
-	if want.CPUs > have.CPUs {
-		lacks = append(lacks, processors(want.CPUs))
-	}
-	if want.Memory > have.Memory {
-		lacks = append(lacks, fmt.Sprintf("%s of memory", want.Memory))
-	}
-	if want.GPUs > have.GPUs {
-		lacks = append(lacks, gpus(want.GPUs))
-	}
-	if len(lacks) > 0 {
-		return shoal.Errorf(shoal.KindInvalid, "cannot submit the job: it asks for %s, and a machine of pool %s has %s, %s of memory and %s",
-			strings.Join(lacks, " and "), p.Name, processors(have.CPUs), have.Memory, gpus(have.GPUs)).WithHint("ask for less, or choose a pool with larger machines")
-	}
-	if most := p.Limits.PerUser.GPUs; most > 0 && want.GPUs > most {
-		return shoal.Errorf(shoal.KindInvalid, "cannot submit the job: it asks for %d GPUs, and a user may hold %d in pool %s", want.GPUs, most, p.Name)
-	}
-	return nil
 }
 
 // resolve turns the jobs that must succeed first into their numbers. A name is the newest job of
@@ -272,21 +226,4 @@ func find(tx *store.Tx, by access.Subject, name string) (shoal.Job, error) {
 			WithHint("submit that one first, or give its number")
 	}
 	return jobs[0], nil
-}
-
-func processors(n shoal.MilliCPU) string {
-	if n == 1000 {
-		return "1 processor"
-	}
-	return n.String() + " processors"
-}
-
-func gpus(n int) string {
-	switch n {
-	case 0:
-		return "no GPU"
-	case 1:
-		return "1 GPU"
-	}
-	return fmt.Sprintf("%d GPUs", n)
 }
