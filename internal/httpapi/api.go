@@ -47,9 +47,8 @@ type Broker interface {
 
 // Batch runs jobs.
 type Batch interface {
-	Submit(ctx context.Context, by access.Subject, spec shoal.JobSpec, key string) (shoal.Job, error)
-	Bulk
-	Cancel(ctx context.Context, by access.Subject, id shoal.JobID) (shoal.Job, error)
+	Orders
+	Status(ctx context.Context, by access.Subject, req api.StatusRequest) (api.StatusResult, error)
 	Job(ctx context.Context, by access.Subject, id shoal.JobID) (shoal.Job, error)
 	Jobs(ctx context.Context, by access.Subject, f store.JobFilter, cursor string, limit int) ([]shoal.Job, string, error)
 	Tasks(ctx context.Context, by access.Subject, id shoal.JobID, from, limit int) ([]shoal.Attempt, error)
@@ -58,11 +57,13 @@ type Batch interface {
 	WhyJob(ctx context.Context, by access.Subject, id shoal.JobID) (api.Why, error)
 }
 
-// Bulk does with many jobs at once what is done with one.
-type Bulk interface {
+// Orders are what users ask to be done with jobs.
+type Orders interface {
+	Submit(ctx context.Context, by access.Subject, spec shoal.JobSpec, key string) (shoal.Job, error)
 	SubmitBatch(ctx context.Context, by access.Subject, req api.BatchRequest, key string) (api.BatchResult, error)
-	Status(ctx context.Context, by access.Subject, req api.StatusRequest) (api.StatusResult, error)
+	CancelTasks(ctx context.Context, by access.Subject, id shoal.JobID, which string) (shoal.Job, error)
 	CancelBatch(ctx context.Context, by access.Subject, req api.CancelRequest) (api.CancelResult, error)
+	Retry(ctx context.Context, by access.Subject, id shoal.JobID, r api.RetryRequest) (shoal.Job, error)
 }
 
 // Hub is where agents call.

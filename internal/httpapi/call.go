@@ -51,7 +51,7 @@ func (a *API) endpoint(e endpoint, ask who, known bool) http.Handler {
 		if r.Method == http.MethodHead && e.do.media != "" {
 			return shoal.Errorf(shoal.KindInvalid, "cannot answer HEAD for a stream").WithHint("use GET")
 		}
-		if e.do.in != nil {
+		if e.do.in != nil && !(e.do.spare && r.ContentLength == 0) {
 			body, done, err := a.readBody(w, r, max(e.do.limit, maxBody))
 			if err != nil {
 				return err

@@ -65,7 +65,13 @@ func (a *API) tasks(c *call) (api.List[shoal.Attempt], error) {
 	return listed(items, next, a.cfg.Store.Rev()), nil
 }
 
-func (a *API) cancel(c *call) (shoal.Job, error) { return a.cfg.Batch.Cancel(c.ctx, c.by, c.job()) }
+func (a *API) cancel(c *call, r api.CancelTasks) (shoal.Job, error) {
+	return a.cfg.Batch.CancelTasks(c.ctx, c.by, c.job(), r.Tasks)
+}
+
+func (a *API) retry(c *call, r api.RetryRequest) (shoal.Job, error) {
+	return a.cfg.Batch.Retry(c.ctx, c.by, c.job(), r)
+}
 
 // waitTime is how long a wait is answered at the latest: below what proxies allow.
 const waitTime = 50 * time.Second

@@ -73,7 +73,7 @@ func operation(e endpoint, schemas huma.Registry, problem *huma.Schema) *huma.Op
 		op.Security = []map[string][]string{{"token": {}}}
 	}
 	if e.do.in != nil {
-		op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		op.RequestBody = &huma.RequestBody{Required: !e.do.spare, Content: map[string]*huma.MediaType{
 			"application/json": {Schema: schemas.Schema(e.do.in, true, "")}}}
 	}
 	ok := &huma.Response{Description: http.StatusText(e.do.status)}

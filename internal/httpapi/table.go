@@ -123,7 +123,8 @@ func (a *API) jobTable() []endpoint {
 		{"POST", "/jobs:cancel", may(access.Cancel, shoal.ObjectJob), "", "End up to 10000 jobs; begins it and does not wait", take(http.StatusOK, (*API).cancelBatch)},
 		{"GET", "/jobs/{id}", may(access.View, shoal.ObjectJob), "", "Show a job", read((*API).job)},
 		{"GET", "/jobs/{id}/tasks", may(access.View, shoal.ObjectJob), "from,cursor,limit", "List a job's tasks by index, each with its latest attempt", read((*API).tasks)},
-		{"POST", "/jobs/{id}/cancel", may(access.Cancel, shoal.ObjectJob), "", "End a job; begins it and does not wait", read((*API).cancel)},
+		{"POST", "/jobs/{id}/cancel", may(access.Cancel, shoal.ObjectJob), "", "End a job, or some of its tasks; begins it and does not wait", takeAny(http.StatusOK, (*API).cancel)},
+		{"POST", "/jobs/{id}/retry", may(access.Cancel, shoal.ObjectJob), "", "Start tasks of an ended job again: all that did not succeed, or those named", takeAny(http.StatusOK, (*API).retry)},
 		{"GET", "/jobs/{id}/wait", may(access.View, shoal.ObjectJob), "", "Wait for a job's end; answers after a while without one, to be asked again", read((*API).wait)},
 		{"GET", "/jobs/{id}/tasks/{index}/output", may(access.Output, shoal.ObjectJob), "stream,node,offset,follow,frames", "Read a task's output; it ends without error only at its true end. frames=true tells offsets, what is not kept, and beats", stream("application/octet-stream", (*API).output)},
 
@@ -137,6 +138,7 @@ func (a *API) jobTable() []endpoint {
 type action struct {
 	in, out reflect.Type // nil: none
 	limit   int64        // of the body; 0: that of most
+	spare   bool         // the body can be left out
 	status  int
 	media   string // of an answer that is no JSON value
 	serve   func(*API, *call) error
@@ -172,6 +174,19 @@ func take[In, Out any](status int, f func(*API, *call, In) (Out, error)) action 
 		}
 		return c.answer(status, v)
 	}}
+}
+
+// takeAny is take for a body that can be left out.
+func takeAny[In, Out any](status int, f func(*API, *call, In) (Out, error)) action {
+	d := take(status, f)
+	whole := d.serve
+	d.spare, d.serve = true, func(a *API, c *call) error {
+		if len(c.body) == 0 {
+			c.body = []byte("{}")
+		}
+		return whole(a, c)
+	}
+	return d
 }
 
 // act makes an action of a function that has nothing to say when it succeeds.

@@ -66,6 +66,8 @@ func sample(method, path string, job string) request {
 		"POST /api/v1/machines/{id}/drain":      `{}`,
 		"POST /api/v1/images":                   `{"name":"new"}`,
 		"POST /api/v1/jobs":                     `{"pool":"lab","command":"true"}`,
+		"POST /api/v1/jobs/{id}/cancel":         `{"tasks":"0"}`,
+		"POST /api/v1/jobs/{id}/retry":          `{}`,
 		"POST /api/v1/jobs:batch":               `{"jobs":[{"pool":"lab","command":"true"}]}`,
 		"POST /api/v1/jobs:status":              `{"ids":["` + job + `"]}`,
 		"POST /api/v1/jobs:cancel":              `{"ids":["` + job + `"]}`,
