@@ -27,10 +27,13 @@ type sim struct {
 	rnd  *rand.Rand
 	took func(api.TaskOrder) (time.Duration, int) // how long a node's command takes, and its exit code
 
+	parts sync.WaitGroup
+
 	mu       sync.Mutex
 	nodes    map[shoal.MachineID]*node
 	answered map[shoal.MachineID]time.Time
 	running  map[shoal.TaskRef]map[runner]bool
+	ready    map[runner]map[shoal.TaskRef]bool // nodes of gangs that were ready
 	begun    int
 	killed   int // by the lease
 	overlaps int // of tasks that may
@@ -72,7 +75,7 @@ type simTask struct {
 const simBeat = 2 * time.Minute
 
 func newSim(t *testing.T, seed uint64) *sim {
-	s := &sim{t: t, rnd: rand.New(rand.NewPCG(seed, 11)), nodes: map[shoal.MachineID]*node{}, answered: map[shoal.MachineID]time.Time{}, running: map[shoal.TaskRef]map[runner]bool{}}
+	s := &sim{t: t, rnd: rand.New(rand.NewPCG(seed, 11)), nodes: map[shoal.MachineID]*node{}, answered: map[shoal.MachineID]time.Time{}, running: map[shoal.TaskRef]map[runner]bool{}, ready: map[runner]map[shoal.TaskRef]bool{}}
 	s.took = func(api.TaskOrder) (time.Duration, int) { return time.Minute, 0 }
 	return s
 }
@@ -100,7 +103,7 @@ func (s *sim) add(id shoal.MachineID) *node {
 	s.mu.Lock()
 	s.nodes[id] = n
 	s.mu.Unlock()
-	go n.live()
+	s.parts.Go(n.live)
 	s.w.put(id, state(shoal.MachineReady))
 	return n
 }
@@ -303,6 +306,13 @@ func (n *node) start(o api.TaskOrder) {
 		t.held = o.Hold
 	}
 	if t.held {
+		n.s.mu.Lock()
+		at := runner{o.Ref.Attempt, n.id}
+		if n.s.ready[at] == nil {
+			n.s.ready[at] = map[shoal.TaskRef]bool{}
+		}
+		n.s.ready[at][o.Ref.TaskRef] = true
+		n.s.mu.Unlock()
 		n.poke()
 		return
 	}
@@ -310,7 +320,7 @@ func (n *node) start(o api.TaskOrder) {
 	if !o.Idle {
 		n.began(o)
 	}
-	go n.play(t, o)
+	n.s.parts.Go(func() { n.play(t, o) })
 	n.poke()
 }
 
@@ -378,6 +388,14 @@ func (n *node) began(o api.TaskOrder) {
 		n.s.running[o.Ref.TaskRef] = all
 	}
 	all[runner{o.Ref.Attempt, n.id}] = true
+	if o.SSH == nil {
+		return
+	}
+	for _, peer := range o.SSH.Nodes {
+		if !n.s.ready[runner{o.Ref.Attempt, peer.Name}][o.Ref.TaskRef] {
+			n.s.t.Errorf("%s begins on %s before its node on %s is ready", o.Ref, n.id, peer.Name)
+		}
+	}
 }
 
 // over notes that a command is gone. n.mu is held.
@@ -412,6 +430,12 @@ func simulate(t *testing.T, seed uint64, fn func(*sim)) {
 		s := newSim(t, seed)
 		s.w = newWorld(t, storetest.Open(t), t.TempDir(), shoal.Pool{Size: shoal.Size{Max: 20}}, s.wire)
 		fn(s)
+		s.mu.Lock()
+		for _, n := range s.nodes {
+			n.stop()
+		}
+		s.mu.Unlock()
+		s.parts.Wait()
 	})
 }
 
@@ -443,6 +467,11 @@ func TestPartitions(t *testing.T) {
 }
 
 func partitions(s *sim) {
+	trouble(s, func(i int) shoal.JobSpec { return shoal.JobSpec{Array: "1-8", Idempotent: i == 5} }, 8)
+}
+
+// trouble has jobs done while things break, and waits for their ends.
+func trouble(s *sim, spec func(int) shoal.JobSpec, tasks int) {
 	s.took = func(o api.TaskOrder) (time.Duration, int) {
 		return time.Duration(1+(o.Ref.Index*7+o.Ref.Attempt*3+o.Rank)%20) * time.Minute, 0
 	}
@@ -453,7 +482,7 @@ func partitions(s *sim) {
 	}
 	var jobs []shoal.JobID
 	for i := range 6 {
-		jobs = append(jobs, s.w.submit(shoal.JobSpec{Array: "1-8", Idempotent: i == 5}).ID)
+		jobs = append(jobs, s.w.submit(spec(i)).ID)
 	}
 	pick := func() shoal.MachineID {
 		s.mu.Lock()
@@ -489,13 +518,26 @@ func partitions(s *sim) {
 		s.cutOff(id, false, false)
 	}
 	for _, id := range jobs {
-		if end := s.w.ended(id).Job; end.State != shoal.JobSucceeded || end.Counts.Succeeded != 8 {
+		if end := s.w.ended(id).Job; end.State != shoal.JobSucceeded || end.Counts.Succeeded != tasks {
 			s.t.Errorf("ended %+v", end)
 		}
 	}
 	s.t.Logf("%d begun, %d ended by their lease, %d of those that may ran twice at once", s.begun, s.killed, s.overlaps)
 	if s.killed == 0 {
 		s.t.Error("no lease ran out")
+	}
+}
+
+// gangs are played on nodes that come and go.
+func TestGangPartitions(t *testing.T) {
+	for seed := range uint64(scaled(2, 200)) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			simulate(t, 100+seed, func(s *sim) {
+				trouble(s, func(i int) shoal.JobSpec {
+					return shoal.JobSpec{Array: "1-3", Nodes: shoal.Fixed(2 + i%2), Launcher: []string{"each", "head"}[i%2]}
+				}, 3)
+			})
+		})
 	}
 }
 

@@ -270,6 +270,26 @@ func TestCauses(t *testing.T) {
 	})
 }
 
+// A task that ran out of memory gets more, up to what a machine has.
+func TestMemoryGrows(t *testing.T) {
+	bubble(t, shoal.Pool{Machine: shoal.Resources{CPUs: 1000, Memory: 4 << 30}}, func(w *world) {
+		w.play = func(o api.TaskOrder) script {
+			s := script{takes: time.Minute}
+			if o.Resources.Memory < 3<<30 {
+				s.signal, s.cause = 9, shoal.CauseOOM
+			}
+			return s
+		}
+		w.machine("m-1", func(m *shoal.Machine) { m.Resources.Memory = 4 << 30 })
+		j := w.submit(shoal.JobSpec{Command: "eat", Retries: 3, Retry: &shoal.Retry{On: []shoal.Cause{shoal.CauseOOM}, Memory: 2}, Resources: shoal.Resources{Memory: 1 << 30}})
+		end := w.ended(j.ID)
+		a := w.history(j.ID, 0)
+		if end.Job.State != shoal.JobSucceeded || len(a) != 3 || a[1].Memory != 2<<30 || a[2].Memory != 4<<30 || !strings.Contains(a[1].Reason, "the 2GiB it was given") {
+			t.Errorf("ended %+v after %+v", end, a)
+		}
+	})
+}
+
 // The release command runs on each machine that ran something, after the end, whatever the end was.
 func TestRelease(t *testing.T) {
 	bubble(t, shoal.Pool{}, func(w *world) {
