@@ -193,7 +193,7 @@ func (a *App) Run(ctx context.Context) error {
 		run  func(context.Context) error
 	}{
 		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"agents", a.hub.Run},
-		{"retire", a.retire}, {"trim", a.trim},
+		{"retire", a.retire}, {"trim", a.trim}, {"pack", a.pack},
 		{"ssh", func(ctx context.Context) error { return a.front.Serve(ctx, a.sockets.SSH) }},
 		{"api", serve(a.sockets.Control, a.api.Control())},
 		{"local api", serve(a.sockets.Local, a.api.Local())},

@@ -8,19 +8,23 @@ import (
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
-// How long history is kept. The bill's intervals are kept for ever.
+// How long history is kept. The bill's intervals are kept for ever, and so is that a job was and how it ended.
 const (
-	keepEvents  = 200_000
-	keepHistory = 90 * 24 * time.Hour
-	trimEvery   = 6 * time.Hour
+	keepEvents = 200_000
+	trimEvery  = 6 * time.Hour
+	packEvery  = 15 * time.Second
 )
 
 // trim keeps the store from growing without end.
 func (a *App) trim(ctx context.Context) error {
 	for {
-		_, err := a.store.TrimEvents(ctx, keepEvents, time.Now().Add(-keepHistory))
+		before := time.Now().Add(-a.opts.KeepHistory)
+		_, err := a.store.TrimEvents(ctx, keepEvents, before)
 		if err == nil {
-			_, err = a.store.TrimHistory(ctx, time.Now().Add(-keepHistory))
+			_, err = a.store.TrimHistory(ctx, before)
+		}
+		if err == nil {
+			_, err = a.batch.Prune(ctx, before)
 		}
 		if err != nil && ctx.Err() == nil {
 			a.log.Warn("history cannot be trimmed; trying again later", "err", err)
@@ -29,6 +33,27 @@ func (a *App) trim(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(trimEvery):
+		}
+	}
+}
+
+// pack keeps the store small while jobs end: a moment after something changed, so that it does not get in
+// the way of what is going on.
+func (a *App) pack(ctx context.Context) error {
+	for {
+		changed := a.store.Changed()
+		if _, err := a.store.Pack(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("attempts cannot be packed; trying again later", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(packEvery):
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/provider"
@@ -21,8 +22,10 @@ type Options struct {
 	Subnet    string // of local machines; default the first free /20 of 100.64.0.0/10
 	GPURoot   string // where the GPUs' device nodes and driver lie; default /
 	BinDir    string // where shoal-agent and shoal lie; default the directory of this program
-	Version   string
-	Log       *slog.Logger
+	// KeepHistory is for how long what has ended is kept: jobs, sessions, machines, events; default 90 days.
+	KeepHistory time.Duration
+	Version     string
+	Log         *slog.Logger
 
 	// For tests of the whole: what would otherwise be made from the addresses above.
 	Listeners Listeners
@@ -45,6 +48,7 @@ const (
 	defaultListen    = "127.0.0.1:7420"
 	defaultSSHListen = "127.0.0.1:2222"
 	bothRoles        = "control,gateway"
+	defaultKeep      = 90 * 24 * time.Hour
 )
 
 // withDefaults fills in what was not said and refuses what cannot be.
@@ -81,6 +85,9 @@ func (o Options) withDefaults() (Options, error) {
 			return o, err
 		}
 		o.BinDir = filepath.Dir(self)
+	}
+	if o.KeepHistory <= 0 {
+		o.KeepHistory = defaultKeep
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -276,7 +276,7 @@ const (
 	pruneAtOnce = 100
 )
 
-// Prune forgets jobs that ended before a time, but for how each ended. It tells how many.
+// Prune forgets jobs that ended before a time, with their output, but for how each ended. It tells how many.
 func (b *Batch) Prune(ctx context.Context, before time.Time) (int, error) {
 	for total := 0; ; {
 		var past []store.PastJob
@@ -301,6 +301,9 @@ func (b *Batch) Prune(ctx context.Context, before time.Time) (int, error) {
 			return total, err
 		}
 		for _, p := range past {
+			if err := b.output.Remove(p.ID); err != nil {
+				return total, err
+			}
 			if p.Counts.Total() <= pruneAtOnce {
 				continue
 			}

@@ -38,6 +38,7 @@ type Serve struct {
 	Listen    string
 	SSHListen string
 	GPURoot   string
+	Keep      shoal.Duration
 	Role      string
 	Log       *slog.Logger
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/cli/flags"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -62,6 +63,7 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 	f.StringVar(&s.Listen, "listen", "", "where the API listens, `HOST:PORT` (default 127.0.0.1:7420)")
 	f.StringVar(&s.SSHListen, "ssh-listen", "", "where the ssh gateway listens, `HOST:PORT` (default 127.0.0.1:2222)")
 	f.StringVar(&s.GPURoot, "gpu-root", "", "where the GPUs' device nodes and driver lie, a `DIR` such as a driver container's root (/)")
+	f.Var(flags.Duration{Value: &s.Keep}, "keep-history", "for how long jobs, sessions and machines that have ended are kept (90d); of jobs it is known for ever how they ended")
 	f.StringVar(&s.Role, "role", "", "what this process does, `control,gateway` (both)")
 	f.StringVar(&https, "https-listen", "", "not supported yet")
 	f.StringVar(&config, "config", "", "not supported yet")
