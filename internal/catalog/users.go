@@ -99,12 +99,14 @@ func live(tx *store.Tx, name shoal.UserName) (sessions []shoal.Session, jobs []s
 	if sessions, err = tx.LiveSessions(); err != nil {
 		return nil, nil, err
 	}
-	if jobs, err = tx.ActiveJobs(); err != nil {
-		return nil, nil, err
-	}
 	sessions = slices.DeleteFunc(sessions, func(s shoal.Session) bool { return s.User != name })
-	jobs = slices.DeleteFunc(jobs, func(j shoal.Job) bool { return j.User != name })
-	return sessions, jobs, nil
+	err = tx.EachActiveJob(func(j shoal.Job) error {
+		if j.User == name {
+			jobs = append(jobs, j)
+		}
+		return nil
+	})
+	return sessions, jobs, err
 }
 
 // endAll ends a disabled user's sessions and jobs. One that ended by itself meanwhile is no error.

@@ -116,10 +116,22 @@ func (e *Engine) lookAtTasks(w *world, tx *store.Tx) error {
 		return err
 	}
 	w.demand = d
+	late := map[shoal.JobID]shoal.Resources{} // of jobs that began after the demand was read
 	for _, a := range attempts {
+		need, ok := d.needs[a.Job]
+		if !ok {
+			if need, ok = late[a.Job]; !ok {
+				j, err := tx.Jobs().Get(a.Job)
+				if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
+					return err
+				}
+				need = j.Spec.Resources
+				late[a.Job] = need
+			}
+		}
 		c := w.people[a.Machine]
 		c.tasks++
-		c.used = c.used.Add(d.needs[a.Job])
+		c.used = c.used.Add(need)
 		w.people[a.Machine] = c
 	}
 	return nil
@@ -129,7 +141,7 @@ func (e *Engine) lookAtTasks(w *world, tx *store.Tx) error {
 type demand struct {
 	queues map[shoal.PoolName][]scale.Queue
 	jobs   map[shoal.PoolName]int // that have not ended
-	needs  map[shoal.JobID]shoal.Resources
+	needs  map[shoal.JobID]shoal.Resources // of those that run
 	read   time.Time
 	cost   time.Duration
 }
@@ -162,22 +174,18 @@ func (e *Engine) demandOf(tx *store.Tx) (*demand, error) {
 
 func readDemand(tx *store.Tx) (*demand, error) {
 	d := &demand{queues: map[shoal.PoolName][]scale.Queue{}, jobs: map[shoal.PoolName]int{}, needs: map[shoal.JobID]shoal.Resources{}}
-	jobs, err := tx.ActiveJobs()
-	if err != nil {
-		return nil, err
-	}
 	type line struct {
 		pool shoal.PoolName
 		size shoal.Resources
 	}
 	at := map[line]int{}
-	for _, j := range jobs {
+	err := tx.EachActiveJob(func(j shoal.Job) error {
 		d.jobs[j.Spec.Pool]++
-		if j.Counts.Starting+j.Counts.Running > 0 || j.Counts.Queued > 0 {
+		if j.Counts.Starting+j.Counts.Running > 0 {
 			d.needs[j.ID] = j.Spec.Resources
 		}
 		if j.Counts.Queued <= 0 || j.Blocked || j.Cancel {
-			continue
+			return nil
 		}
 		k := line{j.Spec.Pool, j.Spec.Resources}
 		i, ok := at[k]
@@ -187,8 +195,9 @@ func readDemand(tx *store.Tx) (*demand, error) {
 			d.queues[k.pool] = append(d.queues[k.pool], scale.Queue{Resources: k.size})
 		}
 		d.queues[k.pool][i].Tasks += j.Counts.Queued * max(j.Spec.Nodes.Min, 1)
-	}
-	return d, nil
+		return nil
+	})
+	return d, err
 }
 
 // pool returns a pool by its name.

@@ -79,15 +79,15 @@ func (e *Engine) DeletePool(ctx context.Context, by access.Subject, name shoal.P
 		if err != nil || p.Deleting {
 			return err
 		}
-		jobs, err := tx.ActiveJobs()
-		if err != nil {
-			return err
-		}
 		var ids []string
-		for _, j := range jobs {
+		err = tx.EachActiveJob(func(j shoal.Job) error {
 			if j.Spec.Pool == name {
 				ids = append(ids, string(j.ID))
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 		if len(ids) > 0 {
 			return shoal.Errorf(shoal.KindConflict, "%d of its jobs have not ended: %s", len(ids), strings.Join(ids[:min(len(ids), 10)], ", ")).

@@ -1,0 +1,6 @@
+package app
+
+import "github.com/shoal-pool/shoal/internal/store"
+
+// Store is where the server keeps what it knows.
+func (a *App) Store() *store.DB { return a.store }
