@@ -155,7 +155,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		return err
 	}
 	a.api = httpapi.New(httpapi.Config{Store: a.store, AdminToken: token, Version: a.opts.Version, Log: a.log,
-		Catalog: a.catalog, Engine: a.engine, Broker: a.broker, Batch: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		Catalog: a.catalog, Engine: a.engine, Broker: a.broker, Batch: a.batch, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
 }

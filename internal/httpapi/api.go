@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/agenthub"
+	"github.com/shoal-pool/shoal/internal/batch/files"
 	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -101,6 +102,7 @@ type Config struct {
 	Engine     Engine
 	Broker     Broker
 	Batch      Batch
+	Files      Files
 	Hub        Hub
 	People     People
 	Images     Images // nil: there is nowhere to keep any
@@ -118,6 +120,7 @@ type API struct {
 	ready   readiness
 	large   chan struct{} // a place for each large body in memory
 	metrics http.Handler
+	files   files.Reader
 }
 
 // readiness remembers the latest answer of /readyz, which anybody may ask for.

@@ -35,7 +35,7 @@ func (a *API) describe() []byte {
 	}
 	problem := schemas.Schema(reflect.TypeFor[api.Problem](), true, "Problem")
 	for _, e := range a.table() {
-		path := prefix + e.path
+		path := prefix + strings.ReplaceAll(e.path, "...", "")
 		item := doc.Paths[path]
 		if item == nil {
 			item = &huma.PathItem{}
@@ -89,14 +89,14 @@ func operation(e endpoint, schemas huma.Registry, problem *huma.Schema) *huma.Op
 
 // operationID is like "get-pools-name-scale".
 func operationID(e endpoint) string {
-	path := strings.NewReplacer("/", "-", ":", "-", "{", "", "}", "", ".", "-").Replace(e.path)
+	path := strings.NewReplacer("/", "-", ":", "-", "{", "", "...", "", "}", "", ".", "-").Replace(e.path)
 	return strings.ToLower(e.method) + path
 }
 
 func parameters(e endpoint) []*huma.Param {
 	docs := params()
 	var all []*huma.Param
-	for _, m := range regexp.MustCompile(`{(\w+)}`).FindAllStringSubmatch(e.path, -1) {
+	for _, m := range regexp.MustCompile(`{(\w+)[.]*}`).FindAllStringSubmatch(e.path, -1) {
 		all = append(all, &huma.Param{Name: m[1], In: "path", Required: true, Description: docs[m[1]], Schema: &huma.Schema{Type: "string"}})
 	}
 	if e.query != "" {

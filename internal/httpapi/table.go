@@ -45,7 +45,7 @@ func params() map[string]string {
 		"pool": "only of this pool; of a login: where to", "user": "only this user's", "machine": "only on this machine", "state": "only in this state", "jobName": "only of this name",
 		"label": "only of jobs with this label, KEY=VALUE", "externalId": "only the one that its user calls so", "job": "only of this job",
 		"gone": "machines that are gone as well", "ended": "sessions that ended as well", "force": "although somebody is on it",
-		"from": "the first index", "stream": "stdout (the default) or stderr", "offset": "the first byte", "node": "of a task on several nodes, by rank", "frames": "as application/vnd.shoal.output", "follow": "wait for what is still to come",
+		"from": "the first index", "stream": "stdout (the default) or stderr", "offset": "the first byte", "under": "OUTPUT or OUTPUT/PATH: only what is there", "path": "OUTPUT/PATH", "node": "of a task on several nodes, by rank", "frames": "as application/vnd.shoal.output", "follow": "wait for what is still to come",
 		"by": "user, group, pool, job or machine", "since": "from this time on, RFC 3339",
 	}
 }
@@ -126,6 +126,8 @@ func (a *API) jobTable() []endpoint {
 		{"POST", "/jobs/{id}/cancel", may(access.Cancel, shoal.ObjectJob), "", "End a job, or some of its tasks; begins it and does not wait", takeAny(http.StatusOK, (*API).cancel)},
 		{"POST", "/jobs/{id}/retry", may(access.Cancel, shoal.ObjectJob), "", "Start tasks of an ended job again: all that did not succeed, or those named", takeAny(http.StatusOK, (*API).retry)},
 		{"GET", "/jobs/{id}/wait", may(access.View, shoal.ObjectJob), "", "Wait for a job's end; answers after a while without one, to be asked again", read((*API).wait)},
+		{"GET", "/jobs/{id}/files", may(access.Output, shoal.ObjectJob), "under,cursor,limit", "List the files in a job's outputs, as far as the caller may read them", read((*API).jobFiles)},
+		{"GET", "/jobs/{id}/files/{path...}", may(access.Output, shoal.ObjectJob), "", "Read a file of a job's output, OUTPUT/PATH; answers to Range", stream("application/octet-stream", (*API).jobFile)},
 		{"GET", "/jobs/{id}/tasks/{index}/output", may(access.Output, shoal.ObjectJob), "stream,node,offset,follow,frames", "Read a task's output; it ends without error only at its true end. frames=true tells offsets, what is not kept, and beats", stream("application/octet-stream", (*API).output)},
 
 		{"GET", "/usage", may(access.View, access.ObjectUsage), "by,since", "The bill; members see their own, by user or by job", read((*API).usage)},
