@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         UnavailableError,
         VersionError,
         WaitTimeout,
+        original,
     )
     from ._pool import ImageWarning, Pool
     from ._remote import RemoteFunction, remote
@@ -54,7 +55,7 @@ _WHERE = {
     "_checkpoint": ("Call", "attempt", "checkpoint", "save"),
     "errors": ("CancelledError", "ConflictError", "DeniedError", "ExhaustedError", "InternalError", "InvalidError", "NotFoundError", "RemoteError",
                "RemoteTraceback", "ResultError", "ShipError", "ShoalError", "TaskError", "UnauthenticatedError", "UnavailableError", "VersionError",
-               "WaitTimeout"),
+               "WaitTimeout", "original"),
     "_pool": ("ImageWarning", "Pool"),
     "_remote": ("RemoteFunction", "remote"),
     "_sweep": ("Space", "choice", "grid", "integers", "loguniform", "random", "sweep", "uniform"),

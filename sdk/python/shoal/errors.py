@@ -27,6 +27,7 @@ __all__ = [
     "RemoteError",
     "RemoteTraceback",
     "WaitTimeout",
+    "original",
 ]
 
 

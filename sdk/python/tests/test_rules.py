@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,19 @@ class Rules(unittest.TestCase):
                     self.assertTrue((value.__doc__ or "").strip(), f"{cls.__name__}.{name}")
         with self.assertRaises(AttributeError):
             shoal.no_such_thing
+
+    def test_the_guide_s_examples_run(self) -> None:
+        guide = os.path.join(os.path.dirname(os.path.dirname(HERE)), "docs", "guides", "python.md")
+        if not os.path.exists(guide):
+            self.skipTest("there is no guide here")
+        with open(guide, encoding="utf-8") as f:
+            blocks = re.findall(r"^```python\n(.*?)^```", f.read(), re.M | re.S)
+        text = "\n".join(blocks).replace('Pool("lab"', 'Pool("local", workers=4')
+        with tempfile.TemporaryDirectory() as top:
+            done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, cwd=top, env=dict(os.environ, PYTHONPATH=HERE))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for said in ("['fold 0 of 3\\n', ", "1.414\n", "[0.0, 1.0, 1.4, 1.7, 2.0]", "[2.0, 3.0]", "2 ValueError('no such fold: 2') ValueError: no such fold: 2", "{'succeeded': 20}", "8 27 [1, 8] 64"):
+            self.assertIn(said, done.stdout)
 
     def test_pip_installs_it_without_a_network(self) -> None:
         if not all(importlib.util.find_spec(m) for m in ("pip", "setuptools", "wheel")):
