@@ -1,5 +1,5 @@
 // Package slurm lets scripts and workflow engines written for Slurm run jobs of Shoal: it answers as sbatch, squeue,
-// sacct, scancel, scontrol, srun and sinfo do, with the options, output formats and exit codes that such scripts use.
+// sacct, scancel, scontrol, srun, sinfo and, for who only asks, sacctmgr do, with the options, output formats and exit codes that such scripts use.
 //
 // What becomes what: a partition is a pool; a job's number is the same; a task of an array is 12_3, as in Slurm, where
 // Shoal says 12/3; a batch script runs once, on the job's first node, in the directory it was submitted from, with

@@ -39,7 +39,7 @@ type command struct {
 
 // Names are the commands that there are.
 func Names() []string {
-	return []string{"sbatch", "squeue", "sacct", "scancel", "scontrol", "srun", "sinfo"}
+	return []string{"sbatch", "squeue", "sacct", "scancel", "scontrol", "srun", "sinfo", "sacctmgr"}
 }
 
 // Main runs a command and returns its exit code.
@@ -47,7 +47,7 @@ func Main(ctx context.Context, name string, args []string, w World) int {
 	c := &command{World: w, name: name}
 	run := map[string]func(context.Context, []string) error{
 		"sbatch": c.sbatch, "squeue": c.squeue, "sacct": c.sacct, "scancel": c.scancel,
-		"scontrol": c.scontrol, "srun": c.srun, "sinfo": c.sinfo,
+		"scontrol": c.scontrol, "srun": c.srun, "sinfo": c.sinfo, "sacctmgr": c.sacctmgr,
 	}[name]
 	if run == nil {
 		fmt.Fprintf(w.Stderr, "shoal: error: there is no command %s; there are %s\n", name, strings.Join(Names(), ", "))

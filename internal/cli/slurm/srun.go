@@ -46,7 +46,14 @@ func (c *command) srun(ctx context.Context, args []string) error {
 	}
 	spec.Command = c.Quote(rest)
 	if n, _ := strconv.Atoi(spec.Env["SLURM_NTASKS"]); n > 1 {
-		spec.Command = "srun -n " + strconv.Itoa(n) + " " + spec.Command
+		step := "shoal compat exec srun -n " + strconv.Itoa(n)
+		if o.label {
+			step += " -l"
+		}
+		if o.killOnBadExit {
+			step += " -K"
+		}
+		spec.Command = step + " " + spec.Command
 	}
 	job, err := c.submit(ctx, o, spec)
 	if err != nil {
