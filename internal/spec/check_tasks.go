@@ -8,13 +8,12 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
-	"github.com/shoal-pool/shoal/internal/spec/sweep"
 )
 
 // The bounds of what a job consists of.
 const (
-	maxItems     = sweep.MaxItems
-	maxItemBytes = 3 << 20 // of all items: the job is one request to the server, and one row
+	maxItems     = 1_000_000
+	maxItemBytes = 32 << 20 // of all items: the job is one request to the server
 	maxTasks     = 10_000
 	maxNodesEach = 1000
 	maxProcesses = 100_000
