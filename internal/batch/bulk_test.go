@@ -3,13 +3,16 @@ package batch_test
 import (
 	"context"
 	"fmt"
-	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch"
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
 
 // Jobs submitted in batches by one client. The machines run none of them.
@@ -102,11 +105,69 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-// scale is what part of their full size the large measures have: SHOAL_SCALE, or a tenth.
-func scale() float64 {
-	if f, err := strconv.ParseFloat(os.Getenv("SHOAL_SCALE"), 64); err == nil {
-		return f
+// TestSubmitInterrupted: a server that stops between taking jobs and answering loses none and takes none
+// twice, as long as whoever submits them says the same again.
+func TestSubmitInterrupted(t *testing.T) {
+	db := newInstant(t, 0, 1, 0).db // its own service runs none of this
+	const jobs = 300
+	var req api.BatchRequest
+	for i := range jobs {
+		req.Jobs = append(req.Jobs, shoal.JobSpec{Pool: "lab", Command: "true", ExternalID: strconv.Itoa(i)})
 	}
-	return 0.1
+	clone := func() api.BatchRequest { return api.BatchRequest{Jobs: slices.Clone(req.Jobs)} }
+	var first api.BatchResult
+	for round := range 8 {
+		b, err := batch.New(batch.Config{Store: db, Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = b.Run(ctx) }()
+		time.AfterFunc(time.Duration(round)*3*time.Millisecond, stop)
+		result, err := b.SubmitBatch(t.Context(), alice, clone(), "")
+		<-done
+		if err == nil && first.Items == nil {
+			first = result
+		}
+	}
+	b, err := batch.New(batch.Config{Store: db, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = b.Run(ctx) }()
+	defer func() { stop(); <-done }()
+	last, err := b.SubmitBatch(ctx, alice, clone(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, item := range last.Items {
+		if item.ID == "" || first.Items != nil && item.ID != first.Items[i].ID {
+			t.Errorf("job %d: %+v", i, item)
+		}
+	}
+	all, _, err := b.Jobs(ctx, alice, store.JobFilter{User: "alice"}, "", 1000)
+	if err != nil || len(all) != jobs {
+		t.Errorf("%d jobs, %v", len(all), err)
+	}
 }
 
+// TestItems: a job's items are stored beside it, and each task is given its own.
+func TestItems(t *testing.T) {
+	w := newInstant(t, 0, 1, 0)
+	items := []shoal.Item{shoal.Item(`"a"`), shoal.Item(`{"x":1}`), shoal.Item(`3`)}
+	j, err := w.Submit(t.Context(), alice, shoal.JobSpec{Command: "true", Items: items}, "")
+	if err != nil || j.Items != 3 || j.Spec.Items != nil || j.Spec.Array != "0-2" || j.Counts.Queued != 3 {
+		t.Fatalf("%+v, %v", j, err)
+	}
+	storetest.View(t, w.db, func(tx *store.Tx) error {
+		for i, want := range items {
+			if got, found, err := tx.Item(j.ID, i); err != nil || !found || string(got) != string(want) {
+				t.Errorf("item %d: %s, %t, %v", i, got, found, err)
+			}
+		}
+		return nil
+	})
+}
