@@ -27,6 +27,7 @@ type machine struct {
 	sshd   *sshd.Server
 	log    *slog.Logger
 	load   loadMeter
+	gpus   *gpus
 
 	made map[string]bool // homes and group directories that are known to be there
 
@@ -254,5 +255,7 @@ func (m *machine) Load(have shoal.Resources) shoal.Load {
 			m.log.Warn("cannot cut sshd's log", "error", err)
 		}
 	}
-	return m.load.read(have)
+	l := m.load.read(have)
+	m.gpus.load(&l)
+	return l
 }

@@ -64,9 +64,10 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	m.gpus = findGPUs(log)
 	people := &agent.People{}
-	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: openSlices(log), Lookup: person(people),
-		Mounts: people.Mounts, Log: log})
+	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: openSlices(log, m.gpus != nil), Lookup: person(people),
+		Mounts: people.Mounts, GPUs: m.gpus.settings(), Adapt: m.gpus.adapt, Log: log})
 	if err != nil {
 		return err
 	}

@@ -14,8 +14,8 @@ import (
 const slicesFile = agentDir + "/slices.json"
 
 // openSlices finds out whether users can have slices. Without, they share what the machine has.
-func openSlices(log *slog.Logger) *cgroups.Tree {
-	tree, err := cgroups.Open(cgroups.Config{})
+func openSlices(log *slog.Logger, devices bool) *cgroups.Tree {
+	tree, err := cgroups.Open(cgroups.Config{Devices: devices})
 	if err != nil {
 		log.Warn("users have no slices of their own on this machine", "error", err)
 		return nil

@@ -244,6 +244,7 @@ type fakeControl struct {
 	loads   map[shoal.MachineID]shoal.Load
 	joins   map[shoal.MachineID][]api.AgentJoin
 	reports []api.Report
+	from    []shoal.MachineID // that sent them
 	streams map[shoal.MachineID]chan api.Record
 	opened  int
 	relayed []*http.Request
@@ -370,7 +371,7 @@ func (c *fakeControl) report(w http.ResponseWriter, r *http.Request) {
 	id := who(r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.reports = append(c.reports, rep)
+	c.reports, c.from = append(c.reports, rep), append(c.from, id)
 	if rep.Boot != nil {
 		c.boots[id] = *rep.Boot
 	}

@@ -66,6 +66,8 @@ func TestJudge(t *testing.T) {
 		{"started by a leftover", machine(proc{pid: 22, ppid: 1, uid: alice, name: "systemd", args: "systemd --user "}, proc{pid: 23, ppid: 22, uid: alice, name: "syncthing"},
 			proc{pid: 24, ppid: 23, uid: alice, name: "syncthing"}), false, 1, map[string]int{"process": 1}},
 		{"a task and its orphans", machine(proc{pid: 20, ppid: 4, uid: alice, name: "sh"}, proc{pid: 21, ppid: 20, uid: alice, name: "python3"}, proc{pid: 22, ppid: 4, uid: alice, name: "sleep"}), false, 1, nil},
+		{"the nodes of a task among themselves", machine(proc{pid: 20, ppid: 2, name: "sshd"}, proc{pid: 21, ppid: 20, uid: alice, name: "sshd", task: true},
+			proc{pid: 22, ppid: 21, uid: alice, name: "orted"}), false, 1, nil},
 		{"kernels", machine(proc{pid: 20, ppid: 1, uid: alice, name: "jupyterhub-sing", args: "/usr/bin/python3 /usr/bin/jupyterhub-singleuser "},
 			proc{pid: 21, ppid: 20, uid: alice, name: "python3", args: "/usr/bin/python3 -m ipykernel_launcher -f /home/alice/.local/share/jupyter/runtime/kernel-1.json "},
 			proc{pid: 22, ppid: 20, uid: alice, name: "R", args: ""}), false, 1, map[string]int{"process": 1, "kernel": 1}},
@@ -90,6 +92,21 @@ func TestJudge(t *testing.T) {
 	got := judge(machine(proc{pid: 20, ppid: 12, name: "su"}, proc{pid: 21, ppid: 20, uid: bob, name: "bash", tty: true}), func(uid int) bool { return true }, func(int, int) bool { return true })
 	if got[bob].connections != 0 || got[bob].pins["shell"] != 1 {
 		t.Errorf("bob: %+v", got[bob])
+	}
+}
+
+func TestInTask(t *testing.T) {
+	for text, want := range map[string]bool{
+		"7:cpu,cpuacct:/shoal/m-1/u20001/17.0.1\n1:name=systemd:/\n": true,
+		"0::/u20001/17.-1.2\n":          true,
+		"0::/u20001/login\n":            false,
+		"0::/u20001\n0::/\n":            false,
+		"0::/system\n0::/user/17.0.1\n": false,
+		"":                              false,
+	} {
+		if got := inTask([]byte(text)); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
 	}
 }
 
@@ -339,6 +356,7 @@ func FuzzParse(f *testing.F) {
 		if uid, ok := parseUID(b); ok && uid < 0 {
 			t.Error(uid)
 		}
+		inTask(b)
 		for _, r := range clean(string(b)) {
 			if r < ' ' && r != '\n' && r != '\t' && r != '\r' || r >= 0x7f && r < 0xa0 {
 				t.Errorf("%q stays", r)

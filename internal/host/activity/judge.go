@@ -84,7 +84,7 @@ func sshd(name string) bool { return name == "sshd" || name == "sshd-session" }
 // process of hers that merely calls itself so has another parent.
 func (t *tree) connection(p *proc) bool {
 	parent := t.byPID[p.ppid]
-	return sshd(p.name) && p.uid != 0 && parent != nil && parent.uid == 0 && sshd(parent.name)
+	return sshd(p.name) && p.uid != 0 && !p.task && parent != nil && parent.uid == 0 && sshd(parent.name)
 }
 
 // role finds what p is, by itself and by what it comes from.
@@ -97,7 +97,7 @@ func (t *tree) role(p *proc, depth int) role {
 	parent := t.byPID[p.ppid]
 	switch {
 	case depth > deep:
-	case t.connection(p):
+	case t.connection(p), p.task:
 		r = serving
 	case supervisor(p):
 		r = serving

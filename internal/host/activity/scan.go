@@ -16,6 +16,7 @@ type proc struct {
 	name      string
 	args      string // its arguments, separated by blanks; only of programs that are told apart by them
 	tty       bool
+	task      bool // an sshd's half that serves the nodes of a task, not its user
 	born      uint64
 	used      uint64 // ticks
 }
@@ -53,6 +54,9 @@ func (w *Watcher) scan() ([]proc, error) {
 			if uid, ok := parseUID(slurp(dir+"/status", buf)); ok {
 				p.uid = uid
 			}
+		}
+		if sshd(p.name) && p.uid != 0 {
+			p.task = inTask(slurp(dir+"/cgroup", buf))
 		}
 		if toldByArgs(p.name) {
 			p.args = strings.ReplaceAll(string(slurp(dir+"/cmdline", buf)), "\x00", " ")
@@ -94,6 +98,24 @@ func parseStat(b []byte) (proc, bool) {
 	p.ppid, p.tty = int(number(4)), number(7) != 0
 	p.used, p.born = number(14)+number(15), number(22)
 	return p, true
+}
+
+// inTask reports whether /proc/PID/cgroup is that of a process in a task's control group: u20001/17.0.1, where a login's
+// is u20001/login. See package cgroups.
+func inTask(b []byte) bool {
+	for l := range bytes.Lines(b) {
+		l = bytes.TrimSpace(l)
+		i := bytes.LastIndexByte(l, '/')
+		if i < 0 || string(l[i+1:]) == "login" {
+			continue
+		}
+		slice := l[:i]
+		slice = slice[bytes.LastIndexByte(slice, '/')+1:]
+		if len(slice) > 1 && slice[0] == 'u' && len(bytes.Trim(slice[1:], "0123456789")) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // parseUID reads the real uid from /proc/PID/status.

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -166,14 +166,11 @@ func (p Pass) line() (string, error) {
 
 // reach is a node's address. sshd compares addresses only, so a name is of no use.
 func (n Node) reach() (host, port string, err error) {
-	host, port, err = net.SplitHostPort(n.Address)
-	if err == nil {
-		_, err = netip.ParseAddr(host)
-	}
-	if err != nil || !plain(n.Name) {
+	at, err := netip.ParseAddrPort(n.Address)
+	if err != nil || at.Addr().Zone() != "" || !plain(n.Name) {
 		return "", "", shoal.Errorf(shoal.KindInvalid, "node %q has no address that others could come from: %q", n.Name, n.Address)
 	}
-	return host, port, nil
+	return at.Addr().String(), strconv.Itoa(int(at.Port())), nil
 }
 
 // client is what ssh is told: how each node is reached, for the user and inside the attempt only, and what it proves

@@ -22,7 +22,8 @@ func newServer(t *testing.T, pam map[string]string) (*Server, string) {
 			t.Fatal(err)
 		}
 	}
-	s, err := New(Config{Dir: filepath.Join(dir, "run"), Etc: etc, Agent: "/opt/shoal/bin/shoal-agent", Port: 22, Log: filepath.Join(dir, "log")})
+	s, err := New(Config{Dir: filepath.Join(dir, "run"), Etc: etc, Agent: "/opt/shoal/bin/shoal-agent", Port: 22, Log: filepath.Join(dir, "log"),
+		Keys: "/run/keys/%u", Mark: "A_MARK", Client: "/run/client/*.conf"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +130,31 @@ func TestPrincipals(t *testing.T) {
 	}
 }
 
+// ssh includes what it is to, once, wherever the image has its configuration.
+func TestClientIncludes(t *testing.T) {
+	const line = "Include /run/client/*.conf\n"
+	for name, text := range map[string]string{"none": "", "one of its own": "Host *\n  ForwardX11 no\n", "one with a directory": "Include DIR/*.conf\nHost *\n"} {
+		s, dir := newServer(t, nil)
+		main := filepath.Join(dir, "etc/ssh/ssh_config")
+		text = strings.ReplaceAll(text, "DIR", main+".d")
+		if text != "" {
+			if err := os.WriteFile(main, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if _, err := s.Configure(""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, _ := os.ReadFile(main)
+		more, _ := os.ReadFile(main + ".d/shoal.conf")
+		if all := string(got) + string(more); strings.Count(all, line) != 1 || !strings.Contains(all, text) || name == "one with a directory" && string(more) != line {
+			t.Errorf("%s: %q and %q", name, got, more)
+		}
+	}
+}
+
 // The real sshd takes the configuration.
 func TestConfigurationIsValid(t *testing.T) {
 	s, _ := newServer(t, nil)
@@ -150,7 +176,7 @@ func TestConfigurationIsValid(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for _, want := range []string{"permitrootlogin no", "passwordauthentication no", "kbdinteractiveauthentication no", "maxsessions 1000", "maxstartups 500:30:500",
-		"usepam yes", "authorizedkeysfile none", "allowtcpforwarding yes", "x11forwarding yes", "allowagentforwarding yes", "allowstreamlocalforwarding yes", "trustedusercakeys " + s.path("ca_keys")} {
+		"usepam yes", "authorizedkeysfile /run/keys/%u", "permituserenvironment A_MARK", "allowtcpforwarding yes", "x11forwarding yes", "allowagentforwarding yes", "allowstreamlocalforwarding yes", "trustedusercakeys " + s.path("ca_keys")} {
 		if !strings.Contains("\n"+string(out), "\n"+want+"\n") {
 			t.Errorf("it lacks %q", want)
 		}
