@@ -21,6 +21,8 @@ type Options struct {
 	Account string           // for where the file says <AZURE_BATCHAI_STORAGE_ACCOUNT>
 	Items   []shoal.Item     // of a job that is a sweep
 	Name    string           // of what is made of the file, unless that has a name itself
+	// OnMachine leaves the container out: the commands run on the machine itself.
+	OnMachine bool
 }
 
 // Job is a job.json in our words.
@@ -158,6 +160,10 @@ func (t *translation) container(c *container) {
 	}
 	if c.Source == nil || c.Source.Image.s == "" {
 		t.wrong(c.At, "properties.containerSettings.imageSourceRegistry.image", "", "the container has no image")
+		return
+	}
+	if t.options.OnMachine {
+		t.note(c.At, "containerSettings are left out: the commands run on the machines themselves")
 		return
 	}
 	t.contained = true

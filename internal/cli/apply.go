@@ -2,10 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,28 +10,32 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
+	"github.com/shoal-pool/shoal/internal/cli/submit"
 	"github.com/shoal-pool/shoal/internal/spec"
 )
-
-// maxDocument bounds a file of documents.
-const maxDocument = 16 << 20
 
 func (p *program) applyCommand() *cobra.Command {
 	var paths []string
 	var dryRun bool
+	var foreign submit.Foreign
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE…",
 		Short: "Create or change pools, shares, users and groups as files say",
 		Long: `Read YAML or JSON documents and make the objects as they say: all of them or, if anything is wrong, none. What is
 as it should be already stays untouched, so applying twice is applying once.
 
+A cluster.json of Batch AI becomes a pool and the shares that it mounts. --lenient takes older and misspelt files, and
+says what it let pass.
+
 --dry-run says what would change. With --dry-run -o yaml the documents are checked and written with all defaults
 filled in, without a server.`,
-		Example: "  shoal apply -f team.yaml\n  shoal apply -f pools/ -f users.yaml --dry-run\n  cat pool.yaml | shoal apply -f -",
+		Example: "  shoal apply -f team.yaml\n  shoal apply -f pools/ -f users.yaml --dry-run\n  cat pool.yaml | shoal apply -f -\n  shoal apply -f cluster.json --name gpu --share data=team:/ --dry-run -o yaml",
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&paths, "file", "f", nil, "a `FILE`, a directory of files, or - for stdin; may be repeated")
 	f.BoolVar(&dryRun, "dry-run", false, "only say what would change")
+	f.StringVar(&foreign.Name, "name", "", "the `NAME` of the pool that a cluster.json becomes; default: the file's")
+	foreign.Bind(cmd)
 	format := formatFlag(cmd)
 	files(cmd, "file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -43,11 +43,11 @@ filled in, without a server.`,
 		if len(paths) == 0 {
 			return usage(cmd, "say which files: -f FILE")
 		}
-		read, err := p.readFiles(paths)
+		read, err := p.files().Files(paths)
 		if err != nil {
 			return err
 		}
-		set, err := spec.Parse(read...)
+		set, err := submit.Objects(submit.Config{Read: p.files(), Getenv: p.Getenv, Note: p.note}, read, foreign)
 		if err != nil {
 			return err
 		}
@@ -93,62 +93,5 @@ func (p *program) sayChanges(result api.ApplyResult, dryRun bool) {
 	}
 }
 
-// readDocuments reads and checks files. All mistakes in all files are reported together.
-func (p *program) readDocuments(paths []string) (spec.Set, error) {
-	list, err := p.readFiles(paths)
-	if err != nil {
-		return spec.Set{}, err
-	}
-	return spec.Parse(list...)
-}
-
-func (p *program) readFiles(paths []string) (list []spec.File, err error) {
-	for _, path := range paths {
-		found, err := p.documents(path)
-		if err != nil {
-			return nil, shoal.Errorf(shoal.KindInvalid, "cannot read documents: %w", err)
-		}
-		list = append(list, found...)
-	}
-	return list, nil
-}
-
-func (p *program) documents(path string) ([]spec.File, error) {
-	if path == "-" {
-		data, err := io.ReadAll(io.LimitReader(p.Stdin, maxDocument+1))
-		if err == nil && len(data) > maxDocument {
-			err = fmt.Errorf("stdin holds more than %s", shoal.Bytes(maxDocument))
-		}
-		return []spec.File{{Name: "stdin", Data: data}}, err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.IsDir() {
-		if info.Size() > maxDocument {
-			return nil, fmt.Errorf("%s has more than %s", path, shoal.Bytes(maxDocument))
-		}
-		data, err := os.ReadFile(path)
-		return []spec.File{{Name: path, Data: data}}, err
-	}
-	entries, err := os.ReadDir(path) // sorted
-	if err != nil {
-		return nil, err
-	}
-	var list []spec.File
-	for _, e := range entries {
-		if e.IsDir() || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(e.Name())) {
-			continue
-		}
-		found, err := p.documents(filepath.Join(path, e.Name()))
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, found...)
-	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("%s holds no .yaml, .yml or .json file", path)
-	}
-	return list, nil
-}
+// files reads what is named on the command line.
+func (p *program) files() submit.Reader { return submit.Disk(p.Stdin) }

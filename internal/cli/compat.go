@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,13 +12,14 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/cli/follow"
 	"github.com/shoal-pool/shoal/internal/cli/slurm"
+	"github.com/shoal-pool/shoal/internal/cli/submit"
 )
 
 // compatCommand holds what lets scripts of other systems run here.
 func (p *program) compatCommand() *cobra.Command {
 	install := &cobra.Command{
 		Use:   "slurm DIR",
-		Short: "Write sbatch, squeue, sacct, scancel, scontrol, srun and sinfo into a directory",
+		Short: "Write sbatch, squeue, sacct and the like into a directory",
 		Long: `Write commands into DIR that answer as Slurm's do and run jobs on Shoal, for scripts and workflow engines that know Slurm.
 Put DIR on PATH, and run them where the directory you are in is the same on the machines: on a share.
 
@@ -36,7 +38,7 @@ A partition is a pool, a job's number stays the same, and a task of an array is 
 			if err != nil {
 				return err
 			}
-			p.say("sbatch, squeue, sacct, scancel, scontrol, srun and sinfo are in %s; use them with: export PATH=%s:$PATH", dir, quote([]string{dir}))
+			p.say("%s are in %s; use them with: export PATH=%s:$PATH", strings.Join(slurm.Names(), ", "), dir, submit.Quote([]string{dir}))
 			return nil
 		},
 	}
@@ -61,7 +63,7 @@ func (p *program) slurmWorld() slurm.World {
 			}
 			return follow.Job(ctx, p.following(c, true, true), job)
 		},
-		Quote: quote, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr, Getenv: p.Getenv,
+		Quote: submit.Quote, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr, Getenv: p.Getenv,
 		Environ: os.Environ, Getwd: os.Getwd, Now: time.Now,
 	}
 }

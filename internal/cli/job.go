@@ -7,88 +7,104 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/cli/follow"
 	"github.com/shoal-pool/shoal/internal/cli/show"
+	"github.com/shoal-pool/shoal/internal/cli/submit"
+	"github.com/shoal-pool/shoal/internal/spec"
 )
 
 func (p *program) jobCommand() *cobra.Command {
 	return parent("job", "Jobs: commands and arrays of them, run when there is room",
-		p.jobSubmit(), p.jobList(), p.jobShow(), p.jobLogs(), p.jobWait(), p.jobCancel())
+		p.jobSubmit(), p.jobList(), p.jobShow(), p.jobLogs(), p.jobFiles(), p.jobWait(), p.jobCancel(), p.jobRetry())
 }
 
 func (p *program) jobSubmit() *cobra.Command {
 	var paths []string
 	var dryRun bool
+	var from submit.Options
+	var items submit.Items
 	var o runOptions
 	cmd := &cobra.Command{
-		Use:     "submit -f FILE",
-		Short:   "Submit the jobs of a file",
-		Long:    "Submit the jobs that a file describes; `shoal run` submits one from the command line. --dry-run -o yaml works without a server.",
-		Example: "  shoal job submit -f sweep.yaml\n  shoal job submit -f sweep.yaml --wait",
-		Args:    noArgs,
+		Use:   "submit -f FILE",
+		Short: "Submit the jobs of a file: documents, batch scripts, and job.json of Batch AI",
+		Long: `Submit the jobs that a file describes; ` + "`shoal run`" + ` submits one from the command line. A file holds documents of the
+kind Job, or is a batch script with options of ` + "`shoal run`" + ` in lines that begin with #SHOAL, or a job.json of Batch AI.
+
+Of a job.json, --share says which directories of shares its mounts are. It is read strictly; --lenient takes older and
+misspelt files, and says what it let pass. --dry-run -o yaml shows what would be submitted, and works without a server.`,
+		Example: "  shoal job submit -f sweep.yaml --wait\n  shoal job submit -f train.sh --set resources.cpus=4\n" +
+			"  shoal job submit -f job.json --share logs=team:/logs --share '*=team:/' --dry-run -o yaml\n  shoal job submit -f job.json --lenient --sweep parameters.json",
+		Args: noArgs,
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&paths, "file", "f", nil, "a `FILE` of documents, or - for stdin; may be repeated")
-	f.StringVarP((*string)(&o.job.Pool), "pool", "p", "", "run on `POOL` instead of the one written")
+	f.StringArrayVarP(&paths, "file", "f", nil, "a `FILE`, or - for stdin; may be repeated")
+	f.StringVarP((*string)(&from.Pool), "pool", "p", "", "run on `POOL` instead of the one written")
+	f.StringArrayVar(&from.Sets, "set", nil, "change a field of the jobs, `KEY=VALUE`: resources.cpus=2, env.LR=0.1; no value takes it away; may be repeated")
+	from.Foreign.Bind(cmd)
+	items.BindSweep(cmd)
 	f.BoolVar(&dryRun, "dry-run", false, "only check, and say what would be submitted")
 	f.BoolVar(&o.wait, "wait", false, "wait for the end, show the output, and exit as the job does")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the jobs' numbers only; with --wait nothing but the output")
 	p.completeFlag(cmd, "pool", poolNames)
+	complete(cmd, "search", "grid", "random")
 	files(cmd, "file")
+	files(cmd, "sweep")
 	o.format = formatFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if len(paths) == 0 {
 			return usage(cmd, "say which file: -f FILE")
 		}
-		jobs, err := p.readJobs(paths, o.job.Pool)
+		set, err := p.readJobs(paths, from, &items)
 		if err != nil {
 			return err
 		}
-		if o.wait && len(jobs) > 1 {
-			return usage(cmd, "cannot wait for %d jobs at once", len(jobs))
+		if o.wait && len(set.Jobs) > 1 {
+			return usage(cmd, "cannot wait for %d jobs at once", len(set.Jobs))
 		}
 		if dryRun {
-			return p.showSpecs(jobs, *o.format)
+			return p.showSpecs(set, *o.format)
 		}
 		c, err := p.connect()
 		if err != nil {
 			return err
 		}
-		for i := range jobs {
-			if err := p.fromHere(cmd.Context(), c, &jobs[i]); err != nil {
+		for i := range set.Jobs {
+			if err := p.fromHere(cmd.Context(), c, &set.Jobs[i]); err != nil {
 				return err
 			}
 		}
-		return p.submit(cmd.Context(), c, jobs, o)
+		return p.submit(cmd.Context(), c, set.Jobs, o)
 	}
 	return cmd
 }
 
-func (p *program) readJobs(paths []string, pool shoal.PoolName) ([]shoal.JobSpec, error) {
-	set, err := p.readDocuments(paths)
+func (p *program) readJobs(paths []string, from submit.Options, items *submit.Items) (set spec.Set, err error) {
+	if from.Items, err = items.Read(p.files(), submit.Glob(".")); err != nil {
+		return set, invalid(err)
+	}
+	set, err = submit.Jobs(submit.Config{Read: p.files(), Getenv: p.Getenv, Note: p.note}, paths, from)
 	if err != nil {
-		return nil, err
+		return set, invalid(err)
 	}
-	if n := set.Len() - len(set.Jobs); n > 0 || len(set.Jobs) == 0 {
-		return nil, shoal.Errorf(shoal.KindInvalid, "cannot submit what is no job: the files hold %s and %s", show.Many(len(set.Jobs), "job"), show.Many(n, "other document")).
-			WithHint("documents of other kinds are for `shoal apply -f FILE`")
-	}
-	for i := range set.Jobs {
-		if pool != "" {
-			set.Jobs[i].Pool = pool
-		}
-	}
-	return set.Jobs, nil
+	return set, nil
 }
 
-func (p *program) showSpecs(jobs []shoal.JobSpec, format string) error {
-	if format != show.Table {
-		return show.Data(p.Stdout, format, jobs)
+func (p *program) showSpecs(set spec.Set, format string) error {
+	switch format {
+	case show.YAML:
+		return show.Data(p.Stdout, format, set)
+	case show.JSON:
+		return show.Data(p.Stdout, format, set.Jobs)
 	}
-	for _, j := range jobs {
-		p.say("job %s would be submitted to %s", show.Or(j.Name, "without a name"), show.Or(string(j.Pool), "the pool you are on"))
+	for _, s := range set.Shares {
+		p.say("share %s would have to be there, with source %s", s.Name, s.Source)
+	}
+	for _, j := range set.Jobs {
+		p.say("job %s would be submitted to %s%s", show.Or(j.Name, "without a name"), show.Or(string(j.Pool), "the pool you are on"),
+			show.Only(len(j.Items) > 0, ", with "+show.Many(len(j.Items), "task")))
 	}
 	return nil
 }
@@ -101,6 +117,8 @@ func (p *program) jobList() *cobra.Command {
 	f.StringVarP((*string)(&q.Pool), "pool", "p", "", "on `POOL` only")
 	f.StringVarP((*string)(&q.User), "user", "u", "", "of `USER` only")
 	f.StringVar(&q.Name, "name", "", "with this `NAME` only")
+	f.StringVarP(&q.Label, "label", "l", "", "with this label, `KEY=VALUE`, only")
+	f.StringVar(&q.ExternalID, "external-id", "", "with this `ID` of your own only")
 	state := flags.Word{Of: []string{"queued", "starting", "running", "succeeded", "failed", "cancelled", "timedout"}}
 	f.Var(&state, "state", "in `STATE` only")
 	f.IntVar(&q.Limit, "limit", 100, "at most `N`; 0 is all")
@@ -209,11 +227,13 @@ func (p *program) job(ctx context.Context, arg string) (*client.Client, shoal.Jo
 }
 
 func (p *program) jobCancel() *cobra.Command {
-	return &cobra.Command{
-		Use: "cancel ID…", Short: "Cancel jobs: what runs of them gets SIGTERM, and SIGKILL after a grace",
+	var label string
+	cmd := &cobra.Command{
+		Use: "cancel ID[/INDEXES]…", Short: "Cancel jobs, or some of their tasks: what runs gets SIGTERM, and SIGKILL after a grace",
+		Example: "  shoal job cancel 17\n  shoal job cancel 18/3 18/10-20\n  shoal job cancel --label sweep=first",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usage(cmd, "%s needs ID", cmd.CommandPath())
+			if len(args) == 0 == (label == "") {
+				return usage(cmd, "%s needs ID, or --label", cmd.CommandPath())
 			}
 			return nil
 		},
@@ -221,25 +241,114 @@ func (p *program) jobCancel() *cobra.Command {
 			return p.offer(cmd, jobIDs), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := p.connect()
+			if err != nil {
+				return err
+			}
+			if label != "" {
+				return p.cancelLabelled(cmd.Context(), c, label)
+			}
 			for _, arg := range args {
-				c, job, err := p.job(cmd.Context(), arg)
-				if err != nil {
+				if err := p.cancelOne(cmd.Context(), c, arg); err != nil {
 					return err
-				}
-				if job.State.Ended() {
-					p.say("job %s has ended already: it is %s", job.ID, job.State)
-					continue
-				}
-				if job, err = c.CancelJob(cmd.Context(), job.ID); err != nil {
-					return err
-				}
-				if job.State.Ended() {
-					p.say("job %s: %s", job.ID, job.State)
-				} else {
-					p.say("job %s is being cancelled", job.ID)
 				}
 			}
 			return nil
 		},
 	}
+	cmd.Flags().StringVarP(&label, "label", "l", "", "all your jobs that carry the label `KEY=VALUE`")
+	return cmd
+}
+
+func (p *program) cancelOne(ctx context.Context, c *client.Client, arg string) error {
+	what, err := submit.ParseTasks(arg)
+	if err != nil {
+		return err
+	}
+	if what.Tasks != "" {
+		if _, err := c.CancelTasks(ctx, what.Job, what.Tasks); err != nil {
+			return err
+		}
+		p.say("tasks %s/%s are being cancelled", what.Job, what.Tasks)
+		return nil
+	}
+	job, err := c.Job(ctx, what.Job)
+	if err != nil {
+		return err
+	}
+	if job.State.Ended() {
+		p.say("job %s has ended already: it is %s", job.ID, job.State)
+		return nil
+	}
+	if job, err = c.CancelJob(ctx, job.ID); err != nil {
+		return err
+	}
+	if job.State.Ended() {
+		p.say("job %s: %s", job.ID, job.State)
+	} else {
+		p.say("job %s is being cancelled", job.ID)
+	}
+	return nil
+}
+
+func (p *program) cancelLabelled(ctx context.Context, c *client.Client, label string) error {
+	r, err := c.CancelJobs(ctx, api.CancelRequest{Label: label})
+	if err != nil {
+		return err
+	}
+	p.say("%s being cancelled, %d had ended already", show.Many(len(r.Cancelled), "job"), len(r.Over))
+	return nil
+}
+
+func (p *program) jobRetry() *cobra.Command {
+	var tasks string
+	var failed bool
+	var o runOptions
+	cmd := &cobra.Command{
+		Use: "retry ID[/INDEXES]", Short: "Run tasks of an ended job again, those that did not succeed or those that are named",
+		Long:    "Run tasks of a job that has ended again, as new attempts of the same job. Without indexes these are all that did not succeed.",
+		Example: "  shoal job retry 17 --wait\n  shoal job retry 18/3\n  shoal job retry 18 --tasks 1-3,7",
+		Args:    takes("ID"), ValidArgsFunction: p.completer(jobIDs),
+	}
+	f := cmd.Flags()
+	f.StringVar(&tasks, "tasks", "", "those with these `INDEXES`: 1-3,7")
+	f.BoolVar(&failed, "failed", false, "those that did not succeed; the same as without indexes")
+	f.BoolVar(&o.wait, "wait", false, "wait for the end, and exit as the job does")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing")
+	o.format = formatFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		what, err := submit.ParseTasks(args[0])
+		if err != nil {
+			return err
+		}
+		if what.Tasks != "" && tasks != "" || failed && what.Tasks+tasks != "" {
+			return usage(cmd, "say once which tasks")
+		}
+		if what.Tasks += tasks; what.Tasks != "" {
+			if _, err := shoal.ParseArray(what.Tasks); err != nil {
+				return err
+			}
+		}
+		c, err := p.connect()
+		if err != nil {
+			return err
+		}
+		job, err := c.Retry(cmd.Context(), what.Job, what.Tasks)
+		switch {
+		case err != nil:
+			return err
+		case o.wait:
+			code, err := follow.Job(cmd.Context(), p.following(c, o.quiet, false), job)
+			if err != nil {
+				return err
+			}
+			return ended(code)
+		case *o.format != show.Table:
+			return show.Data(p.Stdout, *o.format, job)
+		case !o.quiet:
+			p.say("job %s runs again: %s", job.ID, show.Counts(job.Counts))
+		}
+		return nil
+	}
+	return cmd
 }

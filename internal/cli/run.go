@@ -2,31 +2,28 @@ package cli
 
 import (
 	"context"
-	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
-	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/cli/follow"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
+	"github.com/shoal-pool/shoal/internal/cli/submit"
 	"github.com/shoal-pool/shoal/internal/spec"
 )
 
-// runOptions are the flags of run beside the job's own.
+// runOptions are the flags of commands that submit jobs, beside the jobs' own.
 type runOptions struct {
-	job    shoal.JobSpec
-	env    []string
 	wait   bool
 	quiet  bool
 	format *string
 }
 
 func (p *program) runCommand() *cobra.Command {
+	var flags submit.Flags
 	var o runOptions
 	cmd := &cobra.Command{
 		Use:   "run [-p POOL] [flags] -- CMD [ARG…]",
@@ -39,10 +36,11 @@ your home. Elsewhere it runs in your home.
 
 With --wait the output of a single task is shown as it comes, and the exit code is the job's (of an array: that of the lowest
 failing index; 128+n by signal n; 125 if Shoal itself failed). Ctrl-C once says what a second one does: cancel the job.`,
-		Example: "  shoal run -p train --gpus 1 -- python train.py\n  shoal run -p lab --array 1-100 --wait -- sh -c 'python fold.py $SHOAL_ARRAY_INDEX'",
-		Args:    takesCommand,
+		Example: "  shoal run -p train --gpus 1 -- python train.py\n  shoal run -p lab --array 1-100%8 --wait -- sh -c 'python fold.py $SHOAL_ARRAY_INDEX'\n" +
+			"  shoal run -p lab --param LR=log:0.0001:0.1:4 --param DEPTH=2,3 -- python train.py --lr {LR} --depth {DEPTH}\n  shoal run -p lab --each lines:files.txt -- sh -c 'gzip \"$SHOAL_ITEM\"'",
+		Args: takesCommand,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.run(cmd, args, o)
+			return p.run(cmd, args, &flags, o)
 		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveDefault
@@ -50,26 +48,19 @@ failing index; 128+n by signal n; 125 if Shoal itself failed). Ctrl-C once says 
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false)
-	j := &o.job
-	f.StringVarP((*string)(&j.Pool), "pool", "p", "", "the `POOL` to run on")
-	f.StringVar(&j.Name, "name", "", "a `NAME` to find the job by")
-	j.Nodes = shoal.Fixed(1)
-	f.Var(flags.Nodes{Value: &j.Nodes}, "nodes", "on `N` machines at once, or on any number of a range: 2-4")
-	f.StringVar(&j.Array, "array", "", "a task for each index of `RANGE`: 1-100, 0-9:3, 1,4,7-9")
-	f.Var(flags.CPUs{Value: &j.Resources.CPUs}, "cpus", "processors of each task (1)")
-	f.Var(flags.Bytes{Value: &j.Resources.Memory}, "memory", "memory of each task (512MiB)")
-	f.IntVar(&j.Resources.GPUs, "gpus", 0, "GPUs of each task")
-	f.Var(flags.Duration{Value: &j.TimeLimit}, "time-limit", "end a task after this time")
-	f.IntVar(&j.Retries, "retries", 0, "try a failed task `N` more times")
-	f.StringVar(&j.Priority, "priority", "normal", "low, normal or high")
-	f.StringArrayVarP(&o.env, "env", "e", nil, "set a variable, `K=V`; K alone takes yours; may be repeated")
-	f.StringVar(&j.Workdir, "workdir", "", "the `DIR` to run in")
-	f.Var(flags.After{Value: &j.After}, "after", "start after `JOB` (number or name) succeeded; JOB:any, JOB:failed: after another end; JOB/*: each task after that of its index; may be repeated")
+	flags.Bind(cmd)
+	f.StringVar(&flags.Job.Share, "share", "private", "who may see the job and its output: private, or group: members of your groups too")
 	f.BoolVar(&o.wait, "wait", false, "wait for the end, show the output, and exit as the job does")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the job's number only; with --wait nothing but its output")
 	p.completeFlag(cmd, "pool", poolNames)
 	p.completeFlag(cmd, "after", jobIDs)
-	complete(cmd, "priority", "low", "normal", "high")
+	for flag, words := range map[string][]string{"priority": {"low", "normal", "high"}, "launcher": {"each", "head", "mpi"}, "requeue": {"always", "never"},
+		"on-node-loss": {"restart", "continue"}, "share": {"private", "group"}, "search": {"grid", "random"}} {
+		complete(cmd, flag, words...)
+	}
+	for _, flag := range []string{"items", "items-json", "sweep"} {
+		files(cmd, flag)
+	}
 	o.format = formatFlag(cmd)
 	return cmd
 }
@@ -81,15 +72,17 @@ func takesCommand(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func (p *program) run(cmd *cobra.Command, args []string, o runOptions) error {
-	job := o.job
-	var err error
-	if job.Env, err = p.environment(o.env); err != nil {
+func (p *program) run(cmd *cobra.Command, args []string, flags *submit.Flags, o runOptions) error {
+	job, err := flags.Spec(p.Getenv)
+	if err != nil {
 		return usage(cmd, "%w", err)
 	}
-	job.Command = quote(args)
+	if job.Items, err = flags.Items.Read(p.files(), submit.Glob(".")); err != nil {
+		return invalid(err)
+	}
+	job.Command = submit.Quote(args)
 	if len(args) == 1 && strings.ContainsAny(args[0], " |;&<>$") && !o.quiet {
-		p.note("%s is taken as the name of one program; for a shell write: -- sh -c %s", quote(args), quote(args))
+		p.note("%s is taken as the name of one program; for a shell write: -- sh -c %s", submit.Quote(args), submit.Quote(args))
 	}
 	spec.DefaultJob(&job)
 	c, err := p.connect()
@@ -100,6 +93,14 @@ func (p *program) run(cmd *cobra.Command, args []string, o runOptions) error {
 		return err
 	}
 	return p.submit(cmd.Context(), c, []shoal.JobSpec{job}, o)
+}
+
+// invalid is an error about a file, as one of what was given.
+func invalid(err error) error {
+	if shoal.KindOf(err) != shoal.KindInternal {
+		return err
+	}
+	return shoal.Errorf(shoal.KindInvalid, "cannot read what was given: %w", err)
 }
 
 // submit sends jobs, each with a key of its own, so that a repeated request makes no second job.
@@ -151,108 +152,7 @@ func ended(code int) error {
 	return exitCode(code)
 }
 
-// environment reads K=V, and K, which takes the value from here.
-func (p *program) environment(list []string) (map[string]string, error) {
-	if len(list) == 0 {
-		return nil, nil
-	}
-	env := map[string]string{}
-	for _, e := range list {
-		key, value, set := strings.Cut(e, "=")
-		if key == "" {
-			return nil, shoal.Errorf(shoal.KindInvalid, "cannot use --env %q: write K=V", e)
-		}
-		if !set {
-			if value = p.Getenv(key); value == "" {
-				return nil, shoal.Errorf(shoal.KindInvalid, "cannot use --env %s: there is no variable %s here to take the value of; write %s=VALUE", key, key, key)
-			}
-		}
-		env[key] = value
-	}
-	return env, nil
-}
-
-// fromHere fills in what follows from where the command is given: inside a machine, the machine's pool
-// and the current directory.
+// fromHere fills in what follows from where the command is given.
 func (p *program) fromHere(ctx context.Context, c *client.Client, job *shoal.JobSpec) error {
-	if job.Pool != "" && !exists(p.MachineSocket) {
-		return nil
-	}
-	me, err := c.Whoami(ctx)
-	if err != nil {
-		return err
-	}
-	if job.Pool == "" {
-		job.Pool = me.Pool
-	}
-	if job.Pool == "" {
-		if job.Pool, err = onlyPool(ctx, c); err != nil {
-			return err
-		}
-	}
-	if me.Machine == "" || job.Workdir != "" {
-		return nil
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return nil //nolint:nilerr // a directory that is gone is none to run in
-	}
-	here, err := c.Pool(ctx, me.Pool)
-	if err != nil {
-		return err
-	}
-	there := here
-	if job.Pool != me.Pool {
-		if there, err = c.Pool(ctx, job.Pool); err != nil {
-			return err
-		}
-	}
-	job.Workdir = workdir(dir, p.Getenv("HOME"), here, there)
-	return nil
-}
-
-// workdir is the directory a job starts in: the current one if it lies on a share that the job's machine
-// has at the same place, be it as a mount or for homes. Empty: the home.
-func workdir(dir, home string, here, there shoal.Pool) string {
-	under := func(base string) bool {
-		return strings.HasPrefix(base, "/") && (dir == base || strings.HasPrefix(dir, strings.TrimSuffix(base, "/")+"/"))
-	}
-	for _, m := range there.Mounts {
-		if under(m.Path) && slices.ContainsFunc(here.Mounts, func(o shoal.Mount) bool { return o.Share == m.Share && o.Path == m.Path }) {
-			return dir
-		}
-	}
-	if home != "/" && under(home) && here.Home.Share != "" && here.Home == there.Home {
-		return dir
-	}
-	return ""
-}
-
-// onlyPool is the pool to run on where none was named: the only one for jobs, or the default.
-func onlyPool(ctx context.Context, c *client.Client) (shoal.PoolName, error) {
-	pools, err := c.Pools(ctx)
-	if err != nil {
-		return "", err
-	}
-	var batch []shoal.PoolName
-	for _, o := range pools {
-		switch {
-		case !o.Has(shoal.UseBatch):
-		case o.Default:
-			return o.Name, nil
-		default:
-			batch = append(batch, o.Name)
-		}
-	}
-	if len(batch) == 1 {
-		return batch[0], nil
-	}
-	return "", shoal.Errorf(shoal.KindInvalid, "cannot tell which pool to run on").WithHint("%s", poolHint(batch))
-}
-
-func poolHint(batch []shoal.PoolName) string {
-	if len(batch) == 0 {
-		return "there is no pool for jobs; `shoal pool list` shows what there is"
-	}
-	return "choose one with -p: " + show.Words(batch)
+	return submit.FromHere(ctx, c, exists(p.MachineSocket), p.Getenv("HOME"), job)
 }

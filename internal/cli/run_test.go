@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/cli/submit"
 )
 
 // submitted has the server take jobs, and returns what was asked for last.
@@ -124,7 +124,7 @@ func TestWorkdir(t *testing.T) {
 		{"/home/alice/x", lab, lab, "/home/alice/x"}, {"/home/alice", lab, lab, "/home/alice"}, {"/home/alicex", lab, lab, ""}, {"/shared/a", lab, lab, "/shared/a"},
 		{"/shared", lab, lab, "/shared"}, {"/tmp", lab, lab, ""}, {"/home/alice/x", lab, local, ""}, {"/shared/a", lab, local, ""}, {"/home/alice/x", local, local, ""},
 	} {
-		if got := workdir(tt.dir, "/home/alice", tt.here, tt.there); got != tt.want {
+		if got := submit.Workdir(tt.dir, "/home/alice", tt.here, tt.there); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.dir, got, tt.want)
 		}
 	}
@@ -160,14 +160,23 @@ func (w *world) play(job shoal.Job, exit int, stdout, stderr string) (end chan s
 		if r.URL.Query().Get("stream") == "stderr" {
 			text = stderr
 		}
+		if node := r.URL.Query().Get("node"); node != "" {
+			text = "of node " + node
+		}
 		offset, _ := strconv.Atoi(r.URL.Query().Get("offset"))
-		_, _ = io.WriteString(rw, text[offset:])
+		frame(rw, offset, text[offset:])
 		if r.URL.Query().Get("follow") == "true" {
 			rw.(http.Flusher).Flush()
 			<-end
 		}
+		fmt.Fprintf(rw, "end %d\n", len(text))
 	})
 	return end
+}
+
+// frame sends output as the server does.
+func frame(rw http.ResponseWriter, offset int, text string) {
+	fmt.Fprintf(rw, "data %d %d\n%s", offset, len(text), text)
 }
 
 func TestRunWait(t *testing.T) {
@@ -228,20 +237,22 @@ func TestOutputIsTakenUp(t *testing.T) {
 	var asked atomic.Int32
 	w.mux = replaced(w.mux, "GET /api/v1/jobs/17/tasks/0/output", func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("stream") == "stderr" {
+			fmt.Fprintf(rw, "end 0\n")
 			return
 		}
 		offset, _ := strconv.Atoi(r.URL.Query().Get("offset"))
 		switch n := asked.Add(1); {
 		case n == 1:
-			_, _ = io.WriteString(rw, text[:5000])
+			frame(rw, 0, text[:5000])
 			rw.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		case n == 2:
-			_, _ = io.WriteString(rw, text[offset:offset+70_000])
-			rw.(http.Flusher).Flush()
-			panic(http.ErrAbortHandler)
+			frame(rw, offset, text[offset:offset+70_000])
+			frame(rw, offset+70_000, text[offset+70_000:])
+			return // as if a proxy ended it: the end was not said
 		default:
-			_, _ = io.WriteString(rw, text[offset:])
+			frame(rw, offset, text[offset:])
+			fmt.Fprintf(rw, "end %d\n", len(text))
 			if n == 3 {
 				close(end)
 			}
@@ -266,6 +277,8 @@ func TestLogs(t *testing.T) {
 	end := w.play(testJob("17", shoal.JobSucceeded, shoal.Counts{Succeeded: 1}), 0, "bytes\x00as they are", "wrong\n")
 	w.run("job", "logs", "17").want(t, 0, "bytes\x00as they are")
 	w.run("job", "logs", "17", "--stderr").want(t, 0, "wrong\n")
+	w.run("job", "logs", "17", "--node", "-1").want(t, 2, "")
+	w.run("job", "logs", "17", "--node", "3").want(t, 0, "of node 3")
 	time.AfterFunc(20*time.Millisecond, func() { close(end) })
 	w.run("job", "logs", "17/0", "-f").want(t, 0, "bytes\x00as they are")
 	w.answer("GET /jobs/18", testJob("18", shoal.JobRunning, shoal.Counts{Running: 8}))

@@ -16,6 +16,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/cli/login/sshkey"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
+	"github.com/shoal-pool/shoal/internal/cli/submit"
 )
 
 func (p *program) userCommand() *cobra.Command {
@@ -94,7 +95,7 @@ func (p *program) publicKeys(paths []string, stdinTaken bool) ([]string, error) 
 		case path == "-" && stdinTaken:
 			return nil, shoal.Errorf(shoal.KindInvalid, "cannot read both a key and a password from stdin")
 		case path == "-":
-			data, err = io.ReadAll(io.LimitReader(p.Stdin, maxDocument))
+			data, err = io.ReadAll(io.LimitReader(p.Stdin, submit.MaxFile))
 		default:
 			data, err = os.ReadFile(path)
 		}

@@ -5,6 +5,7 @@ package flags
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -178,3 +179,33 @@ func (f After) Set(s string) error {
 
 // Type names the value in help texts.
 func (f After) Type() string { return "job" }
+
+// Array is a flag for the indexes of an array and, behind a %, how many of its tasks run at a time.
+type Array struct {
+	Value      *string
+	MaxRunning *int
+}
+
+func (f Array) String() string {
+	if f.Value == nil {
+		return ""
+	}
+	return *f.Value
+}
+
+// Set reads the flag's value. Whether the indexes are right is for others to say.
+func (f Array) Set(s string) error {
+	array, most, limited := strings.Cut(s, "%")
+	if limited {
+		n, err := strconv.Atoi(most)
+		if err != nil || n < 1 {
+			return shoal.Errorf(shoal.KindInvalid, "cannot read %q as a number of tasks at a time (write 1-100%%5)", most)
+		}
+		*f.MaxRunning = n
+	}
+	*f.Value = array
+	return nil
+}
+
+// Type names the value in help texts.
+func (f Array) Type() string { return "range" }

@@ -35,34 +35,108 @@ func Tasks(w io.Writer, tasks []shoal.Attempt) error {
 		if t.State.Ended() && (t.Cause == shoal.CauseExit || t.Cause == shoal.CauseSignal || t.ExitCode != 0) {
 			exit = strconv.Itoa(t.ExitCode)
 		}
-		rows = append(rows, []string{strconv.Itoa(t.Index), string(t.State), strconv.Itoa(t.Attempt), string(t.Machine), exit,
+		rows = append(rows, []string{t.TaskRef.String(), string(t.State), strconv.Itoa(t.Attempt), machines(t), exit, cause(t),
 			took(t.Started, t.Ended), Only(t.MaxMemory > 0, t.MaxMemory.String()), t.Reason})
 	}
-	return term.Table(w, []string{"TASK", "STATE", "ATTEMPT", "MACHINE", "EXIT", "TIME", "MEMORY", "REASON"}, rows)
+	return term.Table(w, []string{"TASK", "STATE", "ATTEMPT", "MACHINE", "EXIT", "CAUSE", "TIME", "MEMORY", "REASON"}, rows)
+}
+
+// cause is why an attempt ended, where its exit code does not say all.
+func cause(t shoal.Attempt) string {
+	if t.Cause == shoal.CauseExit {
+		return ""
+	}
+	return string(t.Cause)
+}
+
+// machines are those of an attempt: the first, and how many more.
+func machines(t shoal.Attempt) string {
+	if n := len(t.Members); n > 1 {
+		return fmt.Sprintf("%s +%d", t.Machine, n-1)
+	}
+	return string(t.Machine)
 }
 
 func jobFields(j shoal.Job) []term.Field {
 	s := j.Spec
-	var env, after []string
+	var after []string
 	for _, d := range s.After {
 		after = append(after, d.String())
 	}
-	for k, v := range s.Env {
-		env = append(env, k+"="+v)
-	}
-	slices.Sort(env)
-	var limit, retries string
+	var limit string
 	if s.TimeLimit > 0 {
-		limit = s.TimeLimit.String()
+		limit = s.TimeLimit.String() + Only(s.Signal != "", ", signal "+s.Signal)
 	}
-	if s.Retries > 0 {
-		retries = strconv.Itoa(s.Retries)
+	starts := ""
+	if !j.Promised.IsZero() && j.State == shoal.JobQueued {
+		starts = "at " + j.Promised.Local().Format("2006-01-02 15:04:05") + " at the latest"
 	}
-	return []term.Field{{"Job", string(j.ID)}, {"Name", s.Name}, {"User", string(j.User)}, {"Pool", string(s.Pool)},
-		{"State", string(j.State) + ", " + Ago(j.Since)}, {"Reason", j.Reason}, {"Tasks", Counts(j.Counts)}, {"Array", s.Array},
-		{"Command", s.Command}, {"Directory", Or(s.Workdir, "the home directory")}, {"Each task", resources(s.Resources)},
-		{"Time limit", limit}, {"Retries", retries}, {"After", strings.Join(after, ", ")}, {"Priority", s.Priority}, {"Environment", strings.Join(env, "\n")},
-		{"Submitted", when(j.Submitted)}, {"Started", when(j.Started)}, {"Ended", when(j.Ended)}, {"Took", took(j.Started, j.Ended)}}
+	fields := []term.Field{{"Job", string(j.ID)}, {"Name", s.Name}, {"Own ID", s.ExternalID}, {"User", string(j.User)}, {"Pool", string(s.Pool)},
+		{"State", string(j.State) + ", " + Ago(j.Since)}, {"Reason", j.Reason}, {"Starts", starts}, {"Tasks", Counts(j.Counts)}, {"Array", s.Array},
+		{"Items", Only(j.Items > 0, strconv.Itoa(j.Items))}, {"At a time", Only(s.MaxRunning > 0, strconv.Itoa(s.MaxRunning))}, {"Gives up", Only(s.MaxFails > 0, "after "+Many(s.MaxFails, "failure"))}}
+	fields = append(fields, whatRuns(s)...)
+	return append(fields, term.Field{"Directory", Or(s.Workdir, "the home directory")}, term.Field{"Each task", resources(s.Resources) + Only(s.Nodes.Several(), " on each of "+s.Nodes.String()+" nodes")},
+		term.Field{"Launcher", Only(s.Launcher != "each", s.Launcher)}, term.Field{"Time limit", limit}, term.Field{"Retries", retries(s)}, term.Field{"Losses", losses(s)},
+		term.Field{"After", strings.Join(after, ", ")}, term.Field{"Priority", s.Priority}, term.Field{"Shared", Only(s.Share == "group", "with the group")},
+		term.Field{"Labels", assignments(s.Labels)}, term.Field{"Environment", assignments(s.Env)},
+		term.Field{"Submitted", when(j.Submitted)}, term.Field{"Started", when(j.Started)}, term.Field{"Ended", when(j.Ended)}, term.Field{"Took", took(j.Started, j.Ended)})
+}
+
+// shownCommands bounds how many commands of a job of different ones are shown.
+const shownCommands = 20
+
+// whatRuns is the command, or those of the tasks, and what goes with it.
+func whatRuns(s shoal.JobSpec) []term.Field {
+	command := s.Command
+	for i, t := range s.Tasks {
+		if i == shownCommands {
+			command += fmt.Sprintf("and %d more", len(s.Tasks)-i)
+			break
+		}
+		command += fmt.Sprintf("%s: %s%s\n", t.Name, term.Short(t.Command, 60), Only(len(t.After) > 0, " (after "+strings.Join(t.After, ", ")+")"))
+	}
+	var image string
+	if s.Container != nil {
+		image = s.Container.Image
+	}
+	return []term.Field{{"Command", strings.TrimSuffix(command, "\n")}, {"Container", image}, {"Prepare", s.Prepare}, {"Release", s.Release}}
+}
+
+// retries says what is tried again.
+func retries(s shoal.JobSpec) string {
+	if s.Retries == 0 {
+		return ""
+	}
+	out := strconv.Itoa(s.Retries)
+	if s.Retry != nil {
+		out += Only(len(s.Retry.On) > 0, " after "+Words(s.Retry.On)) + Only(s.Retry.Memory > 0, ", with "+s.Retry.Memory.String()+" the memory after oom")
+	}
+	return out
+}
+
+// losses says what follows the loss of a machine where that is not the usual.
+func losses(s shoal.JobSpec) string {
+	var parts []string
+	for _, p := range []struct {
+		is   bool
+		text string
+	}{{s.Requeue == "never", "not tried again"}, {s.Idempotent, "tried again at once"}, {s.OnNodeLoss == "continue", "the other nodes go on"},
+		{s.Preemptible != nil && !*s.Preemptible, "never preempted"}} {
+		if p.is {
+			parts = append(parts, p.text)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// assignments are K=V, a line for each.
+func assignments(m map[string]string) string {
+	var all []string
+	for k, v := range m {
+		all = append(all, k+"="+v)
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
 }
 
 // Counts says how far the tasks are: "3 of 8 done, 2 running, 3 queued".

@@ -1,12 +1,12 @@
-package cli
+package submit
 
 import (
 	"slices"
 	"strings"
 )
 
-// quote writes arguments as a line for sh that has exactly them as its words.
-func quote(argv []string) string {
+// Quote writes arguments as a line for sh that has exactly them as its words.
+func Quote(argv []string) string {
 	words := make([]string, len(argv))
 	for i, a := range argv {
 		words[i] = quoteWord(a)
