@@ -99,6 +99,9 @@ func (r *Runner) start(o api.TaskOrder) {
 		r.refuse(o, tasks.Result{State: shoal.JobFailed, Cause: shoal.CauseSetupFailed, Reason: "user " + string(o.User) + " has no account on this machine"})
 		return
 	}
+	if r.cfg.Adapt != nil {
+		o = r.cfg.Adapt(o)
+	}
 	a := &attempt{ref: o.Ref, name: name, user: o.User, uid: p.UID, held: o.Hold, start: &tasks.StartRequest{Order: o, Person: p}, phase: sent}
 	if o.Container != nil && r.cfg.Mounts != nil {
 		a.start.Mounts = r.cfg.Mounts()

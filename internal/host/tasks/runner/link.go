@@ -172,7 +172,7 @@ func (r *Runner) spawn() (*linked, error) {
 		return nil, err
 	}
 	defer file.Close()
-	set, err := json.Marshal(tasks.Settings{Dir: r.cfg.Dir, Places: r.cfg.Places, Env: r.cfg.Env, Groups: r.cfg.Groups.Config(),
+	set, err := json.Marshal(tasks.Settings{Dir: r.cfg.Dir, Places: r.cfg.Places, Env: r.cfg.Env, Groups: r.cfg.Groups.Config(), GPUs: r.cfg.GPUs,
 		Idle: r.cfg.Idle, Limit: r.cfg.OutputLimit})
 	if err != nil {
 		return nil, err

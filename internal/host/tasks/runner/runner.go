@@ -28,6 +28,10 @@ type Config struct {
 	Log    *slog.Logger
 	// Places are where tasks' own directories are made; what is empty is as package api has it.
 	tasks.Places
+	// GPUs are the machine's; nil: it has none.
+	GPUs *tasks.GPUs
+	// Adapt changes an order to this machine, on a copy; nil: not.
+	Adapt func(api.TaskOrder) api.TaskOrder
 	// Mounts are the shares of the machine, for containers; nil: none.
 	Mounts func() []string
 	// Env is added to the environment of every task, as "NAME=value"; orders win over it.

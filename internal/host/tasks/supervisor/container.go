@@ -98,6 +98,7 @@ func (t *task) argv(command string) []string {
 			argv = append(argv, "--env", k) // with the value that the command itself has
 		}
 	}
+	argv = append(argv, t.containerGPUs()...)
 	p := t.req.Person
 	switch t.runtime.name {
 	case "podman": // its processes stay in the task's control group

@@ -224,6 +224,7 @@ func (t *task) cleanUp() {
 		}
 	}
 	t.undo()
+	t.returnGPUs()
 	began = time.Now()
 	for _, o := range t.out {
 		o.settle(leftTime - time.Since(began))

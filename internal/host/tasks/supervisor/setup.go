@@ -45,6 +45,9 @@ func (t *task) setUp() string {
 	if t.group, err = t.s.groups.Task(t.req.Person.UID, t.name, o.Resources); err != nil {
 		return err.Error()
 	}
+	if err := t.takeGPUs(); err != nil {
+		return fmt.Sprintf("cannot give it its GPUs: %v", err)
+	}
 	if err := t.scratch(); err != nil {
 		return fmt.Sprintf("cannot make its scratch directory: %v", err)
 	}

@@ -52,6 +52,7 @@ type task struct {
 	workdir string
 	env     map[string]string
 	runtime *containerRuntime // of its container; nil: none
+	gpus    []string          // nodes that were made the task's user's own
 	limit   *time.Timer
 	alarm   *time.Timer // for the signal ahead of the limit
 	kill    *time.Timer
