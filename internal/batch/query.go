@@ -2,71 +2,17 @@ package batch
 
 import (
 	"context"
-	"slices"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
-	"github.com/shoal-pool/shoal/internal/batch/after"
+	"github.com/shoal-pool/shoal/internal/batch/ledger"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
-// object is a job as access sees it.
-func object(tx *store.Tx, j shoal.Job) (access.Object, error) {
-	o := access.Object{Kind: shoal.ObjectJob, Name: string(j.ID), Owner: j.User}
-	if j.Spec.Share != "group" {
-		return o, nil
-	}
-	if u, err := tx.Users().Get(j.User); err == nil {
-		o.Fellows = u.Groups
-	} else if shoal.KindOf(err) != shoal.KindNotFound {
-		return o, err
-	}
-	groups, err := tx.Groups().List()
-	if err != nil {
-		return o, err
-	}
-	for _, g := range groups {
-		if slices.Contains(g.Members, j.User) {
-			o.Fellows = append(o.Fellows, g.Name)
-		}
-	}
-	return o, nil
-}
-
-// recall returns a job, or what is left of it if that was long ago.
-func recall(tx *store.Tx, id shoal.JobID) (shoal.Job, error) {
-	j, err := tx.Jobs().Get(id)
-	if shoal.KindOf(err) != shoal.KindNotFound {
-		return j, err
-	}
-	p, found, pastErr := tx.PastJob(id)
-	if pastErr != nil {
-		return j, pastErr
-	}
-	if !found {
-		return j, err
-	}
-	return p.Job(), nil
-}
-
 // visible returns a job to which a subject may do something. One she may not see is not there.
 func visible(tx *store.Tx, by access.Subject, a access.Action, id shoal.JobID) (shoal.Job, error) {
-	j, err := recall(tx, id)
-	if shoal.KindOf(err) == shoal.KindNotFound {
-		return j, access.Missing(access.Object{Kind: shoal.ObjectJob, Name: string(id)})
-	}
-	if err != nil {
-		return j, err
-	}
-	o, err := object(tx, j)
-	if err != nil {
-		return shoal.Job{}, err
-	}
-	if err := access.Check(by, a, o); err != nil {
-		return shoal.Job{}, err
-	}
-	return j, nil
+	return ledger.Visible(tx, by, a, id)
 }
 
 // Job returns a job. One that waits is given the reason.
@@ -100,45 +46,17 @@ func questions(tx *store.Tx, jobs []shoal.Job) (all []question, err error) {
 	return all, nil
 }
 
-// The bounds of a page.
-const (
-	maxPage = 1000
-	maxScan = 10 * maxPage // rows looked through for one page of those that may be seen
-)
-
 // Jobs lists the jobs that a subject may see, newest first; those that wait are given the reason. The
 // cursor returned leads to the next page and is empty on the last; a page can be short before that.
-func (b *Batch) Jobs(ctx context.Context, by access.Subject, f store.JobFilter, cursor string, limit int) ([]shoal.Job, string, error) {
-	if limit <= 0 || limit > maxPage {
-		limit = maxPage
+func (b *Batch) Jobs(ctx context.Context, by access.Subject, f store.JobFilter, cursor string, limit int) (items []shoal.Job, next string, err error) {
+	if limit <= 0 || limit > ledger.MaxPage {
+		limit = ledger.MaxPage
 	}
-	var items []shoal.Job
 	var waiting []question
-	next := cursor
-	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
-		items, next = nil, cursor
-		all := access.Everybody(by, shoal.ObjectJob) || f.User == by.User && by.User != ""
-		for scanned := 0; len(items) < limit && scanned < maxScan; scanned += maxPage {
-			page, following, err := tx.JobsPage(f, next, limit-len(items))
-			if err != nil {
-				return err
-			}
-			for _, j := range page {
-				o := access.Object{Kind: shoal.ObjectJob, Name: string(j.ID), Owner: j.User}
-				if !all && (j.User != by.User || by.Host) {
-					if o, err = object(tx, j); err != nil {
-						return err
-					}
-				}
-				if all || access.Decide(by, access.View, o).Allowed {
-					items = append(items, j)
-				}
-			}
-			if next = following; next == "" {
-				break
-			}
+	err = b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		if items, next, err = ledger.Jobs(tx, by, f, cursor, limit); err != nil {
+			return err
 		}
-		var err error
 		waiting, err = questions(tx, items)
 		return err
 	})
@@ -157,49 +75,17 @@ func (b *Batch) Jobs(ctx context.Context, by access.Subject, f store.JobFilter, 
 // Tasks lists the tasks of a job by index, from one on: of each its latest attempt. A task that
 // waits, or was cancelled before it ever started, has attempt 0; one that is to start again is
 // shown as queued, with the attempt that ended and its reason.
-func (b *Batch) Tasks(ctx context.Context, by access.Subject, id shoal.JobID, from, limit int) ([]shoal.Attempt, error) {
-	if limit <= 0 || limit > maxPage {
-		limit = maxPage
+func (b *Batch) Tasks(ctx context.Context, by access.Subject, id shoal.JobID, from, limit int) (all []shoal.Attempt, err error) {
+	if limit <= 0 || limit > ledger.MaxPage {
+		limit = ledger.MaxPage
 	}
-	var all []shoal.Attempt
-	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+	err = b.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		j, err := visible(tx, by, access.View, id)
 		if err != nil {
 			return err
 		}
-		array, err := shoal.ParseArray(j.Spec.Array)
-		if err != nil {
-			return err
-		}
-		rows, err := tx.Attempts(id, max(from, 0), limit)
-		if err != nil {
-			return err
-		}
-		all = nil
-		next := array.From(from)
-		fill := func(until int) { // with those that have no row
-			for ; next < until && len(all) < limit; next++ {
-				a := shoal.Attempt{User: j.User, Pool: j.Spec.Pool, State: shoal.JobQueued}
-				if j.Cancel || j.State.Ended() || next < j.Next && !after.Gated(j.Spec) {
-					a.State, a.Reason = shoal.JobCancelled, j.Reason
-				}
-				a.TaskRef = shoal.TaskRef{Job: id, Index: array.Index(next)}
-				all = append(all, a)
-			}
-		}
-		for _, a := range rows {
-			p, _ := array.Position(a.Index)
-			if fill(p); len(all) == limit {
-				return nil
-			}
-			if !j.State.Ended() && a.State.Ended() && repeats(j, a) {
-				a.State = shoal.JobQueued
-			}
-			all = append(all, a)
-			next = p + 1
-		}
-		fill(array.Len())
-		return nil
+		all, err = ledger.Tasks(tx, j, from, limit, func(a shoal.Attempt) bool { return repeats(j, a) })
+		return err
 	})
 	return all, err
 }
@@ -217,7 +103,7 @@ func (b *Batch) Wait(ctx context.Context, by access.Subject, id shoal.JobID) (ap
 	}
 	w := api.Wait{Job: j}
 	err = b.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
-		w.ExitCode, err = exitCode(tx, j)
+		w.ExitCode, err = ledger.ExitCode(tx, j)
 		return err
 	})
 	return w, err
@@ -239,20 +125,4 @@ func (b *Batch) waitOnce(ctx context.Context, by access.Subject, id shoal.JobID)
 	case <-b.stopped:
 		return j, errStopped()
 	}
-}
-
-// exitCode is that of the lowest index that did not succeed.
-func exitCode(tx *store.Tx, j shoal.Job) (int, error) {
-	failures, err := tx.Failures(j.ID, 1)
-	if err != nil {
-		return exitOwn, err
-	}
-	if len(failures) == 0 {
-		if p, found, err := tx.PastJob(j.ID); err != nil || found {
-			return p.ExitCode, err
-		}
-		return exitOwn, nil // it was cancelled before anything of it started
-	}
-	// Tasks that never started come after all that did.
-	return exitOf(failures[0]), nil
 }

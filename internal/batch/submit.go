@@ -12,6 +12,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/admit"
+	"github.com/shoal-pool/shoal/internal/batch/ledger"
 	"github.com/shoal-pool/shoal/internal/spec"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -92,7 +93,7 @@ func (b *Batch) insert(ctx context.Context, user shoal.UserName, s shoal.JobSpec
 			return err
 		}
 		if known != "" {
-			j, err = recall(g.tx, known)
+			j, err = ledger.Recall(g.tx, known)
 			return err
 		}
 		if err := g.admits(user, s); err != nil {

@@ -6,10 +6,11 @@ import (
 	"strconv"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/batch/ledger"
 )
 
 // exitOwn is the exit code of what never ran to an exit of its own.
-const exitOwn = 125
+const exitOwn = ledger.ExitOwn
 
 // title is how a job is named in sentences: "12 (sweep)".
 func title(j shoal.Job) string {
@@ -67,17 +68,6 @@ func reasonOf(a shoal.Attempt, spec shoal.JobSpec) string {
 		return "it exited with 126: a command could not be run"
 	}
 	return fmt.Sprintf("it exited with %d", a.ExitCode)
-}
-
-// exitOf is the exit code that stands for an attempt that did not succeed.
-func exitOf(a shoal.Attempt) int {
-	switch {
-	case a.Signal > 0:
-		return 128 + a.Signal
-	case a.ExitCode > 0:
-		return a.ExitCode
-	}
-	return exitOwn
 }
 
 func compareRefs(a, b shoal.TaskRef) int {
