@@ -43,16 +43,16 @@ func (s *State) Explain(id shoal.JobID, now time.Time) (Explanation, bool) {
 		}
 	}
 	e := Explanation{Blocked: j.blocked}
-	if _, e.Limit = p.most(j.account, t.shape, j.priority); j.full() {
+	if _, e.Limit = p.most(t); j.full() {
 		e.Limit = "maxRunning"
 	}
 	e.AtLimit = e.Limit != ""
 	p.count(&e, t, at)
 	h := p.head
-	if h != nil && (e.Kept > 0 || h.job == id) {
-		e.Head = h.job
+	if h != nil && (e.Kept > 0 || h.job() == j) {
+		e.Head = h.job().id
 	}
-	if h != nil && h.job == id && h.promised < never {
+	if h != nil && h.is(t) && h.promised < never {
 		e.Promised = max(h.promised, at).time()
 	}
 	w := &pass{state: s, pool: p, now: at}
@@ -67,7 +67,7 @@ func (s *State) Explain(id shoal.JobID, now time.Time) (Explanation, bool) {
 func (p *pool) count(e *Explanation, t *part, now instant) {
 	class, q := p.class(t.shape.needs), t.shape.resources
 	end := p.ends(t.shape, now)
-	first := p.head == nil || t.job.priority > p.head.priority || p.head.is(t.job.account, t.shape, t.job.priority)
+	first := p.head == nil || t.job.priority > p.head.priority || p.head.is(t)
 	for _, m := range p.machines {
 		if !m.known {
 			continue

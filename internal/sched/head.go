@@ -23,19 +23,25 @@ import (
 // line: only a higher priority goes before it. Where too much has no limit there is no promise; the
 // machines that seem to be free first are kept all the same, and the same ones until it starts.
 type head struct {
-	account  *account
-	shape    *shape
+	part     *part
+	shape    *shape // of the part, when it was found
 	priority Priority
-	job      shoal.JobID
-	since    instant // it waits, or the latest machine came
+	found    instant // it waits from then on
+	since    instant // the same, or when the latest machine came
 	machines []*machine
 	promised instant // never: it cannot be said
 	size     int     // of the pool, in machines that take tasks
 }
 
-// is reports whether the head is the first waiting task of an account, shape and priority.
-func (h *head) is(a *account, sh *shape, priority Priority) bool {
-	return h != nil && h.account == a && h.shape == sh && h.priority == priority
+// is reports whether the head is the next task of a part.
+func (h *head) is(t *part) bool { return h != nil && h.part == t && h.shape == t.shape }
+
+// job is whose task it is.
+func (h *head) job() *job { return h.part.job }
+
+// waits reports whether it still does.
+func (h *head) waits() bool {
+	return h.part.queued && h.shape == h.part.shape && h.priority == h.part.job.priority
 }
 
 // demand is what it will use.
@@ -49,12 +55,12 @@ type place struct {
 
 // keep makes a task that found no room the head, or finds anew what is kept for it. It is false if no
 // number of ends could make room: then nothing is kept.
-func (w *pass) keep(a *account, t *part, priority Priority) bool {
+func (w *pass) keep(t *part) bool {
 	sh, p := t.shape, w.pool
-	h := &head{account: a, shape: sh, priority: priority, job: t.job.id, since: w.now, promised: never, size: p.size()}
+	h := &head{part: t, shape: sh, priority: t.job.priority, found: w.now, since: w.now, promised: never, size: p.size()}
 	old := p.head
-	if old.is(a, sh, priority) {
-		if h.since = old.since; h.size > old.size {
+	if old.is(t) {
+		if h.found, h.since = old.found, old.since; h.size > old.size {
 			h.since = w.now
 		}
 	}
@@ -62,7 +68,7 @@ func (w *pass) keep(a *account, t *part, priority Priority) bool {
 	all := w.candidates(sh)
 	coming := p.coming(sh)
 	if len(all)+coming < need {
-		if old.is(a, sh, priority) {
+		if old.is(t) {
 			p.unkeep()
 		}
 		return false

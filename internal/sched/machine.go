@@ -29,6 +29,7 @@ type machine struct {
 	firm  shoal.Resources // by that of it which is not preemptible
 	runs  []*run          // by end
 	soft  int             // runs that something more urgent may take the place of
+	going int             // runs that were told to go
 
 	kept      bool // for the pool's head
 	keptUntil instant
@@ -110,6 +111,10 @@ func (r *run) occupy() {
 			m.soft++
 			r.pool.soft[m] = struct{}{}
 		}
+		if r.going {
+			m.going++
+			r.pool.leaving[m] = struct{}{}
+		}
 		i, _ := slices.BinarySearchFunc(m.runs, r, compareEnds)
 		m.runs = slices.Insert(m.runs, i, r)
 		r.pool.reindex(m)
@@ -133,6 +138,11 @@ func (r *run) vacate() {
 		if r.lowly() {
 			if m.soft--; m.soft == 0 {
 				delete(r.pool.soft, m)
+			}
+		}
+		if r.going {
+			if m.going--; m.going == 0 {
+				delete(r.pool.leaving, m)
 			}
 		}
 		if i := slices.Index(m.runs, r); i >= 0 {

@@ -29,7 +29,7 @@ func (s *State) Plan(now time.Time, budget int) Plan {
 		}
 		n, m := len(plan.Starts), len(plan.Preempt)
 		p.passes++
-		w := &pass{state: s, pool: p, now: at, weight: s.weight(at), budget: budget, plan: &plan, next: never, number: p.passes, filled: map[Task]bool{}}
+		w := &pass{state: s, pool: p, now: at, weight: s.weight(at), budget: budget, plan: &plan, next: never, number: p.passes, filled: map[Task]bool{}, awaited: map[*shape]int{}}
 		w.run()
 		p.dirty = len(plan.Starts) > n || len(plan.Preempt) > m
 		if p.wake = 0; w.next < never {
@@ -50,17 +50,18 @@ type pass struct {
 	budget   int
 	plan     *Plan
 	begun    []*run
-	filled   map[Task]bool // started on places that were kept for them
-	wants    []want        // found no room
-	refused  int           // nothing can be kept for them
-	failures int           // shapes that were found to fit nowhere
+	filled   map[Task]bool  // started on places that were kept for them
+	wants    []*part        // found no room
+	awaited  map[*shape]int // how many tasks get the places of those that are going
+	refused  int            // nothing can be kept for them
+	failures int            // shapes that were found to fit nowhere
 	next     instant
 	scratch  []place
 }
 
 func (w *pass) run() {
-	if w.head != nil && w.head.account.queues[w.head.priority].of[w.head.shape] == nil {
-		w.unkeep() // nothing of it waits any more
+	if w.head != nil && !w.head.waits() {
+		w.unkeep()
 	}
 	w.refill()
 	for priority := High; priority >= Low; priority-- {
@@ -110,7 +111,7 @@ func (w *pass) fill(h *run, t *part, position int) {
 			got = append(got, m)
 		}
 	}
-	most, limit := w.most(h.account, t.shape, High+1)
+	most, limit := w.most(t)
 	got = w.find(got, t.shape, most, High+1)
 	if limit == "" && len(got) >= t.shape.nodes.Min && t.ready() > 0 {
 		w.start(t, position, got[:min(len(got), most)], false)
@@ -181,18 +182,19 @@ func (w *pass) start(t *part, position int, machines []*machine, passes bool) {
 
 // most is how many nodes a task of a shape may have within the limits of its user and group; when
 // that is too few it says which limit is in the way. What the head needs is not free for others.
-func (p *pool) most(a *account, sh *shape, priority Priority) (int, string) {
+func (p *pool) most(t *part) (int, string) {
+	a, sh := t.job.account, t.shape
 	user, group := p.Limits.PerUser, p.Limits.PerGroup
 	if user == (shoal.PerUser{}) && group == (shoal.PerGroup{}) {
 		return sh.nodes.Max, ""
 	}
 	u, g := a.person.using, a.party.using
 	ut, gt := a.person.tasks, a.party.tasks
-	if h := p.head; h != nil && !h.is(a, sh, priority) && priority <= h.priority {
-		if h.account.person == a.person {
+	if h := p.head; h != nil && !h.is(t) && t.job.priority <= h.priority {
+		if h.job().account.person == a.person {
 			u, ut = u.Add(h.demand()), ut+1
 		}
-		if h.account.party == a.party {
+		if h.job().account.party == a.party {
 			g, gt = g.Add(h.demand()), gt+1
 		}
 	}
@@ -229,8 +231,8 @@ func (w *pass) level(priority Priority) {
 	all := w.line(priority)
 	if h := w.head; h != nil && h.priority == priority {
 		for _, u := range all {
-			if u.account == h.account {
-				w.serveHead(u, h.shape)
+			if u.account == h.job().account {
+				w.serveHead(u, h.part)
 			}
 		}
 	}
@@ -239,20 +241,18 @@ func (w *pass) level(priority Priority) {
 }
 
 // serveHead tries the head before everybody else of its priority.
-func (w *pass) serveHead(u *turn, sh *shape) {
-	if !u.open(w) || len(w.plan.Starts) >= w.budget {
+func (w *pass) serveHead(u *turn, t *part) {
+	position := t.position(0)
+	if task := (Task{t.job.id, position}); len(w.plan.Starts) >= w.budget || t.job.full() || w.filled[task] {
 		return
 	}
-	for i, l := range u.lanes {
-		if u.list[l.line].shape != sh {
-			continue
-		}
-		u.lanes[0], u.lanes[i] = u.lanes[i], u.lanes[0] // it need not be her first
-		if !w.step(u) && w.head.is(u.account, sh, u.priority) && sh.failed != w.number {
-			w.unkeep() // it is a limit that it waits for now
-		}
-		heap.Init(&u.lanes)
-		return
+	machines, _ := w.place(u, t)
+	if machines != nil {
+		w.start(t, position, machines, false)
+		w.filled[Task{t.job.id, position}] = true
+		u.charge(w.begun[len(w.begun)-1].rate)
+	} else if w.head.is(t) && t.shape.failed != w.number {
+		w.unkeep() // it is a limit that it waits for now
 	}
 }
 
@@ -339,11 +339,11 @@ func (w *pass) step(u *turn) (started bool) {
 // urgent was found to wait before, some are kept for it.
 func (w *pass) place(u *turn, t *part) (machines []*machine, passes bool) {
 	sh, h := t.shape, w.head
-	most, limit := w.most(u.account, sh, u.priority)
+	most, limit := w.most(t)
 	if limit != "" {
 		return nil, false
 	}
-	isHead := h.is(u.account, sh, u.priority)
+	isHead := h.is(t)
 	if len(u.account.person.seats) > 0 {
 		machines = w.own(u.account.person, sh, u.priority)
 	}
@@ -362,20 +362,21 @@ func (w *pass) place(u *turn, t *part) (machines []*machine, passes bool) {
 	}
 	sh.failed = w.number
 	w.failures++
-	w.stuck(u, t, isHead)
+	w.stuck(t, isHead)
 	return nil, false
 }
 
 // stuck is about a task that found no room.
-func (w *pass) stuck(u *turn, t *part, isHead bool) {
+func (w *pass) stuck(t *part, isHead bool) {
 	const enough = 4 // shapes: each costs a look at every machine
-	if h := w.head; isHead || h == nil || h.priority < u.priority {
-		if w.refused < 2*enough && !w.keep(u.account, t, u.priority) {
+	if h := w.head; isHead || h == nil || h.priority < t.job.priority {
+		if w.refused < 2*enough && !w.keep(t) {
 			w.refused++
 		}
 	}
-	if len(w.wants) < enough || w.head.is(u.account, t.shape, u.priority) {
-		w.wants = append(w.wants, want{u.account, t, u.priority})
+	if len(w.wants) < enough || w.head.is(t) {
+		w.wants = append(w.wants, t)
+		w.await(t)
 	}
 }
 

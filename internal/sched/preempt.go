@@ -3,6 +3,7 @@ package sched
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -12,13 +13,6 @@ import (
 // evictions is how many tasks of a pool are told to go in a minute for what is more urgent, at most:
 // a mistake in a priority does not end all work at once. Logins do not wait for it.
 const evictions = 30
-
-// want is a task that found no room.
-type want struct {
-	account  *account
-	part     *part
-	priority Priority
-}
 
 // eviction is what a machine has to give up to have room for a task.
 type eviction struct {
@@ -42,13 +36,11 @@ func (w *pass) preempt() {
 	}
 	claims := map[*machine]shoal.Resources{} // room that somebody is to get already
 	for _, v := range w.wants {
-		if v.priority > Low || w.isHead(v) {
+		if v.job.priority > Low || w.head.is(v) {
 			w.evict(v, told, claims)
 		}
 	}
 }
-
-func (w *pass) isHead(v want) bool { return w.head.is(v.account, v.part.shape, v.priority) }
 
 // refillAllowance counts how many may be told to go now.
 func (w *pass) refillAllowance() {
@@ -61,64 +53,127 @@ func (w *pass) refillAllowance() {
 	p.refilled = w.now
 }
 
-// evict makes room for a task that found none, if it can be made. What others have to give up already
-// counts as theirs.
-func (w *pass) evict(v want, told map[*run]bool, claims map[*machine]shoal.Resources) {
-	sh := v.part.shape
-	need, n := sh.nodes.Min, sh.nodes.Min
-	if need > 1 && !w.isHead(v) {
+// evict makes room for a task that found none, and for the others of its shape and priority, if it can
+// be made. What others have to give up already counts as theirs.
+func (w *pass) evict(v *part, told map[*run]bool, claims map[*machine]shoal.Resources) {
+	need := v.shape.nodes.Min
+	if need > 1 && !w.head.is(v) {
 		return // what it frees bit by bit would not stay free for it
 	}
-	if need == 1 && w.Limits.PerUser == (shoal.PerUser{}) && w.Limits.PerGroup == (shoal.PerGroup{}) {
-		n = min(v.part.ready(), evictions)
+	all := w.evictions(v, told, claims)
+	if len(all) < need {
+		return
 	}
+	if need > 1 { // all of them or none
+		all = all[:need]
+		sum := 0
+		for _, e := range all {
+			sum += len(e.victims)
+		}
+		if most := float64(min(sum, evictions)); w.allowed < most {
+			w.later(most)
+			return
+		}
+		for _, e := range all {
+			w.tell(v, e, told, claims)
+		}
+		return
+	}
+	for n := w.crowd(v) - w.awaited[v.shape]; n > 0 && len(all) > 0; n-- {
+		e := all[0]
+		if float64(len(e.victims)) > w.allowed {
+			w.later(float64(len(e.victims)))
+			return
+		}
+		w.tell(v, e, told, claims)
+		all = all[1:]
+		if e, ok := w.victims(v, e.machine, told, claims[e.machine]); ok { // it may hold one more
+			i, _ := slices.BinarySearchFunc(all, e, compareEvictions)
+			all = slices.Insert(all, i, e)
+		}
+	}
+}
+
+// await keeps the places of tasks that were told to go, with what is free beside them, for those that
+// found no room: else something less urgent would take a part, and they would have left in vain.
+func (w *pass) await(t *part) {
+	if len(w.leaving) == 0 || t.job.priority == Low || t.shape.nodes.Max > 1 || w.head.is(t) {
+		return
+	}
+	class, n := w.class(t.shape.needs), w.crowd(t)
+	gone := func(r *run) bool { return r.going }
+	for _, m := range slices.SortedFunc(maps.Keys(w.leaving), func(a, b *machine) int { return cmp.Compare(a.ID, b.ID) }) {
+		if !m.known || m.Standing != Open || m.kept && t.job.priority <= w.head.priority {
+			continue
+		}
+		for w.awaited[t.shape] < n && t.shape.resources.Fits(w.left(m, class, gone)) {
+			r := t.job.run(0, t.shape, []shoal.MachineID{m.ID})
+			r.hold, r.rate, r.until = true, 0, w.ends(t.shape, w.now)
+			r.occupy()
+			w.begun = append(w.begun, r)
+			w.awaited[t.shape]++
+		}
+	}
+}
+
+// crowd is how many tasks may be helped at once: those of the same shape and priority.
+func (w *pass) crowd(v *part) int {
+	if w.Limits.PerUser != (shoal.PerUser{}) || w.Limits.PerGroup != (shoal.PerGroup{}) {
+		return 1 // of more nobody knows whether they are allowed to start
+	}
+	n := 0
+	for _, a := range w.accounts {
+		if b := a.queues[v.job.priority].of[v.shape]; b != nil {
+			for _, e := range b.entries {
+				if e.part != nil && n < evictions {
+					n += e.part.ready()
+				}
+			}
+		}
+	}
+	return min(n, evictions)
+}
+
+// evictions are the machines that can be made to hold a task, those that lose the least first.
+func (w *pass) evictions(v *part, told map[*run]bool, claims map[*machine]shoal.Resources) []eviction {
 	var all []eviction
-	if need > 1 {
-		for _, m := range w.find(nil, sh, need, High+1) {
+	free := map[*machine]bool{}
+	if v.shape.nodes.Min > 1 {
+		for _, m := range w.find(nil, v.shape, v.shape.nodes.Min, High+1) {
+			free[m] = true
 			all = append(all, eviction{machine: m})
 		}
 	}
 	for m := range w.soft {
-		if !m.known || m.Standing != Open || m.kept && !w.isHead(v) && v.priority <= w.head.priority {
-			continue
-		}
-		if need > 1 && slices.ContainsFunc(all, func(e eviction) bool { return e.machine == m }) {
+		if !m.known || m.Standing != Open || free[m] || m.kept && !w.head.is(v) && v.job.priority <= w.head.priority {
 			continue
 		}
 		if e, ok := w.victims(v, m, told, claims[m]); ok {
 			all = append(all, e)
 		}
 	}
-	if len(all) < need {
-		return
-	}
-	slices.SortFunc(all, func(a, b eviction) int {
-		return cmp.Or(cmp.Compare(len(a.victims), len(b.victims)), cmp.Compare(a.lost, b.lost), cmp.Compare(a.machine.ID, b.machine.ID))
-	})
-	all = all[:min(n, len(all))]
-	sum := 0
-	for _, e := range all {
-		sum += len(e.victims)
-	}
-	if need > 1 && sum > 0 && w.allowed < float64(min(sum, evictions)) {
-		w.later(float64(min(sum, evictions)))
-		return // all of them or none
-	}
-	for _, e := range all {
-		if need == 1 && float64(len(e.victims)) > w.allowed {
-			w.later(float64(len(e.victims)))
-			return
+	slices.SortFunc(all, compareEvictions)
+	return all
+}
+
+func compareEvictions(a, b eviction) int {
+	return cmp.Or(cmp.Compare(len(a.victims), len(b.victims)), cmp.Compare(a.lost, b.lost), cmp.Compare(a.machine.ID, b.machine.ID))
+}
+
+// tell has the victims told to go.
+func (w *pass) tell(v *part, e eviction, told map[*run]bool, claims map[*machine]shoal.Resources) {
+	claims[e.machine] = claims[e.machine].Add(v.shape.resources)
+	for _, r := range e.victims {
+		if told[r] {
+			continue // one task has several of the machines
 		}
-		w.allowed -= float64(len(e.victims))
-		claims[e.machine] = claims[e.machine].Add(sh.resources)
-		for _, r := range e.victims {
-			told[r] = true
-			reason := fmt.Sprintf("makes room for job %s, which is more urgent", v.part.job.id)
-			if v.priority == Low {
-				reason = fmt.Sprintf("was started ahead of job %s, which can start now", v.part.job.id)
-			}
-			w.plan.Preempt = append(w.plan.Preempt, Preemption{Task: r.task, For: v.part.job.id, Machine: e.machine.ID, Reason: reason})
+		told[r] = true
+		w.allowed--
+		reason := fmt.Sprintf("makes room for job %s, which is more urgent", v.job.id)
+		if v.job.priority == Low {
+			reason = fmt.Sprintf("was started ahead of job %s, which can start now", v.job.id)
 		}
+		w.plan.Preempt = append(w.plan.Preempt, Preemption{Task: r.task, For: v.job.id, Machine: e.machine.ID, Reason: reason})
 	}
 }
 
@@ -129,9 +184,9 @@ func (w *pass) later(n float64) {
 
 // victims are the tasks that have to leave a machine for another to have room: the youngest, and no more
 // than it takes.
-func (w *pass) victims(v want, m *machine, told map[*run]bool, claimed shoal.Resources) (eviction, bool) {
+func (w *pass) victims(v *part, m *machine, told map[*run]bool, claimed shoal.Resources) (eviction, bool) {
 	e := eviction{machine: m}
-	class, q := w.class(v.part.shape.needs), v.part.shape.resources
+	class, q := w.class(v.shape.needs), v.shape.resources
 	chosen := map[*run]bool{}
 	fits := func() bool {
 		return q.Fits(w.left(m, class, func(r *run) bool { return r.going || told[r] || chosen[r] }).Sub(claimed))
@@ -139,7 +194,9 @@ func (w *pass) victims(v want, m *machine, told map[*run]bool, claimed shoal.Res
 	if fits() {
 		return e, true
 	}
-	for _, r := range w.youngest(m, func(r *run) bool { return r.lowly() && !r.going && !told[r] && w.may(v, r) }) {
+	for _, r := range w.youngest(m, func(r *run) bool {
+		return r.lowly() && !r.going && !told[r] && w.state.tasks[r.task] == r && w.may(v, r)
+	}) {
 		chosen[r] = true
 		e.victims = append(e.victims, r)
 		if fits() {
@@ -164,11 +221,11 @@ func (w *pass) victims(v want, m *machine, told map[*run]bool, claimed shoal.Res
 
 // may reports whether a task of low priority may be told to go for another: when the other is more
 // urgent and it has had its time, or when it was started ahead of the other.
-func (w *pass) may(v want, r *run) bool {
-	if r.backfilled && w.isHead(v) {
+func (w *pass) may(v *part, r *run) bool {
+	if r.backfilled && w.head.is(v) && r.begun >= w.head.found && r.job != v.job {
 		return true
 	}
-	if v.priority <= r.priority {
+	if v.job.priority <= r.priority {
 		return false
 	}
 	least := time.Duration(w.Limits.MinRunTime)
@@ -212,7 +269,7 @@ func (w *pass) logins(told map[*run]bool) {
 	for _, m := range all {
 		gone := func(r *run) bool { return r.going || r.hold || told[r] }
 		left := w.left(m, loan, gone)
-		for _, r := range w.youngest(m, func(r *run) bool { return r.shape.preemptible && !gone(r) }) {
+		for _, r := range w.youngest(m, func(r *run) bool { return r.shape.preemptible && !gone(r) && w.state.tasks[r.task] == r }) {
 			if (shoal.Resources{}).Fits(left) {
 				break
 			}

@@ -32,6 +32,7 @@ type pool struct {
 	seated   map[*machine]struct{} // with sessions
 	starting map[*machine]struct{}
 	soft     map[*machine]struct{} // with tasks that more urgent ones may take the place of
+	leaving  map[*machine]struct{} // with tasks that were told to go
 	people   map[shoal.UserName]*person
 	parties  map[shoal.GroupName]*party
 	accounts map[[2]string]*account // by group and user
@@ -50,7 +51,7 @@ func (s *State) pool(name shoal.PoolName) *pool {
 	p := s.pools[name]
 	if p == nil {
 		p = &pool{Pool: Pool{Name: name}, machines: map[shoal.MachineID]*machine{}, seated: map[*machine]struct{}{},
-			starting: map[*machine]struct{}{}, soft: map[*machine]struct{}{},
+			starting: map[*machine]struct{}{}, soft: map[*machine]struct{}{}, leaving: map[*machine]struct{}{},
 			people: map[shoal.UserName]*person{}, parties: map[shoal.GroupName]*party{}, accounts: map[[2]string]*account{}, shapes: map[needs]*shape{}}
 		s.pools[name] = p
 	}
@@ -156,9 +157,8 @@ func (c Start) apply(s *State) {
 	at := moment(c.At)
 	s.rebase(at)
 	s.release(c.Task, at)
-	h := j.pool.head
 	sh := j.take(c.Position, c.Memory)
-	if h != nil && h.account == j.account && h.shape == sh && h.priority == j.priority {
+	if h := j.pool.head; h != nil && h.job() == j && h.shape == sh {
 		j.pool.unkeep()
 	}
 	r := j.run(c.Position, sh, c.Machines)
