@@ -130,7 +130,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 		return a.hub.AccountsReady(ctx, id, rev)
 	}), Wake: a.engine.Wake, Log: a.log})
-	a.batch, err = batch.New(batch.Config{Store: a.store, Dir: a.opts.path("output"), Wake: a.engine.Wake, Log: a.log,
+	a.batch, err = batch.New(batch.Config{Store: a.store, Dir: a.opts.path("output"), OutputCap: int64(a.opts.OutputCap), Wake: a.engine.Wake, Log: a.log,
 		Send:     func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) },
 		Answered: func(id shoal.MachineID) time.Time { return a.hub.Answered(id) }, Key: a.keys.agents})
 	if err != nil {

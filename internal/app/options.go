@@ -24,6 +24,7 @@ type Options struct {
 	BinDir    string // where shoal-agent and shoal lie; default the directory of this program
 	// KeepHistory is for how long what has ended is kept: jobs, sessions, machines, events; default 90 days.
 	KeepHistory time.Duration
+	OutputCap   shoal.Bytes // kept of each stream of a task; default 1 GiB
 	Version     string
 	Log         *slog.Logger
 

@@ -39,6 +39,7 @@ type Serve struct {
 	SSHListen string
 	GPURoot   string
 	Keep      shoal.Duration
+	OutputCap shoal.Bytes
 	Role      string
 	Log       *slog.Logger
 }

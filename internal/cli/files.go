@@ -12,6 +12,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/fetch"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
 )
@@ -27,7 +28,7 @@ in it. With -O DIR download a file, a directory or all outputs into DIR.
 Files are read with your rights: what you may not read on a machine you may not read here. Outputs are read where they
 are on a share; what a task left on its machine's own disk is gone with the machine.`,
 		Example: "  shoal job files 17\n  shoal job files 17 model/weights.pt > weights.pt\n  shoal job files 17 model/run1 -O results",
-		Args:    takes("ID", "[OUTPUT/PATH]"), ValidArgsFunction: p.completer(jobIDs),
+		Args:    takes("ID", "[OUTPUT/PATH]"), ValidArgsFunction: p.completer(names.Jobs),
 	}
 	format := formatFlag(cmd)
 	cmd.Flags().StringVarP(&dir, "to", "O", "", "download into `DIR`")
@@ -79,23 +80,14 @@ func (p *program) showFiles(ctx context.Context, c *client.Client, job shoal.Job
 }
 
 func (p *program) download(ctx context.Context, c *client.Client, job shoal.JobID, under string, files []api.JobFile, dir string) error {
-	var all, done int64
-	count := 0
-	for _, f := range files {
-		all += f.Size
-		if !f.Dir {
-			count++
-		}
-	}
 	progress := term.NewProgress(p.Stderr, false)
 	defer progress.Clear()
-	err := fetch.Tree(ctx, c, job, under, files, dir, func(n int, f api.JobFile) {
-		progress.Show("%d of %d, %s of %s: %s", n+1, len(files), shoal.Bytes(done), shoal.Bytes(all), path.Join(f.Output, f.Path))
-		done += f.Size
+	sum, err := fetch.Tree(ctx, c, job, under, files, dir, func(done fetch.Sum, name string) {
+		progress.Show("%s of %s: %s", done, fetch.SumOf(files), name)
 	})
 	progress.Clear()
 	if err == nil {
-		p.note("%s, %s, downloaded to %s", show.Many(count, "file"), shoal.Bytes(all), dir)
+		p.note("%s downloaded to %s", sum, dir)
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/follow"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 )
 
 func (p *program) jobLogs() *cobra.Command {
@@ -22,7 +23,7 @@ task has ended, over lost connections and restarts of the server. A task of an a
 several nodes it is what the first wrote; --node names another by its rank. Of a very long output the server keeps the
 beginning and the end, and a line says how much is missing between.`,
 		Example: "  shoal job logs 17 -f\n  shoal job logs 18/3 --stderr\n  shoal job logs 19 --node 1",
-		Args:    takes("ID"), ValidArgsFunction: p.completer(jobIDs),
+		Args:    takes("ID"), ValidArgsFunction: p.completer(names.Jobs),
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&q.Follow, "follow", "f", false, "go on until the task has ended")
@@ -48,7 +49,7 @@ beginning and the end, and a line says how much is missing between.`,
 			return err
 		}
 		if ref.Index < 0 {
-			if ref, err = onlyTask(cmd.Context(), c, ref.Job); err != nil {
+			if ref, err = follow.OnlyTask(cmd.Context(), c, ref.Job); err != nil {
 				return err
 			}
 		}
@@ -64,17 +65,4 @@ beginning and the end, and a line says how much is missing between.`,
 		return err
 	}
 	return cmd
-}
-
-// onlyTask is the task of a job that has one.
-func onlyTask(ctx context.Context, c *client.Client, id shoal.JobID) (shoal.TaskRef, error) {
-	job, err := c.Job(ctx, id)
-	if err != nil {
-		return shoal.TaskRef{}, err
-	}
-	if n := job.Counts.Total(); n > 1 {
-		return shoal.TaskRef{}, shoal.Errorf(shoal.KindInvalid, "cannot tell which of the %d tasks of job %s is meant", n, id).
-			WithHint("name one by its index, as in `shoal job logs %s/%d`", id, follow.Only(job).Index)
-	}
-	return follow.Only(job), nil
 }

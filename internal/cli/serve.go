@@ -64,6 +64,7 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 	f.StringVar(&s.SSHListen, "ssh-listen", "", "where the ssh gateway listens, `HOST:PORT` (default 127.0.0.1:2222)")
 	f.StringVar(&s.GPURoot, "gpu-root", "", "where the GPUs' device nodes and driver lie, a `DIR` such as a driver container's root (/)")
 	f.Var(flags.Duration{Value: &s.Keep}, "keep-history", "for how long jobs, sessions and machines that have ended are kept (90d); of jobs it is known for ever how they ended")
+	f.Var(flags.Bytes{Value: &s.OutputCap}, "output-cap", "how much is kept of what a task writes to each of its streams, half of it from the beginning (1GiB)")
 	f.StringVar(&s.Role, "role", "", "what this process does, `control,gateway` (both)")
 	f.StringVar(&https, "https-listen", "", "not supported yet")
 	f.StringVar(&config, "config", "", "not supported yet")

@@ -5,6 +5,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -18,27 +19,27 @@ import (
 )
 
 // Tree downloads files of a job, as Client.Files listed them for a path, into a directory, which is made.
-// Each is put where it is below that path; a single file directly into it. It says before each which it is.
-func Tree(ctx context.Context, c *client.Client, job shoal.JobID, under string, files []api.JobFile, dir string, say func(n int, f api.JobFile)) error {
+// Each is put where it is below that path; a single file directly into it. It says before each what was done.
+func Tree(ctx context.Context, c *client.Client, job shoal.JobID, under string, files []api.JobFile, dir string, say func(done Sum, name string)) (done Sum, err error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return shoal.Errorf(shoal.KindInvalid, "cannot download to %s: %w", dir, err)
+		return done, shoal.Errorf(shoal.KindInvalid, "cannot download to %s: %w", dir, err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return shoal.Errorf(shoal.KindInvalid, "cannot download to %s: %w", dir, err)
+		return done, shoal.Errorf(shoal.KindInvalid, "cannot download to %s: %w", dir, err)
 	}
 	defer root.Close()
 	under = strings.Trim(under, "/")
-	for n, f := range files {
+	for _, f := range files {
 		name := path.Join(f.Output, f.Path)
 		to := strings.TrimPrefix(strings.TrimPrefix(name, under), "/")
 		if to == "" {
 			to = path.Base(name)
 		}
 		if !filepath.IsLocal(filepath.FromSlash(to)) {
-			return shoal.Errorf(shoal.KindInvalid, "cannot put a file %q below %s", to, dir)
+			return done, shoal.Errorf(shoal.KindInvalid, "cannot put a file %q below %s", to, dir)
 		}
-		say(n, f)
+		say(done, name)
 		if f.Dir {
 			err = root.MkdirAll(to, 0o777)
 		} else {
@@ -48,10 +49,38 @@ func Tree(ctx context.Context, c *client.Client, job shoal.JobID, under string, 
 			if shoal.KindOf(err) == shoal.KindInternal {
 				err = shoal.Errorf(shoal.KindInvalid, "cannot write %s below %s: %w", to, dir, err)
 			}
-			return err
+			return done, err
 		}
+		done.add(f)
 	}
-	return nil
+	return done, nil
+}
+
+// Sum counts files.
+type Sum struct {
+	Files int
+	Bytes shoal.Bytes
+}
+
+func (s *Sum) add(f api.JobFile) {
+	if !f.Dir {
+		s.Files, s.Bytes = s.Files+1, s.Bytes+shoal.Bytes(f.Size)
+	}
+}
+
+// SumOf counts files.
+func SumOf(files []api.JobFile) (s Sum) {
+	for _, f := range files {
+		s.add(f)
+	}
+	return s
+}
+
+func (s Sum) String() string {
+	if s.Files == 1 {
+		return fmt.Sprintf("1 file, %s", s.Bytes)
+	}
+	return fmt.Sprintf("%d files, %s", s.Files, s.Bytes)
 }
 
 // one downloads a file beside its place, and moves it there once it is whole.

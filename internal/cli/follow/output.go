@@ -23,6 +23,19 @@ func Only(job shoal.Job) shoal.TaskRef {
 	return shoal.TaskRef{Job: job.ID, Index: index}
 }
 
+// OnlyTask is the task of a job that has one.
+func OnlyTask(ctx context.Context, c *client.Client, id shoal.JobID) (shoal.TaskRef, error) {
+	job, err := c.Job(ctx, id)
+	if err != nil {
+		return shoal.TaskRef{}, err
+	}
+	if n := job.Counts.Total(); n > 1 {
+		return shoal.TaskRef{}, shoal.Errorf(shoal.KindInvalid, "cannot tell which of the %d tasks of job %s is meant", n, id).
+			WithHint("name one by its index, as in `shoal job logs %s/%d`", id, Only(job).Index)
+	}
+	return Only(job), nil
+}
+
 // Output copies the output of a task to w: when following until the task is over and all of it is
 // there, else what there is. A connection that breaks is taken up where it broke.
 func Output(ctx context.Context, c *client.Client, ref shoal.TaskRef, q client.OutputQuery, w io.Writer) error {
