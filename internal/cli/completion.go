@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 )
 
 func (p *program) completionCommand() *cobra.Command {
@@ -37,12 +37,9 @@ func (p *program) completionCommand() *cobra.Command {
 // tabPatience is how long a shell's Tab waits for the server.
 const tabPatience = 2 * time.Second
 
-// names lists what a Tab may offer.
-type names func(ctx context.Context, c *client.Client) ([]string, error)
-
 // completer completes the first argument of a command with names that the server knows. A server that
 // cannot be reached offers nothing, silently.
-func (p *program) completer(list names) cobra.CompletionFunc {
+func (p *program) completer(list names.List) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -51,7 +48,7 @@ func (p *program) completer(list names) cobra.CompletionFunc {
 	}
 }
 
-func (p *program) offer(cmd *cobra.Command, list names) []string {
+func (p *program) offer(cmd *cobra.Command, list names.List) []string {
 	ctx := cmd.Context()
 	if ctx == nil {
 		ctx = context.Background()
@@ -70,7 +67,7 @@ func (p *program) offer(cmd *cobra.Command, list names) []string {
 }
 
 // completeFlag completes a flag with names that the server knows.
-func (p *program) completeFlag(cmd *cobra.Command, flag string, list names) {
+func (p *program) completeFlag(cmd *cobra.Command, flag string, list names.List) {
 	_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return p.offer(cmd, list), cobra.ShellCompDirectiveNoFileComp
 	})
@@ -86,70 +83,4 @@ func files(cmd *cobra.Command, flag string) {
 	_ = cmd.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveDefault
 	})
-}
-
-func poolNames(ctx context.Context, c *client.Client) ([]string, error) {
-	list, err := c.Pools(ctx)
-	var out []string
-	for _, o := range list {
-		out = append(out, string(o.Name))
-	}
-	return out, err
-}
-
-func groupNames(ctx context.Context, c *client.Client) ([]string, error) {
-	list, err := c.Groups(ctx)
-	var out []string
-	for _, o := range list {
-		out = append(out, string(o.Name))
-	}
-	return out, err
-}
-
-func userNames(ctx context.Context, c *client.Client) ([]string, error) {
-	list, err := c.Users(ctx)
-	var out []string
-	for _, o := range list {
-		out = append(out, string(o.Name))
-	}
-	return out, err
-}
-
-func imageNames(ctx context.Context, c *client.Client) ([]string, error) {
-	list, err := c.Images(ctx)
-	var out []string
-	for _, o := range list {
-		out = append(out, o.Name)
-	}
-	return out, err
-}
-
-func machineIDs(ctx context.Context, c *client.Client) ([]string, error) {
-	list, err := c.Machines(ctx, client.MachineQuery{})
-	var out []string
-	for _, o := range list {
-		out = append(out, string(o.ID)+"\t"+string(o.Pool)+", "+o.Shown())
-	}
-	return out, err
-}
-
-func sessionIDs(ctx context.Context, c *client.Client) ([]string, error) {
-	list, err := c.Sessions(ctx, client.SessionQuery{})
-	var out []string
-	for _, o := range list {
-		out = append(out, string(o.ID)+"\t"+string(o.User)+" on "+string(o.Pool)+", "+string(o.State))
-	}
-	return out, err
-}
-
-// offeredJobs bounds what a Tab lists of jobs: the newest.
-const offeredJobs = 50
-
-func jobIDs(ctx context.Context, c *client.Client) ([]string, error) {
-	list, err := c.Jobs(ctx, client.JobQuery{Limit: offeredJobs})
-	var out []string
-	for _, o := range list {
-		out = append(out, string(o.ID)+"\t"+o.Spec.Name+" "+string(o.State))
-	}
-	return out, err
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 )
 
@@ -38,7 +39,7 @@ func (p *program) groupList() *cobra.Command {
 }
 
 func (p *program) groupShow() *cobra.Command {
-	cmd := &cobra.Command{Use: "show NAME", Short: "Show a group", Args: takes("NAME"), ValidArgsFunction: p.completer(groupNames)}
+	cmd := &cobra.Command{Use: "show NAME", Short: "Show a group", Args: takes("NAME"), ValidArgsFunction: p.completer(names.Groups)}
 	format := formatFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := p.connect()

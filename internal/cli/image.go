@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 )
 
@@ -51,7 +52,7 @@ func (p *program) imageList() *cobra.Command {
 
 func (p *program) imageRemove() *cobra.Command {
 	return &cobra.Command{
-		Use: "remove NAME", Aliases: []string{"rm"}, Short: "Remove an image that no pool uses", Args: takes("NAME"), ValidArgsFunction: p.completer(imageNames),
+		Use: "remove NAME", Aliases: []string{"rm"}, Short: "Remove an image that no pool uses", Args: takes("NAME"), ValidArgsFunction: p.completer(names.Images),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.connect()
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/cli/follow"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/cli/submit"
 	"github.com/shoal-pool/shoal/internal/spec"
@@ -48,7 +49,7 @@ misspelt files, and says what it let pass. --dry-run -o yaml shows what would be
 	f.BoolVar(&dryRun, "dry-run", false, "only check, and say what would be submitted")
 	f.BoolVar(&o.wait, "wait", false, "wait for the end, show the output, and exit as the job does")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the jobs' numbers only; with --wait nothing but the output")
-	p.completeFlag(cmd, "pool", poolNames)
+	p.completeFlag(cmd, "pool", names.Pools)
 	complete(cmd, "search", "grid", "random")
 	files(cmd, "file")
 	files(cmd, "sweep")
@@ -122,8 +123,8 @@ func (p *program) jobList() *cobra.Command {
 	state := flags.Word{Of: []string{"queued", "starting", "running", "succeeded", "failed", "cancelled", "timedout"}}
 	f.Var(&state, "state", "in `STATE` only")
 	f.IntVar(&q.Limit, "limit", 100, "at most `N`; 0 is all")
-	p.completeFlag(cmd, "pool", poolNames)
-	p.completeFlag(cmd, "user", userNames)
+	p.completeFlag(cmd, "pool", names.Pools)
+	p.completeFlag(cmd, "user", names.Users)
 	complete(cmd, "state", state.Of...)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := p.connect()
@@ -152,7 +153,7 @@ func (p *program) jobList() *cobra.Command {
 const shownTasks = 50
 
 func (p *program) jobShow() *cobra.Command {
-	cmd := &cobra.Command{Use: "show ID", Short: "Show a job and its tasks", Args: takes("ID"), ValidArgsFunction: p.completer(jobIDs)}
+	cmd := &cobra.Command{Use: "show ID", Short: "Show a job and its tasks", Args: takes("ID"), ValidArgsFunction: p.completer(names.Jobs)}
 	format := formatFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ref, err := shoal.ParseTaskRef(args[0])
@@ -192,7 +193,7 @@ func (p *program) jobWait() *cobra.Command {
 		Use: "wait ID", Short: "Wait for a job's end and exit as it did",
 		Long: `Wait until a job has ended. The exit code is the job's: of an array that of the lowest failing index, 128+n by signal n,
 and 125 if Shoal itself failed. Ctrl-C ends the wait, not the job.`,
-		Args: takes("ID"), ValidArgsFunction: p.completer(jobIDs),
+		Args: takes("ID"), ValidArgsFunction: p.completer(names.Jobs),
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -238,7 +239,7 @@ func (p *program) jobCancel() *cobra.Command {
 			return nil
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return p.offer(cmd, jobIDs), cobra.ShellCompDirectiveNoFileComp
+			return p.offer(cmd, names.Jobs), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.connect()
@@ -308,7 +309,7 @@ func (p *program) jobRetry() *cobra.Command {
 		Use: "retry ID[/INDEXES]", Short: "Run tasks of an ended job again, those that did not succeed or those that are named",
 		Long:    "Run tasks of a job that has ended again, as new attempts of the same job. Without indexes these are all that did not succeed.",
 		Example: "  shoal job retry 17 --wait\n  shoal job retry 18/3\n  shoal job retry 18 --tasks 1-3,7",
-		Args:    takes("ID"), ValidArgsFunction: p.completer(jobIDs),
+		Args:    takes("ID"), ValidArgsFunction: p.completer(names.Jobs),
 	}
 	f := cmd.Flags()
 	f.StringVar(&tasks, "tasks", "", "those with these `INDEXES`: 1-3,7")

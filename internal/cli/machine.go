@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 )
 
@@ -25,7 +26,7 @@ func (p *program) machineList() *cobra.Command {
 	cmd.Flags().StringVarP((*string)(&q.Pool), "pool", "p", "", "of `POOL` only")
 	cmd.Flags().Var(&state, "state", "in `STATE` only, gone too")
 	cmd.Flags().BoolVarP(&q.Gone, "all", "a", false, "those that are gone, too")
-	p.completeFlag(cmd, "pool", poolNames)
+	p.completeFlag(cmd, "pool", names.Pools)
 	complete(cmd, "state", state.Of...)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := p.connect()
@@ -57,7 +58,7 @@ func poolExists(ctx context.Context, c *client.Client, name shoal.PoolName) erro
 }
 
 func (p *program) machineShow() *cobra.Command {
-	cmd := &cobra.Command{Use: "show ID", Short: "Show a machine", Args: takes("ID"), ValidArgsFunction: p.completer(machineIDs)}
+	cmd := &cobra.Command{Use: "show ID", Short: "Show a machine", Args: takes("ID"), ValidArgsFunction: p.completer(names.Machines)}
 	format := formatFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := p.connect()
@@ -79,7 +80,7 @@ func (p *program) machineDrain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "drain ID", Short: "Keep new users and tasks off a machine; those there may finish",
 		Example: "  shoal machine drain m-7f3kq2 --deadline 2h --reason \"a fan is broken\"",
-		Args:    takes("ID"), ValidArgsFunction: p.completer(machineIDs),
+		Args:    takes("ID"), ValidArgsFunction: p.completer(names.Machines),
 	}
 	cmd.Flags().Var(flags.Duration{Value: &req.Deadline}, "deadline", "end what is still there after this time")
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "what to tell people")
@@ -114,7 +115,7 @@ func (p *program) machineDrain() *cobra.Command {
 
 func (p *program) machineUndrain() *cobra.Command {
 	return &cobra.Command{
-		Use: "undrain ID", Short: "Let a machine take users and tasks again", Args: takes("ID"), ValidArgsFunction: p.completer(machineIDs),
+		Use: "undrain ID", Short: "Let a machine take users and tasks again", Args: takes("ID"), ValidArgsFunction: p.completer(names.Machines),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.connect()
 			if err != nil {
@@ -138,7 +139,7 @@ func (p *program) machineDelete() *cobra.Command {
 	var force, wait bool
 	cmd := &cobra.Command{
 		Use: "delete ID", Aliases: []string{"rm"}, Short: "Delete a machine; the pool makes another if it needs one",
-		Args: takes("ID"), ValidArgsFunction: p.completer(machineIDs),
+		Args: takes("ID"), ValidArgsFunction: p.completer(names.Machines),
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "even with users or tasks on it, whose work there ends")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is gone")

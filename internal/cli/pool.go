@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 )
 
@@ -42,7 +43,7 @@ func (p *program) poolList() *cobra.Command {
 }
 
 func (p *program) poolShow() *cobra.Command {
-	cmd := &cobra.Command{Use: "show NAME", Short: "Show a pool and its machines", Args: takes("NAME"), ValidArgsFunction: p.completer(poolNames)}
+	cmd := &cobra.Command{Use: "show NAME", Short: "Show a pool and its machines", Args: takes("NAME"), ValidArgsFunction: p.completer(names.Pools)}
 	format := formatFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := p.connect()
@@ -74,7 +75,7 @@ func (p *program) poolScale() *cobra.Command {
 		Short:             "Set the number of machines by hand, or let the pool scale by itself again",
 		Example:           "  shoal pool scale lab --size 3 --for 2h\n  shoal pool scale lab --auto",
 		Args:              takes("NAME"),
-		ValidArgsFunction: p.completer(poolNames),
+		ValidArgsFunction: p.completer(names.Pools),
 	}
 	cmd.Flags().IntVar(&req.Size, "size", 0, "the number of machines `N`")
 	cmd.Flags().Var(flags.Duration{Value: &req.For}, "for", "for how long; without it until --auto")
@@ -135,7 +136,7 @@ func (p *program) poolDelete() *cobra.Command {
 	var wait bool
 	cmd := &cobra.Command{
 		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a pool: its machines go as soon as nobody is on them",
-		Args: takes("NAME"), ValidArgsFunction: p.completer(poolNames),
+		Args: takes("NAME"), ValidArgsFunction: p.completer(names.Pools),
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is gone")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/follow"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
 	"github.com/shoal-pool/shoal/internal/cli/submit"
@@ -52,8 +53,8 @@ failing index; 128+n by signal n; 125 if Shoal itself failed). Ctrl-C once says 
 	f.StringVar(&flags.Job.Share, "share", "private", "who may see the job and its output: private, or group: members of your groups too")
 	f.BoolVar(&o.wait, "wait", false, "wait for the end, show the output, and exit as the job does")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the job's number only; with --wait nothing but its output")
-	p.completeFlag(cmd, "pool", poolNames)
-	p.completeFlag(cmd, "after", jobIDs)
+	p.completeFlag(cmd, "pool", names.Pools)
+	p.completeFlag(cmd, "after", names.Jobs)
 	for flag, words := range map[string][]string{"priority": {"low", "normal", "high"}, "launcher": {"each", "head", "mpi"}, "requeue": {"always", "never"},
 		"on-node-loss": {"restart", "continue"}, "share": {"private", "group"}, "search": {"grid", "random"}} {
 		complete(cmd, flag, words...)

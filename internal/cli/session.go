@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 )
 
@@ -29,8 +30,8 @@ func (p *program) sessionList() *cobra.Command {
 	f.StringVarP((*string)(&q.Pool), "pool", "p", "", "on `POOL` only")
 	f.StringVarP((*string)(&q.User), "user", "u", "", "of `USER` only")
 	f.BoolVarP(&q.Ended, "all", "a", false, "those that have ended, too")
-	p.completeFlag(cmd, "pool", poolNames)
-	p.completeFlag(cmd, "user", userNames)
+	p.completeFlag(cmd, "pool", names.Pools)
+	p.completeFlag(cmd, "user", names.Users)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := p.connect()
 		if err != nil {
@@ -61,7 +62,7 @@ func (p *program) sessionList() *cobra.Command {
 
 func (p *program) sessionEnd() *cobra.Command {
 	return &cobra.Command{
-		Use: "end ID", Short: "End a session: its connections close and its processes end", Args: takes("ID"), ValidArgsFunction: p.completer(sessionIDs),
+		Use: "end ID", Short: "End a session: its connections close and its processes end", Args: takes("ID"), ValidArgsFunction: p.completer(names.Sessions),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.connect()
 			if err != nil {
@@ -87,7 +88,7 @@ func (p *program) sessionKeepAwake() *cobra.Command {
 			case 0:
 				return []string{"30m", "2h", "10h"}, cobra.ShellCompDirectiveNoFileComp
 			case 1:
-				return p.offer(cmd, sessionIDs), cobra.ShellCompDirectiveNoFileComp
+				return p.offer(cmd, names.Sessions), cobra.ShellCompDirectiveNoFileComp
 			}
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		},

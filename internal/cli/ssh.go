@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 )
 
 // defaultGateway is where the gateway listens when the server does not say.
@@ -31,11 +32,11 @@ handed to ssh as it is, so the shell there reads it.`,
 			}
 			return nil
 		},
-		ValidArgsFunction: p.completer(poolNames),
+		ValidArgsFunction: p.completer(names.Pools),
 	}
 	cmd.Flags().StringVarP(&user, "user", "l", "", "the `NAME` to log in with (your own)")
 	cmd.Flags().StringVar(&gateway, "gateway", "", "the gateway's `HOST:PORT` (SHOAL_GATEWAY; default: where the server says)")
-	p.completeFlag(cmd, "user", userNames)
+	p.completeFlag(cmd, "user", names.Users)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		pool, command := "", args
 		if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {

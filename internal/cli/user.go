@@ -14,6 +14,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/login/sshkey"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
 	"github.com/shoal-pool/shoal/internal/cli/submit"
@@ -45,7 +46,7 @@ func (p *program) userAdd() *cobra.Command {
 	f.IntVar(&u.UID, "uid", 0, "the `UID` (the next free one)")
 	f.StringVar(&u.Shell, "shell", "", "the login shell (/bin/bash)")
 	complete(cmd, "role", "member", "operator", "admin")
-	p.completeFlag(cmd, "group", groupNames)
+	p.completeFlag(cmd, "group", names.Groups)
 	files(cmd, "key")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		u.Name = shoal.UserName(args[0])
@@ -129,7 +130,7 @@ func (p *program) userList() *cobra.Command {
 }
 
 func (p *program) userShow() *cobra.Command {
-	cmd := &cobra.Command{Use: "show NAME", Short: "Show a user", Args: takes("NAME"), ValidArgsFunction: p.completer(userNames)}
+	cmd := &cobra.Command{Use: "show NAME", Short: "Show a user", Args: takes("NAME"), ValidArgsFunction: p.completer(names.Users)}
 	format := formatFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := p.connect()
@@ -149,7 +150,7 @@ func (p *program) userPasswd() *cobra.Command {
 	var fromStdin bool
 	cmd := &cobra.Command{
 		Use: "passwd NAME", Short: "Set a user's password; a terminal is asked, or stdin with --password-stdin",
-		Args: takes("NAME"), ValidArgsFunction: p.completer(userNames),
+		Args: takes("NAME"), ValidArgsFunction: p.completer(names.Users),
 	}
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from stdin")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -173,7 +174,7 @@ func (p *program) userPasswd() *cobra.Command {
 // userChange makes a command that does one thing to a user.
 func userChange[T any](p *program, verb, short, done string, change func(*client.Client, context.Context, shoal.UserName) (T, error)) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: verb + " NAME", Short: short, Args: takes("NAME"), ValidArgsFunction: p.completer(userNames),
+		Use: verb + " NAME", Short: short, Args: takes("NAME"), ValidArgsFunction: p.completer(names.Users),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.connect()
 			if err != nil {

@@ -3,19 +3,20 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 )
 
 func (p *program) whyCommand() *cobra.Command {
 	return parent("why", "Say why something is as it is: why a job waits, a machine runs, a login fails",
-		p.why("pool", "NAME", "Why a pool has the machines it has", poolNames),
-		p.why("machine", "ID", "Why a machine is as it is, and what keeps it", machineIDs),
-		p.why("session", "ID", "Why a session waits, or is where it is", sessionIDs),
-		p.why("job", "ID", "Why a job waits, or ended as it did", jobIDs),
-		p.why("login", "USER", "Where a login of a user would go now, and why", userNames))
+		p.why("pool", "NAME", "Why a pool has the machines it has", names.Pools),
+		p.why("machine", "ID", "Why a machine is as it is, and what keeps it", names.Machines),
+		p.why("session", "ID", "Why a session waits, or is where it is", names.Sessions),
+		p.why("job", "ID", "Why a job waits, or ended as it did", names.Jobs),
+		p.why("login", "USER", "Where a login of a user would go now, and why", names.Users))
 }
 
-func (p *program) why(kind, arg, short string, list names) *cobra.Command {
+func (p *program) why(kind, arg, short string, list names.List) *cobra.Command {
 	cmd := &cobra.Command{Use: kind + " " + arg, Short: short, Args: takes(arg), ValidArgsFunction: p.completer(list)}
 	if kind == "login" {
 		cmd.Use += " [POOL]"
@@ -23,9 +24,9 @@ func (p *program) why(kind, arg, short string, list names) *cobra.Command {
 		cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			switch len(args) {
 			case 0:
-				return p.offer(cmd, userNames), cobra.ShellCompDirectiveNoFileComp
+				return p.offer(cmd, names.Users), cobra.ShellCompDirectiveNoFileComp
 			case 1:
-				return p.offer(cmd, poolNames), cobra.ShellCompDirectiveNoFileComp
+				return p.offer(cmd, names.Pools), cobra.ShellCompDirectiveNoFileComp
 			}
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
