@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 )
 
 // terminal is a pseudo-terminal: what is written to its slave end can be read back.
@@ -107,5 +109,38 @@ func TestProgressOfArray(t *testing.T) {
 	close(end)
 	if got := <-code; got != 0 {
 		t.Errorf("exit code %d", got)
+	}
+}
+
+// TestProgressOfWaiting: a terminal sees in one line why a job waits, and when it starts; when that
+// changes the line does.
+func TestProgressOfWaiting(t *testing.T) {
+	w := newWorld(t)
+	end := w.play(testJob("17", shoal.JobSucceeded, shoal.Counts{Succeeded: 1}), 0, "", "")
+	tty := newTerminal(t)
+	w.mux = replaced(w.mux, "GET /api/v1/jobs/17", func(rw http.ResponseWriter, _ *http.Request) {
+		job := testJob("17", shoal.JobQueued, shoal.Counts{Queued: 1})
+		job.Promised = time.Now().Add(2*time.Hour + 10*time.Second)
+		reply(rw, 200, job)
+	})
+	var asked atomic.Int32
+	w.mux.HandleFunc("GET /api/v1/why/job/17", func(rw http.ResponseWriter, _ *http.Request) {
+		reply(rw, 200, api.Why{Sentence: []string{"2 machines are full", "a machine is booting"}[min(asked.Add(1), 2)-1]})
+	})
+	code := make(chan int, 1)
+	go func() {
+		code <- Main(t.Context(), []string{"job", "wait", "17"}, w.config("", &bytes.Buffer{}, tty.slave))
+	}()
+	for _, want := range []string{"job 17: queued, starts within 2h: 2 machines are full", "starts within 2h: a machine is booting"} {
+		for !strings.Contains(tty.shown.String(), want) {
+			time.Sleep(time.Millisecond)
+			if len(code) > 0 {
+				t.Fatal(<-code, tty.shown.String())
+			}
+		}
+	}
+	close(end)
+	if got := <-code; got != 0 || strings.Contains(strings.TrimRight(tty.shown.String(), "\r\n "), "\n") {
+		t.Errorf("exit code %d, shown %q", got, tty.shown.String())
 	}
 }

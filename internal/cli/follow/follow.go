@@ -188,16 +188,39 @@ func (f *followed) watch(ctx context.Context, single bool) {
 	}
 }
 
+// show says how far a job is: on a terminal in one line that is rewritten; elsewhere why it waits, once.
 func (f *followed) show(ctx context.Context, job shoal.Job) {
-	if job.State == shoal.JobQueued {
-		if w, err := f.Client.Why(ctx, "job", string(job.ID), ""); err == nil && w.Sentence != "" && !isClosed(f.ended) {
-			f.Progress.Note("shoal: job %s waits: %s", job.ID, w.Sentence)
+	why := ""
+	if job.State == shoal.JobQueued || job.Counts.Running+job.Counts.Starting == 0 && job.Counts.Queued > 0 {
+		if w, err := f.Client.Why(ctx, "job", string(job.ID), ""); err == nil {
+			why = w.Sentence
 		}
-		return
 	}
-	if job.Counts.Total() > 1 && !isClosed(f.ended) {
-		f.Progress.Show("job %s: %s", job.ID, f.Counts(job.Counts))
+	switch {
+	case isClosed(f.ended):
+	case f.Progress.Live():
+		f.Progress.Show("%s", f.line(job, why, time.Now()))
+	case why != "":
+		f.Progress.Note("shoal: job %s waits: %s", job.ID, why)
 	}
+}
+
+// line is how far a job is, and why it is no further.
+func (f *followed) line(job shoal.Job, why string, now time.Time) string {
+	text := fmt.Sprintf("job %s: %s", job.ID, job.State)
+	switch {
+	case job.Counts.Total() > 1:
+		text = fmt.Sprintf("job %s: %s", job.ID, f.Counts(job.Counts))
+	case !job.Started.IsZero() && job.State == shoal.JobRunning:
+		text += " for " + shoal.Duration(roundly(max(0, now.Sub(job.Started)))).String()
+	}
+	if wait := job.Promised.Sub(now); !job.Promised.IsZero() && wait > 0 {
+		text += ", starts within " + shoal.Duration(roundly(wait)).String()
+	}
+	if why != "" {
+		text += ": " + why
+	}
+	return text
 }
 
 // conclude says how the job ended, if not well or if its output did not show it.
