@@ -2,233 +2,48 @@ package batch
 
 import (
 	"context"
-	"crypto/rand"
-	"fmt"
-	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
-	"github.com/shoal-pool/shoal/internal/batch/output"
-	"github.com/shoal-pool/shoal/internal/retry"
-	"github.com/shoal-pool/shoal/internal/sched"
-	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/batch/book"
 )
 
 // Config is what a Batch needs.
-type Config struct {
-	Store *store.DB
-	Dir   string // for the output of tasks; made if it is not there
-	// OutputCap bounds what is kept of each stream of a task, in bytes; 0: output.DefaultCap.
-	OutputCap int64
-	// Send hands a record to a machine's agent. False means that no stream is open: the agent
-	// will get a Snapshot. A Snapshot's orders are asked for after its stream takes records.
-	Send func(shoal.MachineID, api.Record) bool
-	// Answered is when a machine's agent was last answered; zero: not since the server's start. Nil: nothing
-	// is taken for lost because its machine is silent.
-	Answered func(shoal.MachineID) time.Time
-	Key      []byte // a secret from which the keys of attempts follow; random if there is none
-	Wake     func() // wakes the engine: demand changed; may be nil
-	Log      *slog.Logger
-}
+type Config = book.Config
 
-// Batch keeps the jobs. Its methods may be called from any goroutine; those that change something
-// need a running Run.
+// Batch takes jobs, and answers for them. Its methods may be called from any goroutine; those that change
+// something need a running Run.
 type Batch struct {
 	cfg     Config
-	output  *output.Store
-	poke    chan struct{} // wakes Run
-	ready   chan struct{} // closed once Run has read the store
-	stopped chan struct{} // closed when Run has ended
-
-	// Of Run alone.
-	serial   int64 // of the last transaction, stored with it
-	tries    *retry.Tries
-	machines map[shoal.MachineID]shoal.Machine
-	pools    map[shoal.PoolName]shoal.Pool
-	sitting  map[shoal.MachineID][]sched.Sitting
-	seen     shoal.Rev // machines and pools are known as of this revision
-	looked   time.Time
-	lookCost time.Duration
-	trimmed  time.Time // when old request keys were last removed
-	began    time.Time
-	next     time.Time // when package sched may have something new to say by itself
-	saved    time.Time // when what users used was last stored
-	judge    time.Time // when it may be known of more machines that they are silent for too long
-	frozen   bool      // too many are silent together, in these pools
-	frozenIn map[shoal.PoolName]bool
-	busy     bool // the last turn changed something: there may be more to start
-
-	mu      sync.Mutex // guards what follows; never held while waiting or in the store
-	queue   []*request
-	sched   *sched.State
-	live    map[shoal.TaskRef]*live
-	due     time.Time                               // when Run must look after what runs; zero: no need
-	spare   map[shoal.AttemptRef]*live              // attempts of which another has taken the place, and which may be done first
-	later   map[sched.Task]again                    // tasks that must start again, not at once
-	waiting map[shoal.JobID][]waiter                // who waits for the key
-	active  map[holder]int                          // jobs that have not ended
-	ran     map[shoal.JobID]map[shoal.MachineID]int // where jobs with a release command have run something, with the epoch
-	arrays  map[shoal.JobID]shoal.Array             // of jobs that have begun
-	news    bells[shoal.TaskRef]                    // rung at each news of a task
-	ends    bells[shoal.JobID]                      // rung when a job ends
+	book    *book.Book
+	trimmed time.Time // when old request keys were last removed; of Run alone
 }
 
-// The patience of the batch service.
+// What is kept of requests that were answered.
 const (
-	budget      = 256              // starts in one transaction
-	tick        = time.Second      // between attempts at what the store refused
-	holdFor     = time.Minute      // an end waits so long for output that is missing
-	slack       = time.Minute      // beyond a time limit, which the agent enforces
-	graceful    = 10 * time.Second // between SIGTERM and SIGKILL
-	keepKeys    = 7 * 24 * time.Hour
-	trimEvery   = time.Hour
-	lookShare   = 20 // looking at the machines takes at most one part in so many of the time
-	maxPostpone = time.Minute
+	keepKeys  = 7 * 24 * time.Hour
+	trimEvery = time.Hour
 )
 
 // New makes a Batch. Run makes it work.
 func New(cfg Config) (*Batch, error) {
-	if cfg.Wake == nil {
-		cfg.Wake = func() {}
-	}
-	if cfg.Send == nil {
-		cfg.Send = func(shoal.MachineID, api.Record) bool { return false }
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	kept, err := output.Open(output.Config{Dir: cfg.Dir, Cap: cfg.OutputCap, Log: cfg.Log})
+	kept, err := book.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Key == nil {
-		cfg.Key = make([]byte, 32)
-		if _, err := rand.Read(cfg.Key); err != nil {
-			return nil, fmt.Errorf("cannot make a secret: %w", err)
-		}
-	}
-	return &Batch{
-		cfg:     cfg,
-		output:  kept,
-		poke:    make(chan struct{}, 1),
-		ready:   make(chan struct{}),
-		stopped: make(chan struct{}),
-		tries:   retry.New(cfg.Log, "batch"),
-		sched:   sched.New(),
-		live:    map[shoal.TaskRef]*live{},
-		spare:   map[shoal.AttemptRef]*live{},
-		later:   map[sched.Task]again{},
-		waiting: map[shoal.JobID][]waiter{},
-		active:  map[holder]int{},
-		ran:     map[shoal.JobID]map[shoal.MachineID]int{},
-		arrays:  map[shoal.JobID]shoal.Array{},
-		news:    bells[shoal.TaskRef]{},
-		ends:    bells[shoal.JobID]{},
-	}, nil
+	return &Batch{cfg: cfg, book: kept}, nil
 }
 
-// live is an attempt that is starting or running.
-type live struct {
-	attempt  shoal.Attempt // as stored; replaced under Batch.mu
-	position int
-	limit    time.Duration
-	output   *output.Attempt
+// Run does the work until ctx ends. Store errors are waited out. It can be called once.
+func (b *Batch) Run(ctx context.Context) error { return b.book.Run(ctx) }
 
-	uses       shoal.Resources // on each node
-	idempotent bool
-	ready      time.Duration // in which all its nodes must be ready to begin
-
-	// Guarded by Batch.mu:
-	held    map[int]ending // the ends of its nodes for which output is missing, by rank
-	decided time.Time      // when it was settled how it ends
-	nagged  time.Time      // when its agents were last reminded that it must end
+// Orders are the attempts that should be running on a machine; see book.Book.
+func (b *Batch) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskOrder, error) {
+	return b.book.Orders(ctx, machine)
 }
 
-// request is something to be done by Run.
-type request struct {
-	do   func(*group) error // may run twice; see group
-	done chan error         // capacity 1
-}
-
-// ask has Run do something, and returns once it is stored. An error of do means that nothing
-// of it was. When ctx ends first it may still be done.
-func (b *Batch) ask(ctx context.Context, do func(*group) error) error {
-	r := &request{do: do, done: make(chan error, 1)}
-	b.mu.Lock()
-	b.queue = append(b.queue, r)
-	b.mu.Unlock()
-	b.wake()
-	select {
-	case err := <-r.done:
-		return err
-	case <-ctx.Done():
-		return shoal.Errorf(shoal.KindCancelled, "the caller went away: %w", context.Cause(ctx))
-	case <-b.stopped:
-		select {
-		case err := <-r.done:
-			return err
-		default:
-			return errStopped()
-		}
-	}
-}
-
-func errStopped() error {
-	return shoal.Errorf(shoal.KindUnavailable, "the server is stopping").WithHint("try again in a moment")
-}
-
-// begun waits until Run has read the store.
-func (b *Batch) begun(ctx context.Context) error {
-	select {
-	case <-b.ready:
-		return nil
-	case <-ctx.Done():
-		return shoal.Errorf(shoal.KindCancelled, "the caller went away: %w", context.Cause(ctx))
-	case <-b.stopped:
-		return errStopped()
-	}
-}
-
-func (b *Batch) wake() {
-	select {
-	case b.poke <- struct{}{}:
-	default:
-	}
-}
-
-// bells wake who waits for something. They are there only while somebody does.
-type bells[K comparable] map[K]*bell
-
-type bell struct {
-	rung      chan struct{}
-	listeners int
-}
-
-func (b bells[K]) ring(k K) {
-	if x := b[k]; x != nil {
-		close(x.rung)
-		delete(b, k)
-	}
-}
-
-// listen returns a channel that is closed at the next ring, and what to call when done with it. Take
-// it, look, then wait.
-func listen[K comparable](mu *sync.Mutex, all bells[K], k K) (<-chan struct{}, func()) {
-	mu.Lock()
-	defer mu.Unlock()
-	x := all[k]
-	if x == nil {
-		x = &bell{rung: make(chan struct{})}
-		all[k] = x
-	}
-	x.listeners++
-	return x.rung, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if x.listeners--; x.listeners == 0 && all[k] == x {
-			delete(all, k)
-		}
-	}
+// Report takes what a machine's agent saw; see book.Book.
+func (b *Batch) Report(ctx context.Context, machine shoal.MachineID, reports []api.TaskReport, pieces []api.Output) ([]api.Resend, error) {
+	return b.book.Report(ctx, machine, reports, pieces)
 }

@@ -13,12 +13,14 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/batch/book"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // add takes a job that was found right under a number that is free.
-func (g *group) add(user shoal.UserName, s shoal.JobSpec, id shoal.JobID) (*row, error) {
-	reason, err := g.blockers(s.After)
+func add(g *book.Group, user shoal.UserName, s shoal.JobSpec, id shoal.JobID) (*book.Row, error) {
+	reason, err := g.Blockers(s.After)
 	if err != nil {
 		return nil, err
 	}
@@ -31,18 +33,16 @@ func (g *group) add(user shoal.UserName, s shoal.JobSpec, id shoal.JobID) (*row,
 	if err != nil {
 		return nil, err
 	}
-	if err := g.tx.PutItems(id, items); err != nil {
+	if err := g.Tx.PutItems(id, items); err != nil {
 		return nil, err
 	}
-	stored, err := g.tx.Jobs().Insert(shoal.Job{ID: id, User: user, Spec: s, State: shoal.JobQueued, Since: g.now, Submitted: g.now,
+	stored, err := g.Tx.Jobs().Insert(shoal.Job{ID: id, User: user, Spec: s, State: shoal.JobQueued, Since: g.Now, Submitted: g.Now,
 		Counts: shoal.Counts{Queued: array.Len()}, Items: len(items), Reason: reason, Blocked: reason != ""})
 	if err != nil {
 		return nil, err
 	}
-	r := &row{Job: stored}
-	g.jobs[id] = r
-	g.demand = true
-	return r, g.enter(r)
+	r := g.Adopt(stored)
+	return r, g.Enter(r)
 }
 
 // called finds the job that its user gave a name of her own before; empty if there is none.
@@ -84,7 +84,7 @@ func (b *Batch) SubmitBatch(ctx context.Context, by access.Subject, req api.Batc
 		return s.result, err
 	}
 	s.checked = s.result.Items
-	err = b.ask(ctx, s.insert)
+	err = b.book.Do(ctx, s.insert)
 	return s.result, err
 }
 
@@ -120,7 +120,7 @@ func (s *bulk) repeated(tx *store.Tx) (bool, error) {
 }
 
 // remember stores the result for whoever repeats the request.
-func (s *bulk) remember(g *group) error {
+func (s *bulk) remember(g *book.Group) error {
 	if s.key == "" {
 		return nil
 	}
@@ -139,7 +139,7 @@ func (s *bulk) remember(g *group) error {
 	if err = w.Close(); err != nil {
 		return err
 	}
-	return g.tx.PutRequestKey(store.RequestKey{Owner: s.keyOwner(), Key: s.key, Digest: s.digest, Result: small.String()})
+	return g.Tx.PutRequestKey(store.RequestKey{Owner: s.keyOwner(), Key: s.key, Digest: s.digest, Result: small.String()})
 }
 
 // check completes the jobs and finds out which cannot be taken.
@@ -156,7 +156,7 @@ func (s *bulk) check(tx *store.Tx) error {
 			continue
 		}
 		if s.jobs[i], err = prepare(tx, s.by, s.jobs[i]); err != nil {
-			if broken(err) {
+			if book.Broken(err) {
 				return err
 			}
 			item.Problem = problem(err)
@@ -188,8 +188,8 @@ func (s *bulk) some() bool {
 }
 
 // insert makes the rows of the jobs that were found right.
-func (s *bulk) insert(g *group) error {
-	if done, err := s.repeated(g.tx); err != nil || done {
+func (s *bulk) insert(g *book.Group) error {
+	if done, err := s.repeated(g.Tx); err != nil || done {
 		return err
 	}
 	s.result.Items = slices.Clone(s.checked)
@@ -202,7 +202,7 @@ func (s *bulk) insert(g *group) error {
 		if item.Problem != nil || item.Existing {
 			continue
 		}
-		known, err := called(g.tx, s.by.User, spec.ExternalID)
+		known, err := called(g.Tx, s.by.User, spec.ExternalID)
 		if err != nil {
 			return err
 		}
@@ -217,12 +217,12 @@ func (s *bulk) insert(g *group) error {
 		}
 		twins[spec.ExternalID] = i
 		if _, seen := pools[spec.Pool]; !seen {
-			_, pools[spec.Pool] = g.tx.Pools().Get(spec.Pool)
+			_, pools[spec.Pool] = g.Tx.Pools().Get(spec.Pool)
 		}
 		if err = pools[spec.Pool]; err == nil {
-			err = g.admits(s.by.User, spec)
+			err = g.Admits(s.by.User, spec)
 		}
-		if err != nil && broken(err) {
+		if err != nil && book.Broken(err) {
 			return err
 		}
 		if err != nil {
@@ -244,8 +244,8 @@ func (s *bulk) insert(g *group) error {
 }
 
 // number gives numbers in a row to the jobs at some places, stores them, and tells of all in one event.
-func (s *bulk) number(g *group, fresh []int) error {
-	first, err := g.tx.NextJobIDs(len(fresh))
+func (s *bulk) number(g *book.Group, fresh []int) error {
+	first, err := g.Tx.NextJobIDs(len(fresh))
 	if err != nil {
 		return err
 	}
@@ -254,26 +254,26 @@ func (s *bulk) number(g *group, fresh []int) error {
 		return err
 	}
 	total := 0
-	var r *row
+	var r *book.Row
 	for k, i := range fresh {
 		id := shoal.JobID(strconv.FormatInt(n+int64(k), 10))
-		if r, err = g.add(s.by.User, s.jobs[i], id); err != nil {
+		if r, err = add(g, s.by.User, s.jobs[i], id); err != nil {
 			return shoal.Errorf(shoal.KindInternal, "cannot submit job %s, which was found right: %w", id, err) // takes back those before it
 		}
 		total += r.Counts.Total()
 		s.result.Items[i].ID = id
 	}
 	if len(fresh) == 1 {
-		g.submitted(r)
+		submitted(g, r)
 		return nil
 	}
-	return g.tx.EventAboutJobs(shoal.Event{Time: g.now, Kind: shoal.ObjectJob, User: s.by.User, Code: "jobsSubmitted",
-		Sentence: fmt.Sprintf("%s submitted jobs %s to %s: %s", s.by.User, first, r.ID, tasks(total))}, first, r.ID)
+	return g.Tx.EventAboutJobs(shoal.Event{Time: g.Now, Kind: shoal.ObjectJob, User: s.by.User, Code: "jobsSubmitted",
+		Sentence: fmt.Sprintf("%s submitted jobs %s to %s: %s", s.by.User, first, r.ID, outcome.Tasks(total))}, first, r.ID)
 }
 
 // submitted tells of a new job.
-func (g *group) submitted(r *row) {
-	g.event(r, "jobSubmitted", "%s submitted job %s to pool %s: %s", r.User, title(r.Job), r.Spec.Pool, tasks(r.Counts.Total()))
+func submitted(g *book.Group, r *book.Row) {
+	g.Event(r, "jobSubmitted", "%s submitted job %s to pool %s: %s", r.User, outcome.Title(r.Job), r.Spec.Pool, outcome.Tasks(r.Counts.Total()))
 }
 
 // problem is what an error looks like in an answer that tells of several.

@@ -1,30 +1,8 @@
-// Package batch keeps the jobs: it takes them, places their tasks on machines, stores what the
-// machines' agents report, and ends each job with its outcome.
+// Package batch takes jobs, and answers for them.
 //
-// One goroutine, Run, owns the truth. Whatever changes a job (a submission, a report, a
-// cancellation) is a request that waits for it; those that wait together share one transaction,
-// in which the row of a job is written once however many of its tasks moved. What was committed is
-// then applied to the state of package sched, which says what is to be started; the starts are
-// committed, and only then are the agents told. So a restart at any point finds in the store what
-// it needs, and an order that was lost is in the machine's next Snapshot.
-//
-// The life of an attempt and who moves it:
-//
-//	starting    placed: recorded by Run before its agent is told
-//	running     its agent says so
-//	succeeded, failed, timedout, cancelled   its agent says so
-//	lost        its machine stopped, failed, went or was started anew
-//
-// A task whose attempt was lost, or failed with retries left, waits again before those of its job
-// that never started. The attempt number is the fence: news of any but the current attempt, or from
-// another machine than its own, change nothing; that machine is told to end or forget it.
-//
-// Output is in files of its own, one for each attempt and stream that wrote anything, appended by
-// offset before the attempt's row says how long they are. An end is recorded only with all output
-// there, so whoever follows knows where to stop.
-//
-// A task's output as it is read is that of all its attempts, one after the other, with a line
-// between them; so an offset means the same whenever it is asked for.
+// What people ask for is here: submissions, cancellations, retries, lists, outputs, and why something
+// waits. Each change is a request to package book, which keeps the truth about jobs and moves their
+// tasks. What can never run is refused by package admit before it gets there.
 //
 // What it deliberately does not do: it makes no machines. Waiting tasks are demand that the engine
 // sees in the store.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -30,7 +31,7 @@ func (b *Batch) Output(ctx context.Context, by access.Subject, q output.Request,
 	if err != nil {
 		return err
 	}
-	return b.output.Read(ctx, q, &watched{b: b, Request: q}, w)
+	return b.book.Output().Read(ctx, q, &watched{b: b, Request: q}, w)
 }
 
 // taskOf completes and checks the name of a task.
@@ -41,7 +42,7 @@ func taskOf(j shoal.Job, ref shoal.TaskRef) (shoal.TaskRef, error) {
 	}
 	if ref.Index < 0 {
 		if array.Len() != 1 {
-			return ref, shoal.Errorf(shoal.KindInvalid, "job %s has %s: which one?", j.ID, tasks(array.Len())).
+			return ref, shoal.Errorf(shoal.KindInvalid, "job %s has %s: which one?", j.ID, outcome.Tasks(array.Len())).
 				WithHint("name one by its index, from %d to %d", array.Index(0), array.Index(array.Len()-1))
 		}
 		ref.Index = array.Index(0)
@@ -61,13 +62,9 @@ type watched struct {
 
 // Look says how an attempt of the task stands.
 func (w *watched) Look(ctx context.Context, number int) (output.View, error) {
-	w.b.mu.Lock()
-	if l := w.b.live[w.Task]; l != nil && l.attempt.Attempt == number {
-		v := output.View{Number: number, Placed: true, Live: true, Size: l.output.Size(w.Rank, w.Stream)}
-		w.b.mu.Unlock()
-		return v, nil
+	if a, kept, live := w.b.book.Live(w.Task); live && a.Attempt == number {
+		return output.View{Number: number, Placed: true, Live: true, Size: kept.Size(w.Rank, w.Stream)}, nil
 	}
-	w.b.mu.Unlock()
 	var v output.View
 	err := w.b.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		j, err := tx.Jobs().Get(w.Task.Job)
@@ -84,7 +81,7 @@ func (w *watched) Look(ctx context.Context, number int) (output.View, error) {
 			case a.Attempt == number:
 				v.Number, v.Placed, v.Live = number, a.Machine != "", !a.State.Ended()
 				v.Size = w.size(a)
-				v.Over = v.Over || a.State.Ended() && !repeats(j, a)
+				v.Over = v.Over || a.State.Ended() && !outcome.Repeats(j, a)
 			case a.Attempt > number:
 				v.Over = false
 			}
@@ -110,7 +107,7 @@ func (w *watched) size(a shoal.Attempt) int64 {
 }
 
 // Listen waits for news of the task.
-func (w *watched) Listen() (<-chan struct{}, func()) { return listen(&w.b.mu, w.b.news, w.Task) }
+func (w *watched) Listen() (<-chan struct{}, func()) { return w.b.book.ListenTask(w.Task) }
 
 // Stopped is closed when Run has ended.
-func (w *watched) Stopped() <-chan struct{} { return w.b.stopped }
+func (w *watched) Stopped() <-chan struct{} { return w.b.book.Stopped() }

@@ -6,7 +6,9 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/batch/book"
 	"github.com/shoal-pool/shoal/internal/batch/ledger"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -84,7 +86,7 @@ func (b *Batch) Tasks(ctx context.Context, by access.Subject, id shoal.JobID, fr
 		if err != nil {
 			return err
 		}
-		all, err = ledger.Tasks(tx, j, from, limit, func(a shoal.Attempt) bool { return repeats(j, a) })
+		all, err = ledger.Tasks(tx, j, from, limit, func(a shoal.Attempt) bool { return outcome.Repeats(j, a) })
 		return err
 	})
 	return all, err
@@ -111,7 +113,7 @@ func (b *Batch) Wait(ctx context.Context, by access.Subject, id shoal.JobID) (ap
 
 // waitOnce returns a job when it has ended or is worth another look.
 func (b *Batch) waitOnce(ctx context.Context, by access.Subject, id shoal.JobID) (shoal.Job, error) {
-	rung, done := listen(&b.mu, b.ends, id)
+	rung, done := b.book.ListenJob(id)
 	defer done()
 	j, err := b.Job(ctx, by, id)
 	if err != nil || j.State.Ended() {
@@ -122,7 +124,7 @@ func (b *Batch) waitOnce(ctx context.Context, by access.Subject, id shoal.JobID)
 		return b.Job(ctx, by, id)
 	case <-ctx.Done():
 		return j, shoal.Errorf(shoal.KindCancelled, "job %s has not ended: %w", id, context.Cause(ctx))
-	case <-b.stopped:
-		return j, errStopped()
+	case <-b.book.Stopped():
+		return j, book.ErrStopped()
 	}
 }

@@ -3,14 +3,15 @@ package batch
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/after"
-	"github.com/shoal-pool/shoal/internal/sched"
+	"github.com/shoal-pool/shoal/internal/batch/book"
+	"github.com/shoal-pool/shoal/internal/batch/book/history"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 )
 
 // Retry starts tasks of a job anew that did not succeed: all of them, or those named. The job goes on
@@ -20,12 +21,12 @@ func (b *Batch) Retry(ctx context.Context, by access.Subject, id shoal.JobID, q 
 	if err := b.may(ctx, by, id); err != nil {
 		return shoal.Job{}, err
 	}
-	var r *row
-	err := b.ask(ctx, func(g *group) (err error) {
-		if r, err = g.job(id); err != nil {
+	var r *book.Row
+	err := b.book.Do(ctx, func(g *book.Group) (err error) {
+		if r, err = g.Job(id); err != nil {
 			return err
 		}
-		return g.retry(r, by, q)
+		return retry(g, r, by, q)
 	})
 	if err != nil {
 		return shoal.Job{}, err
@@ -33,22 +34,20 @@ func (b *Batch) Retry(ctx context.Context, by access.Subject, id shoal.JobID, q 
 	return r.Job, nil
 }
 
-func (g *group) retry(r *row, by access.Subject, q api.RetryRequest) error {
+func retry(g *book.Group, r *book.Row, by access.Subject, q api.RetryRequest) error {
 	refuse := func(format string, args ...any) *shoal.Error {
-		return shoal.Errorf(shoal.KindConflict, "cannot retry job %s: %s", title(r.Job), fmt.Sprintf(format, args...))
+		return shoal.Errorf(shoal.KindConflict, "cannot retry job %s: %s", outcome.Title(r.Job), fmt.Sprintf(format, args...))
 	}
 	if !r.State.Ended() {
 		return refuse("it has not ended").WithHint("wait for its end, or cancel it first")
 	}
-	for ref, l := range g.b.live {
-		if ref.Job == r.ID && !l.attempt.Release {
-			return refuse("task %s is still being ended", ref)
-		}
+	if g.Running(r.ID) {
+		return refuse("some of it is still being ended")
 	}
-	if u, err := g.tx.Users().Get(r.User); err != nil || u.Disabled {
+	if u, err := g.Tx.Users().Get(r.User); err != nil || u.Disabled {
 		return refuse("its user is disabled or removed")
 	}
-	if p, err := g.tx.Pools().Get(r.Spec.Pool); err != nil || p.Deleting {
+	if p, err := g.Tx.Pools().Get(r.Spec.Pool); err != nil || p.Deleting {
 		return refuse("pool %s is deleted", r.Spec.Pool)
 	}
 	array, err := shoal.ParseArray(r.Spec.Array)
@@ -68,23 +67,23 @@ func (g *group) retry(r *row, by access.Subject, q api.RetryRequest) error {
 	if r.Counts.Succeeded == r.Total() {
 		return refuse("all its tasks succeeded")
 	}
-	return g.retryTasks(r, by, array, named)
+	return retryTasks(g, r, by, array, named)
 }
 
 // retryTasks has tasks wait again: those named, or if there are none all that did not succeed.
-func (g *group) retryTasks(r *row, by access.Subject, array shoal.Array, named map[int]bool) error {
-	reason, err := g.blockers(r.Spec.After)
+func retryTasks(g *book.Group, r *book.Row, by access.Subject, array shoal.Array, named map[int]bool) error {
+	reason, err := g.Blockers(r.Spec.After)
 	if err == nil {
-		err = g.admits(r.User, r.Spec)
+		err = g.Admits(r.User, r.Spec)
 	}
 	if err != nil {
 		return err
 	}
 	all := len(named) == 0
 	r.Cancel = false // what had retries left goes on as well
-	t := retrying{group: g, row: r, array: array, gated: after.Gated(r.Spec), begun: make([]bool, array.Len()), never: r.Counts.Cancelled}
+	t := retrying{Group: g, row: r, array: array, gated: after.Gated(r.Spec), begun: make([]bool, array.Len()), never: r.Counts.Cancelled}
 	var again []shoal.Attempt
-	err = eachLatest(g.tx, r.ID, func(a shoal.Attempt) {
+	err = history.Each(g.Tx, r.ID, func(a shoal.Attempt) {
 		p, ok := array.Position(a.Index)
 		if !ok {
 			return
@@ -93,7 +92,7 @@ func (g *group) retryTasks(r *row, by access.Subject, array shoal.Array, named m
 		if a.State == shoal.JobCancelled {
 			t.never--
 		}
-		if a.State != shoal.JobSucceeded && (all || named[p] || repeats(r.Job, a)) {
+		if a.State != shoal.JobSucceeded && (all || named[p] || outcome.Repeats(r.Job, a)) {
 			again = append(again, a)
 		}
 	})
@@ -107,30 +106,22 @@ func (g *group) retryTasks(r *row, by access.Subject, array shoal.Array, named m
 	}
 	t.rest(named)
 	if t.n == 0 {
-		return shoal.Errorf(shoal.KindConflict, "cannot retry job %s: those tasks succeeded", title(r.Job))
+		return shoal.Errorf(shoal.KindConflict, "cannot retry job %s: those tasks succeeded", outcome.Title(r.Job))
 	}
 	r.Counts.Add(shoal.JobQueued, t.n)
-	r.State, r.Reason, r.Blocked, r.Since, r.Ended = shoal.JobQueued, reason, reason != "", g.now, time.Time{}
-	g.touch(r)
-	g.demand = true
-	s := g.schedJob(r.Job)
-	if !s.Gated {
-		slices.Sort(t.chosen)
-		s.Again = t.chosen
+	r.State, r.Reason, r.Blocked, r.Since, r.Ended = shoal.JobQueued, reason, reason != "", g.Now, time.Time{}
+	g.Touch(r)
+	if !t.gated {
+		g.Requeue(r, nil, t.chosen)
 	}
-	g.changes = append(g.changes, sched.PutJob(s))
-	for _, d := range r.Spec.After {
-		id := shoal.JobID(d.Job)
-		g.waits[id] = append(g.waits[id], waiter{r.ID, d.Task == shoal.Corresponding})
-	}
-	g.event(r, "jobRetried", "%s has %s of job %s tried again", by, tasks(t.n), title(r.Job))
-	return g.sweep(r)
+	g.Event(r, "jobRetried", "%s has %s of job %s tried again", by, outcome.Tasks(t.n), outcome.Title(r.Job))
+	return g.Enter(r)
 }
 
 // retrying is a job of which tasks are tried again.
 type retrying struct {
-	*group
-	row    *row
+	*book.Group
+	row    *book.Row
 	array  shoal.Array
 	gated  bool
 	begun  []bool // those that have a row, by position
@@ -141,7 +132,7 @@ type retrying struct {
 
 // ask puts on record that a task is to have an attempt.
 func (t *retrying) ask(p, attempt int) {
-	t.put(t.attempt(p, attempt, shoal.JobQueued))
+	t.Put(t.attempt(p, attempt, shoal.JobQueued))
 	t.chosen = append(t.chosen, p)
 	t.n++
 }
@@ -171,8 +162,8 @@ func (t *retrying) rest(named map[int]bool) {
 			r.Counts.Add(shoal.JobCancelled, -1)
 		case t.gated: // without a row it would wait
 			a := t.attempt(p, 1, shoal.JobCancelled)
-			a.Cause, a.Reason, a.Ended, a.ExitCode = shoal.CauseCancelled, "it was cancelled before it started", t.now, exitOwn
-			t.put(a)
+			a.Cause, a.Reason, a.Ended, a.ExitCode = shoal.CauseCancelled, "it was cancelled before it started", t.Now, outcome.ExitOwn
+			t.Put(a)
 		}
 	}
 	if !t.gated {

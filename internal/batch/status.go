@@ -7,6 +7,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/batch/book"
 	"github.com/shoal-pool/shoal/internal/batch/ledger"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -43,10 +44,10 @@ func (b *Batch) CancelBatch(ctx context.Context, by access.Subject, req api.Canc
 // cancelSome ends jobs in one transaction, and tells which.
 func (b *Batch) cancelSome(ctx context.Context, ids []shoal.JobID, reason string, result *api.CancelResult) error {
 	var ended, over []shoal.JobID
-	err := b.ask(ctx, func(g *group) error {
+	err := b.book.Do(ctx, func(g *book.Group) error {
 		ended, over = nil, nil
 		for _, id := range ids {
-			r, err := g.job(id)
+			r, err := g.Job(id)
 			if shoal.KindOf(err) == shoal.KindNotFound { // it was ended and forgotten meanwhile
 				over = append(over, id)
 				continue
@@ -62,7 +63,7 @@ func (b *Batch) cancelSome(ctx context.Context, ids []shoal.JobID, reason string
 			if r.Cancel {
 				continue
 			}
-			if err := g.cancel(r, reason); err != nil {
+			if err := g.Cancel(r, reason); err != nil {
 				return err
 			}
 		}
@@ -90,7 +91,7 @@ func (b *Batch) Prune(ctx context.Context, before time.Time) (int, error) {
 			return total, err
 		}
 		for _, p := range past {
-			if err := b.output.Remove(p.ID); err != nil {
+			if err := b.book.Output().Remove(p.ID); err != nil {
 				return total, err
 			}
 			if p.Counts.Total() <= pruneAtOnce {

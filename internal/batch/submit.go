@@ -12,6 +12,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/admit"
+	"github.com/shoal-pool/shoal/internal/batch/book"
 	"github.com/shoal-pool/shoal/internal/batch/ledger"
 	"github.com/shoal-pool/shoal/internal/spec"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -84,50 +85,50 @@ func keyOwner(user shoal.UserName) string { return "job:" + string(user) }
 // insert makes the row of a job that was found right.
 func (b *Batch) insert(ctx context.Context, user shoal.UserName, s shoal.JobSpec, key, digest string) (shoal.Job, error) {
 	var j shoal.Job
-	err := b.ask(ctx, func(g *group) error {
-		known, err := earlier(g.tx, user, key, digest)
+	err := b.book.Do(ctx, func(g *book.Group) error {
+		known, err := earlier(g.Tx, user, key, digest)
 		if err == nil && known == "" {
-			known, err = called(g.tx, user, s.ExternalID)
+			known, err = called(g.Tx, user, s.ExternalID)
 		}
 		if err != nil {
 			return err
 		}
 		if known != "" {
-			j, err = ledger.Recall(g.tx, known)
+			j, err = ledger.Recall(g.Tx, known)
 			return err
 		}
-		if err := g.admits(user, s); err != nil {
+		if err := g.Admits(user, s); err != nil {
 			return err
 		}
-		if _, err := g.tx.Pools().Get(s.Pool); err != nil {
+		if _, err := g.Tx.Pools().Get(s.Pool); err != nil {
 			return err
 		}
-		id, err := g.tx.NextJobID()
+		id, err := g.Tx.NextJobID()
 		if err != nil {
 			return err
 		}
-		r, err := g.add(user, s, id)
+		r, err := add(g, user, s, id)
 		if err != nil {
 			return err
 		}
 		j = r.Job
-		g.submitted(r)
-		return g.putKey(user, key, digest, id)
+		submitted(g, r)
+		return b.putKey(g, user, key, digest, id)
 	})
 	return j, err
 }
 
-func (g *group) putKey(user shoal.UserName, key, digest string, id shoal.JobID) error {
+func (b *Batch) putKey(g *book.Group, user shoal.UserName, key, digest string, id shoal.JobID) error {
 	if key == "" {
 		return nil
 	}
-	if g.now.Sub(g.b.trimmed) > trimEvery {
-		if err := g.tx.TrimRequestKeys(g.now.Add(-keepKeys)); err != nil {
+	if g.Now.Sub(b.trimmed) > trimEvery {
+		if err := g.Tx.TrimRequestKeys(g.Now.Add(-keepKeys)); err != nil {
 			return err
 		}
-		g.b.trimmed = g.now
+		b.trimmed = g.Now
 	}
-	return g.tx.PutRequestKey(store.RequestKey{Owner: keyOwner(user), Key: key, Digest: digest, Result: string(id)})
+	return g.Tx.PutRequestKey(store.RequestKey{Owner: keyOwner(user), Key: key, Digest: digest, Result: string(id)})
 }
 
 // prepare completes a job and says everything that is wrong with it.

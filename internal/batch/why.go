@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -36,16 +37,16 @@ func (b *Batch) WhyJob(ctx context.Context, by access.Subject, id shoal.JobID) (
 	if err != nil {
 		return api.Why{}, err
 	}
-	why := api.Why{Subject: "job " + title(q.job), Since: q.job.Since, Events: q.events}
+	why := api.Why{Subject: "job " + outcome.Title(q.job), Since: q.job.Since, Events: q.events}
 	j := q.job
 	switch {
 	case j.State.Ended():
-		why.Sentence = "it " + ended(j.State)
+		why.Sentence = "it " + outcome.Ended(j.State)
 		if j.Reason != "" {
 			why.Sentence += ": " + j.Reason
 		}
 	case j.Cancel:
-		why.Sentence = fmt.Sprintf("it is being cancelled (%s): %s still to be ended", j.Reason, tasks(j.Counts.Starting+j.Counts.Running))
+		why.Sentence = fmt.Sprintf("it is being cancelled (%s): %s still to be ended", j.Reason, outcome.Tasks(j.Counts.Starting+j.Counts.Running))
 	case j.Blocked:
 		why.Reasons = b.waits(q)
 		why.Sentence = "it " + join(why.Reasons)
@@ -102,7 +103,7 @@ func (b *Batch) waits(q question) []shoal.Reason {
 	var reasons []shoal.Reason
 	for _, d := range q.after {
 		if d.State != shoal.JobSucceeded {
-			reasons = append(reasons, shoal.Reason{Code: "after", Sentence: fmt.Sprintf("waits for job %s (%s)", title(d), d.State)})
+			reasons = append(reasons, shoal.Reason{Code: "after", Sentence: fmt.Sprintf("waits for job %s (%s)", outcome.Title(d), d.State)})
 		}
 	}
 	return reasons
@@ -132,21 +133,14 @@ func lastFailure(tx *store.Tx, pool shoal.PoolName) (shoal.Machine, error) {
 // progress counts a job's tasks: "2 of 8 tasks run, 3 have ended, 3 wait".
 func progress(c shoal.Counts) string {
 	running := c.Starting + c.Running
-	s := fmt.Sprintf("%d of %s %s", running, tasks(c.Total()), verb(running, "runs", "run"))
+	s := fmt.Sprintf("%d of %s %s", running, outcome.Tasks(c.Total()), outcome.Verb(running, "runs", "run"))
 	if n := c.Total() - running - c.Queued; n > 0 {
-		s += fmt.Sprintf(", %d %s ended", n, verb(n, "has", "have"))
+		s += fmt.Sprintf(", %d %s ended", n, outcome.Verb(n, "has", "have"))
 	}
 	if c.Queued > 0 {
-		s += fmt.Sprintf(", %d %s", c.Queued, verb(c.Queued, "waits", "wait"))
+		s += fmt.Sprintf(", %d %s", c.Queued, outcome.Verb(c.Queued, "waits", "wait"))
 	}
 	return s
-}
-
-func verb(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
 }
 
 func join(reasons []shoal.Reason) string {
@@ -159,26 +153,15 @@ func join(reasons []shoal.Reason) string {
 
 // obstacles are what stands between a job's waiting tasks and a machine.
 func (b *Batch) obstacles(q question) []shoal.Reason {
-	b.mu.Lock()
-	e, known := b.sched.Explain(q.job.ID, time.Now())
-	delayed := 0
-	var next time.Time
-	for t, w := range b.later {
-		if t.Job == q.job.ID {
-			delayed++
-			if next.IsZero() || w.at.Before(next) {
-				next = w.at
-			}
-		}
-	}
-	b.mu.Unlock()
+	w := b.book.Explain(q.job.ID)
+	e, known, delayed, next := w.Explanation, w.Known, w.Delayed, w.Next
 	var all []shoal.Reason
 	add := func(code, format string, args ...any) {
 		all = append(all, shoal.Reason{Code: code, Sentence: fmt.Sprintf(format, args...)})
 	}
 	if delayed > 0 {
 		wait := max(time.Until(next), 0).Round(time.Second)
-		add("again", "%s ended early and %s tried again, the next in %s", tasks(delayed), verb(delayed, "is", "are"), shoal.Duration(wait))
+		add("again", "%s ended early and %s tried again, the next in %s", outcome.Tasks(delayed), outcome.Verb(delayed, "is", "are"), shoal.Duration(wait))
 	}
 	if delayed == q.job.Counts.Queued {
 		return all
@@ -199,7 +182,7 @@ func (b *Batch) obstacles(q question) []shoal.Reason {
 		add("failing", "machine %s did not start: %s", q.failed.ID, q.failed.Reason)
 	}
 	if e.Ahead > 0 {
-		add("ahead", "%s %s before it", tasks(e.Ahead), verb(e.Ahead, "was there", "were there"))
+		add("ahead", "%s %s before it", outcome.Tasks(e.Ahead), outcome.Verb(e.Ahead, "was there", "were there"))
 	}
 	return all
 }
@@ -218,7 +201,7 @@ func noMachine(p shoal.Pool) string {
 // machinesNow tells how the machines of a pool stand: "3 of 4 machines are full, 1 is draining".
 func machinesNow(p shoal.Pool, e sched.Explanation) []shoal.Reason {
 	if e.Machines == e.Starting {
-		return []shoal.Reason{{Code: "starting", Sentence: fmt.Sprintf("pool %s has no machine ready; %d %s starting", p.Name, e.Starting, verb(e.Starting, "is", "are"))}}
+		return []shoal.Reason{{Code: "starting", Sentence: fmt.Sprintf("pool %s has no machine ready; %d %s starting", p.Name, e.Starting, outcome.Verb(e.Starting, "is", "are"))}}
 	}
 	var all []shoal.Reason
 	for _, c := range []struct {
@@ -237,9 +220,9 @@ func machinesNow(p shoal.Pool, e sched.Explanation) []shoal.Reason {
 		if c.n == 0 {
 			continue
 		}
-		s := fmt.Sprintf("%d %s", c.n, verb(c.n, c.one, c.many))
+		s := fmt.Sprintf("%d %s", c.n, outcome.Verb(c.n, c.one, c.many))
 		if len(all) == 0 {
-			s = fmt.Sprintf("%d of %d machines of pool %s %s", c.n, e.Machines, p.Name, verb(c.n, c.one, c.many))
+			s = fmt.Sprintf("%d of %d machines of pool %s %s", c.n, e.Machines, p.Name, outcome.Verb(c.n, c.one, c.many))
 		}
 		all = append(all, shoal.Reason{Code: c.code, Sentence: s})
 	}

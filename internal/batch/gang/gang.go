@@ -10,6 +10,7 @@ package gang
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -164,4 +165,29 @@ func Missing(a shoal.Attempt, within string) string {
 		names[i] = string(id)
 	}
 	return fmt.Sprintf("%d of its %d nodes were not ready to begin within %s: %s", len(late), len(a.Members), within, strings.Join(names, ", "))
+}
+
+// The patience with nodes that get ready.
+const (
+	readyIn   = 2 * time.Minute
+	prepareIn = 15 * time.Minute // besides, where there is something to be done before
+)
+
+// Readiness is in what time the nodes of an attempt must be ready to begin.
+func Readiness(s shoal.JobSpec) time.Duration {
+	if s.Prepare != "" || s.Container != nil {
+		return readyIn + prepareIn
+	}
+	return readyIn
+}
+
+// GPUs chooses so many of a machine's GPUs that are not taken.
+func GPUs(have, n int, taken map[int]bool) []int {
+	var free []int
+	for i := 0; i < have && len(free) < n; i++ {
+		if !taken[i] {
+			free = append(free, i)
+		}
+	}
+	return free
 }

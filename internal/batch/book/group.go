@@ -1,4 +1,4 @@
-package batch
+package book
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -16,13 +17,13 @@ import (
 
 // group is one transaction of Run: what several requests change together. It is built anew if the
 // store runs the transaction twice, and touches the Batch only after the commit, in apply.
-type group struct {
-	b   *Batch
-	tx  *store.Tx
-	now time.Time
+type Group struct {
+	b   *Book
+	Tx  *store.Tx
+	Now time.Time // of all that the group changes
 
-	jobs     map[shoal.JobID]*row
-	dirty    []*row
+	jobs     map[shoal.JobID]*Row
+	dirty    []*Row
 	attempts []*shoal.Attempt // to be written, in order
 	current  map[shoal.TaskRef]*shoal.Attempt
 	position map[shoal.TaskRef]int                  // of attempts placed here
@@ -47,12 +48,13 @@ type group struct {
 }
 
 // row is a job within a group.
-type row struct {
+type Row struct {
 	shoal.Job
 	dirty     bool
-	lost      int // tasks that lost their machine
-	preempted int // tasks that had to go
-	retry     int // tasks that failed and are tried again
+	lost      int  // tasks that lost their machine
+	queued    bool // the scheduler was told what of it waits
+	preempted int  // tasks that had to go
+	retry     int  // tasks that failed and are tried again
 }
 
 // record is what a machine's agent is told after the commit.
@@ -65,9 +67,9 @@ const serialSetting = "batch.serial"
 
 // update runs a transaction and applies it. When its commit failed it may have reached the disk all
 // the same: its serial number, stored with it, tells.
-func (b *Batch) update(ctx context.Context, do func(*group) error) (*group, error) {
+func (b *Book) update(ctx context.Context, do func(*Group) error) (*Group, error) {
 	b.serial++
-	var g *group
+	var g *Group
 	err := b.cfg.Store.Update(ctx, func(tx *store.Tx) (err error) {
 		g = newGroup(b, tx, b.live)
 		if g.from, err = tx.Rev(); err != nil {
@@ -92,9 +94,9 @@ func (b *Batch) update(ctx context.Context, do func(*group) error) (*group, erro
 	return g, nil
 }
 
-func newGroup(b *Batch, tx *store.Tx, lives map[shoal.TaskRef]*live) *group {
-	return &group{b: b, tx: tx, lives: lives, now: time.Now().UTC().Round(0),
-		jobs: map[shoal.JobID]*row{}, current: map[shoal.TaskRef]*shoal.Attempt{}, position: map[shoal.TaskRef]int{},
+func newGroup(b *Book, tx *store.Tx, lives map[shoal.TaskRef]*live) *Group {
+	return &Group{b: b, Tx: tx, lives: lives, Now: time.Now().UTC().Round(0),
+		jobs: map[shoal.JobID]*Row{}, current: map[shoal.TaskRef]*shoal.Attempt{}, position: map[shoal.TaskRef]int{},
 		again: map[shoal.JobID][]int{}, later: map[sched.Task]again{}, waits: map[shoal.JobID][]waiter{},
 		known: map[shoal.JobID]map[int]shoal.JobState{}, accounts: map[shoal.UserName]shoal.GroupName{}, pools: map[shoal.PoolName]shoal.Pool{}, active: map[holder]int{},
 		forget: map[shoal.MachineID][]shoal.AttemptRef{}}
@@ -102,7 +104,7 @@ func newGroup(b *Batch, tx *store.Tx, lives map[shoal.TaskRef]*live) *group {
 
 // committed finds out whether the last transaction is on disk. It waits for a store that cannot be
 // read; when ctx ends first the answer does not matter any more.
-func (b *Batch) committed(ctx context.Context) bool {
+func (b *Book) committed(ctx context.Context) bool {
 	for {
 		serial := ""
 		err := b.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
@@ -118,26 +120,26 @@ func (b *Batch) committed(ctx context.Context) bool {
 	}
 }
 
-// job returns a job's row, or KindNotFound.
-func (g *group) job(id shoal.JobID) (*row, error) {
+// Job returns a job's row, or KindNotFound.
+func (g *Group) Job(id shoal.JobID) (*Row, error) {
 	if r := g.jobs[id]; r != nil {
 		return r, nil
 	}
-	j, err := g.tx.Jobs().Get(id)
+	j, err := g.Tx.Jobs().Get(id)
 	if err != nil {
 		return nil, err
 	}
-	r := &row{Job: j}
+	r := &Row{Job: j}
 	g.jobs[id] = r
 	return r, nil
 }
 
-// pool returns a pool; one that is gone has only its name.
-func (g *group) pool(name shoal.PoolName) (shoal.Pool, error) {
+// Pool returns a pool; one that is gone has only its name.
+func (g *Group) Pool(name shoal.PoolName) (shoal.Pool, error) {
 	if pool, ok := g.pools[name]; ok {
 		return pool, nil
 	}
-	pool, err := g.tx.Pools().Get(name)
+	pool, err := g.Tx.Pools().Get(name)
 	if shoal.KindOf(err) == shoal.KindNotFound {
 		pool, err = shoal.Pool{Name: name}, nil
 	}
@@ -147,17 +149,34 @@ func (g *group) pool(name shoal.PoolName) (shoal.Pool, error) {
 	return pool, err
 }
 
-// touch notes that a row is to be written.
-func (g *group) touch(r *row) {
+// Adopt takes a row into the group that was stored just now.
+func (g *Group) Adopt(j shoal.Job) *Row {
+	r := &Row{Job: j}
+	g.jobs[j.ID] = r
+	return r
+}
+
+// Running reports whether something of a job is starting or running, a release command aside.
+func (g *Group) Running(id shoal.JobID) bool {
+	for ref, l := range g.b.live {
+		if ref.Job == id && !l.attempt.Release {
+			return true
+		}
+	}
+	return false
+}
+
+// Touch notes that a row is to be written.
+func (g *Group) Touch(r *Row) {
 	if !r.dirty {
 		r.dirty = true
 		g.dirty = append(g.dirty, r)
 	}
 }
 
-// attempt returns a task's attempt that is live, or was when the group began; nil if there is none.
+// Attempt returns a task's attempt that is live, or was when the group began; nil if there is none.
 // To change it, use change.
-func (g *group) attempt(ref shoal.TaskRef) *shoal.Attempt {
+func (g *Group) Attempt(ref shoal.TaskRef) *shoal.Attempt {
 	if a := g.current[ref]; a != nil {
 		return a
 	}
@@ -167,28 +186,29 @@ func (g *group) attempt(ref shoal.TaskRef) *shoal.Attempt {
 	return nil
 }
 
-// change returns a copy of an attempt that will be written.
-func (g *group) change(a *shoal.Attempt) *shoal.Attempt {
+// Change returns a copy of an attempt that will be written.
+func (g *Group) Change(a *shoal.Attempt) *shoal.Attempt {
 	if g.current[a.TaskRef] == a {
 		return a
 	}
 	c := *a
 	c.Members = slices.Clone(c.Members)
-	g.put(&c)
+	g.Put(&c)
 	return &c
 }
 
-func (g *group) put(a *shoal.Attempt) {
+// Put has an attempt written.
+func (g *Group) Put(a *shoal.Attempt) {
 	g.current[a.TaskRef] = a
 	g.attempts = append(g.attempts, a)
 }
 
-func (g *group) send(machine shoal.MachineID, r api.Record) {
+func (g *Group) send(machine shoal.MachineID, r api.Record) {
 	g.records = append(g.records, record{machine, r})
 }
 
 // placeOf is a task's position in its job's array.
-func (g *group) placeOf(a *shoal.Attempt) int {
+func (g *Group) placeOf(a *shoal.Attempt) int {
 	if p, ok := g.position[a.TaskRef]; ok {
 		return p
 	}
@@ -196,15 +216,15 @@ func (g *group) placeOf(a *shoal.Attempt) int {
 }
 
 // settle writes what the group changed, and ends the jobs that are over.
-func (g *group) settle() error {
+func (g *Group) settle() error {
 	for _, a := range g.former {
-		if err := g.tx.PutAttempt(a); err != nil {
+		if err := g.Tx.PutAttempt(a); err != nil {
 			return err
 		}
 	}
 	for written := 0; ; { // an end can touch the jobs that waited for it, and their tasks
 		for ; written < len(g.attempts); written++ {
-			if err := g.tx.PutAttempt(*g.attempts[written]); err != nil {
+			if err := g.Tx.PutAttempt(*g.attempts[written]); err != nil {
 				return err
 			}
 		}
@@ -220,20 +240,20 @@ func (g *group) settle() error {
 	}
 }
 
-func (g *group) settleJob(r *row) error {
+func (g *Group) settleJob(r *Row) error {
 	was := r.State
 	state := r.Counts.Outcome()
 	if r.Counts.Starting > 0 && r.Counts.Starting+r.Counts.Queued == r.Counts.Total() {
 		state = shoal.JobStarting
 	}
 	if !was.Ended() && state != was {
-		r.State, r.Since = state, g.now
+		r.State, r.Since = state, g.Now
 		if state == shoal.JobRunning && r.Started.IsZero() {
-			r.Started = g.now
+			r.Started = g.Now
 		}
 	}
 	if !was.Ended() && (was == shoal.JobQueued || was == shoal.JobStarting) && state == shoal.JobRunning {
-		g.event(r, "jobRunning", "job %s is running", title(r.Job))
+		g.Event(r, "jobRunning", "job %s is running", outcome.Title(r.Job))
 	}
 	for _, n := range []struct {
 		count           *int
@@ -242,7 +262,7 @@ func (g *group) settleJob(r *row) error {
 		{&r.preempted, "tasksPreempted", "had to go and waits again", "had to go and wait again"},
 		{&r.retry, "tasksRetried", "failed and is tried again", "failed and are tried again"}} {
 		if *n.count > 0 && !state.Ended() {
-			g.event(r, n.code, "%s of job %s %s", tasks(*n.count), title(r.Job), verb(*n.count, n.one, n.many))
+			g.Event(r, n.code, "%s of job %s %s", outcome.Tasks(*n.count), outcome.Title(r.Job), outcome.Verb(*n.count, n.one, n.many))
 		}
 		*n.count = 0
 	}
@@ -251,7 +271,7 @@ func (g *group) settleJob(r *row) error {
 			return err
 		}
 	}
-	stored, err := g.tx.Jobs().Put(r.Job)
+	stored, err := g.Tx.Jobs().Put(r.Job)
 	if err != nil {
 		return err
 	}
@@ -260,9 +280,10 @@ func (g *group) settleJob(r *row) error {
 }
 
 // Total is the number of the job's tasks.
-func (r *row) Total() int { return r.Counts.Total() }
+func (r *Row) Total() int { return r.Counts.Total() }
 
-func (g *group) event(r *row, code, format string, args ...any) {
-	g.tx.Event(shoal.Event{Time: g.now, Kind: shoal.ObjectJob, Name: string(r.ID), Pool: r.Spec.Pool, User: r.User,
+// Event tells people of a change of a job.
+func (g *Group) Event(r *Row, code, format string, args ...any) {
+	g.Tx.Event(shoal.Event{Time: g.Now, Kind: shoal.ObjectJob, Name: string(r.ID), Pool: r.Spec.Pool, User: r.User,
 		Code: code, Sentence: fmt.Sprintf(format, args...)})
 }

@@ -1,27 +1,20 @@
-package batch
+package book
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/pem"
-	"fmt"
 	"slices"
-	"strings"
-
-	"golang.org/x/crypto/ssh"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/gang"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/launch"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // Orders are the attempts that should be running on a machine. What is to be ended there is not among
 // them, and is told to the agent after them, also if it never heard of it: so each end is reported.
-func (b *Batch) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskOrder, error) {
+func (b *Book) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskOrder, error) {
 	if err := b.begun(ctx); err != nil {
 		return nil, err
 	}
@@ -40,18 +33,18 @@ func (b *Batch) Orders(ctx context.Context, machine shoal.MachineID) ([]api.Task
 	if len(nodes) == 0 {
 		return nil, nil
 	}
-	slices.SortFunc(nodes, func(x, y node) int { return compareRefs(x.attempt.TaskRef, y.attempt.TaskRef) })
+	slices.SortFunc(nodes, func(x, y node) int { return outcome.CompareRefs(x.attempt.TaskRef, y.attempt.TaskRef) })
 	var orders []api.TaskOrder
 	var stops []api.Record
 	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		orders, stops = nil, nil
-		p := placing{group: newGroup(b, tx, nil), machines: map[shoal.MachineID]*shoal.Machine{}}
+		p := placing{Group: newGroup(b, tx, nil), machines: map[shoal.MachineID]*shoal.Machine{}}
 		m, err := p.machine(machine)
 		if err != nil || m == nil {
 			return err
 		}
 		for _, n := range nodes {
-			j, err := p.job(n.attempt.Job)
+			j, err := p.Job(n.attempt.Job)
 			if err != nil {
 				return err
 			}
@@ -87,13 +80,13 @@ func stopState(a shoal.Attempt) shoal.JobState {
 
 // order is what the agent of a rank needs to run an attempt.
 func (p *placing) order(j shoal.Job, a shoal.Attempt, position, rank int) (api.TaskOrder, error) {
-	pool, err := p.pool(j.Spec.Pool)
+	pool, err := p.Pool(j.Spec.Pool)
 	if err != nil {
 		return api.TaskOrder{}, err
 	}
 	t := launch.Task{Job: j, Attempt: a, Position: position, Pool: pool}
 	if j.Items > 0 && position >= 0 {
-		if t.Item, _, err = p.tx.Item(j.ID, position); err != nil {
+		if t.Item, _, err = p.Tx.Item(j.ID, position); err != nil {
 			return api.TaskOrder{}, err
 		}
 	}
@@ -108,7 +101,7 @@ func (p *placing) order(j shoal.Job, a shoal.Attempt, position, rank int) (api.T
 		t.Nodes = append(t.Nodes, launch.NodeOf(*m, node.GPUs))
 	}
 	if len(t.Nodes) > 1 {
-		if t.SSH, err = p.b.keys(a.AttemptRef); err != nil {
+		if t.SSH, err = gang.Keys(p.b.cfg.Key, a.AttemptRef); err != nil {
 			return api.TaskOrder{}, err
 		}
 	}
@@ -118,21 +111,4 @@ func (p *placing) order(j shoal.Job, a shoal.Attempt, position, rank int) (api.T
 		o.TimeLimit = shoal.Duration(releaseLimit)
 	}
 	return o, nil
-}
-
-// keys are those by which the nodes of an attempt reach each other. They follow from a secret, so they
-// are the same whenever they are asked for and are kept nowhere.
-func (b *Batch) keys(ref shoal.AttemptRef) (*api.TaskSSH, error) {
-	mac := hmac.New(sha256.New, b.cfg.Key)
-	fmt.Fprintf(mac, "nodes of attempt %s", ref)
-	private := ed25519.NewKeyFromSeed(mac.Sum(nil))
-	signer, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		return nil, fmt.Errorf("cannot make the keys of attempt %s: %w", ref, err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "")
-	if err != nil {
-		return nil, fmt.Errorf("cannot make the keys of attempt %s: %w", ref, err)
-	}
-	return &api.TaskSSH{Key: string(pem.EncodeToMemory(block)), Authorized: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))}, nil
 }

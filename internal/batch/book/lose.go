@@ -1,4 +1,4 @@
-package batch
+package book
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/fence"
 	"github.com/shoal-pool/shoal/internal/batch/gang"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/sched"
 )
@@ -24,7 +25,7 @@ type loss struct {
 }
 
 // bury ends what ran on machines that are no more as they were, and the jobs of pools that are gone.
-func (b *Batch) bury(ctx context.Context) error {
+func (b *Book) bury(ctx context.Context) error {
 	var lost []loss
 	for ref, l := range b.live {
 		for rank, m := range gang.Nodes(l.attempt) {
@@ -33,13 +34,13 @@ func (b *Batch) bury(ctx context.Context) error {
 			}
 			if reason := b.nodeGone(m.Machine, m.Epoch); reason != "" {
 				lost = append(lost, loss{ref: ref, rank: rank, reason: reason})
-			} else if l.idempotent && b.machines[m.Machine].Health == shoal.HealthDown {
+			} else if l.idempotent && b.Machines[m.Machine].Health == shoal.HealthDown {
 				lost = append(lost, loss{ref, rank, fmt.Sprintf("its machine %s does not answer", m.Machine), len(l.attempt.Members) == 0})
 			}
 		}
 	}
 	b.mu.Lock()
-	orphans := b.sched.Jobs(func(p shoal.PoolName) bool { _, there := b.pools[p]; return !there })
+	orphans := b.sched.Jobs(func(p shoal.PoolName) bool { _, there := b.Pools[p]; return !there })
 	for ref, l := range b.spare {
 		if b.nodeGone(l.attempt.Machine, l.attempt.Epoch) != "" {
 			delete(b.spare, ref)
@@ -57,23 +58,23 @@ func (b *Batch) bury(ctx context.Context) error {
 }
 
 // lose records what was lost, and cancels jobs whose pool is gone.
-func (b *Batch) lose(ctx context.Context, lost []loss, orphans []shoal.JobID) error {
-	slices.SortFunc(lost, func(x, y loss) int { return compareRefs(x.ref, y.ref) })
-	_, err := b.update(ctx, func(g *group) error {
+func (b *Book) lose(ctx context.Context, lost []loss, orphans []shoal.JobID) error {
+	slices.SortFunc(lost, func(x, y loss) int { return outcome.CompareRefs(x.ref, y.ref) })
+	_, err := b.update(ctx, func(g *Group) error {
 		for _, l := range lost {
 			if err := g.lose(l); err != nil {
 				return err
 			}
 		}
 		for _, id := range orphans {
-			j, err := g.job(id)
+			j, err := g.Job(id)
 			if err != nil {
 				return err
 			}
 			if j.Cancel || j.State.Ended() {
 				continue
 			}
-			if err := g.cancel(j, fmt.Sprintf("pool %s was deleted", j.Spec.Pool)); err != nil {
+			if err := g.Cancel(j, fmt.Sprintf("pool %s was deleted", j.Spec.Pool)); err != nil {
 				return err
 			}
 		}
@@ -83,8 +84,8 @@ func (b *Batch) lose(ctx context.Context, lost []loss, orphans []shoal.JobID) er
 }
 
 // nodeGone says why nothing of an attempt can be running on a machine any more; empty if it can.
-func (b *Batch) nodeGone(id shoal.MachineID, epoch int) string {
-	m, ok := b.machines[id]
+func (b *Book) nodeGone(id shoal.MachineID, epoch int) string {
+	m, ok := b.Machines[id]
 	switch {
 	case !ok:
 		return fmt.Sprintf("its machine %s is gone", id)
@@ -99,12 +100,12 @@ func (b *Batch) nodeGone(id shoal.MachineID, epoch int) string {
 }
 
 // lose ends a node of an attempt whose machine is no more as it was.
-func (g *group) lose(l loss) error {
-	a := g.attempt(l.ref)
+func (g *Group) lose(l loss) error {
+	a := g.Attempt(l.ref)
 	if a == nil || a.State.Ended() {
 		return nil
 	}
-	a = g.change(a)
+	a = g.Change(a)
 	if len(a.Members) > 0 {
 		return g.nodeLost(a, l.rank, l.reason)
 	}
@@ -121,36 +122,36 @@ func (g *group) lose(l loss) error {
 	} else {
 		a.Cause, a.Reason = shoal.CauseMachineLost, l.reason
 	}
-	if j, err := g.job(l.ref.Job); err != nil {
+	if j, err := g.Job(l.ref.Job); err != nil {
 		return err
 	} else if j.Cancel && !a.Release {
 		to = shoal.JobCancelled
 	}
-	a.ExitCode = exitOwn
+	a.ExitCode = outcome.ExitOwn
 	return g.finish(a, from, to)
 }
 
 // late takes the end of an attempt that is no more current. It counts if the task may run twice and this
 // one is done first: then that is how the task has ended.
-func (g *group) late(machine shoal.MachineID, r api.TaskReport) error {
+func (g *Group) late(machine shoal.MachineID, r api.TaskReport) error {
 	old := g.b.spare[r.Ref]
 	if old == nil || old.attempt.Machine != machine {
 		return nil
 	}
 	g.unspare = append(g.unspare, r.Ref)
-	now := g.attempt(r.Ref.TaskRef)
-	j, err := g.job(r.Ref.Job)
+	now := g.Attempt(r.Ref.TaskRef)
+	j, err := g.Job(r.Ref.Job)
 	if err != nil || r.State != shoal.JobSucceeded || r.ExitCode != 0 || j.Cancel || now == nil || now.State.Ended() || gang.Decided(*now) || len(now.Members) > 0 {
 		return err
 	}
 	first := old.attempt
 	first.State, first.Cause, first.Reason, first.ExitCode = shoal.JobSucceeded, shoal.CauseExit, "", 0
-	first.Ended = g.within(r.Ended, latest(first.Started, first.Placed))
+	first.Ended = outcome.Within(r.Ended, outcome.Later(first.Started, first.Placed), g.Now)
 	first.StdoutBytes, first.StderrBytes = old.output.Size(0, output.Stdout), old.output.Size(0, output.Stderr)
 	first.TruncatedAt, first.MaxMemory, first.CPUTime = nil, max(r.MaxMemory, 0), max(r.CPUTime, 0)
 	g.former = append(g.former, first)
-	now = g.change(now)
-	g.stop(*now, shoal.JobCancelled)
+	now = g.Change(now)
+	g.Stop(*now, shoal.JobCancelled)
 	from, kept := now.State, g.b.live[now.TaskRef].output
 	now.Cause, now.Reason = shoal.CauseExit, fmt.Sprintf("attempt %d on %s was done first", first.Attempt, machine)
 	now.StdoutBytes, now.StderrBytes = kept.Size(0, output.Stdout), kept.Size(0, output.Stderr)
@@ -159,7 +160,7 @@ func (g *group) late(machine shoal.MachineID, r api.TaskReport) error {
 
 // chores looks after what has waited long enough: tasks that may start again, nodes that do not get
 // ready, ends whose output does not come, and tasks that run on although they were to end.
-func (b *Batch) chores(ctx context.Context) error {
+func (b *Book) chores(ctx context.Context) error {
 	now := time.Now()
 	b.mu.Lock()
 	for t, w := range b.later {
@@ -226,7 +227,7 @@ func (l *live) overdue() time.Time {
 	a := l.attempt
 	switch {
 	case gang.Decided(a):
-		return latest(l.nagged, l.decided).Add(graceful + slack)
+		return outcome.Later(l.nagged, l.decided).Add(graceful + slack)
 	case l.limit == 0 || a.Started.IsZero():
 		return time.Time{}
 	}
@@ -255,12 +256,12 @@ func (l *live) readyBy() time.Time {
 }
 
 // choresOf records ends without all of their output, and gives up what does not get ready.
-func (b *Batch) choresOf(ctx context.Context, held map[shoal.MachineID][]api.TaskReport, late []shoal.TaskRef) error {
+func (b *Book) choresOf(ctx context.Context, held map[shoal.MachineID][]api.TaskReport, late []shoal.TaskRef) error {
 	if len(held) == 0 && len(late) == 0 {
 		return nil
 	}
-	slices.SortFunc(late, compareRefs)
-	_, err := b.update(ctx, func(g *group) error {
+	slices.SortFunc(late, outcome.CompareRefs)
+	_, err := b.update(ctx, func(g *Group) error {
 		for _, machine := range slices.Sorted(maps.Keys(held)) {
 			for _, r := range held[machine] {
 				if err := g.report(machine, r); err != nil {
@@ -269,7 +270,7 @@ func (b *Batch) choresOf(ctx context.Context, held map[shoal.MachineID][]api.Tas
 			}
 		}
 		for _, ref := range late {
-			if a := g.attempt(ref); a != nil && gang.Held(*a) && !gang.Decided(*a) {
+			if a := g.Attempt(ref); a != nil && gang.Held(*a) && !gang.Decided(*a) {
 				g.undo(a, gang.Missing(*a, shoal.Duration(g.b.live[ref].ready).String()))
 			}
 		}
@@ -280,7 +281,7 @@ func (b *Batch) choresOf(ctx context.Context, held map[shoal.MachineID][]api.Tas
 
 // fence takes for lost what ran on machines that are not heard of for so long that their agents have
 // ended it.
-func (b *Batch) fence(ctx context.Context, now time.Time) error {
+func (b *Book) fence(ctx context.Context, now time.Time) error {
 	if b.cfg.Answered == nil || len(b.live) == 0 {
 		return nil
 	}
@@ -291,9 +292,9 @@ func (b *Batch) fence(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	answered := map[shoal.MachineID]time.Time{}
-	for id, m := range b.machines {
+	for id, m := range b.Machines {
 		if m.State == shoal.MachineReady || m.State == shoal.MachineStopping {
-			answered[id] = latest(b.cfg.Answered(id), b.began)
+			answered[id] = outcome.Later(b.cfg.Answered(id), b.began)
 		}
 	}
 	rules := fence.Default()
@@ -324,24 +325,24 @@ func (b *Batch) fence(ctx context.Context, now time.Time) error {
 
 // tellFrozen puts on record when so many machines are silent that nothing is taken for lost, and when
 // that is over.
-func (b *Batch) tellFrozen(ctx context.Context, v fence.Verdict) error {
+func (b *Book) tellFrozen(ctx context.Context, v fence.Verdict) error {
 	if frozen := len(v.Frozen) > 0; frozen == b.frozen {
 		return nil
 	}
 	pools := map[shoal.PoolName]bool{}
-	for id, m := range b.machines {
+	for id, m := range b.Machines {
 		if v.Frozen[id] || len(v.Frozen) == 0 && b.frozenIn[m.Pool] {
 			pools[m.Pool] = true
 		}
 	}
-	_, err := b.update(ctx, func(g *group) error {
+	_, err := b.update(ctx, func(g *Group) error {
 		for _, name := range slices.Sorted(maps.Keys(pools)) {
-			e := shoal.Event{Time: g.now, Kind: shoal.ObjectPool, Name: string(name), Pool: name, Code: "lossesFrozen",
-				Sentence: fmt.Sprintf("%d of %d machines fell silent together: it may be the server that is cut off, so their tasks are not taken for lost", v.Silent, len(b.machines))}
+			e := shoal.Event{Time: g.Now, Kind: shoal.ObjectPool, Name: string(name), Pool: name, Code: "lossesFrozen",
+				Sentence: fmt.Sprintf("%d of %d machines fell silent together: it may be the server that is cut off, so their tasks are not taken for lost", v.Silent, len(b.Machines))}
 			if len(v.Frozen) == 0 {
 				e.Code, e.Sentence = "lossesThawed", "machines are heard of again: tasks of those that are not are taken for lost in time"
 			}
-			g.tx.Event(e)
+			g.Tx.Event(e)
 		}
 		return nil
 	})

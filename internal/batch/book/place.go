@@ -1,16 +1,17 @@
-package batch
+package book
 
 import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/after"
 	"github.com/shoal-pool/shoal/internal/batch/gang"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/sched"
 )
 
 // carryOut starts what fits, and has go what must.
-func (g *group) carryOut(plan sched.Plan) error {
-	p := placing{group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
+func (g *Group) carryOut(plan sched.Plan) error {
+	p := placing{Group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
 	for _, start := range plan.Starts {
 		if err := p.start(start); err != nil {
 			return err
@@ -26,13 +27,13 @@ func (g *group) carryOut(plan sched.Plan) error {
 
 // placing is a group that starts tasks.
 type placing struct {
-	*group
+	*Group
 	machines map[shoal.MachineID]*shoal.Machine // as they are now
 	gpus     map[shoal.MachineID]map[int]bool   // taken
 }
 
 func (p *placing) start(s sched.Placement) error {
-	j, err := p.job(s.Job)
+	j, err := p.Job(s.Job)
 	if err != nil {
 		return err
 	}
@@ -57,19 +58,19 @@ func (p *placing) start(s sched.Placement) error {
 	if err != nil {
 		return err
 	}
-	a := &shoal.Attempt{User: j.User, Pool: j.Spec.Pool, State: shoal.JobStarting, Placed: p.now, Memory: s.Memory, Backfilled: s.Backfilled}
+	a := &shoal.Attempt{User: j.User, Pool: j.Spec.Pool, State: shoal.JobStarting, Placed: p.Now, Memory: s.Memory, Backfilled: s.Backfilled}
 	a.TaskRef = shoal.TaskRef{Job: j.ID, Index: array.Index(s.Position)}
 	a.Attempt = 1
 	if s.Position < j.Next || after.Gated(j.Spec) {
-		last, err := p.latest(a.TaskRef)
+		last, err := p.Latest(a.TaskRef)
 		if err != nil {
 			return err
 		}
 		if last != nil {
-			usable = usable && repeats(j.Job, *last)
+			usable = usable && outcome.Repeats(j.Job, *last)
 			a.Failures = last.Failures
 		}
-		a.Attempt = following(last)
+		a.Attempt = outcome.Following(last)
 	}
 	if !usable {
 		p.b.seen = -1 // the plan was made on old news
@@ -85,12 +86,12 @@ func (p *placing) start(s sched.Placement) error {
 	if len(nodes) > 1 {
 		a.Members = nodes
 	}
-	p.touch(j)
+	p.Touch(j)
 	j.Counts.Add(shoal.JobQueued, -1)
 	j.Counts.Add(shoal.JobStarting, 1)
-	p.put(a)
+	p.Put(a)
 	p.position[a.TaskRef] = s.Position
-	p.changes = append(p.changes, sched.Start{Placement: s, At: p.now})
+	p.changes = append(p.changes, sched.Start{Placement: s, At: p.Now})
 	return p.command(j.Job, *a, s.Position)
 }
 
@@ -111,7 +112,7 @@ func (p *placing) command(j shoal.Job, a shoal.Attempt, position int) error {
 
 // preempt has a task told to go. That it must is on record before it is told.
 func (p *placing) preempt(v sched.Preemption) error {
-	j, err := p.job(v.Job)
+	j, err := p.Job(v.Job)
 	if err != nil {
 		return err
 	}
@@ -119,14 +120,14 @@ func (p *placing) preempt(v sched.Preemption) error {
 	if err != nil {
 		return err
 	}
-	a := p.attempt(shoal.TaskRef{Job: v.Job, Index: array.Index(v.Position)})
+	a := p.Attempt(shoal.TaskRef{Job: v.Job, Index: array.Index(v.Position)})
 	if a == nil || a.State.Ended() || gang.Decided(*a) {
 		return nil
 	}
-	a = p.change(a)
+	a = p.Change(a)
 	gang.Decide(a, shoal.CausePreempted, v.Reason)
-	p.stop(*a, shoal.JobPreempted)
-	p.changes = append(p.changes, sched.Preempting{Task: v.Task, For: v.For, Until: p.now.Add(graceful + slack)})
+	p.Stop(*a, shoal.JobPreempted)
+	p.changes = append(p.changes, sched.Preempting{Task: v.Task, For: v.For, Until: p.Now.Add(graceful + slack)})
 	return p.announce(j.Job, *a, v)
 }
 
@@ -146,8 +147,8 @@ func (p *placing) announce(j shoal.Job, a shoal.Attempt, v sched.Preemption) err
 			used = used.Add(l.uses)
 		}
 	}
-	seat := sched.PoolOf(p.b.pools[m.Pool]).Seat
-	for range p.b.sitting[m.ID] {
+	seat := sched.PoolOf(p.b.Pools[m.Pool]).Seat
+	for range p.b.Sitting[m.ID] {
 		used.Memory += seat.Memory
 	}
 	if used.Memory <= m.Resources.Memory {
@@ -155,7 +156,7 @@ func (p *placing) announce(j shoal.Job, a shoal.Attempt, v sched.Preemption) err
 	}
 	for _, user := range v.Users {
 		p.send(m.ID, api.Record{Message: &api.Message{User: user,
-			Text: "a task of job " + title(j) + " is making room for you on " + string(m.ID) + "; its memory is free in " + shoal.Duration(graceful).String() + " at the latest"}})
+			Text: "a task of job " + outcome.Title(j) + " is making room for you on " + string(m.ID) + "; its memory is free in " + shoal.Duration(graceful).String() + " at the latest"}})
 	}
 	return nil
 }
@@ -165,11 +166,11 @@ func (p *placing) machine(id shoal.MachineID) (*shoal.Machine, error) {
 	if m, ok := p.machines[id]; ok {
 		return m, nil
 	}
-	if m, ok := p.b.machines[id]; ok && p.from == p.b.seen { // as it was looked at last, and it has not changed
+	if m, ok := p.b.Machines[id]; ok && p.from == p.b.seen { // as it was looked at last, and it has not changed
 		p.machines[id] = &m
 		return &m, nil
 	}
-	m, err := p.tx.Machines().Get(id)
+	m, err := p.Tx.Machines().Get(id)
 	if shoal.KindOf(err) == shoal.KindNotFound {
 		p.machines[id] = nil
 		return nil, nil
@@ -191,12 +192,7 @@ func (p *placing) takeGPUs(m shoal.Machine, n int) []int {
 			}
 		}
 	}
-	var free []int
-	for i := 0; i < m.Resources.GPUs && len(free) < n; i++ {
-		if !p.gpus[m.ID][i] {
-			free = append(free, i)
-		}
-	}
+	free := gang.GPUs(m.Resources.GPUs, n, p.gpus[m.ID])
 	p.hasGPUs(shoal.Member{Machine: m.ID, GPUs: free})
 	return free
 }
@@ -213,7 +209,7 @@ func (p *placing) hasGPUs(m shoal.Member) {
 }
 
 // array returns the indexes of a job that has begun.
-func (b *Batch) array(j shoal.Job) (shoal.Array, error) {
+func (b *Book) array(j shoal.Job) (shoal.Array, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if a, ok := b.arrays[j.ID]; ok {

@@ -1,4 +1,4 @@
-package batch
+package book
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 )
 
 // Run does the work until ctx ends. Store errors are waited out. It can be called once.
-func (b *Batch) Run(ctx context.Context) error {
+func (b *Book) Run(ctx context.Context) error {
 	defer b.output.Close()
 	defer close(b.stopped)
 	for !b.tries.Do(ctx, "read the jobs", b.load) {
@@ -34,7 +34,7 @@ func (b *Batch) Run(ctx context.Context) error {
 }
 
 // rest waits until there is something to do. While no job is active it costs nothing.
-func (b *Batch) rest(ctx context.Context, ok bool) error {
+func (b *Book) rest(ctx context.Context, ok bool) error {
 	if b.busy && ok {
 		return ctx.Err()
 	}
@@ -81,7 +81,7 @@ func (b *Batch) rest(ctx context.Context, ok bool) error {
 // turn does what was asked, and starts what fits and has go what must as package sched says: all of it in
 // one transaction, so that under load each carries ends and starts. What was planned before it may not hold
 // any more after what was asked; each start is checked. Only then are the agents told.
-func (b *Batch) turn(ctx context.Context) error {
+func (b *Book) turn(ctx context.Context) error {
 	now := time.Now()
 	b.mu.Lock()
 	queue := b.queue
@@ -94,10 +94,10 @@ func (b *Batch) turn(ctx context.Context) error {
 		return nil
 	}
 	results := make([]error, len(queue))
-	_, err := b.update(ctx, func(g *group) error {
+	_, err := b.update(ctx, func(g *Group) error {
 		for i, r := range queue {
 			err := r.do(g)
-			if err != nil && broken(err) {
+			if err != nil && Broken(err) {
 				return err
 			}
 			results[i] = err
@@ -113,8 +113,8 @@ func (b *Batch) turn(ctx context.Context) error {
 	return err
 }
 
-// broken reports whether an error is of the store rather than of one request.
-func broken(err error) bool {
+// Broken reports whether an error is of the store rather than of one request.
+func Broken(err error) bool {
 	switch shoal.KindOf(err) {
 	case shoal.KindInternal, shoal.KindUnavailable, shoal.KindCancelled:
 		return true
@@ -123,7 +123,7 @@ func broken(err error) bool {
 }
 
 // apply makes a committed group true in memory, and tells everybody whom it concerns.
-func (b *Batch) apply(g *group) {
+func (b *Book) apply(g *Group) {
 	if g.from == b.seen {
 		b.seen = g.to // nobody else changed anything meanwhile
 	}
@@ -167,7 +167,7 @@ func (b *Batch) apply(g *group) {
 }
 
 // done are the jobs among those of some attempts of which nothing comes to a machine any more.
-func (g *group) done(refs []shoal.AttemptRef) (all []shoal.JobID) {
+func (g *Group) done(refs []shoal.AttemptRef) (all []shoal.JobID) {
 	for _, ref := range refs {
 		if r := g.jobs[ref.Job]; r != nil && r.State.Ended() && r.Spec.Release == "" && !slices.Contains(all, r.ID) {
 			all = append(all, r.ID)
@@ -177,8 +177,8 @@ func (g *group) done(refs []shoal.AttemptRef) (all []shoal.JobID) {
 }
 
 // applyAttempt keeps the list of what is live. b.mu is held.
-func (b *Batch) applyAttempt(g *group, a *shoal.Attempt) {
-	defer b.news.ring(a.TaskRef)
+func (b *Book) applyAttempt(g *Group, a *shoal.Attempt) {
+	defer b.news.Ring(a.TaskRef)
 	l := b.live[a.TaskRef]
 	switch {
 	case a.State.Ended():
@@ -205,16 +205,16 @@ func (b *Batch) applyAttempt(g *group, a *shoal.Attempt) {
 		}
 	}
 	if gang.Decided(*a) && !gang.Decided(l.attempt) {
-		l.decided = g.now
+		l.decided = g.Now
 	}
 	l.attempt = *a
 	b.watch(l)
 }
 
 // newLive is an attempt that begins, or has begun before the server did.
-func newLive(b *Batch, j shoal.Job, position int, a shoal.Attempt) *live {
+func newLive(b *Book, j shoal.Job, position int, a shoal.Attempt) *live {
 	l := &live{attempt: a, position: position, output: b.output.Attempt(a.AttemptRef, j.Counts.Total() > 1),
-		limit: time.Duration(j.Spec.TimeLimit), uses: j.Spec.Resources, idempotent: j.Spec.Idempotent, ready: readiness(j.Spec)}
+		limit: time.Duration(j.Spec.TimeLimit), uses: j.Spec.Resources, idempotent: j.Spec.Idempotent, ready: gang.Readiness(j.Spec)}
 	if a.Release {
 		l.limit, l.uses = releaseLimit, shoal.Resources{}
 	}
@@ -225,7 +225,7 @@ func newLive(b *Batch, j shoal.Job, position int, a shoal.Attempt) *live {
 }
 
 // watch has Run look after an attempt when it is due. b.mu is held.
-func (b *Batch) watch(l *live) {
+func (b *Book) watch(l *live) {
 	for _, at := range []time.Time{l.overdue(), l.readyBy(), b.judge} {
 		if !at.IsZero() {
 			b.remind(at)
@@ -237,7 +237,7 @@ func (b *Batch) watch(l *live) {
 }
 
 // spares has what still runs of a task ended that is over. b.mu is held.
-func (b *Batch) spares(g *group, ref shoal.TaskRef) {
+func (b *Book) spares(g *Group, ref shoal.TaskRef) {
 	for other, l := range b.spare {
 		if other.TaskRef == ref {
 			delete(b.spare, other)
@@ -247,14 +247,14 @@ func (b *Batch) spares(g *group, ref shoal.TaskRef) {
 }
 
 // remind has Run look after what runs at a time. b.mu is held.
-func (b *Batch) remind(at time.Time) {
+func (b *Book) remind(at time.Time) {
 	if b.due.IsZero() || at.Before(b.due) {
 		b.due = at
 	}
 }
 
 // drop forgets what is only needed for jobs of which something may start. b.mu is held.
-func (b *Batch) drop(j shoal.Job) {
+func (b *Book) drop(j shoal.Job) {
 	for t := range b.later {
 		if t.Job == j.ID {
 			delete(b.later, t)
@@ -266,10 +266,10 @@ func (b *Batch) drop(j shoal.Job) {
 	delete(b.waiting, j.ID)
 	delete(b.arrays, j.ID)
 	delete(b.ran, j.ID)
-	b.ends.ring(j.ID)
+	b.ends.Ring(j.ID)
 	for ref := range b.news {
 		if ref.Job == j.ID {
-			b.news.ring(ref)
+			b.news.Ring(ref)
 		}
 	}
 }

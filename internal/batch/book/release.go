@@ -1,4 +1,4 @@
-package batch
+package book
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/book/history"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -17,7 +19,7 @@ import (
 const releaseLimit = 10 * time.Minute
 
 // note remembers on which machines a job with a release command has run something. b.mu is held.
-func (b *Batch) note(a shoal.Attempt) {
+func (b *Book) note(a shoal.Attempt) {
 	machines := b.ran[a.Job]
 	if machines == nil {
 		machines = map[shoal.MachineID]int{}
@@ -30,7 +32,7 @@ func (b *Batch) note(a shoal.Attempt) {
 }
 
 // release has the release command of a job that is over run.
-func (g *group) release(r *row) error {
+func (g *Group) release(r *Row) error {
 	if r.Spec.Release == "" {
 		return nil
 	}
@@ -42,7 +44,7 @@ func (g *group) release(r *row) error {
 	}
 	g.b.mu.Unlock()
 	slices.Sort(ids)
-	p := placing{group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
+	p := placing{Group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
 	for k, id := range ids {
 		m, err := p.machine(id)
 		if err != nil {
@@ -52,13 +54,13 @@ func (g *group) release(r *row) error {
 			continue // whatever it would release is gone
 		}
 		a := &shoal.Attempt{AttemptRef: shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: r.ID, Index: -1 - k}, Attempt: 1},
-			User: r.User, Pool: r.Spec.Pool, Machine: id, Epoch: m.Epoch, State: shoal.JobStarting, Placed: g.now, Release: true}
-		if last, err := stored(g.tx, a.TaskRef); err != nil {
+			User: r.User, Pool: r.Spec.Pool, Machine: id, Epoch: m.Epoch, State: shoal.JobStarting, Placed: g.Now, Release: true}
+		if last, err := history.Latest(g.Tx, a.TaskRef); err != nil {
 			return err
 		} else if last != nil { // the job was tried again since
 			a.Attempt = last.Attempt + 1
 		}
-		g.put(a)
+		g.Put(a)
 		g.position[a.TaskRef] = -1
 		o, err := p.order(r.Job, *a, -1, 0)
 		if err != nil {
@@ -70,26 +72,26 @@ func (g *group) release(r *row) error {
 }
 
 // finishRelease ends what ran a release command. How it ended changes nothing about the job.
-func (g *group) finishRelease(a *shoal.Attempt, to shoal.JobState) error {
+func (g *Group) finishRelease(a *shoal.Attempt, to shoal.JobState) error {
 	a.State = to
 	if a.Ended.IsZero() {
-		a.Ended = g.now
+		a.Ended = g.Now
 	}
 	if to == shoal.JobSucceeded {
 		return nil
 	}
-	r, err := g.job(a.Job)
+	r, err := g.Job(a.Job)
 	if err != nil {
 		return err
 	}
-	g.event(r, "releaseFailed", "the release command of job %s %s on machine %s: %s", title(r.Job), ended(to), a.Machine, a.Reason)
+	g.Event(r, "releaseFailed", "the release command of job %s %s on machine %s: %s", outcome.Title(r.Job), outcome.Ended(to), a.Machine, a.Reason)
 	return nil
 }
 
 // loadRan finds out on which machines a job with a release command has run something.
-func (b *Batch) loadRan(tx *store.Tx, id shoal.JobID) error {
+func (b *Book) loadRan(tx *store.Tx, id shoal.JobID) error {
 	var failed error
-	err := eachLatest(tx, id, func(a shoal.Attempt) {
+	err := history.Each(tx, id, func(a shoal.Attempt) {
 		all := []shoal.Attempt{a}
 		if a.Attempt > 1 && failed == nil {
 			all, failed = tx.History(a.TaskRef)

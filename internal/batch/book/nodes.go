@@ -1,69 +1,54 @@
-package batch
+package book
 
 import (
-	"time"
-
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/gang"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/sched"
 )
 
 // What happens to attempts of several nodes. See package gang.
 
-// The patience with nodes that get ready.
-const (
-	readyIn   = 2 * time.Minute
-	prepareIn = 15 * time.Minute // besides, where there is something to be done before
-)
-
-// readiness is in what time the nodes of an attempt must be ready to begin.
-func readiness(s shoal.JobSpec) time.Duration {
-	if s.Prepare != "" || s.Container != nil {
-		return readyIn + prepareIn
-	}
-	return readyIn
-}
-
 // nodeReady notes that a node is ready to begin. The last one lets all begin.
-func (g *group) nodeReady(a *shoal.Attempt, rank int) error {
+func (g *Group) nodeReady(a *shoal.Attempt, rank int) error {
 	a.Members[rank].State = shoal.JobRunning
 	if gang.Held(*a) {
 		return nil
 	}
-	j, err := g.job(a.Job)
+	j, err := g.Job(a.Job)
 	if err != nil {
 		return err
 	}
 	position := g.placeOf(a)
-	g.changes = append(g.changes, sched.Began{Task: sched.Task{Job: a.Job, Position: position}, At: g.now})
-	p := placing{group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
+	g.changes = append(g.changes, sched.Began{Task: sched.Task{Job: a.Job, Position: position}, At: g.Now})
+	p := placing{Group: g, machines: map[shoal.MachineID]*shoal.Machine{}}
 	return p.command(j.Job, *a, position)
 }
 
 // nodeEnded records the end of a node. It may decide how the attempt ends, and have the others ended.
-func (g *group) nodeEnded(a *shoal.Attempt, rank int, r api.TaskReport) error {
-	j, err := g.job(a.Job)
+func (g *Group) nodeEnded(a *shoal.Attempt, rank int, r api.TaskReport) error {
+	j, err := g.Job(a.Job)
 	if err != nil {
 		return err
 	}
 	m := &a.Members[rank]
 	one := *a
-	one.Cause, one.ExitCode, one.Signal = causeOf(r.Cause), max(r.ExitCode, 0), max(r.Signal, 0)
-	one.State = verdict(j.Job, one, r.State)
+	one.Cause, one.ExitCode, one.Signal = outcome.Cause(r.Cause), max(r.ExitCode, 0), max(r.Signal, 0)
+	one.State = outcome.Verdict(j.Job, one, r.State)
 	if one.Signal > 0 && one.ExitCode == 0 {
 		one.ExitCode = 128 + one.Signal
 	}
-	if one.Cause == "" || told(one.State) {
+	if one.Cause == "" || outcome.Told(one.State) {
 		one.Cause = gang.Causes(one.State)
 	}
-	one.Reason = clean(r.Reason)
+	one.Reason = outcome.Clean(r.Reason)
 	if one.Reason == "" {
-		one.Reason = reasonOf(one, j.Spec)
+		one.Reason = outcome.Reason(one, j.Spec)
 	}
 	if a.Started.IsZero() && !r.Started.IsZero() {
-		a.Started = g.within(r.Started, a.Placed)
+		a.Started = outcome.Within(r.Started, a.Placed, g.Now)
 	}
 	m.State, m.Cause, m.Reason, m.ExitCode, m.Signal = one.State, one.Cause, one.Reason, one.ExitCode, one.Signal
 	m.MaxMemory, m.CPUTime = max(r.MaxMemory, 0), max(r.CPUTime, 0)
@@ -76,8 +61,8 @@ func (g *group) nodeEnded(a *shoal.Attempt, rank int, r api.TaskReport) error {
 }
 
 // nodeLost records that a node's machine is no more as it was.
-func (g *group) nodeLost(a *shoal.Attempt, rank int, reason string) error {
-	j, err := g.job(a.Job)
+func (g *Group) nodeLost(a *shoal.Attempt, rank int, reason string) error {
+	j, err := g.Job(a.Job)
 	if err != nil {
 		return err
 	}
@@ -98,37 +83,37 @@ func (k kept) short(r api.TaskReport) bool {
 }
 
 // sizes notes how much output of a node there is.
-func (g *group) sizes(a *shoal.Attempt, rank int) kept {
+func (g *Group) sizes(a *shoal.Attempt, rank int) kept {
 	m, l := &a.Members[rank], g.b.live[a.TaskRef]
 	m.StdoutBytes, m.StderrBytes = l.output.Size(rank, output.Stdout), l.output.Size(rank, output.Stderr)
 	return kept{m.StdoutBytes, m.StderrBytes}
 }
 
 // nodeOver goes on after the end of a node.
-func (g *group) nodeOver(j *row, a *shoal.Attempt, rank int) error {
+func (g *Group) nodeOver(j *Row, a *shoal.Attempt, rank int) error {
 	g.sizes(a, rank)
 	if gang.Ended(a, rank, gang.RulesOf(j.Spec)) {
-		g.stop(*a, stopState(*a))
+		g.Stop(*a, stopState(*a))
 	}
 	if !gang.Over(*a) {
 		return nil
 	}
 	gang.Sum(a)
 	to := gang.Outcome(a.Cause, a.ExitCode)
-	if j.Cancel && told(to) {
+	if j.Cancel && outcome.Told(to) {
 		to = shoal.JobCancelled
 	}
 	from := a.State
-	a.Ended = g.now
+	a.Ended = g.Now
 	if to != shoal.JobSucceeded && a.ExitCode == 0 {
-		a.ExitCode = exitOwn
+		a.ExitCode = outcome.ExitOwn
 	}
 	return g.finish(a, from, to)
 }
 
 // undo settles that an attempt is over for a reason of ours, and has its nodes ended.
-func (g *group) undo(a *shoal.Attempt, reason string) {
-	a = g.change(a)
+func (g *Group) undo(a *shoal.Attempt, reason string) {
+	a = g.Change(a)
 	gang.Decide(a, shoal.CauseMachineLost, reason)
-	g.stop(*a, shoal.JobCancelled)
+	g.Stop(*a, shoal.JobCancelled)
 }

@@ -1,0 +1,155 @@
+// Package outlook says to the scheduler what is on record: jobs, machines with who sits there, pools,
+// groups, and what users have used.
+package outlook
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/batch/after"
+	"github.com/shoal-pool/shoal/internal/batch/gang"
+	"github.com/shoal-pool/shoal/internal/sched"
+)
+
+// Job is a job as placement sees it, without tasks that must start again. A task is gone so long after its
+// time limit at the latest.
+func Job(j shoal.Job, account shoal.GroupName, grace time.Duration) sched.Job {
+	number, _ := strconv.ParseInt(string(j.ID), 10, 64)
+	s := sched.Job{ID: j.ID, Number: number, User: j.User, Group: account, Pool: j.Spec.Pool, Priority: sched.PriorityOf(j.Spec.Priority),
+		Resources: j.Spec.Resources, Nodes: j.Spec.Nodes, MaxRunning: j.Spec.MaxRunning, Preemptible: j.Spec.Preemptible == nil || *j.Spec.Preemptible,
+		Total: j.Counts.Total(), Next: j.Next, Gated: after.Gated(j.Spec), Blocked: j.Blocked}
+	if j.Spec.TimeLimit > 0 {
+		s.Limit = time.Duration(j.Spec.TimeLimit) + grace
+	}
+	if j.Cancel {
+		s.Next, s.Gated = s.Total, false // nothing of it starts any more
+	}
+	return s
+}
+
+// Start is what placement knows of an attempt that is live.
+func Start(a shoal.Attempt, position int) []sched.Change {
+	task := sched.Task{Job: a.Job, Position: position}
+	s := sched.Start{At: a.Placed, Placement: sched.Placement{Task: task, Memory: a.Memory, Backfilled: a.Backfilled}}
+	for _, m := range gang.Nodes(a) {
+		s.Machines = append(s.Machines, m.Machine)
+	}
+	changes := []sched.Change{s}
+	if len(a.Members) > 0 && !a.Started.IsZero() {
+		changes = append(changes, sched.Began{Task: task, At: a.Started})
+	}
+	if gang.Decided(a) && a.Cause == shoal.CausePreempted {
+		changes = append(changes, sched.Preempting{Task: task})
+	}
+	return changes
+}
+
+// Account is the group to which a user's work is charged: the first she is in, by name.
+func Account(u shoal.User, groups []shoal.Group) shoal.GroupName {
+	all := slices.Clone(u.Groups)
+	for _, g := range groups {
+		if slices.Contains(g.Members, u.Name) {
+			all = append(all, g.Name)
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return slices.Min(all)
+}
+
+// World is what there is beside jobs.
+type World struct {
+	Machines map[shoal.MachineID]shoal.Machine
+	Pools    map[shoal.PoolName]shoal.Pool
+	Sitting  map[shoal.MachineID][]sched.Sitting
+}
+
+// Of sorts what there is, and says it to the scheduler.
+func Of(machines []shoal.Machine, sessions []shoal.Session, pools []shoal.Pool, groups []shoal.Group) (World, []sched.Change) {
+	w := World{Machines: make(map[shoal.MachineID]shoal.Machine, len(machines)), Pools: map[shoal.PoolName]shoal.Pool{}, Sitting: map[shoal.MachineID][]sched.Sitting{}}
+	for _, s := range sessions {
+		if s.Machine != "" {
+			w.Sitting[s.Machine] = append(w.Sitting[s.Machine], sched.Sitting{User: s.User, Active: s.State != shoal.SessionDisconnected})
+		}
+	}
+	alive := map[shoal.PoolName]int{}
+	places := make(sched.PutMachines, 0, len(machines))
+	for _, m := range machines {
+		w.Machines[m.ID] = m
+		if m.Alive() {
+			alive[m.Pool]++
+		}
+		place := sched.MachineOf(m)
+		place.Sessions = w.Sitting[m.ID]
+		slices.SortFunc(place.Sessions, func(a, b sched.Sitting) int { return cmp.Compare(a.User, b.User) })
+		places = append(places, place)
+	}
+	var settings sched.PutPools
+	for _, p := range pools {
+		w.Pools[p.Name] = p
+		s := sched.PoolOf(p)
+		s.Room = max(Most(p)-alive[p.Name], 0)
+		settings = append(settings, s)
+	}
+	weights := sched.PutGroups{}
+	for _, g := range groups {
+		if g.Weight > 0 {
+			weights[g.Name] = g.Weight
+		}
+	}
+	return w, []sched.Change{places, settings, weights}
+}
+
+// Most is how many machines a pool may have.
+func Most(p shoal.Pool) int {
+	if p.Fixed != nil {
+		return p.Fixed.Size
+	}
+	return p.Size.Max
+}
+
+// usedBy is what a user has used, as it is stored.
+type usedBy struct {
+	Pool  shoal.PoolName  `json:"pool"`
+	Group shoal.GroupName `json:"group,omitempty"`
+	User  shoal.UserName  `json:"user"`
+	At    time.Time       `json:"at"`
+	Usage float64         `json:"usage"`
+}
+
+// WriteUsage puts what users have used into a text to be stored. Empty: nobody has used anything yet.
+func WriteUsage(usage []sched.UserUsage, now time.Time) (string, error) {
+	var all []usedBy
+	for _, u := range usage {
+		if u.Settled > 1 {
+			all = append(all, usedBy{u.Pool, u.Group, u.User, now.UTC().Round(0), u.Settled})
+		}
+	}
+	if len(all) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(all)
+	return string(text), err
+}
+
+// ReadUsage reads what WriteUsage wrote, or nothing.
+func ReadUsage(text string) ([]sched.Change, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var all []usedBy
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return nil, fmt.Errorf("cannot read what users have used: %w", err)
+	}
+	changes := make([]sched.Change, len(all))
+	for i, u := range all {
+		changes[i] = sched.PutUsage(u)
+	}
+	return changes, nil
+}
