@@ -140,7 +140,7 @@ func (e *Engine) lookAtTasks(w *world, tx *store.Tx) error {
 // demand is what jobs want of pools. It is not changed once it is made.
 type demand struct {
 	queues map[shoal.PoolName][]scale.Queue
-	jobs   map[shoal.PoolName]int // that have not ended
+	jobs   map[shoal.PoolName]int          // that have not ended
 	needs  map[shoal.JobID]shoal.Resources // of those that run
 	read   time.Time
 	cost   time.Duration

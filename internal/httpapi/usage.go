@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -32,56 +33,94 @@ func (a *API) usage(c *call) (api.Usage, error) {
 	if in.Since.IsZero() {
 		in.Since = in.Until.Add(-usageSpan)
 	}
-	if err := a.usageInput(c, &in); err != nil {
+	bill, hers, err := a.bill(c, in, by)
+	if err != nil {
 		return none, err
 	}
-	bill := usage.Bill(in, by)
 	rows := make([]api.UsageRow, 0, len(bill.Rows))
 	for _, r := range bill.Rows {
 		rows = append(rows, api.UsageRow(r))
 	}
 	total := api.UsageRow(bill.Total)
 	if !all {
-		rows, total = own(rows, mine(by, c.by.User, in.Attempts))
+		rows, total = own(rows, hers)
 	}
 	return api.Usage{By: string(by), Since: bill.Since, Until: bill.Until, Rows: rows, Total: total}, nil
 }
 
-// usageInput reads what a bill is made of.
-func (a *API) usageInput(c *call, in *usage.Input) error {
-	return a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
-		var users []shoal.User
-		var groups []shoal.Group
-		var err error
+// maxBilled is how many attempts are looked at together.
+const maxBilled = 200_000
+
+// bill makes a bill of what is on record, with the keys of the rows that are the caller's own.
+func (a *API) bill(c *call, in usage.Input, by usage.By) (t usage.Table, hers map[string]bool, err error) {
+	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+		users, err := tx.Users().List()
+		if err != nil {
+			return err
+		}
+		groups, err := tx.Groups().List()
+		if err != nil {
+			return err
+		}
 		if in.Intervals, err = tx.IntervalsSince(in.Since); err != nil {
 			return err
 		}
-		if in.Attempts, err = tx.AttemptsSince(in.Since); err != nil {
+		if in.Attempts, err = tx.LooseAttemptsSince(in.Since); err != nil {
 			return err
 		}
-		if users, err = tx.Users().List(); err != nil {
+		b := &billing{tx: tx, ledger: usage.NewLedger(by, usage.GroupsOf(users, groups)), hers: map[string]bool{}}
+		if by == usage.ByUser {
+			b.hers[string(c.by.User)] = true
+		} else {
+			b.user = c.by.User
+		}
+		if err := b.add(c.ctx, in); err != nil {
 			return err
 		}
-		if groups, err = tx.Groups().List(); err != nil {
-			return err
-		}
-		in.Groups = usage.GroupsOf(users, groups)
+		t, hers = b.ledger.Table(in.Since, in.Until), b.hers
 		return nil
 	})
+	return t, hers, err
 }
 
-// mine are the keys of the rows that are a user's own.
-func mine(by usage.By, user shoal.UserName, attempts []shoal.Attempt) map[string]bool {
-	if by == usage.ByUser {
-		return map[string]bool{string(user): true}
+// billing is a bill in the making.
+type billing struct {
+	tx     *store.Tx
+	ledger *usage.Ledger
+	user   shoal.UserName // whose jobs are hers; empty: nobody's
+	hers   map[string]bool
+}
+
+// add adds an input together with the packed attempts between its bounds: in parts, where they are many.
+func (b *billing) add(ctx context.Context, in usage.Input) error {
+	if err := ctx.Err(); err != nil {
+		return shoal.Errorf(shoal.KindCancelled, "the request was given up: %w", err)
 	}
-	keys := map[string]bool{}
-	for _, t := range attempts {
-		if t.User == user {
-			keys[string(t.Job)] = true
+	n, err := b.tx.CountPacked(in.Since, in.Until)
+	if err != nil {
+		return err
+	}
+	if span := in.Until.Sub(in.Since); n > maxBilled && span > time.Minute {
+		early, late := in, in
+		early.Until = in.Since.Add(span / 2)
+		late.Since = early.Until
+		if err := b.add(ctx, early); err != nil {
+			return err
+		}
+		return b.add(ctx, late)
+	}
+	packed, err := b.tx.PackedBetween(in.Since, in.Until)
+	if err != nil {
+		return err
+	}
+	in.Attempts = append(packed, in.Attempts...)
+	for _, a := range in.Attempts {
+		if a.User == b.user && b.user != "" {
+			b.hers[string(a.Job)] = true
 		}
 	}
-	return keys
+	b.ledger.Add(in)
+	return nil
 }
 
 // own leaves only some rows of a bill, and sums them.

@@ -163,20 +163,16 @@ func (tx *Tx) MachinesWithTasksOf(user shoal.UserName) ([]shoal.MachineID, error
 	return all, err
 }
 
-// AttemptsSince returns the attempts that held a machine at t or later: those that ended after t
-// and those that are starting or running. Their order means nothing.
-func (tx *Tx) AttemptsSince(t time.Time) ([]shoal.Attempt, error) {
+// LooseAttemptsSince returns the attempts that held a machine at t or later, but for those that are packed:
+// those that ended after t and those that are starting or running. Their order means nothing.
+func (tx *Tx) LooseAttemptsSince(t time.Time) ([]shoal.Attempt, error) {
 	live, err := tx.LiveAttempts()
 	if err != nil {
 		return nil, err
 	}
 	const query = "SELECT body FROM attempts WHERE ended > 0 AND ended > ? AND state NOT IN ('starting', 'running') ORDER BY ended"
 	ended, err := list[shoal.Attempt](tx, query, nanos(t))
-	if err != nil {
-		return nil, err
-	}
-	packed, err := tx.packedSince(nanos(t))
-	return append(append(packed, ended...), live...), err
+	return append(ended, live...), err
 }
 
 // unlimited turns 0 into SQL's word for no limit.

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"database/sql"
+	"math"
 	"strconv"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -165,7 +167,7 @@ func (tx *Tx) packSome(job int64, lowest, highest, limit int) (packed, seen, nex
 // packChunk packs those of a chunk's attempts that can be, and tells how many.
 func (tx *Tx) packChunk(id shoal.JobID, job int64, rows []shoal.Attempt) (int, error) {
 	chunk := chunkOf(rows[0].Index)
-	old, until, err := tx.pack(id, job, chunk, 0, -1)
+	old, err := tx.pack(id, job, chunk, 0, -1)
 	if err != nil {
 		return 0, err
 	}
@@ -177,14 +179,18 @@ func (tx *Tx) packChunk(id shoal.JobID, job int64, rows []shoal.Attempt) (int, e
 	for _, a := range rows {
 		if ordinary(a, like) {
 			fresh = append(fresh, a)
-			until = max(until, nanos(a.Ended))
 		}
 	}
 	if len(fresh) == 0 {
 		return 0, nil
 	}
-	body := packAttempts(merge(old, fresh))
-	if _, err := tx.change("INSERT OR REPLACE INTO packs (job, chunk, until, body) VALUES (?, ?, ?, ?)", job, chunk, until, body); err != nil {
+	all := merge(old, fresh)
+	since, until := int64(math.MaxInt64), int64(0)
+	for _, a := range all {
+		since, until = min(since, nanos(a.Placed)), max(until, nanos(a.Ended))
+	}
+	const put = "INSERT OR REPLACE INTO packs (job, chunk, until, since, size, body) VALUES (?, ?, ?, ?, ?, ?)"
+	if _, err := tx.change(put, job, chunk, until, since, len(all), packAttempts(all)); err != nil {
 		return 0, err
 	}
 	if len(fresh) == len(rows) {
@@ -199,17 +205,17 @@ func (tx *Tx) packChunk(id shoal.JobID, job int64, rows []shoal.Attempt) (int, e
 	return len(fresh), nil
 }
 
-// pack reads a pack like unpackAttempts, with the latest end in it; nothing if there is none.
-func (tx *Tx) pack(id shoal.JobID, job int64, chunk, first, limit int) (all []shoal.Attempt, until int64, err error) {
+// pack reads a pack like unpackAttempts; nothing if there is none.
+func (tx *Tx) pack(id shoal.JobID, job int64, chunk, first, limit int) (all []shoal.Attempt, err error) {
 	err = tx.query(func(rows *sql.Rows) error {
 		var body sql.RawBytes
-		if err := rows.Scan(&until, &body); err != nil {
+		if err := rows.Scan(&body); err != nil {
 			return err
 		}
 		all, err = unpackAttempts(id, chunk, body, first, limit)
 		return err
-	}, "SELECT until, body FROM packs WHERE job = ? AND chunk = ?", job, chunk)
-	return all, until, err
+	}, "SELECT body FROM packs WHERE job = ? AND chunk = ?", job, chunk)
+	return all, err
 }
 
 // packed returns the packed attempts of a job with indexes from first on, by index, at most limit.
@@ -248,15 +254,15 @@ func (tx *Tx) packedOne(ref shoal.TaskRef) ([]shoal.Attempt, error) {
 	if err != nil || ref.Index < 0 {
 		return nil, err
 	}
-	all, _, err := tx.pack(ref.Job, job, chunkOf(ref.Index), ref.Index, 1)
+	all, err := tx.pack(ref.Job, job, chunkOf(ref.Index), ref.Index, 1)
 	if err != nil || len(all) == 0 || all[0].Index != ref.Index {
 		return nil, err
 	}
 	return all, nil
 }
 
-// packedSince returns the packed attempts that ended after a time in unix nanoseconds.
-func (tx *Tx) packedSince(t int64) (all []shoal.Attempt, err error) {
+// PackedBetween returns packed attempts that held a machine between two times. Their order means nothing.
+func (tx *Tx) PackedBetween(from, to time.Time) (all []shoal.Attempt, err error) {
 	err = tx.query(func(rows *sql.Rows) error {
 		var job int64
 		var chunk int
@@ -266,11 +272,18 @@ func (tx *Tx) packedSince(t int64) (all []shoal.Attempt, err error) {
 		}
 		some, err := unpackAttempts(shoal.JobID(strconv.FormatInt(job, 10)), chunk, body, 0, -1)
 		for _, a := range some {
-			if nanos(a.Ended) > t {
+			if a.Ended.After(from) && a.Placed.Before(to) {
 				all = append(all, a)
 			}
 		}
 		return err
-	}, "SELECT job, chunk, body FROM packs WHERE until > ? ORDER BY until", t)
+	}, "SELECT job, chunk, body FROM packs WHERE until > ? AND since < ?", nanos(from), nanos(to))
 	return all, err
+}
+
+// CountPacked is about how many attempts PackedBetween returns, and never less.
+func (tx *Tx) CountPacked(from, to time.Time) (n int, err error) {
+	err = tx.query(func(rows *sql.Rows) error { return rows.Scan(&n) },
+		"SELECT coalesce(sum(size), 0) FROM packs WHERE until > ? AND since < ?", nanos(from), nanos(to))
+	return n, err
 }

@@ -91,7 +91,26 @@ func GroupsOf(users []shoal.User, groups []shoal.Group) map[shoal.UserName][]sho
 
 // Bill makes the bill. The same input gives the same bill, whatever its order.
 func Bill(in Input, by By) Table {
-	l := &ledger{by: by, groups: in.Groups, rows: map[rowKey]*sums{}}
+	l := NewLedger(by, in.Groups)
+	l.Add(in)
+	return l.Table(in.Since, in.Until)
+}
+
+// Ledger is a bill in the making, of inputs whose times follow each other: what is too much to be looked at
+// at once is added piece by piece.
+type Ledger struct {
+	by     By
+	groups map[shoal.UserName][]shoal.GroupName
+	rows   map[rowKey]*sums
+}
+
+// NewLedger begins a bill. Groups are as of Input.
+func NewLedger(by By, groups map[shoal.UserName][]shoal.GroupName) *Ledger {
+	return &Ledger{by: by, groups: groups, rows: map[rowKey]*sums{}}
+}
+
+// Add adds what was used between the bounds of an input, whose Groups do not matter.
+func (l *Ledger) Add(in Input) {
 	occupants := occupantsByMachine(in)
 	for _, i := range in.Intervals {
 		if i.Kind != shoal.ObjectMachine {
@@ -101,7 +120,6 @@ func Bill(in Input, by By) Table {
 			l.divide(i, s, occupants[i.Machine])
 		}
 	}
-	return l.table(in)
 }
 
 // span is a stretch of time.
@@ -163,15 +181,8 @@ type sums struct {
 	cost                float64
 }
 
-// ledger is a bill being made.
-type ledger struct {
-	by     By
-	groups map[shoal.UserName][]shoal.GroupName
-	rows   map[rowKey]*sums
-}
-
 // divide gives each moment of a machine's interval to who was on it. The list is ordered by start.
-func (l *ledger) divide(m Interval, s span, list []occupant) {
+func (l *Ledger) divide(m Interval, s span, list []occupant) {
 	var active []occupant
 	next := 0
 	for at := s.start; at.Before(s.end); {
@@ -195,7 +206,7 @@ func (l *ledger) divide(m Interval, s span, list []occupant) {
 }
 
 // share divides a moment equally; the nanoseconds left over go to the first, one each.
-func (l *ledger) share(m Interval, d time.Duration, active []occupant) {
+func (l *Ledger) share(m Interval, d time.Duration, active []occupant) {
 	if len(active) == 0 {
 		l.add(m, occupant{}, d, true)
 		return
@@ -210,7 +221,7 @@ func (l *ledger) share(m Interval, d time.Duration, active []occupant) {
 	}
 }
 
-func (l *ledger) add(m Interval, o occupant, d time.Duration, idle bool) {
+func (l *Ledger) add(m Interval, o occupant, d time.Duration, idle bool) {
 	keys := l.keys(m, o, idle)
 	each, rest := d/time.Duration(len(keys)), int(d%time.Duration(len(keys)))
 	for i, key := range keys {
@@ -236,7 +247,7 @@ func (l *ledger) add(m Interval, o occupant, d time.Duration, idle bool) {
 }
 
 // keys are the rows that a stretch goes to, in equal parts.
-func (l *ledger) keys(m Interval, o occupant, idle bool) []string {
+func (l *Ledger) keys(m Interval, o occupant, idle bool) []string {
 	switch {
 	case l.by == ByPool:
 		return []string{string(m.Pool)}
@@ -262,10 +273,10 @@ func (l *ledger) keys(m Interval, o occupant, idle bool) []string {
 	return []string{string(o.user)}
 }
 
-// table turns the sums into rows and the total.
-func (l *ledger) table(in Input) Table {
+// Table turns the sums into rows and the total. Nothing is added after it.
+func (l *Ledger) Table(since, until time.Time) Table {
 	l.mergeUnpriced()
-	t := Table{By: l.by, Since: in.Since, Until: in.Until}
+	t := Table{By: l.by, Since: since, Until: until}
 	var total sums
 	currencies := map[string]bool{}
 	for _, k := range l.sortedKeys() {
@@ -294,7 +305,7 @@ func (s *sums) row(k rowKey) Row {
 		SessionSeconds: s.session.Seconds(), TaskSeconds: s.task.Seconds(), IdleSeconds: s.idle.Seconds()}
 }
 
-func (l *ledger) sortedKeys() []rowKey {
+func (l *Ledger) sortedKeys() []rowKey {
 	keys := make([]rowKey, 0, len(l.rows))
 	for k := range l.rows {
 		keys = append(keys, k)
@@ -307,7 +318,7 @@ func (l *ledger) sortedKeys() []rowKey {
 
 // mergeUnpriced adds what cost nothing to the row of the same key that has a currency, if there
 // is exactly one: a pool that was free at first is one row.
-func (l *ledger) mergeUnpriced() {
+func (l *Ledger) mergeUnpriced() {
 	priced := map[string][]rowKey{}
 	for k := range l.rows {
 		if k.currency != "" {

@@ -234,3 +234,31 @@ func TestOrderAndCut(t *testing.T) {
 		}
 	})
 }
+
+// A bill that is made in parts is the same, but for a few nanoseconds that cannot be divided.
+func TestParts(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(3, 4))
+	in := usage.Input{Since: at(0), Until: at(1000)}
+	for i := range 5 {
+		in.Intervals = append(in.Intervals, machine(shoal.MachineID(fmt.Sprint("m-", i)), float64(r.IntN(100)), float64(500+r.IntN(1000))))
+	}
+	for i := range 200 {
+		start := r.Float64() * 1000
+		a := attempt(shoal.JobID(fmt.Sprint(i%9)), shoal.UserName(fmt.Sprint("u", i%4)), shoal.MachineID(fmt.Sprint("m-", i%5)), start, start+r.Float64()*200)
+		a.Index = i
+		in.Attempts = append(in.Attempts, a)
+	}
+	for _, by := range []usage.By{usage.ByUser, usage.ByJob, usage.ByMachine} {
+		whole := usage.Bill(in, by)
+		l := usage.NewLedger(by, nil)
+		for from := 0.0; from < 1000; from += 37 {
+			part := in
+			part.Since, part.Until = at(from), at(min(from+37, 1000))
+			l.Add(part)
+		}
+		if diff := cmp.Diff(whole, l.Table(in.Since, in.Until), cmpopts.EquateApprox(0, 1e-4)); diff != "" {
+			t.Errorf("by %s:\n%s", by, diff)
+		}
+	}
+}

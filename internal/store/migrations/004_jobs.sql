@@ -20,8 +20,10 @@ CREATE INDEX external_ids_any ON external_ids (external);
 -- What the tasks of arrays work on, some at a time: those from position first on.
 CREATE TABLE job_items (job INTEGER NOT NULL, first INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (job, first));
 
--- Attempts that ended as most do, many in a row: what is in body is said in pack.go. until is the latest end.
-CREATE TABLE packs (job INTEGER NOT NULL, chunk INTEGER NOT NULL, until INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (job, chunk));
+-- Attempts that ended as most do, many in a row: what is in body is said in packing.go. There are size of
+-- them; the first was placed at since, the last ended at until.
+CREATE TABLE packs (job INTEGER NOT NULL, chunk INTEGER NOT NULL, until INTEGER NOT NULL, since INTEGER NOT NULL, size INTEGER NOT NULL,
+  body BLOB NOT NULL, PRIMARY KEY (job, chunk));
 CREATE INDEX packs_until ON packs (until);
 -- The machines of attempts that have several nodes and have not ended, but for the first, which is in attempts.
 CREATE TABLE attempt_nodes (machine TEXT NOT NULL, job INTEGER NOT NULL, idx INTEGER NOT NULL, attempt INTEGER NOT NULL,

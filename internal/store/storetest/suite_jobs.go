@@ -181,7 +181,12 @@ func everything(t testing.TB, db *store.DB, job shoal.JobID, indexes int) map[st
 		failures, err := tx.Failures(job, 0)
 		put("failures", failures, err)
 		for _, since := range []int64{0, 500, 1000} {
-			ended, err := tx.AttemptsSince(time.Unix(since, 0))
+			ended, err := tx.LooseAttemptsSince(time.Unix(since, 0))
+			if err != nil {
+				return err
+			}
+			packed, err := tx.PackedBetween(time.Unix(since, 0), time.Unix(1e9, 0))
+			ended = append(ended, packed...)
 			slices.SortFunc(ended, cmpAttempts)
 			put(fmt.Sprint("since ", since), ended, err)
 		}
@@ -287,6 +292,20 @@ func testPack(t *testing.T, db *store.DB) {
 	if n, err := db.Pack(context.Background()); n != 0 || err != nil {
 		t.Errorf("nothing is left, and %d were packed, %v", n, err)
 	}
+	View(t, db, func(tx *store.Tx) error {
+		from, to := time.Unix(500, 0), time.Unix(501, 0)
+		some, err := tx.PackedBetween(from, to)
+		n, err2 := tx.CountPacked(from, to)
+		if len(some) == 0 || n < len(some) || err2 != nil {
+			t.Errorf("%d between, counted %d, %v", len(some), n, err2)
+		}
+		for _, a := range some {
+			if !a.Ended.After(from) || !a.Placed.Before(to) {
+				t.Errorf("%v is not between", a)
+			}
+		}
+		return err
+	})
 	if n, err := db.TrimAttempts(context.Background(), job.ID); n == 0 || err != nil {
 		t.Errorf("%d trimmed, %v", n, err)
 	}
