@@ -93,6 +93,7 @@ class ServerBackend:
         self.shared = shared
         self._place: Optional[Place] = None
         self._who: Optional[Json] = None
+        self._seen: Optional[List[str]] = None
 
     def who(self) -> Json:
         if self._who is None:
@@ -101,6 +102,12 @@ class ServerBackend:
 
     def pool(self) -> Json:
         return dict(self.client.get(quote("pools", self.name)))
+
+    def seen(self) -> List[str]:
+        """The mounts of the pool that are here, too. What a pool mounts seldom changes, and this is asked with each job."""
+        if self._seen is None:
+            self._seen = [str(m["path"]) for m in self.pool().get("mounts") or [] if self._sees(self.who(), m)]
+        return self._seen
 
     # ---- where files go
 
@@ -115,22 +122,26 @@ class ServerBackend:
         who, pool = self.who(), self.pool()
         mounts = [m for m in pool.get("mounts") or [] if not m.get("readOnly")]
         if self.shared:
-            base = posixpath.normpath(self.shared)
-            if not base.startswith("/"):
-                raise InvalidError(f"cannot keep results in {self.shared!r}: it is no absolute path", "name it as the machines see it")
-            mount = next((m for m in mounts if base == m["path"] or base.startswith(m["path"].rstrip("/") + "/")), None)
-            direct = self._sees(who, mount) if mount else False
-        else:
-            home = pool.get("home") or {}
-            mount = next((m for m in mounts if m["share"] == home.get("share")), None)
-            if mount is None:
-                raise InvalidError(
-                    f"results of functions need a share, and in pool {self.name} homes are not on one",
-                    f'name a directory of a share with Pool("{self.name}", shared="/path/on/the/machines"); commands, p.run(…), need none',
-                )
-            base = posixpath.join(mount["path"], str(home.get("path") or "home/{user}").replace("{user}", str(who["user"])))
-            direct = self._sees(who, mount)
-        return Place(posixpath.join(base, ".shoal", "results"), direct)
+            # Several people may name the same directory.
+            mount, own = self._shared_mount(mounts), posixpath.join(self.shared, f".shoal-{who['user']}")
+            return Place(posixpath.join(own, "results"), self._sees(who, mount))
+        home = pool.get("home") or {}
+        found = next((m for m in mounts if m["share"] == home.get("share")), None)
+        if found is None:
+            raise InvalidError(
+                f"results of functions need a share, and in pool {self.name} homes are not on one",
+                f'name a directory of a share with Pool("{self.name}", shared="/path/on/the/machines"); commands, p.run(…), need none',
+            )
+        own = posixpath.join(found["path"], str(home.get("path") or "home/{user}").replace("{user}", str(who["user"])))
+        return Place(posixpath.join(own, ".shoal", "results"), self._sees(who, found))
+
+    def _shared_mount(self, mounts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        base = posixpath.normpath(self.shared)
+        for m in mounts:
+            if base == m["path"] or base.startswith(m["path"].rstrip("/") + "/"):
+                return m
+        paths = ", ".join(str(m["path"]) for m in mounts) or "none"
+        raise InvalidError(f"cannot keep results in {self.shared!r}: it is on no share that pool {self.name} can write to", f"its shares are at: {paths}")
 
     def _sees(self, who: Json, mount: Mapping[str, Any]) -> bool:
         """Whether a mount of the pool is where it is here, too. Only a machine of Shoal's can know that for sure: on any

@@ -12,7 +12,7 @@ from . import _show
 from ._backend import CHUNK, ENDED, MAX_ITEMS, Backend, Json, Pause, remove_results
 from ._job import Job, cancel_all
 from ._pack import digest
-from ._ship import Parcel
+from ._ship import Parcel, mark_of
 from ._track import Seen, counts_of, indexes_of, look, outcome
 from .errors import ConflictError, DeniedError, InvalidError, NotFoundError, ShoalError, WaitTimeout
 
@@ -156,7 +156,9 @@ class Map(Generic[R]):
         if not calls:
             self._complete = True
             return
-        mark = digest(b"".join(digest(b).encode() for b in blobs)) if blobs else ""
+        mark = ""
+        if blobs and not plan.hasty:
+            mark = digest("".join(mark_of(args, kwargs, blob) for (_, args, kwargs), blob in zip(calls, blobs)).encode())
         fails = max(1, plan.max_fails - self._fails()) if plan.max_fails else 0
         part = Part(len(self._parts), calls, blobs, last, mark, fails)
         job = plan.submit(part)
@@ -195,12 +197,12 @@ class Map(Generic[R]):
     def _same(self, seen: Seen, part: Part) -> None:
         """Makes sure that a part that was there before is this one."""
         labels = seen.job["spec"].get("labels") or {}
-        if len(indexes_of(seen.job)) != len(part.calls) or labels.get(MARK, part.mark) != part.mark:
+        if len(indexes_of(seen.job)) != len(part.calls) or (labels.get(MARK) or part.mark) != part.mark:
             raise ConflictError(
                 f"cannot send map {self.name}: there is one of that name, with other inputs",
                 f'take another name, look at it with Map.open("{self.name}"), or begin anew with replace=True',
             )
-        code = self._plan.parcel.archive().name[:16] if self._plan is not None and self._plan.parcel is not None else ""
+        code = self._plan.parcel.mark() if self._plan is not None and self._plan.parcel is not None else ""
         if code and part.number == 0 and labels.get(CODE, code) != code:
             warnings.warn(f"map {self.name} was sent before, with other code: its results are those of then; replace=True begins anew", stacklevel=4)
 

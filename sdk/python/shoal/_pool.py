@@ -194,9 +194,9 @@ class Pool:
 
     def _spec(self, name: str, env: Optional[Mapping[str, Any]] = None) -> Json:
         o = self._options
-        s: Json = {"command": ""}
-        if self._backend.name:
-            s["pool"] = self._backend.name
+        if not self._backend.name:
+            self._adopt("")
+        s: Json = {"command": "", "pool": self._backend.name}
         if name:
             s["name"] = _named(name)
         resources = _spec.resources(o.get("cpus"), o.get("memory"), o.get("gpus"))
@@ -223,8 +223,7 @@ class Pool:
         if not isinstance(backend, ServerBackend) or not backend.who().get("machine"):
             return ""
         here = os.getcwd()
-        seen = [m["path"] for m in backend.pool().get("mounts") or [] if backend._sees(backend.who(), m)] if backend.name else []
-        return here if any(here == p or here.startswith(p.rstrip("/") + "/") for p in seen) else ""
+        return here if any(here == p or here.startswith(p.rstrip("/") + "/") for p in backend.seen()) else ""
 
     # ---- functions
 
@@ -299,9 +298,6 @@ class Pool:
             spec.pop("signal", None)
             return backend.submit_calls(spec, calls)
         archive = parcel.archive()
-        if isinstance(self._backend, ServerBackend) and not self._backend.name:
-            self._adopt("")
-            spec["pool"] = self._backend.name
         if self._check:
             self._suits(archive.imports)
         command, env1 = command_of(self._backend, archive, self._interpreter())
@@ -419,9 +415,9 @@ class Pool:
         parcel = pool._parcel()
 
         def submit(part: Part) -> Json:
-            labels = {_map.LABEL: full, _map.MARK: part.mark, _map.LAST: "true" if part.last else "false"}
-            if parcel is not None:
-                labels[_map.CODE] = parcel.archive().name[:16]
+            labels = {_map.LABEL: full, _map.LAST: "true" if part.last else "false"}
+            if parcel is not None and name:
+                labels.update({_map.MARK: part.mark, _map.CODE: parcel.mark()})
             extra = {"labels": labels, "maxRunning": max_running, "maxFails": part.fails, "externalId": _map.external_id(full, begun, part.number)}
             return pool._submit_calls(full, part.calls, parcel, part.blobs, extra)
 

@@ -257,6 +257,41 @@ class Parcel:
             self._archive = self.shipper.archive(self._functions, self._script)
         return self._archive
 
+    def mark(self) -> str:
+        """Tells this code from other code. Pickles do not: those of a notebook's cells differ after each restart."""
+        parts = [fingerprint(f) for f in self._kept]
+        for name, path in sorted(self.shipper._project()[0].items()):
+            with open(path, "rb") as f:
+                parts.append(f"{name} {digest(f.read())}")
+        return digest("\n".join(parts).encode())[:16]
+
+
+def fingerprint(f: Any) -> str:
+    """What a function does, as text that is the same in the next process of the same Python.
+
+    >>> def f(x): return x + 1
+    >>> def g(x): return x + 2
+    >>> fingerprint(f) == fingerprint(f), fingerprint(f) == fingerprint(g)
+    (True, False)
+    """
+    if isinstance(f, functools.partial):
+        return f"{fingerprint(f.func)} {len(f.args)} {sorted(f.keywords)}"
+    code = getattr(f, "__code__", None) or getattr(getattr(type(f), "__call__", None), "__code__", None)
+    return title(f) + " " + (_of_code(code) if code is not None else "")
+
+
+def _of_code(code: types.CodeType) -> str:
+    consts = [_of_code(c) if isinstance(c, types.CodeType) else "" if isinstance(c, frozenset) else repr(c) for c in code.co_consts]
+    return digest(repr((code.co_code, consts, code.co_names, code.co_varnames)).encode())
+
+
+def mark_of(args: Sequence[Any], kwargs: Mapping[str, Any], blob: bytes) -> str:
+    """Tells these arguments from others: by a pickle in which classes are but names, where there can be one."""
+    try:
+        return digest(pickle.dumps((tuple(args), dict(kwargs)), pickle.HIGHEST_PROTOCOL))
+    except Exception:
+        return digest(blob)
+
 
 def _compiled(source: bytes, path: str) -> bytes:
     """A module as a .pyc that is taken as it is (PEP 552, unchecked): machines have the same Python, and the traceback

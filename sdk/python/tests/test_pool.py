@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -316,6 +317,27 @@ class OnAServer(Same, unittest.TestCase):
             self.assertEqual(list(shoal.Map.open("halfway", self.again())), list(range(100, 110)))
             self.assertEqual(len([j for j in self.world.local.jobs.values() if j.spec.get("name") == "halfway"]), 4)
 
+    CELL = """
+import os, shoal, warnings
+warnings.simplefilter("error")
+class Settings:
+    def __init__(self, x): self.x = x
+def work(settings): return settings.x + 1
+p = shoal.Pool("lab", python=os.environ["PYTHON"], project=".")
+print(list(p.map(work, [Settings(1), Settings(2)], name="cell")))
+"""
+
+    def test_a_notebook_s_cell_after_a_restart(self) -> None:
+        """A kernel gives the file of a cell another name each time: neither code nor inputs have changed by that."""
+        before = len(self.world.local.jobs)
+        for i in range(2):
+            with tempfile.TemporaryDirectory() as top:
+                env = dict(os.environ, PYTHONPATH=HERE, PYTHON=sys.executable)
+                run = f"exec(compile({self.CELL!r}, '/tmp/ipykernel_{i}/1.py', 'exec'))"
+                done = subprocess.run([sys.executable, "-"], input=run, capture_output=True, text=True, env=env, cwd=top)
+            self.assertEqual((done.stdout, done.stderr), ("[2, 3]\n", ""))
+        self.assertLessEqual(len(self.world.local.jobs), before + 2, "the look at the image, and one map")
+
     def test_results_of_others_are_not_read(self) -> None:
         self.pool.map(project.add, range(2), name="hers").wait()
         with self.assertRaises(shoal.DeniedError):
@@ -399,6 +421,9 @@ class Limits(unittest.TestCase):
             self.assertIn("results of functions need a share", str(caught.exception))
             p = shoal.Pool("lab", server=url, token=TOKEN, project=HERE, python=sys.executable, shared=world.share + "/x")
             self.assertEqual(p.submit(project.add, 1).result(), 101)
+            self.assertEqual(os.listdir(world.share + "/x"), [".shoal-alice"])
+            with self.assertRaises(shoal.InvalidError):
+                shoal.Pool("lab", server=url, token=TOKEN, shared="/elsewhere", check=False, project=HERE).submit(project.add, 1)
             with self.assertRaises(shoal.InvalidError) as caught:
                 p.submit(project.size, b"x" * (1 << 20))
             self.assertIn("48", caught.exception.message)
