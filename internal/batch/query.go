@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/batch/book"
 	"github.com/shoal-pool/shoal/internal/batch/ledger"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
+	"github.com/shoal-pool/shoal/internal/batch/why"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -19,7 +20,7 @@ func visible(tx *store.Tx, by access.Subject, a access.Action, id shoal.JobID) (
 
 // Job returns a job. One that waits is given the reason.
 func (b *Batch) Job(ctx context.Context, by access.Subject, id shoal.JobID) (j shoal.Job, err error) {
-	var waiting []question
+	var waiting []why.Question
 	err = b.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		if j, err = visible(tx, by, access.View, id); err != nil {
 			return err
@@ -28,19 +29,19 @@ func (b *Batch) Job(ctx context.Context, by access.Subject, id shoal.JobID) (j s
 		return err
 	})
 	for _, q := range waiting {
-		j.Reason = join(b.waits(q))
+		j.Reason, j.Promised = b.explain(q)
 	}
 	return j, err
 }
 
 // questions are those of the jobs that wait without a reason on record.
-func questions(tx *store.Tx, jobs []shoal.Job) (all []question, err error) {
+func questions(tx *store.Tx, jobs []shoal.Job) (all []why.Question, err error) {
 	for _, j := range jobs {
 		if !unexplained(j) {
 			continue
 		}
-		q := question{job: j}
-		if err := q.look(tx); err != nil {
+		q, err := question(tx, j)
+		if err != nil {
 			return nil, err
 		}
 		all = append(all, q)
@@ -54,7 +55,7 @@ func (b *Batch) Jobs(ctx context.Context, by access.Subject, f store.JobFilter, 
 	if limit <= 0 || limit > ledger.MaxPage {
 		limit = ledger.MaxPage
 	}
-	var waiting []question
+	var waiting []why.Question
 	err = b.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		if items, next, err = ledger.Jobs(tx, by, f, cursor, limit); err != nil {
 			return err
@@ -62,14 +63,13 @@ func (b *Batch) Jobs(ctx context.Context, by access.Subject, f store.JobFilter, 
 		waiting, err = questions(tx, items)
 		return err
 	})
-	reasons := map[shoal.JobID]string{}
-	for _, q := range waiting {
-		reasons[q.job.ID] = join(b.waits(q))
-	}
+	at := map[shoal.JobID]int{}
 	for i := range items {
-		if r, ok := reasons[items[i].ID]; ok {
-			items[i].Reason = r
-		}
+		at[items[i].ID] = i
+	}
+	for _, q := range waiting {
+		j := &items[at[q.Job.ID]]
+		j.Reason, j.Promised = b.explain(q)
 	}
 	return items, next, err
 }

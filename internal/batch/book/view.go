@@ -6,7 +6,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/batch/bell"
 	"github.com/shoal-pool/shoal/internal/batch/output"
-	"github.com/shoal-pool/shoal/internal/sched"
+	"github.com/shoal-pool/shoal/internal/batch/why"
 )
 
 // Output is what tasks have written.
@@ -45,20 +45,15 @@ func (b *Book) Listeners() int {
 // Stopped is closed when Run has ended.
 func (b *Book) Stopped() <-chan struct{} { return b.stopped }
 
-// Wait is why tasks of a job wait.
-type Wait struct {
-	sched.Explanation
-	Known   bool      // the job has been looked at
-	Delayed int       // tasks that ended early and wait a while
-	Next    time.Time // when the next of them goes
-}
-
 // Explain says why tasks of a job wait.
-func (b *Book) Explain(id shoal.JobID) Wait {
+func (b *Book) Explain(id shoal.JobID) why.Wait {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var w Wait
+	var w why.Wait
 	w.Explanation, w.Known = b.sched.Explain(id, time.Now())
+	if j, ok := b.sched.Job(id); ok && j.Gated {
+		w.Gated, w.Ready = true, len(j.Again)
+	}
 	for t, a := range b.later {
 		if t.Job == id {
 			w.Delayed++
