@@ -426,9 +426,14 @@ func (s *sim) cutOff(id shoal.MachineID, cut, deaf bool) {
 // simulate runs a test in a world of a sim.
 func simulate(t *testing.T, seed uint64, fn func(*sim)) {
 	t.Helper()
+	simulateIn(t, seed, shoal.Pool{Size: shoal.Size{Max: 20}}, fn)
+}
+
+func simulateIn(t *testing.T, seed uint64, pool shoal.Pool, fn func(*sim)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, seed)
-		s.w = newWorld(t, storetest.Open(t), t.TempDir(), shoal.Pool{Size: shoal.Size{Max: 20}}, s.wire)
+		s.w = newWorld(t, storetest.Open(t), t.TempDir(), pool, s.wire)
 		fn(s)
 		s.mu.Lock()
 		for _, n := range s.nodes {

@@ -36,7 +36,9 @@ func (g *Group) nodeEnded(a *shoal.Attempt, rank int, r api.TaskReport) error {
 	m := &a.Members[rank]
 	one := *a
 	one.Cause, one.ExitCode, one.Signal = outcome.Cause(r.Cause), max(r.ExitCode, 0), max(r.Signal, 0)
-	one.State = outcome.Verdict(j.Job, one, r.State)
+	if one.State = outcome.Verdict(j.Job, one, r.State); gang.Decided(*a) && r.State == shoal.JobCancelled {
+		one.State = shoal.JobCancelled // for the sake of another node
+	}
 	if one.Signal > 0 && one.ExitCode == 0 {
 		one.ExitCode = 128 + one.Signal
 	}
