@@ -41,13 +41,16 @@ type Tree struct {
 	hierarchies []hierarchy
 
 	mu     sync.Mutex
-	slices map[int]bool // those made already
+	slices map[int]bool    // those made already
+	free   map[int][]Group // slots that were given back, by user
+	slots  int             // counts those made, which makes their names
 }
 
 // Group is one leaf. The zero Group is none: its methods do nothing.
 type Group struct {
-	t   *Tree
-	rel string // below Parent
+	t    *Tree
+	rel  string // below Parent
+	slot *slot  // nil: its name is the task's
 }
 
 // Usage is what the processes of a group have used.
@@ -64,7 +67,7 @@ func Open(cfg Config) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{cfg: cfg, slices: map[int]bool{}}
+	t := &Tree{cfg: cfg, slices: map[int]bool{}, free: map[int][]Group{}}
 	var why error
 	for _, h := range found {
 		if err := h.open(); err != nil {

@@ -129,6 +129,7 @@ func (g Group) Kill() error {
 	if g.t == nil {
 		return nil
 	}
+	g.spoil()
 	g.stopForks()
 	deadline := time.Now().Add(killTime)
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
@@ -181,6 +182,7 @@ func (g Group) Weaken() error {
 	if g.t == nil {
 		return nil
 	}
+	g.spoil()
 	var failed error
 	for _, h := range g.t.hierarchies {
 		if !h.has("cpu") {
@@ -192,11 +194,9 @@ func (g Group) Weaken() error {
 			failed = errors.Join(failed, h.set(slice, weight(h, 0)))
 		}
 	}
-	if uid, err := strconv.Atoi(strings.TrimPrefix(filepath.Dir(g.rel), "u")); err == nil {
-		g.t.mu.Lock()
-		delete(g.t.slices, uid)
-		g.t.mu.Unlock()
-	}
+	g.t.mu.Lock()
+	delete(g.t.slices, g.uid())
+	g.t.mu.Unlock()
 	return failed
 }
 
@@ -238,6 +238,11 @@ func (g Group) Usage() (Usage, error) {
 		case h.has("cpuacct"):
 			u.CPU = time.Duration(number(read(filepath.Join(dir, "cpuacct.usage"))))
 		}
+	}
+	if g.slot != nil {
+		g.slot.oom = g.slot.oom || u.OOMKilled
+		g.slot.cpu = u.CPU
+		u.CPU -= g.slot.before
 	}
 	return u, nil
 }

@@ -40,6 +40,8 @@ type Accepted struct {
 	Ref  shoal.AttemptRef `json:"ref"`
 	User shoal.UserName   `json:"user"`
 	UID  int              `json:"uid"`
+	// Group is the control group that the attempt has; empty: one of its own name, or none.
+	Group string `json:"group,omitempty"`
 }
 
 // Started says that an attempt's first process runs.
@@ -167,44 +169,113 @@ func ReadRecord(dir, name string) (Record, error) {
 }
 
 // Recorder appends to a record.
-type Recorder struct{ fd int }
+type Recorder struct {
+	fd int
+	at int64
+}
 
-// NewRecord begins a record; if there is one already the error is fs.ErrExist: an attempt starts once. With again
-// an existing one is gone on with. The first line is the caller's to write.
-func NewRecord(dir, name string, again bool) (*Recorder, error) {
-	flags := unix.O_WRONLY | unix.O_CREAT | unix.O_APPEND | unix.O_CLOEXEC
-	if !again {
-		flags |= unix.O_EXCL
-	}
-	fd, err := unix.Open(filepath.Join(dir, name+RecordFile), flags, 0o600)
+// SparePrefix begins the names of records that nobody needs any more and that become others': to make and remove a
+// file costs a file system ten times as much as to name it anew.
+const SparePrefix = "spare-"
+
+// NewRecord begins a record with its first line; if there is one already the error is fs.ErrExist: an attempt starts
+// once. spare is the name of a file that may be used; empty: none.
+func NewRecord(dir, name, spare string, first Line) (*Recorder, error) {
+	b, err := first.bytes()
 	if err != nil {
 		return nil, err
 	}
-	r := &Recorder{fd}
-	if again {
-		_, _ = unix.Write(fd, []byte("\n")) // ends a line that was cut off; if it cannot be written, nor can what follows
+	path := filepath.Join(dir, name+RecordFile)
+	if spare != "" {
+		r, err := reuse(filepath.Join(dir, spare), path, b)
+		if err == nil || errors.Is(err, unix.EEXIST) {
+			return r, err
+		}
+	}
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	r := &Recorder{fd: fd}
+	if err := r.write(b); err != nil {
+		r.Close()
+		return nil, err
 	}
 	return r, nil
 }
 
+// reuse makes a record out of a spare file. What that held is written over before it gets its name.
+func reuse(spare, path string, first []byte) (*Recorder, error) {
+	fd, err := unix.Open(spare, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	r := &Recorder{fd: fd}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil {
+		text := append([]byte{}, first...)
+		for int64(len(text)) < st.Size {
+			text = append(text, '\n')
+		}
+		if err = r.write(text); err == nil {
+			err = unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+		}
+	}
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	r.at = int64(len(first))
+	return r, nil
+}
+
+// GoOn appends to a record that is there, perhaps.
+func GoOn(dir, name string) (*Recorder, error) {
+	fd, err := unix.Open(filepath.Join(dir, name+RecordFile), unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	r := &Recorder{fd: fd}
+	if r.at, err = unix.Seek(fd, 0, io.SeekEnd); err != nil {
+		r.Close()
+		return nil, err
+	}
+	_ = r.write([]byte("\n")) // ends a line that was cut off; if it cannot be written, nor can what follows
+	return r, nil
+}
+
+// Write appends a line.
 func (r *Recorder) Write(l Line) error {
+	b, err := l.bytes()
+	if err != nil {
+		return err
+	}
+	return r.write(b)
+}
+
+func (r *Recorder) write(b []byte) error {
+	n, err := unix.Pwrite(r.fd, b, r.at)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err == nil {
+		r.at += int64(n)
+	}
+	return err
+}
+
+// bytes is the line as it is written.
+func (l Line) bytes() ([]byte, error) {
 	if l.Ended != nil && len(l.Ended.Reason) > maxReason {
 		short := *l.Ended
 		short.Reason = strings.ToValidUTF8(short.Reason[:maxReason], "") + "…"
 		l.Ended = &short
 	}
 	b, err := json.Marshal(l)
-	if err != nil {
-		return err
-	}
-	b = append(b, '\n')
-	n, err := unix.Write(r.fd, b)
-	if err == nil && n < len(b) {
-		err = io.ErrShortWrite
-	}
-	return err
+	return append(b, '\n'), err
 }
 
+// Close lets go of the file.
 func (r *Recorder) Close() { _ = unix.Close(r.fd) }
 
 // Sizes are those of the files with an attempt's output.

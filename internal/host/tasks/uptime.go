@@ -14,3 +14,6 @@ func Uptime() time.Duration {
 	}
 	return time.Duration(ts.Nano())
 }
+
+// LeaseOver is the reason of what ended with the lease.
+const LeaseOver = "the machine had no answer from the control plane for longer than the lease, and ended it"

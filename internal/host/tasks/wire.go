@@ -30,6 +30,7 @@ type StartRequest struct {
 	Order  api.TaskOrder `json:"order"`
 	Person Person        `json:"person"`
 	Mounts []string      `json:"mounts,omitempty"` // shares, for containers
+	Spare  string        `json:"spare,omitempty"`  // a file to make the record of
 }
 
 // Event is from supervisor to Runner. The first is a Hello; then one field is set.

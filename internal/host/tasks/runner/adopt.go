@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,6 +47,10 @@ func (r *Runner) adopt(h *tasks.Hello) error {
 	}
 	files := map[string][]string{}
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tasks.SparePrefix) {
+			r.remove(e.Name()) // of a Runner before
+			continue
+		}
 		ext := filepath.Ext(e.Name())
 		name := strings.TrimSuffix(e.Name(), ext)
 		if _, ok := tasks.ParseName(name); ok && ext != "" {
@@ -203,7 +208,7 @@ func (r *Runner) lost(a *attempt, rec tasks.Record) {
 	}
 	end := tasks.Result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Started: a.started,
 		Reason: "what watched over it on the machine was killed, or the machine was started anew"}
-	g := r.cfg.Groups.Find(a.uid, a.name)
+	g := r.cfg.Groups.Find(a.uid, cmp.Or(rec.Group, a.name))
 	if usage, err := g.Usage(); err == nil {
 		end.CPUTime, end.MaxMemory = usage.CPU, usage.MaxMemory
 	}

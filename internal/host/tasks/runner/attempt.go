@@ -136,6 +136,9 @@ func (r *Runner) letBegin(a *attempt) {
 // hand queues a start for the supervisor, behind the lease that it is under.
 func (r *Runner) hand(a *attempt) {
 	a.phase = sent
+	if n := len(r.spares); n > 0 {
+		a.start.Spare, r.spares = r.spares[n-1], r.spares[:n-1]
+	}
 	r.tellLease()
 	r.queue = append(r.queue, tasks.Request{Start: a.start})
 }
@@ -157,7 +160,7 @@ func (r *Runner) refuse(o api.TaskOrder, end tasks.Result) {
 func (r *Runner) endHere(a *attempt, end tasks.Result) {
 	end.Ended = time.Now()
 	end.Bytes = a.size
-	rec, err := tasks.NewRecord(r.cfg.Dir, a.name, true)
+	rec, err := tasks.GoOn(r.cfg.Dir, a.name)
 	if err == nil {
 		if !a.onDisk {
 			err = rec.Write(tasks.Line{Accepted: &tasks.Accepted{Ref: a.ref, User: a.user, UID: a.uid}})
@@ -252,12 +255,28 @@ func (r *Runner) removeFiles(a *attempt) {
 	if a.savedAck > 0 || a.adopted {
 		files = append(files, tasks.AckFile)
 	}
-	for _, e := range append(files, tasks.RecordFile) {
-		if err := os.Remove(filepath.Join(r.cfg.Dir, a.name+e)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			r.cfg.Log.Warn("a file of a task stays", "error", err)
+	for _, e := range files {
+		r.remove(a.name + e)
+	}
+	if len(r.spares) < maxSpares && a.phase == ended && !a.adopted {
+		r.spared++
+		spare := tasks.SparePrefix + r.id + "-" + strconv.Itoa(r.spared)
+		if os.Rename(r.path(a.name+tasks.RecordFile), r.path(spare)) == nil {
+			r.spares = append(r.spares, spare)
+			return
 		}
 	}
+	r.remove(a.name + tasks.RecordFile)
 }
+
+func (r *Runner) remove(name string) {
+	if err := os.Remove(r.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.cfg.Log.Warn("a file of a task stays", "error", err)
+	}
+}
+
+// maxSpares is how many records are kept to become others'.
+const maxSpares = 64
 
 // saveAck writes down how much was acknowledged. It is a saving, not a promise: a torn file reads as nothing.
 func (a *attempt) saveAck(dir string) {

@@ -77,10 +77,7 @@ func TestCollect(t *testing.T) {
 				ref := shoal.AttemptRef{TaskRef: shoal.TaskRef{Job: "1", Index: len(refs)}, Attempt: 1}
 				r.Start(api.TaskOrder{Ref: ref, User: "alice"})
 				name, _ := tasks.FileName(ref)
-				rec, err := tasks.NewRecord(dir, name, false)
-				if err == nil {
-					err = rec.Write(tasks.Line{Accepted: &tasks.Accepted{Ref: ref, User: "alice", UID: 1}})
-				}
+				rec, err := tasks.NewRecord(dir, name, r.attempts[ref].start.Spare, tasks.Line{Accepted: &tasks.Accepted{Ref: ref, User: "alice", UID: 1}})
 				if err == nil {
 					err = rec.Write(tasks.Line{Started: &tasks.Started{PID: 1 << 30, At: time.Now()}})
 				}
@@ -118,7 +115,7 @@ func TestCollect(t *testing.T) {
 				p.ended = true
 				end := tasks.Result{State: shoal.JobSucceeded, Bytes: [2]int64{int64(len(p.there[0])), int64(len(p.there[1]))}}
 				name, _ := tasks.FileName(ref)
-				rec, err := tasks.NewRecord(dir, name, true)
+				rec, err := tasks.GoOn(dir, name)
 				if err == nil {
 					err = rec.Write(tasks.Line{Ended: &end})
 				}

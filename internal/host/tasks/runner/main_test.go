@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -163,7 +164,7 @@ func (b *box) forgetAll() {
 }
 
 func (b *box) removeGroups(parent string) {
-	if err := b.cfg.Groups.Prune(); err != nil {
+	if err := errors.Join(b.cfg.Groups.Sweep(), b.cfg.Groups.Prune()); err != nil {
 		b.t.Error(err)
 	}
 	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
 // startAs starts a script as somebody.
@@ -187,6 +188,13 @@ func TestPreemptedIsWeak(t *testing.T) {
 		}
 		return out
 	}
+	leaf := func(o api.TaskOrder) string {
+		name, err := tasks.FileName(o.Ref)
+		must(t, err)
+		rec, err := tasks.ReadRecord(b.cfg.Dir, name)
+		must(t, err)
+		return fmt.Sprintf("u%d/%s", firstUID, rec.Group)
+	}
 	least := func(list []string) bool { return len(list) == 1 && (list[0] == "1" || list[0] == "2") }
 	var orders []api.TaskOrder
 	for i := range 2 {
@@ -195,13 +203,13 @@ func TestPreemptedIsWeak(t *testing.T) {
 		b.says(orders[i].Ref, "ready")
 	}
 	b.runner.Stop(api.StopOrder{Ref: orders[0].Ref, State: shoal.JobPreempted})
-	b.until("the first is weak", func() bool { return least(weights(fmt.Sprintf("u%d/1.0.1", firstUID))) })
+	b.until("the first is weak", func() bool { return least(weights(leaf(orders[0]))) })
 	if w := weights(fmt.Sprintf("u%d", firstUID)); least(w) {
 		t.Errorf("her other task suffers: %v", w)
 	}
 	b.runner.Stop(api.StopOrder{Ref: orders[1].Ref, State: shoal.JobPreempted})
 	b.until("both are", func() bool {
-		return least(weights(fmt.Sprintf("u%d/2.0.1", firstUID))) && least(weights(fmt.Sprintf("u%d", firstUID)))
+		return least(weights(leaf(orders[1]))) && least(weights(fmt.Sprintf("u%d", firstUID)))
 	})
 	third := order("3", "echo ready; sleep 1000")
 	b.runner.Start(third)

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -63,6 +65,9 @@ type Runner struct {
 	jobs      map[shoal.JobID]*job
 	lease     time.Duration // until when, by the kernel's clock; zero: for ever
 	leaseTold time.Duration // to the supervisor
+	id        string        // differs from that of Runners before
+	spares    []string      // files that may become records
+	spared    int           // counts them, which makes their names
 }
 
 // Open makes a Runner and adopts what runs from a former process.
@@ -87,7 +92,8 @@ func Open(cfg Config) (*Runner, error) {
 		return nil, shoal.Errorf(shoal.KindConflict, "cannot run tasks: another agent does, from %s: %w", cfg.Dir, err)
 	}
 	r := &Runner{cfg: cfg, lock: lock, changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		ended: make(chan struct{}), attempts: map[shoal.AttemptRef]*attempt{}, newest: map[shoal.TaskRef]*attempt{}, jobs: map[shoal.JobID]*job{}}
+		ended: make(chan struct{}), attempts: map[shoal.AttemptRef]*attempt{}, newest: map[shoal.TaskRef]*attempt{}, jobs: map[shoal.JobID]*job{},
+		id: strconv.FormatInt(time.Now().UnixNano(), 36)}
 	r.forgotten.load(cfg.Dir)
 	c, h := r.find()
 	if err := r.adopt(h); err != nil {
@@ -119,6 +125,10 @@ func (r *Runner) Close() error {
 	for _, a := range r.attempts {
 		a.saveAck(r.cfg.Dir)
 	}
+	for _, name := range r.spares {
+		r.remove(name)
+	}
+	r.spares = nil
 	return errors.Join(r.forgotten.close(), r.lock.Close())
 }
 
@@ -174,11 +184,37 @@ func (r *Runner) Stop(o api.StopOrder) {
 func (r *Runner) Renew(until time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.lease != 0 && tasks.Uptime() >= r.lease {
+		r.lapse()
+	}
 	r.lease = max(r.lease, until)
 	// Not each report needs to be told of: a twentieth of what is left is as good.
 	if r.live > 0 && r.lease-r.leaseTold >= (r.lease-tasks.Uptime())/20 {
 		r.tellLease()
 		poke(r.wake)
+	}
+}
+
+// lapse ends what had not begun when the lease ran out: the control plane may have given it away meanwhile. What the
+// supervisor has is ended there.
+func (r *Runner) lapse() {
+	var late []*attempt
+	for _, a := range r.attempts { // first, since the end of an older one would let them begin
+		if a.phase == waiting && !a.start.Order.Idempotent {
+			late = append(late, a)
+		}
+	}
+	r.queue = slices.DeleteFunc(r.queue, func(q tasks.Request) bool {
+		if q.Start == nil || q.Start.Order.Idempotent {
+			return false
+		}
+		if a := r.attempts[q.Start.Order.Ref]; a != nil && a.phase == sent {
+			late = append(late, a)
+		}
+		return true
+	})
+	for _, a := range late {
+		r.endHere(a, tasks.Result{State: shoal.JobLost, Cause: shoal.CauseMachineLost, Reason: tasks.LeaseOver})
 	}
 }
 

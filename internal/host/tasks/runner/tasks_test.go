@@ -119,7 +119,9 @@ func TestStop(t *testing.T) {
 	both(t, func(t *testing.T, b *box) {
 		for i, state := range []shoal.JobState{shoal.JobCancelled, shoal.JobPreempted} {
 			cause := map[shoal.JobState]shoal.Cause{shoal.JobCancelled: shoal.CauseCancelled, shoal.JobPreempted: shoal.CausePreempted}[state]
-			o := order(fmt.Sprint(i+1), "trap 'echo saved; sleep 0.05; echo done; exit 0' TERM; echo ready; while :; do sleep 0.02; done; ")
+			o := order(fmt.Sprint(i+1), "trap 'echo saved; sleep 0.05; echo done; exit 0' TERM; echo ready; while :; do sleep 0.02; done; ", func(o *api.TaskOrder) {
+				o.Grace = shoal.Duration(patience) // one that makes room is slow
+			})
 			b.runner.Start(o)
 			b.says(o.Ref, "ready")
 			b.runner.Stop(api.StopOrder{Ref: o.Ref, State: state})
@@ -211,6 +213,9 @@ func TestWant(t *testing.T) {
 	b.runner.Want(orders[1:]) // its end was acknowledged and it is not listed: nobody asks for it any more
 	if files := b.files(); len(files) != 2 {
 		t.Errorf("files: %v", files)
+	}
+	for _, o := range orders[1:] {
+		b.until("it is told that they run", func() bool { b.pump(); return b.of(o.Ref).report.State == shoal.JobRunning })
 	}
 	b.runner.Want(nil)
 	for _, o := range orders[1:] {

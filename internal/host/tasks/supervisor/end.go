@@ -176,8 +176,7 @@ func (t *task) judge(step string, e exit) {
 
 // fenced ends a task that could be running elsewhere.
 func (t *task) fenced() {
-	t.result.State, t.result.Cause = shoal.JobLost, shoal.CauseMachineLost
-	t.result.Reason = "the machine had no answer from the control plane for longer than the lease, and ended it"
+	t.result.State, t.result.Cause, t.result.Reason = shoal.JobLost, shoal.CauseMachineLost, tasks.LeaseOver
 }
 
 // failStep says that what was to come before the command failed, with the last lines it wrote.

@@ -29,21 +29,20 @@ func (t *task) setUp() string {
 	if t.name, err = tasks.FileName(t.ref); err != nil {
 		return err.Error()
 	}
-	if t.rec, err = tasks.NewRecord(t.s.set.Dir, t.name, false); err == nil {
-		acc := t.accepted()
-		err = t.rec.Write(tasks.Line{Accepted: &acc})
-	}
-	if err != nil {
+	groupErr := t.takeGroup()
+	acc := t.accepted()
+	acc.Group = t.group.Name()
+	if t.rec, err = tasks.NewRecord(t.s.set.Dir, t.name, t.req.Spare, tasks.Line{Accepted: &acc}); err != nil {
 		return fmt.Sprintf("cannot keep its record on the machine's disk: %v", err)
+	}
+	if groupErr != nil {
+		return groupErr.Error()
 	}
 	if t.workdir = o.Workdir; t.workdir == "" {
 		t.workdir = t.req.Person.Home
 	}
 	if o.Signal != "" && signalNumber(o.Signal) == 0 {
 		return fmt.Sprintf("there is no signal %q", o.Signal)
-	}
-	if t.group, err = t.s.groups.Task(t.req.Person.UID, t.name, o.Resources); err != nil {
-		return err.Error()
 	}
 	if err := t.takeGPUs(); err != nil {
 		return fmt.Sprintf("cannot give it its GPUs: %v", err)
@@ -70,24 +69,26 @@ func (t *task) setUp() string {
 	return t.openCopies()
 }
 
+// takeGroup gets the task a control group: one of its own where it must be found by the task's name, or gets rules
+// that others must not inherit, else any that is free.
+func (t *task) takeGroup() (err error) {
+	o := t.req.Order
+	if o.SSH != nil || o.Idle || t.s.set.GPUs != nil {
+		t.group, err = t.s.groups.Task(t.req.Person.UID, t.name, o.Resources)
+	} else {
+		t.group, err = t.s.groups.Slot(t.req.Person.UID, o.Resources)
+	}
+	return err
+}
+
 // scratch makes the task's directory for temporary files, and that of the job if it is the first there.
 func (t *task) scratch() error {
 	p := t.req.Person
-	dir := t.s.set.ScratchOf(t.name)
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrExist) { // a leftover of a supervisor that was killed
-		if err = tasks.RemoveScratch(dir); err == nil {
-			err = os.Mkdir(dir, 0o700)
-		}
-	}
-	if err == nil {
-		t.dir = dir
-		err = os.Lchown(dir, p.UID, p.GID)
-	}
-	if err != nil {
+	if err := t.s.rooms.take(t.s.set.ScratchOf(t.name), p); err != nil {
 		return err
 	}
-	dir = t.s.set.JobScratch(t.ref.Job)
+	t.dir = t.s.set.ScratchOf(t.name)
+	dir := t.s.set.JobScratch(t.ref.Job)
 	if err := unix.Mkdir(dir, 0o700); err != nil {
 		if errors.Is(err, unix.EEXIST) {
 			return nil
@@ -191,8 +192,10 @@ func (t *task) undo() {
 	if t.group.None() && !t.result.Started.IsZero() {
 		tasks.KillStrays(t.req.Person.UID, t.dir, t.firsts)
 	}
-	if err := tasks.RemoveGroup(t.group); err != nil {
-		t.note(err.Error())
+	if !t.group.Free() {
+		if err := tasks.RemoveGroup(t.group); err != nil {
+			t.note(err.Error())
+		}
 	}
 	if len(o.Files) > 0 || o.SSH != nil {
 		if err := tasks.RemoveScratch(t.s.set.FilesOf(t.name)); err != nil {
@@ -200,7 +203,7 @@ func (t *task) undo() {
 		}
 	}
 	if t.dir != "" {
-		if err := tasks.RemoveScratch(t.dir); err != nil {
+		if err := t.s.rooms.free(t.dir, t.req.Person); err != nil {
 			t.note(fmt.Sprintf("its scratch directory could not be removed: %v", err))
 		}
 	}

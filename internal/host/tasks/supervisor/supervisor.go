@@ -4,6 +4,7 @@ package supervisor
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -40,6 +41,7 @@ type supervisor struct {
 	buffers buffers
 	lease   lease
 	passes  *passes.Desk
+	rooms   *rooms
 
 	mu           sync.Mutex
 	tasks        map[shoal.AttemptRef]*task
@@ -47,6 +49,8 @@ type supervisor struct {
 	preparations map[shoal.JobID]*preparation      // under way
 	conn         net.Conn
 	queue        []tasks.Event
+	young        []young
+	grown        *time.Timer    // when the eldest of them is old enough
 	output       map[*task]bool // have more output than was told
 	closing      bool
 	wake         chan struct{} // capacity 1: there is something to send
@@ -91,7 +95,8 @@ func supervise(set tasks.Settings) error {
 		return err
 	}
 	s := &supervisor{set: set, forks: newForker(), tasks: map[shoal.AttemptRef]*task{}, kept: map[shoal.AttemptRef]tasks.Result{},
-		preparations: map[shoal.JobID]*preparation{}, passes: passes.At(set.Passes()), output: map[*task]bool{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
+		preparations: map[shoal.JobID]*preparation{}, passes: passes.At(set.Passes()), rooms: newRooms(set.Scratch), output: map[*task]bool{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1),
+		grown: time.NewTimer(time.Hour)}
 	if set.Groups != nil {
 		if s.groups, err = cgroups.Open(*set.Groups); err != nil {
 			return err // the Runner could; without limits nothing should run
@@ -100,15 +105,23 @@ func supervise(set tasks.Settings) error {
 	if s.devnull, err = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("cannot give tasks an empty input: %w", err)
 	}
-	if err := s.lease.open(); err != nil {
+	if err := errors.Join(s.lease.open(), s.rooms.clear(), s.groups.Sweep()); err != nil {
 		return err
 	}
 	go s.watch()
 	go s.accept(l)
 	go s.send()
 	s.untilIdle()
+	s.leave()
 	// The socket stays: the next Runner that finds nobody there replaces it.
 	return nil
+}
+
+// leave removes what was kept for tasks that did not come.
+func (s *supervisor) leave() {
+	if err := errors.Join(s.groups.Trim(), s.rooms.clear()); err != nil {
+		fmt.Fprintln(os.Stderr, "shoal-agent task: something stays:", err)
+	}
 }
 
 // untilIdle returns when there has been no task and no Runner for a while.
@@ -145,7 +158,7 @@ func (s *supervisor) accept(l net.Listener) {
 		}
 		s.serve(c)
 		s.mu.Lock()
-		s.conn, s.queue = nil, nil
+		s.conn, s.queue, s.young = nil, nil, nil
 		clear(s.output)
 		s.mu.Unlock()
 		_ = c.Close()
@@ -167,7 +180,7 @@ func (s *supervisor) greet(c net.Conn) bool {
 	for ref, r := range s.kept {
 		h.Ended = append(h.Ended, tasks.EndedEvent{Ref: ref, Result: r, Unsaved: true})
 	}
-	s.conn, s.queue = c, []tasks.Event{{Hello: &h}}
+	s.conn, s.queue, s.young = c, []tasks.Event{{Hello: &h}}, nil
 	poke(s.wake)
 	return true
 }
@@ -203,6 +216,7 @@ func (s *supervisor) serve(c net.Conn) {
 			quit := len(s.tasks) == 0 && len(s.kept) == 0
 			s.mu.Unlock()
 			if quit {
+				s.leave()
 				os.Exit(0)
 			}
 		}
@@ -259,10 +273,46 @@ func (s *supervisor) tell(e tasks.Event) {
 	}
 }
 
+// youngTime is how old a task is when it is told that it runs. Of most that are over before, the end says enough.
+const youngTime = 100 * time.Millisecond
+
+// young is a task that has just started.
+type young struct {
+	t  *task
+	at time.Time
+}
+
 func (s *supervisor) tellStarted(t *task, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tell(tasks.Event{Started: &tasks.StartedEvent{Ref: t.ref, At: at}})
+	if s.conn == nil {
+		return
+	}
+	s.young = append(s.young, young{t, at})
+	if len(s.young) == 1 {
+		s.grown.Reset(youngTime)
+	}
+}
+
+// grownUp takes those out of the young that live and have grown old enough to be told of.
+func (s *supervisor) grownUp() (events []tasks.Event) {
+	now := time.Now()
+	n := 0
+	for ; n < len(s.young); n++ {
+		y := s.young[n]
+		if s.tasks[y.t.ref] != y.t {
+			continue
+		}
+		if now.Sub(y.at) < youngTime {
+			break
+		}
+		events = append(events, tasks.Event{Started: &tasks.StartedEvent{Ref: y.t.ref, At: y.at}})
+	}
+	s.young = append(s.young[:0], s.young[n:]...)
+	if len(s.young) > 0 {
+		s.grown.Reset(time.Until(s.young[0].at.Add(youngTime)))
+	}
+	return events
 }
 
 func (s *supervisor) tellReady(t *task) {
@@ -289,9 +339,10 @@ func (s *supervisor) send() {
 		case <-s.wake:
 		case <-due:
 			late, due = true, nil
+		case <-s.grown.C:
 		}
 		s.mu.Lock()
-		c, events := s.conn, s.queue
+		c, events := s.conn, append(s.grownUp(), s.queue...)
 		s.queue = nil
 		switch {
 		case len(s.output) == 0:

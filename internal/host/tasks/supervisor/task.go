@@ -210,7 +210,6 @@ func (t *task) pause(until <-chan struct{}) bool {
 // idle keeps the task's place, and what others have started in it, until it is stopped.
 func (t *task) idle() {
 	t.begins(time.Now())
-	_ = t.rec.Write(tasks.Line{Started: &tasks.Started{At: t.result.Started}})
 	t.judge("", t.wait(true))
 }
 
@@ -252,7 +251,11 @@ func (t *task) running(pid int, step string) {
 	now := time.Now()
 	held := t.req.Order.Hold && step != ""
 	t.first = pid
-	t.firsts = append(t.firsts, tasks.Started{PID: pid, Born: tasks.Born(pid), At: now, Held: held})
+	first := tasks.Started{PID: pid, At: now, Held: held}
+	if t.group.None() { // else what is the task's is known by that
+		first.Born = tasks.Born(pid)
+	}
+	t.firsts = append(t.firsts, first)
 	if !t.result.Started.IsZero() {
 		return
 	}
@@ -261,8 +264,9 @@ func (t *task) running(pid int, step string) {
 	} else {
 		t.begins(now)
 	}
-	// If that cannot be written, the process is found by its group or its scratch directory.
-	_ = t.rec.Write(tasks.Line{Started: &t.firsts[len(t.firsts)-1]})
+	if t.group.None() {
+		_ = t.rec.Write(tasks.Line{Started: &first}) // if that cannot be, the scratch directory tells
+	}
 	for _, o := range t.out {
 		o.start()
 	}
