@@ -112,7 +112,7 @@ func (w *pass) fill(h *run, t *part, position int) {
 		}
 	}
 	most, limit := w.most(t)
-	got = w.find(got, t.shape, most, High+1)
+	got = w.find(got, t.shape, most, High+1, false)
 	if limit == "" && len(got) >= t.shape.nodes.Min && t.ready() > 0 {
 		w.start(t, position, got[:min(len(got), most)], false)
 		w.filled[h.task] = true
@@ -120,13 +120,18 @@ func (w *pass) fill(h *run, t *part, position int) {
 	h.occupy()
 }
 
-// find adds machines with room for a task of a shape, until there are most.
-func (w *pass) find(got []*machine, sh *shape, most int, priority Priority) []*machine {
+// find adds machines with room for a task of a shape, until there are most; for the head first those that
+// are kept for it.
+func (w *pass) find(got []*machine, sh *shape, most int, priority Priority, head bool) []*machine {
 	at := &w.classes[w.class(sh.needs)]
-	first := w.head == nil || priority > w.head.priority // what is kept is not kept from it
+	first := w.head == nil || head || priority > w.head.priority // what is kept is not kept from it
+	order := [...]*index{&at.open, &at.short, &at.long}
+	if head {
+		order = [...]*index{&at.short, &at.open, &at.long}
+	}
 	end := w.ends(sh, w.now)
 	given := len(got)
-	for _, x := range []*index{&at.open, &at.short, &at.long} {
+	for _, x := range order {
 		for m := range x.fitting(sh.resources) {
 			if len(got) >= most {
 				return got
@@ -246,25 +251,38 @@ func (w *pass) serveHead(u *turn, t *part) {
 	if task := (Task{t.job.id, position}); len(w.plan.Starts) >= w.budget || t.job.full() || w.filled[task] {
 		return
 	}
-	machines, _ := w.place(u, t)
-	if machines != nil {
+	machines, _ := w.place(t)
+	switch {
+	case machines != nil:
 		w.start(t, position, machines, false)
 		w.filled[Task{t.job.id, position}] = true
 		u.charge(w.begun[len(w.begun)-1].rate)
-	} else if w.head.is(t) && t.shape.failed != w.number {
+	case t.shape.failed == w.number:
+		w.stuck(t)
+	default:
 		w.unkeep() // it is a limit that it waits for now
 	}
 }
 
-// beginners gives each user of whom nothing runs one task on one machine, whatever her share.
+// beginners gives each user of whom nothing runs one task on one machine, whatever her share. That is
+// all: it is by shares who becomes the head, or somebody would always be a beginner when a gang waits.
 func (w *pass) beginners(all []*turn) {
 	idle := slices.DeleteFunc(slices.Clone(all), func(u *turn) bool { return u.account.person.tasks > 0 })
 	slices.SortFunc(idle, func(a, b *turn) int {
 		return cmp.Or(cmp.Compare(a.side.claim, b.side.claim), compareTurns(a, b))
 	})
 	for _, u := range idle {
-		for u.account.person.tasks == 0 && u.open(w) && u.shape().nodes.Max == 1 {
-			w.step(u)
+		var vain lanes
+		for u.account.person.tasks == 0 && u.open(w) && u.shape().nodes.Max == 1 && len(w.plan.Starts) < w.budget && len(vain) < 8 {
+			l := u.lanes[0]
+			if started := w.step(u, true); !started && len(u.lanes) > 0 && u.lanes[0] == l {
+				u.drop()
+				vain = append(vain, l)
+			}
+		}
+		if len(vain) > 0 {
+			u.lanes = append(u.lanes, vain...)
+			heap.Init(&u.lanes)
 		}
 	}
 }
@@ -286,7 +304,7 @@ func (w *pass) shares(all []*turn) {
 		g := order[0]
 		u := g.turns[0]
 		if u.open(w) {
-			w.step(u)
+			w.step(u, false)
 		}
 		if len(u.lanes) > 0 {
 			heap.Fix(&g.turns, 0)
@@ -301,17 +319,25 @@ func (w *pass) shares(all []*turn) {
 	}
 }
 
-// step tries the first task of a user; a shape for which there is no room leaves her line.
-func (w *pass) step(u *turn) (started bool) {
+// step tries the first task of a user; a shape for which there is no room leaves her line, but if it
+// is only tried.
+func (w *pass) step(u *turn, only bool) (started bool) {
 	if len(w.plan.Starts) >= w.budget {
 		u.lanes = nil
 		return false
 	}
-	if u.shape().failed == w.number && len(u.account.person.seats) == 0 {
-		u.thin(w)
+	t := u.part()
+	if t.shape.failed == w.number && len(u.account.person.seats) == 0 {
+		switch {
+		case only:
+		case w.headless(t):
+			w.stuck(t)
+			u.drop()
+		default:
+			u.thin(w)
+		}
 		return false
 	}
-	t := u.part()
 	if t.job.full() {
 		u.skip()
 		return false
@@ -321,8 +347,15 @@ func (w *pass) step(u *turn) (started bool) {
 		u.advance()
 		return false
 	}
-	machines, passes := w.place(u, t)
-	if machines == nil {
+	machines, passes := w.place(t)
+	switch {
+	case machines != nil:
+	case only:
+		return false
+	default:
+		if t.shape.failed == w.number {
+			w.stuck(t)
+		}
 		u.drop()
 		return false
 	}
@@ -335,44 +368,48 @@ func (w *pass) step(u *turn) (started bool) {
 	return true
 }
 
-// place finds machines for the first task of a lane. When there are none, and nothing at least as
-// urgent was found to wait before, some are kept for it.
-func (w *pass) place(u *turn, t *part) (machines []*machine, passes bool) {
-	sh, h := t.shape, w.head
+// headless reports whether a task could become the head: there is none, or a less urgent one.
+func (w *pass) headless(t *part) bool {
+	return w.refused < enough && (w.head == nil || w.head.priority < t.job.priority)
+}
+
+// place finds machines for a task. When there are none it notes that, unless it is a limit that is in the way.
+func (w *pass) place(t *part) (machines []*machine, passes bool) {
+	sh, h, u := t.shape, w.head, t.job.account.person
 	most, limit := w.most(t)
 	if limit != "" {
 		return nil, false
 	}
-	isHead := h.is(t)
-	if len(u.account.person.seats) > 0 {
-		machines = w.own(u.account.person, sh, u.priority)
-	}
-	if machines == nil && sh.failed != w.number {
-		priority := u.priority
-		if isHead {
-			priority++ // what is kept is kept for it
+	if len(u.seats) > 0 {
+		if machines = w.own(u, sh, t.job.priority); machines != nil {
+			return machines, false
 		}
-		machines = w.find(nil, sh, most, priority)
+	}
+	if sh.failed != w.number {
+		machines = w.find(nil, sh, most, t.job.priority, h.is(t))
 	}
 	if n := len(machines); n > 0 && n >= sh.nodes.Min {
-		if isHead {
+		if h.is(t) {
 			w.unkeep()
+			return machines, false
 		}
-		return machines, !isHead && h != nil && u.priority <= h.priority
+		return machines, h != nil && t.job.priority <= h.priority
 	}
-	sh.failed = w.number
-	w.failures++
-	w.stuck(t, isHead)
+	if sh.failed != w.number {
+		sh.failed = w.number
+		w.failures++
+	}
 	return nil, false
 }
 
-// stuck is about a task that found no room.
-func (w *pass) stuck(t *part, isHead bool) {
-	const enough = 4 // shapes: each costs a look at every machine
-	if h := w.head; isHead || h == nil || h.priority < t.job.priority {
-		if w.refused < 2*enough && !w.keep(t) {
-			w.refused++
-		}
+// enough is for how many shapes a pass does what costs a look at every machine.
+const enough = 4
+
+// stuck is about a task that found no room. When nothing at least as urgent was found to wait before,
+// machines are kept for it; and some may be told to go for it.
+func (w *pass) stuck(t *part) {
+	if (w.headless(t) || w.head.is(t)) && !w.keep(t) {
+		w.refused++
 	}
 	if len(w.wants) < enough || w.head.is(t) {
 		w.wants = append(w.wants, t)

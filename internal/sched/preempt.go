@@ -121,17 +121,18 @@ func (w *pass) crowd(v *part) int {
 	if w.Limits.PerUser != (shoal.PerUser{}) || w.Limits.PerGroup != (shoal.PerGroup{}) {
 		return 1 // of more nobody knows whether they are allowed to start
 	}
+	const most = 1000
 	n := 0
 	for _, a := range w.accounts {
 		if b := a.queues[v.job.priority].of[v.shape]; b != nil {
 			for _, e := range b.entries {
-				if e.part != nil && n < evictions {
+				if e.part != nil && n < most {
 					n += e.part.ready()
 				}
 			}
 		}
 	}
-	return min(n, evictions)
+	return min(n, most)
 }
 
 // evictions are the machines that can be made to hold a task, those that lose the least first.
@@ -139,7 +140,7 @@ func (w *pass) evictions(v *part, told map[*run]bool, claims map[*machine]shoal.
 	var all []eviction
 	free := map[*machine]bool{}
 	if v.shape.nodes.Min > 1 {
-		for _, m := range w.find(nil, v.shape, v.shape.nodes.Min, High+1) {
+		for _, m := range w.find(nil, v.shape, v.shape.nodes.Min, v.job.priority, true) {
 			free[m] = true
 			all = append(all, eviction{machine: m})
 		}

@@ -22,8 +22,10 @@ func job(id int, user string, total, size int) sched.PutJob {
 	return sched.PutJob{ID: shoal.JobID(strconv.Itoa(id)), Number: int64(id), User: shoal.UserName(user), Pool: "lab", Priority: sched.Normal, Resources: cpus(size), Total: total}
 }
 
-func with(j sched.PutJob, change func(*sched.PutJob)) sched.PutJob {
-	change(&j)
+func with(j sched.PutJob, changes ...func(*sched.PutJob)) sched.PutJob {
+	for _, change := range changes {
+		change(&j)
+	}
 	return j
 }
 
