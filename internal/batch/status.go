@@ -75,13 +75,14 @@ func (b *Batch) cancelSome(ctx context.Context, ids []shoal.JobID, reason string
 
 // Jobs are forgotten so many in a transaction, and those with more tasks than the other not in one.
 const (
-	pruneStep   = 100
+	pruneStep   = 25
 	pruneAtOnce = 100
 )
 
 // Prune forgets jobs that ended before a time, with their output, but for how each ended. It tells how many.
 func (b *Batch) Prune(ctx context.Context, before time.Time) (int, error) {
 	for total := 0; ; {
+		began := time.Now()
 		var past []store.PastJob
 		err := b.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
 			past, err = ledger.Past(tx, before, pruneStep)
@@ -105,5 +106,10 @@ func (b *Batch) Prune(ctx context.Context, before time.Time) (int, error) {
 			return total, err
 		}
 		total += len(past)
+		select { // others come first
+		case <-ctx.Done():
+			return total, ctx.Err()
+		case <-time.After(time.Since(began)):
+		}
 	}
 }

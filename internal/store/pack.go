@@ -14,29 +14,22 @@ const (
 	// minPack is how many tasks a job must have for its attempts to be packed.
 	minPack = 8
 	// packStep is how many attempts are packed in one transaction: others' Updates wait for no more.
-	packStep = 1000
+	packStep = 250
 	// packEarly is how many must have ended in a chunk before they are packed while their job goes on.
 	packEarly = 2048
 	// packJobs is how many jobs are looked at together.
 	packJobs = 200
+	// lastIndex is above all indexes.
+	lastIndex = 1 << 40
 )
 
 // Pack packs attempts that ended as most do: those of arrays that have ended, and of large ones the chunks
-// that are mostly done. It works in small transactions, changes nothing that can be seen, and tells how
-// many attempts it packed.
+// that are mostly done. It reads beside whatever else goes on, writes in small transactions, and rests as long
+// as it works. It changes nothing that can be seen, and tells how many attempts it packed.
 func (db *DB) Pack(ctx context.Context) (int, error) {
 	total := 0
 	for {
-		var ended []int64
-		err := db.View(ctx, func(tx *Tx) error {
-			ended = nil
-			return tx.query(func(rows *sql.Rows) error {
-				var job int64
-				err := rows.Scan(&job)
-				ended = append(ended, job)
-				return err
-			}, "SELECT job FROM unpacked ORDER BY job LIMIT ?", packJobs)
-		})
+		ended, err := db.numbers(ctx, "SELECT job FROM unpacked ORDER BY job LIMIT ?", packJobs)
 		if err != nil {
 			return total, err
 		}
@@ -55,24 +48,45 @@ func (db *DB) Pack(ctx context.Context) (int, error) {
 	return total + n, err
 }
 
-// packEnded packs about packStep attempts of jobs that have ended, in order, and tells of how many jobs
-// all are packed. Of the first job it begins at an index; next is where to go on in the first that is left.
+// numbers reads a column of numbers.
+func (db *DB) numbers(ctx context.Context, query string, args ...any) (all []int64, err error) {
+	err = db.View(ctx, func(tx *Tx) error {
+		all = nil
+		return tx.query(func(rows *sql.Rows) error {
+			var n int64
+			err := rows.Scan(&n)
+			all = append(all, n)
+			return err
+		}, query, args...)
+	})
+	return all, err
+}
+
+// packEnded packs some attempts of jobs that have ended, in order, and tells with how many jobs it is done. Of
+// the first job it begins at an index; next is where to go on in the first that is left.
 func (db *DB) packEnded(ctx context.Context, jobs []int64, from int) (total, done, next int, err error) {
-	err = db.Update(ctx, func(tx *Tx) error {
-		total, done, next = 0, 0, from
+	total, err = db.packOnce(ctx, func(tx *Tx) (all []packing, err error) {
+		done, next = 0, from
 		for left := packStep; done < len(jobs) && left > 0; {
-			n, seen, after, err := tx.packSome(jobs[done], next, lastIndex, left)
+			some, seen, after, err := tx.planPack(jobs[done], next, lastIndex, left)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			total, left, next = total+n, left-max(seen, 1), after
+			all, left, next = append(all, some...), left-max(seen, 1), after
 			if after <= lastIndex {
-				return nil
-			}
-			if _, err := tx.change("DELETE FROM unpacked WHERE job = ?", jobs[done]); err != nil {
-				return err
+				break
 			}
 			done, next = done+1, 0
+		}
+		return all, nil
+	}, func(tx *Tx, changed map[int64]bool) error {
+		for _, job := range jobs[:done] {
+			if changed[job] {
+				continue // it is looked at again
+			}
+			if _, err := tx.change("DELETE FROM unpacked WHERE job = ?", job); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -80,9 +94,9 @@ func (db *DB) packEnded(ctx context.Context, jobs []int64, from int) (total, don
 }
 
 // packGoing packs the chunks of large arrays that are mostly done.
-func (db *DB) packGoing(ctx context.Context) (int, error) {
+func (db *DB) packGoing(ctx context.Context) (total int, err error) {
 	var large []int64
-	err := db.View(ctx, func(tx *Tx) error {
+	err = db.View(ctx, func(tx *Tx) error {
 		large = nil
 		return tx.EachActiveJob(func(j shoal.Job) error {
 			if j.Counts.Succeeded < packEarly {
@@ -93,57 +107,94 @@ func (db *DB) packGoing(ctx context.Context) (int, error) {
 			return err
 		})
 	})
-	total := 0
 	for _, job := range large {
-		n, goErr := db.packChunks(ctx, job)
-		if total += n; goErr != nil {
-			return total, goErr
+		if err != nil {
+			return total, err
+		}
+		var chunks []int64
+		chunks, err = db.numbers(ctx, "SELECT idx >> "+strconv.Itoa(chunkBits)+" AS chunk FROM attempts WHERE job = ?1 AND "+candidates+
+			" GROUP BY chunk HAVING count(*) >= ?2", job, packEarly)
+		for _, chunk := range chunks {
+			first := int(chunk) << chunkBits
+			last := first + 1<<chunkBits - 1
+			for from := first; err == nil && from <= last; {
+				var n int
+				n, err = db.packOnce(ctx, func(tx *Tx) (all []packing, err error) {
+					all, _, from, err = tx.planPack(job, from, last, packStep)
+					return all, err
+				}, nil)
+				total += n
+			}
 		}
 	}
 	return total, err
 }
 
-// packChunks packs the chunks of a job in which enough has ended.
-func (db *DB) packChunks(ctx context.Context, job int64) (int, error) {
-	var chunks []int
-	err := db.View(ctx, func(tx *Tx) error {
-		chunks = nil
-		return tx.query(func(rows *sql.Rows) error {
-			var chunk int
-			err := rows.Scan(&chunk)
-			chunks = append(chunks, chunk)
-			return err
-		}, "SELECT idx >> "+strconv.Itoa(chunkBits)+" AS chunk FROM attempts WHERE job = ?1 AND "+candidates+" GROUP BY chunk HAVING count(*) >= ?2", job, packEarly)
+// packOnce plans what is to be packed, does it in one transaction together with also, and then rests as long as
+// that took. changed are the jobs of which something was changed after the plan was made.
+func (db *DB) packOnce(ctx context.Context, plan func(*Tx) ([]packing, error), also func(tx *Tx, changed map[int64]bool) error) (total int, err error) {
+	began := time.Now()
+	var all []packing
+	err = db.View(ctx, func(tx *Tx) (err error) {
+		all, err = plan(tx)
+		return err
 	})
-	total := 0
-	for _, chunk := range chunks {
-		last := (chunk+1)<<chunkBits - 1
-		for from := chunk << chunkBits; err == nil && from <= last; {
-			packed, next := 0, 0
-			err = db.Update(ctx, func(tx *Tx) (err error) {
-				packed, _, next, err = tx.packSome(job, from, last, packStep)
-				return err
-			})
-			total, from = total+packed, next
-		}
+	if err != nil {
+		return 0, err
 	}
-	return total, err
+	err = db.Update(ctx, func(tx *Tx) error {
+		total = 0
+		changed := map[int64]bool{}
+		for _, p := range all {
+			done, err := tx.carryOut(p)
+			if err != nil {
+				return err
+			}
+			if done {
+				total += p.fresh
+			} else {
+				changed[p.job] = true
+			}
+		}
+		if also == nil {
+			return nil
+		}
+		return also(tx, changed)
+	})
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Since(began)):
+	}
+	return total, nil
 }
 
 // candidates are the rows that can be packed, but for what only their bodies say.
 const candidates = "idx >= 0 AND latest = 1 AND attempt = 1 AND state = 'succeeded'"
 
-// lastIndex is above all indexes.
-const lastIndex = 1 << 40
+// packing is a plan to put some attempts of a chunk into its pack.
+type packing struct {
+	job          int64
+	chunk        int
+	first, last  int   // the indexes between which the rows lie
+	rows         int   // how many of them could be packed
+	fresh        int   // and are
+	odd          []int // indexes of those that are not
+	old          int   // attempts that the pack holds
+	since, until int64
+	size         int
+	body         []byte
+}
 
-// packSome looks at no more than limit attempts of a job with indexes from lowest to highest, and packs
-// those that can be. next is the index to go on with, above highest if there are no more.
-func (tx *Tx) packSome(job int64, lowest, highest, limit int) (packed, seen, next int, err error) {
-	id := shoal.JobID(strconv.FormatInt(job, 10))
+// planPack looks at no more than limit attempts of a job with indexes from lowest to highest, and says how
+// those that can be are packed. next is the index to go on with, above highest if there are no more.
+func (tx *Tx) planPack(job int64, lowest, highest, limit int) (all []packing, seen, next int, err error) {
 	rows, err := list[shoal.Attempt](tx, "SELECT body FROM attempts WHERE job = ? AND idx BETWEEN ? AND ? AND "+candidates+" ORDER BY idx LIMIT ?",
 		job, lowest, highest, limit)
 	if err != nil {
-		return 0, 0, lowest, err
+		return nil, 0, lowest, err
 	}
 	seen, next = len(rows), highest+1
 	if seen == limit {
@@ -154,22 +205,24 @@ func (tx *Tx) packSome(job int64, lowest, highest, limit int) (packed, seen, nex
 		for n < len(rows) && chunkOf(rows[n].Index) == chunkOf(rows[0].Index) {
 			n++
 		}
-		fresh, err := tx.packChunk(id, job, rows[:n])
+		p, err := tx.planChunk(job, rows[:n])
 		if err != nil {
-			return 0, 0, lowest, err
+			return nil, 0, lowest, err
 		}
-		packed += fresh
+		if p.fresh > 0 {
+			all = append(all, p)
+		}
 		rows = rows[n:]
 	}
-	return packed, seen, next, nil
+	return all, seen, next, nil
 }
 
-// packChunk packs those of a chunk's attempts that can be, and tells how many.
-func (tx *Tx) packChunk(id shoal.JobID, job int64, rows []shoal.Attempt) (int, error) {
-	chunk := chunkOf(rows[0].Index)
-	old, err := tx.pack(id, job, chunk, 0, -1)
+// planChunk says how attempts of one chunk are packed.
+func (tx *Tx) planChunk(job int64, rows []shoal.Attempt) (packing, error) {
+	p := packing{job: job, chunk: chunkOf(rows[0].Index), first: rows[0].Index, last: rows[len(rows)-1].Index, rows: len(rows), since: math.MaxInt64}
+	old, err := tx.pack(rows[0].Job, job, p.chunk, 0, -1)
 	if err != nil {
-		return 0, err
+		return p, err
 	}
 	like := rows[0]
 	if len(old) > 0 {
@@ -179,30 +232,43 @@ func (tx *Tx) packChunk(id shoal.JobID, job int64, rows []shoal.Attempt) (int, e
 	for _, a := range rows {
 		if ordinary(a, like) {
 			fresh = append(fresh, a)
+		} else {
+			p.odd = append(p.odd, a.Index)
 		}
 	}
-	if len(fresh) == 0 {
-		return 0, nil
+	if p.fresh, p.old = len(fresh), len(old); p.fresh == 0 {
+		return p, nil
 	}
 	all := merge(old, fresh)
-	since, until := int64(math.MaxInt64), int64(0)
 	for _, a := range all {
-		since, until = min(since, nanos(a.Placed)), max(until, nanos(a.Ended))
+		p.since, p.until = min(p.since, nanos(a.Placed)), max(p.until, nanos(a.Ended))
+	}
+	p.size, p.body = len(all), packAttempts(all)
+	return p, nil
+}
+
+// carryOut packs what was planned. false: something has changed since.
+func (tx *Tx) carryOut(p packing) (bool, error) {
+	var rows, old int
+	const look = "SELECT count(*), coalesce((SELECT size FROM packs WHERE job = ?1 AND chunk = ?4), 0) FROM attempts WHERE job = ?1 AND idx BETWEEN ?2 AND ?3 AND " + candidates
+	err := tx.query(func(r *sql.Rows) error { return r.Scan(&rows, &old) }, look, p.job, p.first, p.last, p.chunk)
+	if err != nil || rows != p.rows || old != p.old {
+		return false, err
 	}
 	const put = "INSERT OR REPLACE INTO packs (job, chunk, until, since, size, body) VALUES (?, ?, ?, ?, ?, ?)"
-	if _, err := tx.change(put, job, chunk, until, since, len(all), packAttempts(all)); err != nil {
-		return 0, err
+	if _, err := tx.change(put, p.job, p.chunk, p.until, p.since, p.size, p.body); err != nil {
+		return false, err
 	}
-	if len(fresh) == len(rows) {
-		_, err := tx.exec("DELETE FROM attempts WHERE job = ? AND idx BETWEEN ? AND ? AND "+candidates, job, rows[0].Index, rows[len(rows)-1].Index)
-		return len(fresh), err
-	}
-	for _, a := range fresh {
-		if _, err := tx.exec("DELETE FROM attempts WHERE job = ? AND idx = ? AND attempt = 1", job, a.Index); err != nil {
-			return 0, err
+	from := p.first
+	for _, odd := range append(p.odd, p.last+1) { // what lies between those that stay
+		if from < odd {
+			if _, err := tx.exec("DELETE FROM attempts WHERE job = ? AND idx BETWEEN ? AND ? AND "+candidates, p.job, from, odd-1); err != nil {
+				return false, err
+			}
 		}
+		from = odd + 1
 	}
-	return len(fresh), nil
+	return true, nil
 }
 
 // pack reads a pack like unpackAttempts; nothing if there is none.

@@ -88,6 +88,12 @@ func (tx *Tx) ForgetJobs(past []PastJob) error {
 	return nil
 }
 
+// Of the attempts of a job so many go at once: packs are large.
+const (
+	trimPacks = 20
+	trimRows  = 500
+)
+
 // TrimAttempts deletes the attempts of a job, some at a time. It tells how many rows went.
 func (db *DB) TrimAttempts(ctx context.Context, job shoal.JobID) (int64, error) {
 	n, err := jobNumber(job)
@@ -95,7 +101,7 @@ func (db *DB) TrimAttempts(ctx context.Context, job shoal.JobID) (int64, error) 
 		return 0, err
 	}
 	const packs = "DELETE FROM packs WHERE job = ?1 AND chunk IN (SELECT chunk FROM packs WHERE job = ?1 ORDER BY chunk LIMIT ?2)"
-	total, err := db.trim(ctx, packs, n, trimStep)
+	total, err := db.trim(ctx, trimPacks, packs, n, trimPacks)
 	if err != nil {
 		return total, err
 	}
@@ -105,10 +111,10 @@ func (db *DB) TrimAttempts(ctx context.Context, job shoal.JobID) (int64, error) 
 	for {
 		var gone int64
 		err := db.Update(ctx, func(tx *Tx) (err error) {
-			gone, err = tx.change(rows, n, trimStep)
+			gone, err = tx.change(rows, n, trimRows)
 			return err
 		})
-		if total += gone; err != nil || gone < trimStep {
+		if total += gone; err != nil || gone < trimRows {
 			return total, err
 		}
 	}

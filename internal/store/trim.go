@@ -13,11 +13,11 @@ const trimStep = 2000
 func (db *DB) TrimEvents(ctx context.Context, keep int, before time.Time) (int64, error) {
 	const old = `DELETE FROM events WHERE rev IN (SELECT rev FROM events WHERE time < ?1
 		OR rev <= (SELECT rev FROM events ORDER BY rev DESC LIMIT 1 OFFSET ?2) ORDER BY rev LIMIT ?3)`
-	n, err := db.trim(ctx, old, nanos(before), max(keep, 0), trimStep)
+	n, err := db.trim(ctx, trimStep, old, nanos(before), max(keep, 0), trimStep)
 	if err != nil || n == 0 {
 		return n, err
 	}
-	_, err = db.trim(ctx, `DELETE FROM event_ranges WHERE last IN (SELECT last FROM event_ranges
+	_, err = db.trim(ctx, trimStep, `DELETE FROM event_ranges WHERE last IN (SELECT last FROM event_ranges
 		WHERE rev < (SELECT coalesce(min(rev), 1 << 62) FROM events) LIMIT ?)`, trimStep)
 	return n, err
 }
@@ -29,7 +29,7 @@ func (db *DB) TrimHistory(ctx context.Context, before time.Time) (int64, error) 
 	for _, what := range [][2]string{{"sessions", "ended"}, {"machines", "gone"}} {
 		query := "DELETE FROM " + what[0] + " WHERE key IN (SELECT key FROM " + what[0] +
 			" WHERE state = '" + what[1] + "' AND json_extract(body, '$.updated') < ? LIMIT ?)"
-		n, err := db.trim(ctx, query, before.UTC().Format("2006-01-02T15:04:05"), trimStep)
+		n, err := db.trim(ctx, trimStep, query, before.UTC().Format("2006-01-02T15:04:05"), trimStep)
 		if total += n; err != nil {
 			return total, err
 		}
@@ -37,8 +37,8 @@ func (db *DB) TrimHistory(ctx context.Context, before time.Time) (int64, error) 
 	return total, nil
 }
 
-// trim repeats a statement that deletes at most trimStep rows until it finds fewer.
-func (db *DB) trim(ctx context.Context, query string, args ...any) (int64, error) {
+// trim repeats a statement that deletes at most step rows until it finds fewer.
+func (db *DB) trim(ctx context.Context, step int64, query string, args ...any) (int64, error) {
 	var total int64
 	for {
 		var n int64
@@ -49,7 +49,7 @@ func (db *DB) trim(ctx context.Context, query string, args ...any) (int64, error
 		if err != nil {
 			return total, err
 		}
-		if total += n; n < trimStep {
+		if total += n; n < step {
 			return total, nil
 		}
 	}
