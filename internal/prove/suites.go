@@ -56,7 +56,7 @@ func findSuites(root string) ([]suite, error) {
 		case t.fuzz:
 			plan = append(plan, suite{Name: "fuzz " + t.pkg + " " + t.name, Goal: fuzzRounds, Each: fuzzPerRound, Unit: "seconds of fuzzing",
 				Args: func(int) []string {
-					return []string{"test", "-run", "^$", "-fuzz", "^" + t.name + "$", "-fuzztime", strconv.Itoa(fuzzPerRound) + "s", "./" + t.pkg}
+					return []string{"test", "-run", "^$", "-fuzz", "^" + t.name + "$", "-fuzztime", strconv.Itoa(fuzzPerRound) + "s", "-fuzzminimizetime", "10x", "./" + t.pkg}
 				}})
 		case t.pkg == "internal/e2e":
 			plan = append(plan, suite{Name: "faults " + t.pkg + " " + t.name, Goal: faultRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},

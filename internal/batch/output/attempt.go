@@ -12,8 +12,9 @@ type Attempt struct {
 	ref    shoal.AttemptRef
 	packed bool
 
-	writing sync.Mutex // guards at; held while a piece is written
+	writing sync.Mutex // guards what follows; held while a piece is written
 	at      map[key]*place
+	begun   bool // before the server did: there may be something of it
 
 	mu   sync.Mutex // guards what follows; never held in the file system
 	have [][streams]int64
@@ -57,6 +58,7 @@ func (a *Attempt) set(rank int, stream Stream, size int64) {
 func (a *Attempt) Find(nodes int) {
 	a.writing.Lock()
 	defer a.writing.Unlock()
+	a.begun = true
 	for rank := range max(nodes, 1) {
 		for stream := range streams {
 			p, err := a.place(rank, stream)
@@ -78,6 +80,10 @@ func (a *Attempt) place(rank int, stream Stream) (*place, error) {
 	k := keyOf(a.ref, rank, stream)
 	if p := a.at[k]; p != nil {
 		return p, nil
+	}
+	if !a.begun {
+		a.at[k] = &place{logged: a.packs(rank)}
+		return a.at[k], nil
 	}
 	name := a.store.file(a.ref, rank, stream)
 	size, err := fileSize(name)

@@ -255,7 +255,11 @@ func TestCutAtEachByte(t *testing.T) {
 		t.Fatal(err)
 	}
 	written := w.want
-	for n := range len(log) + 1 {
+	step := 1
+	if testing.Short() {
+		step = 11
+	}
+	for n := 0; n <= len(log); n += step {
 		w := newWorld(t)
 		for _, s := range states {
 			if s.end <= int64(n) {
