@@ -24,6 +24,7 @@ func (g Group) Deny(devices []Device) error {
 	if g.t == nil {
 		return shoal.Errorf(shoal.KindUnavailable, "cannot keep a task from devices: there are no control groups")
 	}
+	g.spoil() // rules stay, and the next one in it is another
 	err := errors.New("no hierarchy has rules for devices")
 	for _, h := range g.t.hierarchies {
 		switch {

@@ -61,6 +61,19 @@ func TestDeny(t *testing.T) {
 		t.Logf("rules of version 1: %t", tree.Offers("devices"))
 		run(t, tree)
 	})
+	t.Run("a slot", func(t *testing.T) {
+		tree := testTree(t, Config{Devices: true})
+		g, err := tree.Slot(20001, shoal.Resources{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Deny([]Device{{1, 7}}); err != nil {
+			t.Skipf("not allowed here: %v", err)
+		}
+		if g.Free() {
+			t.Error("a slot with rules is used again")
+		}
+	})
 	t.Run("unified", func(t *testing.T) { run(t, unifiedTree(t)) })
 	if err := (Group{}).Deny([]Device{{1, 7}}); err == nil {
 		t.Error("no group, no rules, and no error")
