@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -44,7 +43,7 @@ func (v *view) environment() map[string]string {
 			env["PARAM_"+word(name)] = value
 		}
 	}
-	maps.Copy(env, v.promised())
+	v.promised(env)
 	return env
 }
 
@@ -55,25 +54,23 @@ func without(vars map[string]string, name string) map[string]string {
 	return vars
 }
 
-// promised is what every task can rely on.
-func (v *view) promised() map[string]string {
+// promised adds what every task can rely on.
+func (v *view) promised(env map[string]string) {
 	ref := v.Attempt.AttemptRef
-	env := map[string]string{
-		"SHOAL_JOB_ID":        string(v.Job.ID),
-		"SHOAL_JOB_NAME":      v.spec.Name,
-		"SHOAL_TASK_INDEX":    strconv.Itoa(v.Position),
-		"SHOAL_ARRAY_INDEX":   strconv.Itoa(ref.Index),
-		"SHOAL_ATTEMPT":       strconv.Itoa(ref.Attempt),
-		"SHOAL_RESTART_COUNT": strconv.Itoa(max(ref.Attempt-1, 0)),
-		"SHOAL_NODE_RANK":     strconv.Itoa(v.rank),
-		"SHOAL_NODE_COUNT":    strconv.Itoa(len(v.Nodes)),
-		"SHOAL_NODES":         v.names(" "),
-		"SHOAL_GPUS":          numbers(v.node.GPUs),
-		"SHOAL_POOL":          string(v.spec.Pool),
-		"SHOAL_SCRATCH":       api.ScratchDir(ref),
-		"SHOAL_JOB_TEMP":      api.JobScratchDir(v.Job.ID),
-		"SHOAL_JOB_SCRATCH":   v.shared(),
-	}
+	env["SHOAL_JOB_ID"] = string(v.Job.ID)
+	env["SHOAL_JOB_NAME"] = v.spec.Name
+	env["SHOAL_TASK_INDEX"] = strconv.Itoa(v.Position)
+	env["SHOAL_ARRAY_INDEX"] = strconv.Itoa(ref.Index)
+	env["SHOAL_ATTEMPT"] = strconv.Itoa(ref.Attempt)
+	env["SHOAL_RESTART_COUNT"] = strconv.Itoa(max(ref.Attempt-1, 0))
+	env["SHOAL_NODE_RANK"] = strconv.Itoa(v.rank)
+	env["SHOAL_NODE_COUNT"] = strconv.Itoa(len(v.Nodes))
+	env["SHOAL_NODES"] = v.names(" ")
+	env["SHOAL_GPUS"] = numbers(v.node.GPUs)
+	env["SHOAL_POOL"] = string(v.spec.Pool)
+	env["SHOAL_SCRATCH"] = api.ScratchDir(ref)
+	env["SHOAL_JOB_TEMP"] = api.JobScratchDir(v.Job.ID)
+	env["SHOAL_JOB_SCRATCH"] = v.shared()
 	if v.gang() {
 		env["SHOAL_HOSTFILE"] = v.at("hostfile")
 	}
@@ -89,11 +86,13 @@ func (v *view) promised() map[string]string {
 	for name := range v.spec.Outputs {
 		env["SHOAL_OUTPUT_"+word(name)] = OutputDir(v.Job, name)
 	}
-	return env
 }
 
 // at is the path of one of the attempt's files.
 func (v *view) at(name string) string { return path.Join(api.TaskDir(v.Attempt.AttemptRef), name) }
+
+// usualVars is how many variables a plain task has.
+const usualVars = 24
 
 // frameworks are the variables by which training programs find each other. Those of one process
 // are those of a node's first; the scripts rank and ranks give others to the others.
@@ -102,19 +101,15 @@ func (v *view) frameworks() map[string]string {
 	if v.launcher() == head {
 		all = len(v.Nodes)
 	}
-	master := v.place(0, portMaster)
-	addr, port, _ := strings.Cut(master, " ")
+	addr, port := v.host(0), strconv.Itoa(v.port(portMaster))
 	local := max(len(v.node.GPUs), 1)
-	env := map[string]string{
-		"MASTER_ADDR":      addr,
-		"MASTER_PORT":      port,
-		"RANK":             strconv.Itoa(first),
-		"LOCAL_RANK":       "0",
-		"WORLD_SIZE":       strconv.Itoa(all),
-		"LOCAL_WORLD_SIZE": strconv.Itoa(v.slots[v.rank]),
-		"NODE_RANK":        strconv.Itoa(v.rank),
-		"TF_CONFIG":        v.tfConfig(),
-	}
+	env := make(map[string]string, usualVars+len(v.spec.Env))
+	env["MASTER_ADDR"] = addr
+	env["MASTER_PORT"] = port
+	env["RANK"] = strconv.Itoa(first)
+	env["LOCAL_RANK"] = "0"
+	env["WORLD_SIZE"] = strconv.Itoa(all)
+	env["TF_CONFIG"] = v.tfConfig()
 	if len(v.Nodes) > 1 {
 		// Defaults of torchrun's options, which has a prefix of its own for them.
 		maps.Copy(env, map[string]string{"PET_NNODES": strconv.Itoa(len(v.Nodes)), "PET_NODE_RANK": strconv.Itoa(v.rank),
@@ -124,6 +119,8 @@ func (v *view) frameworks() map[string]string {
 		env["CUDA_VISIBLE_DEVICES"] = numbers(v.node.GPUs) // empty: a task that asked for none sees none
 	}
 	if v.gang() {
+		env["LOCAL_WORLD_SIZE"] = strconv.Itoa(v.slots[v.rank])
+		env["NODE_RANK"] = strconv.Itoa(v.rank)
 		maps.Copy(env, v.launcherSettings())
 	}
 	return env
@@ -163,13 +160,12 @@ func (v *view) port(which int) int {
 	return firstPort + portBlock*int(block) + min(which, portBlock-1)
 }
 
-// place is "host port" of one of the attempt's services on a node.
-func (v *view) place(node, which int) string {
-	host := v.Nodes[node].host()
+// host is where the others reach a node; one that is alone needs no network.
+func (v *view) host(node int) string {
 	if len(v.Nodes) == 1 {
-		host = "127.0.0.1"
+		return "127.0.0.1"
 	}
-	return host + " " + strconv.Itoa(v.port(which))
+	return v.Nodes[node].host()
 }
 
 // servers and workers are the places of TensorFlow's processes: worker i is on node i modulo their number, and so is
@@ -182,7 +178,7 @@ func (v *view) workers() []string {
 func (v *view) places(n, first, step int) []string {
 	out := make([]string, n)
 	for i := range out {
-		out[i] = strings.Replace(v.place(i%len(v.Nodes), first+step*(i/len(v.Nodes))), " ", ":", 1)
+		out[i] = v.host(i%len(v.Nodes)) + ":" + strconv.Itoa(v.port(first+step*(i/len(v.Nodes))))
 	}
 	return out
 }
@@ -200,26 +196,20 @@ func (v *view) count(name string, otherwise int) int {
 	return otherwise
 }
 
-// tfConfig describes the group to TensorFlow: every node has a worker.
+// tfConfig describes the group to TensorFlow: every node has a worker. Addresses need no escapes.
 func (v *view) tfConfig() string {
-	type task struct {
-		Type  string `json:"type"`
-		Index int    `json:"index"`
+	var b strings.Builder
+	list := func(name string, places []string) {
+		fmt.Fprintf(&b, `"%s":["%s"]`, name, strings.Join(places, `","`))
 	}
-	b, err := json.Marshal(struct {
-		Cluster struct {
-			PS     []string `json:"ps,omitempty"`
-			Worker []string `json:"worker"`
-		} `json:"cluster"`
-		Task task `json:"task"`
-	}{struct {
-		PS     []string `json:"ps,omitempty"`
-		Worker []string `json:"worker"`
-	}{v.servers(), v.workers()}, task{"worker", v.rank}})
-	if err != nil {
-		return "" // strings and numbers are never refused
+	b.WriteString(`{"cluster":{`)
+	if servers := v.servers(); len(servers) > 0 {
+		list("ps", servers)
+		b.WriteByte(',')
 	}
-	return string(b)
+	list("worker", v.workers())
+	fmt.Fprintf(&b, `},"task":{"type":"worker","index":%d}}`, v.rank)
+	return b.String()
 }
 
 // stdOutErr is the name under which Batch AI knew the directory of a job's output.
@@ -236,7 +226,6 @@ func (v *view) batchAI(env map[string]string) {
 	if v.spec.Stdout != "" {
 		logs = path.Dir(v.file(v.spec.Stdout))
 	}
-	addr, port, _ := strings.Cut(v.place(0, portMaster), " ")
 	maps.Copy(env, map[string]string{
 		"AZ_BATCHAI_STDOUTERR_DIR":       logs,
 		"AZ_BATCHAI_JOB_TEMP":            api.JobScratchDir(v.Job.ID),
@@ -247,7 +236,7 @@ func (v *view) batchAI(env map[string]string) {
 		"AZ_BATCHAI_TASK_INDEX":          strconv.Itoa(first),
 		"AZ_BATCHAI_WORKER_HOSTS":        strings.Join(v.workers(), ","),
 		"AZ_BATCHAI_PS_HOSTS":            strings.Join(v.servers(), ","),
-		"AZ_BATCHAI_PYTORCH_INIT_METHOD": fmt.Sprintf("tcp://%s:%s", addr, port),
+		"AZ_BATCHAI_PYTORCH_INIT_METHOD": fmt.Sprintf("tcp://%s:%d", v.host(0), v.port(portMaster)),
 		"AZ_BATCHAI_PYTORCH_BACKEND":     "gloo",
 	})
 	if v.gang() {
