@@ -58,7 +58,7 @@ func (g Group) Spawn(attr *syscall.SysProcAttr, fork func() error) error {
 				attr.UseCgroupFD, attr.CgroupFD = true, fd
 			}
 		} else {
-			err = write(filepath.Join(g.dir(h), "tasks"), "0") // 0: the thread that writes
+			err = g.write(h, "tasks", "0") // 0: the thread that writes
 		}
 		if err != nil {
 			break
@@ -223,20 +223,19 @@ func (g Group) Usage() (Usage, error) {
 		return u, nil
 	}
 	for _, h := range g.t.hierarchies {
-		dir := g.dir(h)
 		if h.has("memory") {
 			peak, events := "memory.max_usage_in_bytes", "memory.oom_control"
 			if h.v2 {
 				peak, events = "memory.peak", "memory.events"
 			}
-			u.MaxMemory = shoal.Bytes(number(read(filepath.Join(dir, peak))))
-			u.OOMKilled = field(read(filepath.Join(dir, events)), "oom_kill") > 0
+			u.MaxMemory = shoal.Bytes(number(g.read(h, peak)))
+			u.OOMKilled = field(g.read(h, events), "oom_kill") > 0
 		}
 		switch {
 		case h.v2:
-			u.CPU = time.Duration(field(read(filepath.Join(dir, "cpu.stat")), "usage_usec")) * time.Microsecond
+			u.CPU = time.Duration(field(g.read(h, "cpu.stat"), "usage_usec")) * time.Microsecond
 		case h.has("cpuacct"):
-			u.CPU = time.Duration(number(read(filepath.Join(dir, "cpuacct.usage"))))
+			u.CPU = time.Duration(number(g.read(h, "cpuacct.usage")))
 		}
 	}
 	if g.slot != nil {
@@ -266,6 +265,9 @@ func field(lines, name string) int64 {
 func (g Group) Remove() error {
 	if g.t == nil {
 		return nil
+	}
+	if g.slot != nil {
+		g.slot.close()
 	}
 	var failed error
 	for _, h := range g.t.hierarchies {

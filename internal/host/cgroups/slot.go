@@ -2,6 +2,7 @@ package cgroups
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,6 +21,56 @@ type slot struct {
 	cpu     time.Duration   // as read last
 	oom     bool            // a process was ended for want of memory
 	spoiled bool            // its limits are not what they were
+	files   map[string]int  // descriptors of control files that each task needs
+}
+
+// file opens a control file of a slot, or returns it as it was opened before: that costs more than reading it.
+func (s *slot) file(path string, flags int) (int, error) {
+	if fd, ok := s.files[path]; ok {
+		return fd, nil
+	}
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("%s: %w", path, err)
+	}
+	s.files[path] = fd
+	return fd, nil
+}
+
+// close lets go of all files.
+func (s *slot) close() {
+	for _, fd := range s.files {
+		_ = unix.Close(fd)
+	}
+	clear(s.files)
+}
+
+// read reads a control file of the group.
+func (g Group) read(h hierarchy, name string) string {
+	path := filepath.Join(g.dir(h), name)
+	if g.slot == nil {
+		return read(path)
+	}
+	fd, err := g.slot.file(path, unix.O_RDONLY)
+	if err != nil {
+		return ""
+	}
+	var buf [4096]byte
+	n, _ := unix.Pread(fd, buf[:], 0)
+	return string(buf[:max(n, 0)])
+}
+
+// write writes into a control file of the group.
+func (g Group) write(h hierarchy, name, value string) error {
+	path := filepath.Join(g.dir(h), name)
+	if g.slot == nil {
+		return write(path, value)
+	}
+	fd, err := g.slot.file(path, unix.O_WRONLY)
+	if err == nil {
+		_, err = unix.Pwrite(fd, []byte(value), 0)
+	}
+	return err
 }
 
 const (
@@ -64,7 +115,7 @@ func (t *Tree) newSlot(uid int, r shoal.Resources) (Group, error) {
 			continue
 		}
 		g, err := t.Task(uid, name, r)
-		g.slot = &slot{r: r}
+		g.slot = &slot{r: r, files: map[string]int{}}
 		return g, err
 	}
 }
@@ -82,14 +133,13 @@ func (g Group) Free() bool {
 		return false
 	}
 	for _, h := range g.t.hierarchies {
-		dir := g.dir(h)
 		switch {
 		case h.v2: // until its peak of memory can be begun anew everywhere
 			return false
-		case h.has("pids") && number(read(filepath.Join(dir, "pids.current"))) != 0:
+		case h.has("pids") && number(g.read(h, "pids.current")) != 0:
 			return false
 		case h.has("memory"):
-			if number(read(filepath.Join(dir, "memory.usage_in_bytes"))) > maxRest || write(filepath.Join(dir, "memory.max_usage_in_bytes"), "0") != nil {
+			if number(g.read(h, "memory.usage_in_bytes")) > maxRest || write(filepath.Join(g.dir(h), "memory.max_usage_in_bytes"), "0") != nil {
 				return false
 			}
 		}

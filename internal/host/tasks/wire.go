@@ -1,7 +1,7 @@
 package tasks
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"time"
@@ -92,12 +92,21 @@ type GPUs struct {
 
 // WriteLines writes each value as a line of JSON.
 func WriteLines[T any](w io.Writer, lines []T) error {
-	b := bufio.NewWriterSize(w, 32<<10)
-	enc := json.NewEncoder(b)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	for _, l := range lines {
 		if err := enc.Encode(l); err != nil {
 			return err
 		}
+		if b.Len() > maxPiece {
+			if _, err := b.WriteTo(w); err != nil {
+				return err
+			}
+		}
 	}
-	return b.Flush()
+	_, err := b.WriteTo(w)
+	return err
 }
+
+// maxPiece is how much is written at once, about.
+const maxPiece = 32 << 10

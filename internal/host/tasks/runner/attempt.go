@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
@@ -261,7 +263,7 @@ func (r *Runner) removeFiles(a *attempt) {
 	if len(r.spares) < maxSpares && a.phase == ended && !a.adopted {
 		r.spared++
 		spare := tasks.SparePrefix + r.id + "-" + strconv.Itoa(r.spared)
-		if os.Rename(r.path(a.name+tasks.RecordFile), r.path(spare)) == nil {
+		if unix.Rename(r.path(a.name+tasks.RecordFile), r.path(spare)) == nil {
 			r.spares = append(r.spares, spare)
 			return
 		}

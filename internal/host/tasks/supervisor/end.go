@@ -133,7 +133,6 @@ func minds(pid int, sig syscall.Signal) bool {
 // judge says how the task ended, by how its process did.
 func (t *task) judge(step string, e exit) {
 	r := &t.result
-	usage, _ := t.group.Usage() // it may have used nothing
 	if e.status.Signaled() {
 		r.Signal = int(e.status.Signal())
 		r.ExitCode = 128 + r.Signal
@@ -155,7 +154,7 @@ func (t *task) judge(step string, e exit) {
 		r.State, r.Cause, r.Reason = shoal.JobCancelled, shoal.CauseCancelled, "it was cancelled"
 	case r.ExitCode == 0 && step == "":
 		r.State, r.Cause = shoal.JobSucceeded, shoal.CauseExit
-	case usage.OOMKilled:
+	case t.outOfMemory():
 		r.State, r.Cause = shoal.JobFailed, shoal.CauseOOM
 		r.Reason = "it was ended for want of memory"
 		if o.Resources.Memory > 0 {
@@ -172,6 +171,12 @@ func (t *task) judge(step string, e exit) {
 	default:
 		r.State, r.Cause = shoal.JobFailed, shoal.CauseExit
 	}
+}
+
+// outOfMemory reports whether a process of the task was ended for want of memory.
+func (t *task) outOfMemory() bool {
+	usage, err := t.group.Usage()
+	return err == nil && usage.OOMKilled
 }
 
 // fenced ends a task that could be running elsewhere.

@@ -2,12 +2,13 @@ package supervisor
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,7 +22,13 @@ type rooms struct {
 
 	mu   sync.Mutex
 	made int
-	idle map[int][]string // by user
+	idle map[int][]spare // by user
+}
+
+// spare is a directory that waits for a task, and when something came or went in it last.
+type spare struct {
+	path string
+	at   unix.Timespec
 }
 
 const (
@@ -29,23 +36,24 @@ const (
 	maxSpare    = 32 // of a user
 )
 
-func newRooms(dir string) *rooms { return &rooms{dir: dir, idle: map[int][]string{}} }
+func newRooms(dir string) *rooms { return &rooms{dir: dir, idle: map[int][]spare{}} }
 
-// take makes a directory of a user's. What is there is a leftover of a supervisor that was killed.
-func (r *rooms) take(dir string, p tasks.Person) error {
+// take makes a directory of a user's, and returns what free is to be told. What is there is a leftover of a
+// supervisor that was killed.
+func (r *rooms) take(dir string, p tasks.Person) (was unix.Timespec, err error) {
 	r.mu.Lock()
-	spare := ""
+	var s spare
 	if list := r.idle[p.UID]; len(list) > 0 {
-		spare, r.idle[p.UID] = list[len(list)-1], list[:len(list)-1]
+		s, r.idle[p.UID] = list[len(list)-1], list[:len(list)-1]
 	}
 	r.mu.Unlock()
-	if spare != "" {
-		if unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, dir, unix.RENAME_NOREPLACE) == nil {
-			return nil
+	if s.path != "" {
+		if unix.Renameat2(unix.AT_FDCWD, s.path, unix.AT_FDCWD, dir, unix.RENAME_NOREPLACE) == nil {
+			return s.at, nil
 		}
-		_ = unix.Rmdir(spare) // what has come into it meanwhile goes when the next supervisor starts
+		_ = unix.Rmdir(s.path) // what has come into it meanwhile goes when the next supervisor starts
 	}
-	err := os.Mkdir(dir, 0o700)
+	err = os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrExist) {
 		if err = tasks.RemoveScratch(dir); err == nil {
 			err = os.Mkdir(dir, 0o700)
@@ -54,22 +62,22 @@ func (r *rooms) take(dir string, p tasks.Person) error {
 	if err == nil {
 		err = os.Lchown(dir, p.UID, p.GID)
 	}
-	return err
+	return unix.Timespec{}, err
 }
 
 // free removes a directory, or keeps it for the user's next task.
-func (r *rooms) free(dir string, p tasks.Person) error {
-	if asNew(dir, p) {
+func (r *rooms) free(dir string, was unix.Timespec, p tasks.Person) error {
+	if at, ok := asNew(dir, was, p); ok {
+		s := spare{at: at}
 		r.mu.Lock()
-		spare := ""
 		if len(r.idle[p.UID]) < maxSpare {
 			r.made++
-			spare = filepath.Join(r.dir, fmt.Sprintf("%s%d", sparePrefix, r.made))
+			s.path = filepath.Join(r.dir, sparePrefix+strconv.Itoa(r.made))
 		}
 		r.mu.Unlock()
-		if spare != "" && unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, spare, unix.RENAME_NOREPLACE) == nil {
+		if s.path != "" && unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, s.path, unix.RENAME_NOREPLACE) == nil {
 			r.mu.Lock()
-			r.idle[p.UID] = append(r.idle[p.UID], spare)
+			r.idle[p.UID] = append(r.idle[p.UID], s)
 			r.mu.Unlock()
 			return nil
 		}
@@ -77,22 +85,32 @@ func (r *rooms) free(dir string, p tasks.Person) error {
 	return tasks.RemoveScratch(dir)
 }
 
-// asNew reports whether a directory is as it was made: empty, and its user's alone.
-func asNew(dir string, p tasks.Person) bool {
+// asNew reports whether a directory is as it was made: empty, and its user's alone. If nothing came or went since it
+// was last seen empty, which was not just now, that need not be read.
+func asNew(dir string, was unix.Timespec, p tasks.Person) (at unix.Timespec, ok bool) {
+	var st unix.Stat_t
+	if unix.Lstat(dir, &st) != nil || st.Mode != unix.S_IFDIR|0o700 || int(st.Uid) != p.UID || int(st.Gid) != p.GID {
+		return at, false
+	}
+	if st.Mtim == was {
+		return was, true
+	}
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return at, false
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Mode&0o7777 != 0o700 || int(st.Uid) != p.UID || int(st.Gid) != p.GID {
-		return false
-	}
 	var buf [512]byte
 	n, err := unix.Getdents(fd, buf[:])
 	_, _, names := unix.ParseDirent(buf[:max(n, 0)], -1, nil)
-	return err == nil && len(names) == 0 // which leaves out . and ..
+	if time.Since(time.Unix(st.Mtim.Unix())) > mtimeStep {
+		at = st.Mtim
+	}
+	return at, err == nil && len(names) == 0 // which leaves out . and ..
 }
+
+// mtimeStep is more than a file system's clock moves on at a time.
+const mtimeStep = 100 * time.Millisecond
 
 // clear removes those that wait for a task, and those of supervisors before.
 func (r *rooms) clear() error {

@@ -84,7 +84,8 @@ func (t *task) takeGroup() (err error) {
 // scratch makes the task's directory for temporary files, and that of the job if it is the first there.
 func (t *task) scratch() error {
 	p := t.req.Person
-	if err := t.s.rooms.take(t.s.set.ScratchOf(t.name), p); err != nil {
+	var err error
+	if t.dirAt, err = t.s.rooms.take(t.s.set.ScratchOf(t.name), p); err != nil {
 		return err
 	}
 	t.dir = t.s.set.ScratchOf(t.name)
@@ -203,7 +204,7 @@ func (t *task) undo() {
 		}
 	}
 	if t.dir != "" {
-		if err := t.s.rooms.free(t.dir, t.req.Person); err != nil {
+		if err := t.s.rooms.free(t.dir, t.dirAt, t.req.Person); err != nil {
 			t.note(fmt.Sprintf("its scratch directory could not be removed: %v", err))
 		}
 	}

@@ -29,6 +29,9 @@ const (
 	lockFD   = 4 // held, never read: while it is open a supervisor lives
 )
 
+// gcPercent lets the heap, which is small, grow more before it is looked through: that would cost each task something.
+const gcPercent = 200
+
 // outputPause is how long news of output are gathered. They matter to who follows by eye.
 const outputPause = 20 * time.Millisecond
 
@@ -69,6 +72,7 @@ func Main(args []string) int {
 		return 2
 	}
 	debug.SetMemoryLimit(64 << 20)
+	debug.SetGCPercent(gcPercent)
 	if err := supervise(set); err != nil {
 		fmt.Fprintln(os.Stderr, "shoal-agent task:", err)
 		return 1

@@ -40,7 +40,8 @@ type task struct {
 	name   string
 	req    tasks.StartRequest
 	group  cgroups.Group
-	dir    string // scratch
+	dir    string        // scratch
+	dirAt  unix.Timespec // see rooms
 	rec    *tasks.Recorder
 	out    [2]*output
 	copies []*copier
