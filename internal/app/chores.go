@@ -38,10 +38,15 @@ func (a *App) trim(ctx context.Context) error {
 }
 
 // pack keeps the store small while jobs end: a moment after something changed, so that it does not get in
-// the way of what is going on.
+// the way of what is going on, nor of a start.
 func (a *App) pack(ctx context.Context) error {
 	for {
 		changed := a.store.Changed()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(packEvery):
+		}
 		if _, err := a.store.Pack(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("attempts cannot be packed; trying again later", "err", err)
 		}
@@ -49,11 +54,6 @@ func (a *App) pack(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(packEvery):
 		}
 	}
 }

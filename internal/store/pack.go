@@ -98,14 +98,19 @@ func (db *DB) packGoing(ctx context.Context) (total int, err error) {
 	var large []int64
 	err = db.View(ctx, func(tx *Tx) error {
 		large = nil
-		return tx.EachActiveJob(func(j shoal.Job) error {
-			if j.Counts.Succeeded < packEarly {
-				return nil
+		return tx.query(func(rows *sql.Rows) error {
+			var job int64
+			var hot sql.RawBytes
+			if err := rows.Scan(&job, &hot); err != nil {
+				return err
 			}
-			n, err := jobNumber(j.ID)
-			large = append(large, n)
+			var j shoal.Job
+			err := readHot(hot, &j)
+			if j.Counts.Succeeded >= packEarly {
+				large = append(large, job)
+			}
 			return err
-		})
+		}, "SELECT job, hot FROM queue")
 	})
 	for _, job := range large {
 		if err != nil {
