@@ -94,7 +94,8 @@ n=0 failed= ended=0
 while [ $n -lt ` + strconv.Itoa(v.slots[v.rank]) + ` ]; do
 	(
 		trap : TERM
-		SHOAL_RANK=$((` + strconv.Itoa(first) + ` + n)) SHOAL_LOCAL=$n "$dir/rank" &
+		exec 3>&2 2>/dev/null # of its own this shell would say that somebody was ended
+		SHOAL_RANK=$((` + strconv.Itoa(first) + ` + n)) SHOAL_LOCAL=$n "$dir/rank" 2>&3 3>&- &
 		child=$!
 		wait $child; status=$?
 		while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
