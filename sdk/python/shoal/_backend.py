@@ -23,7 +23,7 @@ except ImportError:  # pragma: no cover
 
 Json = Dict[str, Any]
 
-MAX_INLINE = 768 << 10  # bytes of an archive that may travel in a job; an environment holds about 2 MiB
+MAX_SENT = 768 << 10  # bytes of a file that a job may write from its environment, which holds about 2 MiB
 MAX_ITEM = 48 << 10  # bytes of one call's arguments that may
 PART = 60_000  # characters of one variable
 CHUNK = 1000  # tasks of one job
@@ -285,31 +285,63 @@ class Pause:
 # ---- payloads
 
 
-def command_of(backend: Backend, archive: Archive, python: str) -> Tuple[str, Dict[str, str]]:
-    """The command of a task that makes a call, and the variables that it needs beside the call itself."""
-    place = backend.place()
-    run = "exec " + shlex.quote(python)
-    if place.direct:
-        path = posixpath.join(place.files, archive.name + ".zip")
-        if not os.path.exists(path):
-            _pack.write_whole(path, archive.data)
-            _sweep(place.files)
-        else:
-            os.utime(path)
-        return f"{run} {shlex.quote(path)}", {}
-    if len(archive.data) > MAX_INLINE:
-        raise InvalidError(
-            f"cannot send the functions: with their modules and what they hold they have {len(archive.data):,} bytes, and without a share in reach {MAX_INLINE:,} can travel",
-            "put large data into files on a share and hand over their paths, or send from a machine of the pool",
-        )
-    text = base64.b64encode(archive.data).decode("ascii")
-    parts = [text[i : i + PART] for i in range(0, len(text), PART)]
-    env = {f"SHOALPY_{i}": p for i, p in enumerate(parts)}
-    env["SHOALPY_PARTS"] = str(len(parts))
-    return f"{run} -c {shlex.quote(_UNPACK)}", env
+class Sent(NamedTuple):
+    """A file on the share, as the machines see it, and the job that writes it (empty: it is there)."""
+
+    path: str
+    job: str
 
 
 KEEP = 90 * 86400.0  # seconds that an archive is kept after its last use
+
+
+def deliver(backend: Backend, data: bytes, ending: str, python: str, what: str) -> Sent:
+    """Puts bytes into a file that all machines see, named by their checksum: directly where the share is in reach, else
+    by a small job that has them in its environment. Raises InvalidError where they are too many for that."""
+    place, name = backend.place(), _pack.digest(data)
+    path = posixpath.join(place.files, name + ending)
+    if place.direct:
+        if os.path.exists(path):
+            os.utime(path)
+        else:
+            _pack.write_whole(path, data)
+            _sweep(place.files)
+        return Sent(path, "")
+    if len(data) > MAX_SENT:
+        raise InvalidError(
+            f"cannot send {what}: {len(data):,} bytes, and without a share in reach {MAX_SENT:,} can travel",
+            "put large data into files on a share and hand over their paths, or send from a machine of the pool",
+        )
+    text = base64.b64encode(data).decode("ascii")
+    env = {f"PART_{i // PART}": text[i : i + PART] for i in range(0, len(text), PART)}
+    command = f"exec {shlex.quote(python)} -c {shlex.quote(_WRITE)} {shlex.quote(path)} {name} {len(env)}"
+    spec: Json = {"name": "send", "pool": backend.name, "command": command, "env": env, "timeLimit": 300, "retries": 2,
+                  "resources": {"cpus": 0.1, "memory": "128MiB"}}  # fmt: skip
+    # Once a day is enough, and soon enough for a file that somebody has removed.
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    sent = backend.submit([dict(spec, externalId=f"send/{backend.name}/{day}/{path}")])[0]
+    if sent.get("existing"):
+        found, _ = backend.status([str(sent["id"])])
+        if found and found[0].get("state") in ENDED and found[0]["state"] != "succeeded":
+            sent = backend.submit([spec])[0]
+    return Sent(path, str(sent["id"]))
+
+
+_WRITE = """
+import base64, hashlib, os, sys, tempfile
+path, name, parts = sys.argv[1], sys.argv[2], int(sys.argv[3])
+data = base64.b64decode("".join(os.environ["PART_%d" % i] for i in range(parts)))
+if hashlib.sha256(data).hexdigest() != name:
+    sys.exit("the bytes were changed on their way")
+top = os.path.dirname(path)
+os.makedirs(top, 0o700, True)
+handle, new = tempfile.mkstemp(prefix=".writing-", dir=top)
+with os.fdopen(handle, "wb") as f:
+    f.write(data)
+    f.flush()
+    os.fsync(f.fileno())
+os.replace(new, path)
+"""
 
 
 def _sweep(directory: str) -> None:
@@ -323,41 +355,22 @@ def _sweep(directory: str) -> None:
             pass
 
 
-_UNPACK = """
-import base64, os, sys, tempfile
-e = os.environ
-data = base64.b64decode("".join(e.pop("SHOALPY_%d" % i) for i in range(int(e.pop("SHOALPY_PARTS")))))
-handle, path = tempfile.mkstemp(".zip", "shoal-", e.get("SHOAL_SCRATCH") or None)
-with os.fdopen(handle, "wb") as f:
-    f.write(data)
-sys.argv[0] = sys.path[0] = path
-from shoal._worker import main
-try:
-    main()
-finally:
-    os.unlink(path)
-"""
-
-
-def arguments_of(backend: Backend, blobs: Sequence[bytes]) -> Tuple[Json, Dict[str, str]]:
-    """How the arguments of tasks travel: fields of the job, and variables."""
-    if not _heavy(blobs):
-        return {"items": [_pack.to_text(b) for b in blobs]}, {}
-    place = backend.place()
-    if not place.direct:
-        raise InvalidError(
-            f"cannot send the arguments: a call's have {max(map(len, blobs)):,} bytes, and without a share in reach {MAX_ITEM:,} can travel",
-            "put large data into files on a share and hand over their paths, or send from a machine of the pool",
-        )
-    data = _pack.pack_many(blobs)
-    path = posixpath.join(place.files, _pack.digest(data) + ".calls")
-    if not os.path.exists(path):
-        _pack.write_whole(path, data)
-    return {"array": f"0-{len(blobs) - 1}" if len(blobs) > 1 else "0"}, {"SHOALPY_CALLS": path}
-
-
-def _heavy(blobs: Sequence[bytes]) -> bool:
-    return max(map(len, blobs)) > MAX_ITEM or sum(map(len, blobs)) > MAX_ITEMS
+def payload(backend: Backend, archive: Archive, blobs: Sequence[bytes], python: str) -> Tuple[Json, Dict[str, str]]:
+    """How calls travel: fields of their job, and variables."""
+    code = deliver(backend, archive.data, ".zip", python, "the functions with their modules and what they hold")
+    fields: Json = {"command": f"exec {shlex.quote(python)} {shlex.quote(code.path)}"}
+    after = [code.job] if code.job else []
+    env: Dict[str, str] = {}
+    if max(map(len, blobs)) > MAX_ITEM or sum(map(len, blobs)) > MAX_ITEMS:
+        calls = deliver(backend, _pack.pack_many(blobs), ".calls", python, "the arguments")
+        env["SHOALPY_CALLS"] = calls.path
+        fields["array"] = f"0-{len(blobs) - 1}" if len(blobs) > 1 else "0"
+        after += [calls.job] if calls.job else []
+    else:
+        fields["items"] = [_pack.to_text(b) for b in blobs]
+    if after:
+        fields["after"] = after
+    return fields, env
 
 
 def read_result(backend: Backend, job: Json, index: int, name: str, patience: float) -> bytes:

@@ -312,10 +312,25 @@ class LocalBackend:
             if job.state() in ENDED:
                 self._active.remove(job)
                 continue
+            if not self._unblocked(job):
+                continue
             most = job.spec.get("maxRunning") or 0
             if job.queue and self._need(job) <= self._free + 1e-9 and not (most and job.running() >= most):
                 return job, job.queue.popleft()
         return None
+
+    def _unblocked(self, job: Job) -> bool:
+        """Whether the jobs that it is to run after have ended as they should; one that cannot be any more is cancelled."""
+        for dependency in job.spec.get("after") or []:
+            id, _, condition = str(dependency).partition(":")
+            other = self.jobs.get(id)
+            state = other.state() if other is not None else "cancelled"
+            if state not in ENDED:
+                return False
+            if {"": state == "succeeded", "ok": state == "succeeded", "any": True, "failed": state != "succeeded"}.get(condition) is not True:
+                self._cancel(job, f"job {id}, after which it was to run, {'succeeded' if state == 'succeeded' else 'was ' + state if state == 'cancelled' else state}")
+                return False
+        return True
 
     def _attempt(self, job: Job, task: Task, need: float) -> None:
         try:
@@ -494,9 +509,14 @@ class DebugBackend(LocalBackend):
         return super().output(id, index, stream, False, offset)
 
     def step(self, job: Job) -> bool:
-        """Runs the next task of a job; False if none waits."""
-        if not job.queue or job.cancel or job.id in self._running:
-            return False
+        """Runs the next task of a job, and before it the jobs that it waits for; False if none waits."""
+        for dependency in job.spec.get("after") or []:
+            other = self.jobs.get(str(dependency).partition(":")[0])
+            while other is not None and self.step(other):
+                pass
+        with self.changed:
+            if not job.queue or job.cancel or job.id in self._running or not self._unblocked(job):
+                return False
         task = job.queue.popleft()
         task.attempt += 1
         task.started = now()

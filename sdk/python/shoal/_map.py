@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Generic, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar
 
 from . import _show
-from ._backend import CHUNK, ENDED, MAX_ITEMS, Backend, Json, Pause, remove_results
+from ._backend import CHUNK, MAX_ITEM, MAX_ITEMS, MAX_SENT, Json, Pause, remove_results
 from ._job import Job, cancel_all
 from ._pack import digest
 from ._ship import Parcel, mark_of
@@ -172,11 +172,14 @@ class Map(Generic[R]):
         """The next part's calls, pickled unless they stay in this process."""
         calls: List[Any] = []
         blobs: List[bytes] = []
-        size = 0
+        size, large = 0, False
         begun = time.monotonic()
-        limit = MAX_FILE if plan.parcel is not None and self.pool._backend.place().direct else MAX_ITEMS
+        direct = plan.parcel is not None and self.pool._backend.place().direct
         while len(calls) < CHUNK and (self._ahead or self._look_ahead(plan)):
             call, blob = self._ahead[0]
+            # What cannot be an item makes a file of its part, and there is a bound on files that a job writes.
+            large = large or len(blob) > MAX_ITEM
+            limit = MAX_FILE if direct else MAX_SENT - (64 << 10) if large else MAX_ITEMS
             if calls and (size + len(blob) > limit or (plan.hasty and time.monotonic() - begun > HASTE)):
                 break
             self._ahead.popleft()

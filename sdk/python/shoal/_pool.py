@@ -15,7 +15,7 @@ import warnings
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 from . import _checkpoint, _map, _pack, _show, _spec, _worker
-from ._backend import CHUNK, Backend, Json, ServerBackend, arguments_of, command_of
+from ._backend import CHUNK, Backend, Json, ServerBackend, payload
 from ._client import Client, find_target
 from ._job import Job, wait
 from ._local import DebugBackend, LocalBackend
@@ -300,10 +300,9 @@ class Pool:
         archive = parcel.archive()
         if self._check:
             self._suits(archive.imports)
-        command, env1 = command_of(self._backend, archive, self._interpreter())
-        fields, env2 = arguments_of(self._backend, blobs)
-        env = {**(spec.get("env") or {}), **env1, **env2}
-        spec.update(fields, command=command, outputs={"results": self._backend.place().results})
+        fields, env = payload(self._backend, archive, blobs, self._interpreter())
+        env = {**(spec.get("env") or {}), **env}
+        spec.update(fields, outputs={"results": self._backend.place().results})
         if env:
             spec["env"] = env
         return self._backend.submit([spec])[0]

@@ -89,6 +89,12 @@ class Same:
         self.assertEqual(self.pool.run(["echo", "a  b"]).result(), 0)
         self.assertEqual("".join(self.pool.run("echo one; echo two").follow()), "one\ntwo\n")
 
+    def test_after(self: Any) -> None:
+        first = self.pool.run("exit 3")
+        bad, good, third = (self.pool.run("echo ran", after=a) for a in (first, f"{first.id}:failed", [f"{first.id}:any"]))
+        self.assertEqual([bad.wait().state, good.wait().state, third.wait().state], ["cancelled", "succeeded", "succeeded"])
+        self.assertIn(f"job {first.id}", bad.status().reason)
+
     def test_async(self: Any) -> None:
         async def all_() -> Any:
             one = await self.pool.submit(project.add, 1)
@@ -336,7 +342,7 @@ print(list(p.map(work, [Settings(1), Settings(2)], name="cell")))
                 run = f"exec(compile({self.CELL!r}, '/tmp/ipykernel_{i}/1.py', 'exec'))"
                 done = subprocess.run([sys.executable, "-"], input=run, capture_output=True, text=True, env=env, cwd=top)
             self.assertEqual((done.stdout, done.stderr), ("[2, 3]\n", ""))
-        self.assertLessEqual(len(self.world.local.jobs), before + 2, "the look at the image, and one map")
+        self.assertLessEqual(len(self.world.local.jobs), before + 4, "the look at the image, its code twice, and one map")
 
     def test_results_of_others_are_not_read(self) -> None:
         self.pool.map(project.add, range(2), name="hers").wait()
@@ -424,9 +430,10 @@ class Limits(unittest.TestCase):
             self.assertEqual(os.listdir(world.share + "/x"), [".shoal-alice"])
             with self.assertRaises(shoal.InvalidError):
                 shoal.Pool("lab", server=url, token=TOKEN, shared="/elsewhere", check=False, project=HERE).submit(project.add, 1)
+            self.assertEqual(list(p.map(project.size, [b"x" * 400_000, b"y" * 500_000, b"z"])), [400_000, 500_000, 1])
             with self.assertRaises(shoal.InvalidError) as caught:
                 p.submit(project.size, b"x" * (1 << 20))
-            self.assertIn("48", caught.exception.message)
+            self.assertIn("cannot send the arguments: 1,048,", caught.exception.message)
             self.assertIn("share", caught.exception.hint)
 
     def test_a_million_inputs_do_not_hold_the_driver_up(self) -> None:
