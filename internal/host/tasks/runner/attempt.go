@@ -115,6 +115,7 @@ func (r *Runner) start(o api.TaskOrder) {
 		}
 	}
 	r.add(a)
+	r.shares(o, p)
 	r.live++
 	if a.phase == sent {
 		r.hand(a)

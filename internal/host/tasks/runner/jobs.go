@@ -26,6 +26,7 @@ type job struct {
 	attempts int
 	over     bool
 	timer    *time.Timer // while it has no attempts
+	shared   shared
 }
 
 // jobIn counts an attempt of a job.

@@ -231,6 +231,7 @@ func (r *Runner) Forget(f api.ForgetTask) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range f.Jobs {
+		r.unshare(id)
 		r.jobOver(id)
 	}
 	for _, ref := range f.Refs {
