@@ -61,6 +61,8 @@ type Hub struct {
 	mu       sync.Mutex // guards what follows; never held while waiting or in the store
 	links    map[shoal.MachineID]*link
 	effects  map[shoal.MachineID]effect
+	known    map[Caller]bool // whose tokens were good while the store's machines were those of knownRev
+	knownRev shoal.Rev
 	answered map[shoal.MachineID]time.Time // the newest report of each that was answered
 	pools    map[shoal.PoolName]*people
 	mark     store.PeopleMark
@@ -96,6 +98,7 @@ func New(cfg Config) *Hub {
 		turn:     make(chan struct{}, 1),
 		links:    map[shoal.MachineID]*link{},
 		effects:  map[shoal.MachineID]effect{},
+		known:    map[Caller]bool{},
 		answered: map[shoal.MachineID]time.Time{},
 		pools:    map[shoal.PoolName]*people{},
 		news:     make(chan struct{}),

@@ -25,6 +25,7 @@ type DB struct {
 
 	rev       atomic.Int64 // last committed revision
 	lastEvent atomic.Int64 // revision of the last committed event
+	machines  atomic.Int64 // revision of the last committed change of a machine, or that of the start
 
 	mu      sync.Mutex // guards the two below, never held while anything else is done
 	changed chan struct{}
@@ -86,6 +87,7 @@ func (db *DB) open(ctx context.Context, path string) (err error) {
 	}
 	db.rev.Store(rev)
 	db.lastEvent.Store(lastEvent)
+	db.machines.Store(rev)
 	for range maxReaders {
 		db.readers <- nil
 	}
@@ -187,9 +189,14 @@ func (db *DB) Changed() <-chan struct{} {
 	return db.changed
 }
 
-func (db *DB) announce(rev, lastEvent shoal.Rev) {
-	db.rev.Store(int64(rev))
-	db.lastEvent.Store(int64(lastEvent))
+// MachinesRev is the revision of the last change of a machine: while it stays, what was read of machines holds. It
+// costs nothing.
+func (db *DB) MachinesRev() shoal.Rev { return shoal.Rev(db.machines.Load()) }
+
+func (db *DB) announce(s txState) {
+	db.machines.Store(int64(s.machines))
+	db.rev.Store(int64(s.rev))
+	db.lastEvent.Store(int64(s.lastEvent))
 	db.mu.Lock()
 	old := db.changed
 	db.changed = make(chan struct{})

@@ -59,9 +59,11 @@ var (
 		key:  func(g *shoal.Group) shoal.GroupName { return g.Name },
 		meta: func(g *shoal.Group) *shoal.Meta { return &g.Meta }}, "user_groups")
 	machines = newSchema(schema[shoal.MachineID, shoal.Machine]{noun: "machine",
-		key:    func(m *shoal.Machine) shoal.MachineID { return m.ID },
-		meta:   func(m *shoal.Machine) *shoal.Meta { return &m.Meta },
-		values: func(m *shoal.Machine) []any { return []any{string(m.Pool), string(m.State)} }},
+		key:     func(m *shoal.Machine) shoal.MachineID { return m.ID },
+		meta:    func(m *shoal.Machine) *shoal.Meta { return &m.Meta },
+		values:  func(m *shoal.Machine) []any { return []any{string(m.Pool), string(m.State)} },
+		stored:  func(tx *Tx, _ *shoal.Machine, _ bool) error { tx.machines = tx.rev; return nil },
+		deleted: func(tx *Tx, _ any) error { tx.machines = tx.rev; return nil }},
 		"machines", "pool", "state")
 	sessions = newSchema(schema[shoal.SessionID, shoal.Session]{noun: "session",
 		key:  func(s *shoal.Session) shoal.SessionID { return s.ID },

@@ -24,6 +24,7 @@ type Tx struct {
 type txState struct {
 	rev       shoal.Rev
 	lastEvent shoal.Rev
+	machines  shoal.Rev // of the last change of a machine
 }
 
 var (

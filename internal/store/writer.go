@@ -180,7 +180,7 @@ func (w *writer) commit(group []*request) (errs []error, err error) {
 		return nil, explain(err)
 	}
 	start := w.db.Rev()
-	state := txState{rev: start, lastEvent: shoal.Rev(w.db.lastEvent.Load())}
+	state := txState{rev: start, lastEvent: shoal.Rev(w.db.lastEvent.Load()), machines: w.db.MachinesRev()}
 	errs = make([]error, len(group))
 	for i, r := range group {
 		after, fnErr, err := w.one(r, state)
@@ -199,7 +199,7 @@ func (w *writer) commit(group []*request) (errs []error, err error) {
 	if _, err := w.conn.exec("COMMIT"); err != nil {
 		return nil, explain(err)
 	}
-	w.db.announce(state.rev, state.lastEvent)
+	w.db.announce(state)
 	return errs, nil
 }
 
