@@ -26,7 +26,7 @@ import (
 func runMain() int {
 	// The machine is for its users: a small heap that is collected often costs less than it saves.
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
-	debug.SetGCPercent(25)
+	debug.SetGCPercent(idleHeap)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -40,6 +40,20 @@ func runMain() int {
 	}
 	return 0
 }
+
+// working makes the heap one for tasks: each costs some of it, and looking through it often costs the processor more
+// than memory that is given back when they are over.
+func working(on bool) {
+	if on {
+		debug.SetGCPercent(200)
+		return
+	}
+	debug.SetGCPercent(idleHeap)
+	debug.FreeOSMemory()
+}
+
+// idleHeap is by how many percent an idle agent's heap grows until it is looked through.
+const idleHeap = 25
 
 func runAgent(ctx context.Context, log *slog.Logger) error {
 	join, err := readJoin()
@@ -67,7 +81,7 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	m.gpus = findGPUs(log)
 	people := &agent.People{}
 	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: openSlices(log, m.gpus != nil), Lookup: person(people),
-		Mounts: people.Mounts, GPUs: m.gpus.settings(), Adapt: m.gpus.adapt, Log: log})
+		Mounts: people.Mounts, Working: working, GPUs: m.gpus.settings(), Adapt: m.gpus.adapt, Log: log})
 	if err != nil {
 		return err
 	}

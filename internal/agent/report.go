@@ -19,6 +19,8 @@ const (
 	inputWorth       = 30 * time.Second       // newer input is worth a report
 	cpuWorth         = 20                     // so is a change of so many percent
 	lastReport       = time.Second            // for what is sent at the end
+	busy             = 100 * time.Millisecond // between reports, while tasks come and go
+	gather           = 2 * time.Millisecond   // for news of others to go with that of one, then
 )
 
 // maxBytes bounds the output of tasks in one report.
@@ -42,6 +44,7 @@ func (a *Agent) report(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	said := ""
+	var reported time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -49,6 +52,9 @@ func (a *Agent) report(ctx context.Context) error {
 			return ctx.Err()
 		case <-a.wake:
 		case <-a.cfg.Tasks.Changed():
+			if time.Since(reported) < busy {
+				time.Sleep(gather)
+			}
 		case <-a.cfg.Door:
 			w.door(time.Now())
 		case <-timer.C:
@@ -78,7 +84,7 @@ func (a *Agent) report(ctx context.Context) error {
 			continue
 		}
 		p.reset()
-		said = ""
+		said, reported = "", time.Now()
 		timer.Reset(time.Until(w.due(beat)))
 	}
 }

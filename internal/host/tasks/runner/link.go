@@ -99,7 +99,13 @@ func (r *Runner) link(l *linked) {
 				continue // nothing to do, or closed
 			}
 		}
+		if r.cfg.Working != nil {
+			r.cfg.Working(true)
+		}
 		r.talk(l)
+		if r.cfg.Working != nil {
+			r.cfg.Working(false)
+		}
 		l = nil
 		select {
 		case <-r.done:

@@ -38,6 +38,8 @@ type Config struct {
 	Mounts func() []string
 	// Env is added to the environment of every task, as "NAME=value"; orders win over it.
 	Env []string
+	// Working is told when there are tasks, and when there have been none for a while; nil: nobody needs to know.
+	Working func(bool)
 	// Idle is how long the supervisor stays when there is nothing to do; zero: half a minute.
 	Idle time.Duration
 	// OutputLimit bounds what is kept of each stream of a task; zero: 4 GiB.

@@ -150,6 +150,10 @@ func (t *task) work() {
 			return
 		}
 	}
+	if why := t.openCopies(); why != "" { // they may lie in a directory of the job's own
+		t.fail(why)
+		return
+	}
 	if !t.prepared() || !t.held() {
 		return
 	}
