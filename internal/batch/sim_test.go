@@ -98,7 +98,10 @@ func (s *sim) wire(c *batch.Config) {
 // add makes a machine.
 func (s *sim) add(id shoal.MachineID) *node {
 	ctx, stop := context.WithCancel(s.w.ctx)
-	n := &node{s: s, id: id, ctx: ctx, stop: stop, rate: 0.99 + 0.02*s.rnd.Float64(), fresh: true, told: time.Now(),
+	s.mu.Lock()
+	rate := 0.99 + 0.02*s.rnd.Float64()
+	s.mu.Unlock()
+	n := &node{s: s, id: id, ctx: ctx, stop: stop, rate: rate, fresh: true, told: time.Now(),
 		tasks: map[shoal.AttemptRef]*simTask{}, news: make(chan struct{}, 1)}
 	s.mu.Lock()
 	s.nodes[id] = n
@@ -326,7 +329,9 @@ func (n *node) start(o api.TaskOrder) {
 
 // play is the command of a task on its node.
 func (n *node) play(t *simTask, o api.TaskOrder) {
+	n.s.mu.Lock()
 	takes, exit := n.s.took(o)
+	n.s.mu.Unlock()
 	if o.Idle {
 		takes = 1000 * time.Hour
 	}

@@ -3,6 +3,7 @@ package batch_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,8 +81,11 @@ func TestConditions(t *testing.T) {
 // goes on where it broke. The server is restarted in between.
 func TestDifferentTasks(t *testing.T) {
 	bubble(t, shoal.Pool{}, func(w *world) {
+		var mu sync.Mutex
 		var commands []string
 		w.play = func(o api.TaskOrder) script {
+			mu.Lock()
+			defer mu.Unlock()
 			commands = append(commands, o.Command)
 			return failing("1/2#1")(o)
 		}
@@ -293,9 +297,12 @@ func TestMemoryGrows(t *testing.T) {
 // The release command runs on each machine that ran something, after the end, whatever the end was.
 func TestRelease(t *testing.T) {
 	bubble(t, shoal.Pool{}, func(w *world) {
+		var mu sync.Mutex
 		released := map[string]int{}
 		w.play = func(o api.TaskOrder) script {
 			if o.Release {
+				mu.Lock()
+				defer mu.Unlock()
 				released[o.Command+" "+o.Env["SHOAL_NODES"]]++
 				return script{takes: 30 * time.Second, exit: 1}
 			}

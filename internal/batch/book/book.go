@@ -45,19 +45,19 @@ type Book struct {
 	stopped chan struct{} // closed when Run has ended
 
 	// Of Run alone.
-	serial        int64 // of the last transaction, stored with it
-	tries         *retry.Tries
-	outlook.World           // as it was looked at last
-	seen          shoal.Rev // machines and pools are known as of this revision
-	looked        time.Time
-	lookCost      time.Duration
-	began         time.Time
-	next          time.Time // when package sched may have something new to say by itself
-	saved         time.Time // when what users used was last stored
-	judge         time.Time // when it may be known of more machines that they are silent for too long
-	frozen        bool      // too many are silent together, in these pools
-	frozenIn      map[shoal.PoolName]bool
-	busy          bool // the last turn changed something: there may be more to start
+	serial   int64 // of the last transaction, stored with it
+	tries    *retry.Tries
+	world    outlook.World // as it was looked at last
+	seen     shoal.Rev     // machines and pools are known as of this revision
+	looked   time.Time
+	lookCost time.Duration
+	began    time.Time
+	next     time.Time // when package sched may have something new to say by itself
+	saved    time.Time // when what users used was last stored
+	judge    time.Time // when it may be known of more machines that they are silent for too long
+	frozen   bool      // too many are silent together, in these pools
+	frozenIn map[shoal.PoolName]bool
+	busy     bool // the last turn changed something: there may be more to start
 
 	mu      sync.Mutex // guards what follows; never held while waiting or in the store
 	queue   []*request

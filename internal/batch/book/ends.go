@@ -63,7 +63,7 @@ func (g *Group) finish(a *shoal.Attempt, from, to shoal.JobState) error {
 		j.retry++
 	}
 	g.again[a.Job] = append(g.again[a.Job], task.Position)
-	memory := outcome.Memory(j.Job, *a, g.b.Pools[j.Spec.Pool].Machine.Memory)
+	memory := outcome.Memory(j.Job, *a, g.b.world.Pools[j.Spec.Pool].Machine.Memory)
 	if wait := outcome.Postpone(a.Attempt); wait > 0 {
 		g.later[task] = again{g.Now.Add(wait), memory}
 	} else {

@@ -45,6 +45,7 @@ type Group struct {
 	forget   map[shoal.MachineID][]shoal.AttemptRef
 	demand   bool // the engine should know
 	from, to shoal.Rev
+	own      bool // it is Run's own, which may look at what only Run knows
 }
 
 // row is a job within a group.
@@ -72,6 +73,7 @@ func (b *Book) update(ctx context.Context, do func(*Group) error) (*Group, error
 	var g *Group
 	err := b.cfg.Store.Update(ctx, func(tx *store.Tx) (err error) {
 		g = newGroup(b, tx, b.live)
+		g.own = true
 		if g.from, err = tx.Rev(); err != nil {
 			return err
 		}

@@ -177,7 +177,7 @@ func (l *loading) again1(j shoal.Job) error {
 		}
 		begun[p] = true
 		if outcome.Repeats(j, a) {
-			ready = append(ready, sched.Again{Task: sched.Task{Job: j.ID, Position: p}, Memory: outcome.Memory(j, a, l.b.Pools[j.Spec.Pool].Machine.Memory)})
+			ready = append(ready, sched.Again{Task: sched.Task{Job: j.ID, Position: p}, Memory: outcome.Memory(j, a, l.b.world.Pools[j.Spec.Pool].Machine.Memory)})
 		}
 	})
 	if err != nil {
@@ -288,7 +288,7 @@ func (b *Book) look(ctx context.Context) error {
 	b.mu.Lock()
 	b.sched.Apply(changes...)
 	b.mu.Unlock()
-	b.World, b.seen = world, rev
+	b.world, b.seen = world, rev
 	b.looked, b.lookCost = time.Now(), time.Since(start)
 	if err := b.bury(ctx); err != nil {
 		b.seen = -1 // look again

@@ -34,13 +34,13 @@ func (b *Book) bury(ctx context.Context) error {
 			}
 			if reason := b.nodeGone(m.Machine, m.Epoch); reason != "" {
 				lost = append(lost, loss{ref: ref, rank: rank, reason: reason})
-			} else if l.idempotent && b.Machines[m.Machine].Health == shoal.HealthDown {
+			} else if l.idempotent && b.world.Machines[m.Machine].Health == shoal.HealthDown {
 				lost = append(lost, loss{ref, rank, fmt.Sprintf("its machine %s does not answer", m.Machine), len(l.attempt.Members) == 0})
 			}
 		}
 	}
 	b.mu.Lock()
-	orphans := b.sched.Jobs(func(p shoal.PoolName) bool { _, there := b.Pools[p]; return !there })
+	orphans := b.sched.Jobs(func(p shoal.PoolName) bool { _, there := b.world.Pools[p]; return !there })
 	for ref, l := range b.spare {
 		if b.nodeGone(l.attempt.Machine, l.attempt.Epoch) != "" {
 			delete(b.spare, ref)
@@ -85,7 +85,7 @@ func (b *Book) lose(ctx context.Context, lost []loss, orphans []shoal.JobID) err
 
 // nodeGone says why nothing of an attempt can be running on a machine any more; empty if it can.
 func (b *Book) nodeGone(id shoal.MachineID, epoch int) string {
-	m, ok := b.Machines[id]
+	m, ok := b.world.Machines[id]
 	switch {
 	case !ok:
 		return fmt.Sprintf("its machine %s is gone", id)
@@ -292,7 +292,7 @@ func (b *Book) fence(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	answered := map[shoal.MachineID]time.Time{}
-	for id, m := range b.Machines {
+	for id, m := range b.world.Machines {
 		if m.State == shoal.MachineReady || m.State == shoal.MachineStopping {
 			answered[id] = outcome.Later(b.cfg.Answered(id), b.began)
 		}
@@ -330,7 +330,7 @@ func (b *Book) tellFrozen(ctx context.Context, v fence.Verdict) error {
 		return nil
 	}
 	pools := map[shoal.PoolName]bool{}
-	for id, m := range b.Machines {
+	for id, m := range b.world.Machines {
 		if v.Frozen[id] || len(v.Frozen) == 0 && b.frozenIn[m.Pool] {
 			pools[m.Pool] = true
 		}
@@ -338,7 +338,7 @@ func (b *Book) tellFrozen(ctx context.Context, v fence.Verdict) error {
 	_, err := b.update(ctx, func(g *Group) error {
 		for _, name := range slices.Sorted(maps.Keys(pools)) {
 			e := shoal.Event{Time: g.Now, Kind: shoal.ObjectPool, Name: string(name), Pool: name, Code: "lossesFrozen",
-				Sentence: fmt.Sprintf("%d of %d machines fell silent together: it may be the server that is cut off, so their tasks are not taken for lost", v.Silent, len(b.Machines))}
+				Sentence: fmt.Sprintf("%d of %d machines fell silent together: it may be the server that is cut off, so their tasks are not taken for lost", v.Silent, len(b.world.Machines))}
 			if len(v.Frozen) == 0 {
 				e.Code, e.Sentence = "lossesThawed", "machines are heard of again: tasks of those that are not are taken for lost in time"
 			}

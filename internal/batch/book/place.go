@@ -147,8 +147,8 @@ func (p *placing) announce(j shoal.Job, a shoal.Attempt, v sched.Preemption) err
 			used = used.Add(l.uses)
 		}
 	}
-	seat := sched.PoolOf(p.b.Pools[m.Pool]).Seat
-	for range p.b.Sitting[m.ID] {
+	seat := sched.PoolOf(p.b.world.Pools[m.Pool]).Seat
+	for range p.b.world.Sitting[m.ID] {
 		used.Memory += seat.Memory
 	}
 	if used.Memory <= m.Resources.Memory {
@@ -166,7 +166,7 @@ func (p *placing) machine(id shoal.MachineID) (*shoal.Machine, error) {
 	if m, ok := p.machines[id]; ok {
 		return m, nil
 	}
-	if m, ok := p.b.Machines[id]; ok && p.from == p.b.seen { // as it was looked at last, and it has not changed
+	if m, ok := p.seen(id); ok { // as it was looked at last, and it has not changed
 		p.machines[id] = &m
 		return &m, nil
 	}
@@ -180,6 +180,14 @@ func (p *placing) machine(id shoal.MachineID) (*shoal.Machine, error) {
 	}
 	p.machines[id] = &m
 	return &m, nil
+}
+
+// seen is a machine as Run looked at it last, if nothing has changed since.
+func (p *placing) seen(id shoal.MachineID) (m shoal.Machine, ok bool) {
+	if p.own && p.from == p.b.seen {
+		m, ok = p.b.world.Machines[id]
+	}
+	return m, ok
 }
 
 // takeGPUs chooses GPUs of a machine that no other attempt has.
