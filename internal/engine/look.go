@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/batch/after"
+	"github.com/shoal-pool/shoal/internal/batch/gang"
 	"github.com/shoal-pool/shoal/internal/scale"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/provider"
@@ -129,10 +131,12 @@ func (e *Engine) lookAtTasks(w *world, tx *store.Tx) error {
 				late[a.Job] = need
 			}
 		}
-		c := w.people[a.Machine]
-		c.tasks++
-		c.used = c.used.Add(need)
-		w.people[a.Machine] = c
+		for _, node := range gang.Nodes(a) {
+			c := w.people[node.Machine]
+			c.tasks++
+			c.used = c.used.Add(need)
+			w.people[node.Machine] = c
+		}
 	}
 	return nil
 }
@@ -177,6 +181,7 @@ func readDemand(tx *store.Tx) (*demand, error) {
 	type line struct {
 		pool shoal.PoolName
 		size shoal.Resources
+		each int
 	}
 	at := map[line]int{}
 	err := tx.EachActiveJob(func(j shoal.Job) error {
@@ -187,17 +192,34 @@ func readDemand(tx *store.Tx) (*demand, error) {
 		if j.Counts.Queued <= 0 || j.Blocked || j.Cancel {
 			return nil
 		}
-		k := line{j.Spec.Pool, j.Spec.Resources}
+		n := demandOfJob(j)
+		k := line{j.Spec.Pool, j.Spec.Resources, 0}
+		if j.Spec.Nodes.Min > 1 {
+			k.each = n // the nodes of a task are on different machines
+		}
 		i, ok := at[k]
 		if !ok {
 			i = len(d.queues[k.pool])
 			at[k] = i
-			d.queues[k.pool] = append(d.queues[k.pool], scale.Queue{Resources: k.size})
+			d.queues[k.pool] = append(d.queues[k.pool], scale.Queue{Resources: k.size, Each: k.each})
 		}
-		d.queues[k.pool][i].Tasks += j.Counts.Queued * max(j.Spec.Nodes.Min, 1)
+		d.queues[k.pool][i].Tasks += n * max(j.Spec.Nodes.Min, 1)
 		return nil
 	})
 	return d, err
+}
+
+// demandOfJob is how many of a job's waiting tasks ask for machines. Of those that become ready one by one
+// it is not on record how many are: one asks, and the next once that runs.
+func demandOfJob(j shoal.Job) int {
+	n := j.Counts.Queued
+	if most := j.Spec.MaxRunning; most > 0 {
+		n = min(n, max(most-j.Counts.Starting-j.Counts.Running, 0))
+	}
+	if after.Gated(j.Spec) {
+		n = min(n, 1)
+	}
+	return n
 }
 
 // pool returns a pool by its name.

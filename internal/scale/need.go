@@ -69,6 +69,9 @@ func (p *plan) pack(on []*Machine, n *need) {
 				free = append(free, p.Pool.Machine)
 			}
 			k := min(left, times(q.Resources, free[i]))
+			if q.Each > 0 {
+				k = min(k, q.Each)
+			}
 			free[i] = free[i].Sub(shoal.Resources{CPUs: q.Resources.CPUs * shoal.MilliCPU(k), Memory: q.Resources.Memory * shoal.Bytes(k), GPUs: q.Resources.GPUs * k})
 			left -= k
 		}

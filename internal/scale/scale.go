@@ -40,6 +40,7 @@ func (m Machine) empty() bool { return m.Sessions == 0 && m.Tasks == 0 }
 type Queue struct {
 	Resources shoal.Resources
 	Tasks     int
+	Each      int // at most so many on one machine; 0: as many as fit
 }
 
 // Decision is what should become of a pool.

@@ -163,7 +163,9 @@ func occupantsByMachine(in Input) map[shoal.MachineID][]occupant {
 			continue
 		}
 		if s, ok := clip(start, end, in.Since, in.Until); ok {
-			all[a.Machine] = append(all[a.Machine], occupant{span: s, user: a.User, job: a.Job, id: a.AttemptRef.String()})
+			for _, m := range machinesOf(a) {
+				all[m] = append(all[m], occupant{span: s, user: a.User, job: a.Job, id: a.AttemptRef.String()})
+			}
 		}
 	}
 	for _, list := range all {
@@ -335,4 +337,16 @@ func (l *Ledger) mergeUnpriced() {
 		r.session, r.task, r.idle = r.session+s.session, r.task+s.task, r.idle+s.idle
 		delete(l.rows, free)
 	}
+}
+
+// machinesOf are the machines of an attempt's nodes.
+func machinesOf(a shoal.Attempt) []shoal.MachineID {
+	if len(a.Members) == 0 {
+		return []shoal.MachineID{a.Machine}
+	}
+	all := make([]shoal.MachineID, len(a.Members))
+	for i, m := range a.Members {
+		all[i] = m.Machine
+	}
+	return all
 }
