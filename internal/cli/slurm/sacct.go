@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/client"
 )
 
 // sacct lists jobs and what became of them, those that have ended as well.
@@ -56,12 +57,8 @@ func (c *command) sacct(ctx context.Context, args []string) error {
 		return err
 	}
 	if len(s.ids) == 0 && len(s.users) == 0 && !*all {
-		user, err := c.user(ctx, to)
-		if err != nil {
+		if s.users, err = c.mine(ctx, to); err != nil {
 			return err
-		}
-		if user != "root" {
-			s.users = []string{string(user)}
 		}
 	}
 	found, err := c.find(ctx, to, s)
@@ -75,16 +72,16 @@ func (c *command) sacct(ctx context.Context, args []string) error {
 		c.sacctTable(columns, found, !*noHeader)
 		return nil
 	}
+	between, last := *delimiter, ""
+	if *parsable {
+		last = between
+	}
 	line := func(cell func(column) string) {
 		cells := make([]string, len(columns))
 		for i, k := range columns {
 			cells[i] = cell(k)
 		}
-		text := strings.Join(cells, *delimiter)
-		if *parsable {
-			text += *delimiter
-		}
-		c.say("%s", text)
+		c.say("%s%s", strings.Join(cells, between), last)
 	}
 	if !*noHeader {
 		line(func(k column) string { return k.title })
@@ -93,6 +90,15 @@ func (c *command) sacct(ctx context.Context, args []string) error {
 		line(func(k column) string { return k.value(r) })
 	}
 	return nil
+}
+
+// mine is the caller alone; for root on the server's host, everybody.
+func (c *command) mine(ctx context.Context, to *client.Client) ([]string, error) {
+	user, err := c.user(ctx, to)
+	if err != nil || user == "root" {
+		return nil, err
+	}
+	return []string{string(user)}, nil
 }
 
 // sacctTable writes the table for people, with a rule below the titles.
