@@ -31,6 +31,7 @@ type head struct {
 	machines []*machine
 	promised instant // never: it cannot be said
 	size     int     // of the pool, in machines that take tasks
+	beginner bool    // nothing of its user's runs
 }
 
 // is reports whether the head is the next task of a part.
@@ -60,7 +61,7 @@ func (w *pass) keep(t *part) bool {
 	h := &head{part: t, shape: sh, priority: t.job.priority, found: w.now, since: w.now, promised: never, size: p.size()}
 	old := p.head
 	if old.is(t) {
-		if h.found, h.since = old.found, old.since; h.size > old.size {
+		if h.found, h.since, h.beginner = old.found, old.since, old.beginner; h.size > old.size {
 			h.since = w.now
 		}
 	}
@@ -158,6 +159,12 @@ func (p *pool) lasting(m *machine) int64 {
 		}
 	}
 	return sum
+}
+
+// served is called when the head starts.
+func (p *pool) served() {
+	p.favoured = p.head.beginner
+	p.unkeep()
 }
 
 // unkeep gives up what is kept for the head.

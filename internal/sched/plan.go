@@ -241,50 +241,61 @@ func (w *pass) level(priority Priority) {
 			}
 		}
 	}
-	w.beginners(all)
+	w.beginners(all, priority)
 	w.shares(all)
 }
 
 // serveHead tries the head before everybody else of its priority.
 func (w *pass) serveHead(u *turn, t *part) {
-	position := t.position(0)
-	if task := (Task{t.job.id, position}); len(w.plan.Starts) >= w.budget || t.job.full() || w.filled[task] {
-		return
-	}
-	machines, _ := w.place(t)
 	switch {
-	case machines != nil:
-		w.start(t, position, machines, false)
-		w.filled[Task{t.job.id, position}] = true
-		u.charge(w.begun[len(w.begun)-1].rate)
+	case len(w.plan.Starts) >= w.budget || w.first(u, t):
 	case t.shape.failed == w.number:
 		w.stuck(t)
-	default:
+	case w.head.is(t):
 		w.unkeep() // it is a limit that it waits for now
 	}
 }
 
-// beginners gives each user of whom nothing runs one task on one machine, whatever her share. That is
-// all: it is by shares who becomes the head, or somebody would always be a beginner when a gang waits.
-func (w *pass) beginners(all []*turn) {
+// beginners gives each user of whom nothing runs one task on one machine, whatever her share. When there
+// is no room one of them becomes the head, but not twice in a row: else somebody would always be a
+// beginner, and a gang wait for ever.
+func (w *pass) beginners(all []*turn, priority Priority) {
 	idle := slices.DeleteFunc(slices.Clone(all), func(u *turn) bool { return u.account.person.tasks > 0 })
 	slices.SortFunc(idle, func(a, b *turn) int {
 		return cmp.Or(cmp.Compare(a.side.claim, b.side.claim), compareTurns(a, b))
 	})
 	for _, u := range idle {
-		var vain lanes
-		for u.account.person.tasks == 0 && u.open(w) && u.shape().nodes.Max == 1 && len(w.plan.Starts) < w.budget && len(vain) < 8 {
-			l := u.lanes[0]
-			if started := w.step(u, true); !started && len(u.lanes) > 0 && u.lanes[0] == l {
-				u.drop()
-				vain = append(vain, l)
+		for range 2 * enough {
+			t := u.earliest(w.number)
+			if t == nil || t.shape.nodes.Max > 1 || t.job.full() || u.account.person.tasks > 0 || len(w.plan.Starts) >= w.budget {
+				break
+			}
+			if w.first(u, t) || t.shape.failed != w.number {
+				break
+			}
+			if !w.favoured && w.headless(priority) && t.shape.weighed != w.number {
+				if w.stuck(t); w.head.is(t) {
+					w.head.beginner = true
+				}
 			}
 		}
-		if len(vain) > 0 {
-			u.lanes = append(u.lanes, vain...)
-			heap.Init(&u.lanes)
-		}
 	}
+}
+
+// first starts the first task of a part if there is room.
+func (w *pass) first(u *turn, t *part) bool {
+	task := Task{t.job.id, t.position(0)}
+	if w.filled[task] {
+		return false
+	}
+	machines, passes := w.place(t)
+	if machines == nil {
+		return false
+	}
+	w.start(t, task.Position, machines, passes)
+	w.filled[task] = true
+	u.charge(w.begun[len(w.begun)-1].rate)
+	return true
 }
 
 // shares serves the others: the group that has the least by its weight, of it the user who has the least.
@@ -304,7 +315,7 @@ func (w *pass) shares(all []*turn) {
 		g := order[0]
 		u := g.turns[0]
 		if u.open(w) {
-			w.step(u, false)
+			w.step(u)
 		}
 		if len(u.lanes) > 0 {
 			heap.Fix(&g.turns, 0)
@@ -319,45 +330,34 @@ func (w *pass) shares(all []*turn) {
 	}
 }
 
-// step tries the first task of a user; a shape for which there is no room leaves her line, but if it
-// is only tried.
-func (w *pass) step(u *turn, only bool) (started bool) {
-	if len(w.plan.Starts) >= w.budget {
-		u.lanes = nil
-		return false
-	}
+// step tries the first task of a user; a shape for which there is no room leaves her line.
+func (w *pass) step(u *turn) {
 	t := u.part()
 	if t.shape.failed == w.number && len(u.account.person.seats) == 0 {
-		switch {
-		case only:
-		case w.headless(t):
+		if w.settled(t.shape, u.priority) {
+			u.thin(w)
+		} else {
 			w.stuck(t)
 			u.drop()
-		default:
-			u.thin(w)
 		}
-		return false
+		return
 	}
 	if t.job.full() {
 		u.skip()
-		return false
+		return
 	}
 	position := t.position(u.lanes[0].taken)
 	if w.filled[Task{t.job.id, position}] {
 		u.advance()
-		return false
+		return
 	}
 	machines, passes := w.place(t)
-	switch {
-	case machines != nil:
-	case only:
-		return false
-	default:
+	if machines == nil {
 		if t.shape.failed == w.number {
 			w.stuck(t)
 		}
 		u.drop()
-		return false
+		return
 	}
 	w.start(t, position, machines, passes)
 	u.charge(w.begun[len(w.begun)-1].rate)
@@ -365,12 +365,16 @@ func (w *pass) step(u *turn, only bool) (started bool) {
 	if len(u.lanes) > 0 {
 		u.first = u.lanes[0].first
 	}
-	return true
 }
 
-// headless reports whether a task could become the head: there is none, or a less urgent one.
-func (w *pass) headless(t *part) bool {
-	return w.refused < enough && (w.head == nil || w.head.priority < t.job.priority)
+// headless reports whether a task of a priority could become the head: there is none, or a less urgent one.
+func (w *pass) headless(priority Priority) bool {
+	return w.refused < enough && (w.head == nil || w.head.priority < priority)
+}
+
+// settled reports whether nothing more is to be found out about a shape of which no task finds room.
+func (w *pass) settled(sh *shape, priority Priority) bool {
+	return sh.failed == w.number && (sh.weighed == w.number || !w.headless(priority) && len(w.wants) >= enough)
 }
 
 // place finds machines for a task. When there are none it notes that, unless it is a limit that is in the way.
@@ -390,7 +394,7 @@ func (w *pass) place(t *part) (machines []*machine, passes bool) {
 	}
 	if n := len(machines); n > 0 && n >= sh.nodes.Min {
 		if h.is(t) {
-			w.unkeep()
+			w.served()
 			return machines, false
 		}
 		return machines, h != nil && t.job.priority <= h.priority
@@ -408,7 +412,8 @@ const enough = 4
 // stuck is about a task that found no room. When nothing at least as urgent was found to wait before,
 // machines are kept for it; and some may be told to go for it.
 func (w *pass) stuck(t *part) {
-	if (w.headless(t) || w.head.is(t)) && !w.keep(t) {
+	t.shape.weighed = w.number
+	if (w.headless(t.job.priority) || w.head.is(t)) && !w.keep(t) {
 		w.refused++
 	}
 	if len(w.wants) < enough || w.head.is(t) {
@@ -473,12 +478,26 @@ type turn struct {
 	failures int  // that were known when lanes were made
 }
 
+// earliest is the part of her first job whose shape is not known to fit nowhere; nil if there is none.
+func (u *turn) earliest(number int) *part {
+	var found *line
+	for i := range u.list {
+		if l := &u.list[i]; (found == nil || l.first < found.first) && l.shape.failed != number {
+			found = l
+		}
+	}
+	if found == nil {
+		return nil
+	}
+	return found.bucket.entries[found.bucket.start].part
+}
+
 // open makes her lanes, without those that are known to fit nowhere; false if there is none.
 func (u *turn) open(w *pass) bool {
 	if !u.opened {
 		u.opened, u.failures = true, w.failures
 		for i, l := range u.list {
-			if l.shape.failed != w.number || len(u.account.person.seats) > 0 {
+			if !w.settled(l.shape, u.priority) || len(u.account.person.seats) > 0 {
 				u.lanes = append(u.lanes, lane{first: l.first, line: int32(i), entry: int32(l.bucket.start)})
 			}
 		}
@@ -522,7 +541,7 @@ func (u *turn) thin(w *pass) {
 	u.drop()
 	if (w.failures-u.failures)*8 >= len(u.lanes) {
 		u.failures = w.failures
-		u.lanes = slices.DeleteFunc(u.lanes, func(l lane) bool { return u.list[l.line].shape.failed == w.number })
+		u.lanes = slices.DeleteFunc(u.lanes, func(l lane) bool { return w.settled(u.list[l.line].shape, u.priority) })
 		heap.Init(&u.lanes)
 	}
 }

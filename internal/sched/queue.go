@@ -19,8 +19,9 @@ type needs struct {
 // shape is all tasks of a pool with the same needs: where one fits all do.
 type shape struct {
 	needs
-	parts  int // that have it
-	failed int // the latest pass that found no place
+	parts   int // that have it
+	failed  int // the latest pass that found no place
+	weighed int // the latest pass that found out what to do about that
 }
 
 func (p *pool) shape(n needs) *shape {

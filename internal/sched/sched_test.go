@@ -205,3 +205,34 @@ func TestNobodyStarves(t *testing.T) {
 		t.Fatal("the large task never started")
 	})
 }
+
+// A gang is served although there always is somebody of whom nothing runs.
+func TestGangIsServed(t *testing.T) {
+	t.Parallel()
+	s := sched.New()
+	s.Apply(machines(1, 1))
+	last := 0
+	submit := func(user string) {
+		last++
+		s.Apply(job(last, user, 1, 1))
+	}
+	for _, user := range []string{"a", "b", "c", "d", "e"} {
+		submit(user)
+	}
+	start(s)
+	last++
+	s.Apply(with(job(last, "g", 1, 1), nodes(2, 2)))
+	gang := fmt.Sprint(last)
+	for range 20 {
+		running := s.Running()
+		for _, task := range running {
+			j, _ := s.Job(task.Job)
+			s.Apply(sched.End{Task: task}, sched.EndJob{ID: task.Job})
+			submit(string(j.User))
+			if strings.Contains(" "+start(s), " "+gang+"/0") {
+				return
+			}
+		}
+	}
+	t.Error("the gang waits for ever")
+}

@@ -40,6 +40,7 @@ type pool struct {
 
 	// What follows is memory of Plan, and no part of what Apply builds.
 	head     *head
+	favoured bool    // the latest head became it as a beginner
 	dirty    bool    // something changed since a pass found nothing to do
 	wake     instant // then a pass may find something all the same; 0: never
 	passes   int
@@ -159,7 +160,7 @@ func (c Start) apply(s *State) {
 	s.release(c.Task, at)
 	sh := j.take(c.Position, c.Memory)
 	if h := j.pool.head; h != nil && h.job() == j && h.shape == sh {
-		j.pool.unkeep()
+		j.pool.served()
 	}
 	r := j.run(c.Position, sh, c.Machines)
 	r.placed, r.begun, r.backfilled = at, at, c.Backfilled
