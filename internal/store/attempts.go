@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 // PutAttempt stores an attempt, replacing what was stored of it. It is the cheapest write of the
@@ -108,7 +109,7 @@ func (tx *Tx) Attempts(job shoal.JobID, from, limit int) ([]shoal.Attempt, error
 	if err != nil || len(packed) == 0 {
 		return all, err
 	}
-	all = merge(packed, all)
+	all = pack.Merge(packed, all)
 	if limit >= 0 && len(all) > limit {
 		all = all[:limit]
 	}

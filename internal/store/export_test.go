@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 // Pragma reads a setting of the connection that a transaction runs on.
@@ -19,7 +20,7 @@ func (tx *Tx) Pragma(name string) (value string, err error) {
 func (db *DB) Waiting() int { return len(db.queue) }
 
 // ReadPack, ReadItems and ReadHot read what a row holds.
-func ReadPack(body []byte) ([]shoal.Attempt, error) { return unpackAttempts("1", 0, body, 0, -1) }
+func ReadPack(body []byte) ([]shoal.Attempt, error) { return pack.Read("1", 0, body, 0, -1) }
 
 // ReadItems reads a row of items.
 func ReadItems(body []byte) ([]shoal.Item, error) { return readItemRow(body) }
@@ -28,7 +29,7 @@ func ReadItems(body []byte) ([]shoal.Item, error) { return readItemRow(body) }
 func ReadHot(body []byte) (j shoal.Job, err error) { err = readHot(body, &j); return j, err }
 
 // WritePack, WriteHot write what they read.
-func WritePack(all []shoal.Attempt) []byte { return packAttempts(all) }
+func WritePack(all []shoal.Attempt) []byte { return pack.Write(all) }
 
 // WriteHot writes what ReadHot reads.
 func WriteHot(j shoal.Job) []byte { return hotOf(&j) }

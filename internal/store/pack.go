@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 const (
@@ -117,11 +118,11 @@ func (db *DB) packGoing(ctx context.Context) (total int, err error) {
 			return total, err
 		}
 		var chunks []int64
-		chunks, err = db.numbers(ctx, "SELECT idx >> "+strconv.Itoa(chunkBits)+" AS chunk FROM attempts WHERE job = ?1 AND "+candidates+
+		chunks, err = db.numbers(ctx, "SELECT idx >> "+strconv.Itoa(pack.ChunkBits)+" AS chunk FROM attempts WHERE job = ?1 AND "+candidates+
 			" GROUP BY chunk HAVING count(*) >= ?2", job, packEarly)
 		for _, chunk := range chunks {
-			first := int(chunk) << chunkBits
-			last := first + 1<<chunkBits - 1
+			first := int(chunk) << pack.ChunkBits
+			last := first + 1<<pack.ChunkBits - 1
 			for from := first; err == nil && from <= last; {
 				var n int
 				n, err = db.packOnce(ctx, func(tx *Tx) (all []packing, err error) {
@@ -207,7 +208,7 @@ func (tx *Tx) planPack(job int64, lowest, highest, limit int) (all []packing, se
 	}
 	for len(rows) > 0 {
 		n := 1
-		for n < len(rows) && chunkOf(rows[n].Index) == chunkOf(rows[0].Index) {
+		for n < len(rows) && pack.ChunkOf(rows[n].Index) == pack.ChunkOf(rows[0].Index) {
 			n++
 		}
 		p, err := tx.planChunk(job, rows[:n])
@@ -224,8 +225,8 @@ func (tx *Tx) planPack(job int64, lowest, highest, limit int) (all []packing, se
 
 // planChunk says how attempts of one chunk are packed.
 func (tx *Tx) planChunk(job int64, rows []shoal.Attempt) (packing, error) {
-	p := packing{job: job, chunk: chunkOf(rows[0].Index), first: rows[0].Index, last: rows[len(rows)-1].Index, rows: len(rows), since: math.MaxInt64}
-	old, err := tx.pack(rows[0].Job, job, p.chunk, 0, -1)
+	p := packing{job: job, chunk: pack.ChunkOf(rows[0].Index), first: rows[0].Index, last: rows[len(rows)-1].Index, rows: len(rows), since: math.MaxInt64}
+	old, err := tx.packOf(rows[0].Job, job, p.chunk, 0, -1)
 	if err != nil {
 		return p, err
 	}
@@ -235,7 +236,7 @@ func (tx *Tx) planChunk(job int64, rows []shoal.Attempt) (packing, error) {
 	}
 	var fresh []shoal.Attempt
 	for _, a := range rows {
-		if ordinary(a, like) {
+		if pack.Ordinary(a, like) {
 			fresh = append(fresh, a)
 		} else {
 			p.odd = append(p.odd, a.Index)
@@ -244,11 +245,11 @@ func (tx *Tx) planChunk(job int64, rows []shoal.Attempt) (packing, error) {
 	if p.fresh, p.old = len(fresh), len(old); p.fresh == 0 {
 		return p, nil
 	}
-	all := merge(old, fresh)
+	all := pack.Merge(old, fresh)
 	for _, a := range all {
 		p.since, p.until = min(p.since, nanos(a.Placed)), max(p.until, nanos(a.Ended))
 	}
-	p.size, p.body = len(all), packAttempts(all)
+	p.size, p.body = len(all), pack.Write(all)
 	return p, nil
 }
 
@@ -276,14 +277,14 @@ func (tx *Tx) carryOut(p packing) (bool, error) {
 	return true, nil
 }
 
-// pack reads a pack like unpackAttempts; nothing if there is none.
-func (tx *Tx) pack(id shoal.JobID, job int64, chunk, first, limit int) (all []shoal.Attempt, err error) {
+// packOf reads a pack like pack.Read; nothing if there is none.
+func (tx *Tx) packOf(id shoal.JobID, job int64, chunk, first, limit int) (all []shoal.Attempt, err error) {
 	err = tx.query(func(rows *sql.Rows) error {
 		var body sql.RawBytes
 		if err := rows.Scan(&body); err != nil {
 			return err
 		}
-		all, err = unpackAttempts(id, chunk, body, first, limit)
+		all, err = pack.Read(id, chunk, body, first, limit)
 		return err
 	}, "SELECT body FROM packs WHERE job = ? AND chunk = ?", job, chunk)
 	return all, err
@@ -302,12 +303,12 @@ func (tx *Tx) packed(id shoal.JobID, job int64, first, limit int) (all []shoal.A
 		if limit >= 0 {
 			left = limit - len(all)
 		}
-		some, err := unpackAttempts(id, chunk, body, first, left)
+		some, err := pack.Read(id, chunk, body, first, left)
 		if all = append(all, some...); err == nil && limit >= 0 && len(all) >= limit {
 			return enough
 		}
 		return err
-	}, "SELECT chunk, body FROM packs WHERE job = ? AND chunk >= ? ORDER BY chunk", job, chunkOf(first))
+	}, "SELECT chunk, body FROM packs WHERE job = ? AND chunk >= ? ORDER BY chunk", job, pack.ChunkOf(first))
 	if err == enough { //nolint:errorlint // it comes back as it is
 		err = nil
 	}
@@ -325,7 +326,7 @@ func (tx *Tx) packedOne(ref shoal.TaskRef) ([]shoal.Attempt, error) {
 	if err != nil || ref.Index < 0 {
 		return nil, err
 	}
-	all, err := tx.pack(ref.Job, job, chunkOf(ref.Index), ref.Index, 1)
+	all, err := tx.packOf(ref.Job, job, pack.ChunkOf(ref.Index), ref.Index, 1)
 	if err != nil || len(all) == 0 || all[0].Index != ref.Index {
 		return nil, err
 	}
@@ -341,7 +342,7 @@ func (tx *Tx) PackedBetween(from, to time.Time) (all []shoal.Attempt, err error)
 		if err := rows.Scan(&job, &chunk, &body); err != nil {
 			return err
 		}
-		some, err := unpackAttempts(shoal.JobID(strconv.FormatInt(job, 10)), chunk, body, 0, -1)
+		some, err := pack.Read(shoal.JobID(strconv.FormatInt(job, 10)), chunk, body, 0, -1)
 		for _, a := range some {
 			if a.Ended.After(from) && a.Placed.Before(to) {
 				all = append(all, a)

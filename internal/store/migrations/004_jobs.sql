@@ -20,7 +20,7 @@ CREATE INDEX external_ids_any ON external_ids (external);
 -- What the tasks of arrays work on, some at a time: those from position first on.
 CREATE TABLE job_items (job INTEGER NOT NULL, first INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (job, first));
 
--- Attempts that ended as most do, many in a row: what is in body is said in packing.go. There are size of
+-- Attempts that ended as most do, many in a row: what is in body is said in package pack. There are size of
 -- them; the first was placed at since, the last ended at until.
 CREATE TABLE packs (job INTEGER NOT NULL, chunk INTEGER NOT NULL, until INTEGER NOT NULL, since INTEGER NOT NULL, size INTEGER NOT NULL,
   body BLOB NOT NULL, PRIMARY KEY (job, chunk));

@@ -1,9 +1,11 @@
-package store
+// Package pack writes attempts that ended as most do, many in a row, some twenty bytes each.
+package pack
 
 import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -16,16 +18,18 @@ import (
 // each attempt by rising index: the index after the one before, flags, the machine, when it was placed
 // after the one before it, how long until it was started and then ended, and what it used.
 
-const (
-	packVersion = 1
-	chunkBits   = 12 // a chunk is 4096 indexes
+// ChunkBits says how large a chunk is: 4096 indexes.
+const ChunkBits = 12
 
-	packExit       = 1 << 0 // its cause is exit
-	packBackfilled = 1 << 1
+const (
+	version = 1
+
+	exited     = 1 << 0 // its cause is exit
+	backfilled = 1 << 1
 )
 
-// chunkOf is the chunk in which an index lies.
-func chunkOf(index int) int { return index >> chunkBits }
+// ChunkOf is the chunk in which an index lies.
+func ChunkOf(index int) int { return index >> ChunkBits }
 
 // place is a machine of a pack.
 type place struct {
@@ -33,9 +37,9 @@ type place struct {
 	epoch   int
 }
 
-// packAttempts writes attempts of one job and chunk, by rising index. They are all ordinary.
-func packAttempts(all []shoal.Attempt) []byte {
-	b := append(make([]byte, 0, 64+24*len(all)), packVersion)
+// Write writes attempts of one job and chunk, by rising index. They are all ordinary.
+func Write(all []shoal.Attempt) []byte {
+	b := append(make([]byte, 0, 64+24*len(all)), version)
 	b = binary.AppendUvarint(b, uint64(len(all)))
 	b = appendText(appendText(b, string(all[0].User)), string(all[0].Pool))
 	at := map[place]int{}
@@ -51,14 +55,14 @@ func packAttempts(all []shoal.Attempt) []byte {
 	for _, p := range places {
 		b = binary.AppendVarint(appendText(b, string(p.machine)), int64(p.epoch))
 	}
-	index, placed := chunkOf(all[0].Index)<<chunkBits, int64(0)
+	index, placed := ChunkOf(all[0].Index)<<ChunkBits, int64(0)
 	for _, a := range all {
 		var flags byte
 		if a.Cause == shoal.CauseExit {
-			flags |= packExit
+			flags |= exited
 		}
 		if a.Backfilled {
-			flags |= packBackfilled
+			flags |= backfilled
 		}
 		b = append(binary.AppendUvarint(b, uint64(a.Index-index)), flags)
 		index = a.Index
@@ -78,15 +82,15 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// packReader reads what packAttempts wrote. After the first mistake it reads nothing but zeros.
-type packReader struct {
+// reader reads what Write wrote. After the first mistake it reads nothing but zeros.
+type reader struct {
 	b   []byte
 	bad bool
 }
 
-func (r *packReader) fail() { r.b, r.bad = nil, true }
+func (r *reader) fail() { r.b, r.bad = nil, true }
 
-func (r *packReader) uint() uint64 {
+func (r *reader) uint() uint64 {
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 {
 		r.fail()
@@ -96,7 +100,7 @@ func (r *packReader) uint() uint64 {
 	return v
 }
 
-func (r *packReader) int() int64 {
+func (r *reader) int() int64 {
 	v, n := binary.Varint(r.b)
 	if n <= 0 {
 		r.fail()
@@ -106,7 +110,7 @@ func (r *packReader) int() int64 {
 	return v
 }
 
-func (r *packReader) byte() byte {
+func (r *reader) byte() byte {
 	if len(r.b) == 0 {
 		r.fail()
 		return 0
@@ -116,7 +120,7 @@ func (r *packReader) byte() byte {
 	return v
 }
 
-func (r *packReader) text() string {
+func (r *reader) text() string {
 	n := r.uint()
 	if n > uint64(len(r.b)) {
 		r.fail()
@@ -127,17 +131,17 @@ func (r *packReader) text() string {
 	return s
 }
 
-// unpackAttempts reads the attempts of a pack with indexes from first on, by rising index, at most limit; a
+// Read reads the attempts of a pack with indexes from first on, by rising index, at most limit; a
 // limit below 0 means all.
-func unpackAttempts(job shoal.JobID, chunk int, body []byte, first, limit int) ([]shoal.Attempt, error) {
-	r := &packReader{b: body}
-	if r.byte() != packVersion {
+func Read(job shoal.JobID, chunk int, body []byte, first, limit int) ([]shoal.Attempt, error) {
+	r := &reader{b: body}
+	if r.byte() != version {
 		r.fail()
 	}
 	count := r.uint()
 	user, pool := shoal.UserName(r.text()), shoal.PoolName(r.text())
 	machines := r.uint()
-	if count > 1<<chunkBits || machines > count {
+	if count > 1<<ChunkBits || machines > count {
 		r.fail()
 	}
 	var places []place
@@ -145,11 +149,11 @@ func unpackAttempts(job shoal.JobID, chunk int, body []byte, first, limit int) (
 		places = append(places, place{shoal.MachineID(r.text()), int(r.int())})
 	}
 	var all []shoal.Attempt
-	index, placed := uint64(chunk)<<chunkBits, int64(0)
+	index, placed := uint64(chunk)<<ChunkBits, int64(0)
 	for i := uint64(0); i < count && !r.bad; i++ {
 		index += r.uint()
 		flags, at := r.byte(), r.uint()
-		if at >= machines || chunkOf(int(index)) != chunk { //nolint:gosec // what is too large is of another chunk
+		if at >= machines || ChunkOf(int(index)) != chunk { //nolint:gosec // what is too large is of another chunk
 			r.fail()
 			break
 		}
@@ -163,11 +167,11 @@ func unpackAttempts(job shoal.JobID, chunk int, body []byte, first, limit int) (
 		if limit >= 0 && len(all) >= limit {
 			return all, nil
 		}
-		a := shoal.Attempt{User: user, Pool: pool, Machine: places[at].machine, Epoch: places[at].epoch, State: shoal.JobSucceeded, Backfilled: flags&packBackfilled != 0,
+		a := shoal.Attempt{User: user, Pool: pool, Machine: places[at].machine, Epoch: places[at].epoch, State: shoal.JobSucceeded, Backfilled: flags&backfilled != 0,
 			Placed: fromNanos(placed), Started: fromNanos(started), Ended: fromNanos(ended),
 			StdoutBytes: out, StderrBytes: errOut, MaxMemory: shoal.Bytes(memory), CPUTime: shoal.Duration(cpu)}
 		a.Job, a.Index, a.Attempt = job, int(index), 1
-		if flags&packExit != 0 {
+		if flags&exited != 0 {
 			a.Cause = shoal.CauseExit
 		}
 		all = append(all, a)
@@ -178,12 +182,12 @@ func unpackAttempts(job shoal.JobID, chunk int, body []byte, first, limit int) (
 	return all, nil
 }
 
-// ordinary reports whether a pack can hold an attempt of a user in a pool.
-func ordinary(a, like shoal.Attempt) bool {
+// Ordinary reports whether a pack can hold an attempt of a user in a pool.
+func Ordinary(a, like shoal.Attempt) bool {
 	if a.State != shoal.JobSucceeded || a.Attempt != 1 || a.Index < 0 || a.Ended.IsZero() || a.User != like.User || a.Pool != like.Pool {
 		return false
 	}
-	again, err := unpackAttempts(a.Job, chunkOf(a.Index), packAttempts([]shoal.Attempt{a}), a.Index, -1)
+	again, err := Read(a.Job, ChunkOf(a.Index), Write([]shoal.Attempt{a}), a.Index, -1)
 	return err == nil && same(again[0], a)
 }
 
@@ -198,12 +202,27 @@ func same(a, b shoal.Attempt) bool {
 		a.Memory == b.Memory && a.Backfilled == b.Backfilled && a.Release == b.Release
 }
 
-// merge puts attempts of a chunk together, by index; of two of one index it takes the fresh one.
-func merge(old, fresh []shoal.Attempt) []shoal.Attempt {
+// Merge puts attempts of a chunk together, by index; of two of one index it takes the fresh one.
+func Merge(old, fresh []shoal.Attempt) []shoal.Attempt {
 	if len(old) == 0 {
 		return fresh
 	}
 	all := append(slices.Clone(fresh), old...)
 	slices.SortStableFunc(all, func(a, b shoal.Attempt) int { return a.Index - b.Index })
 	return slices.CompactFunc(all, func(a, b shoal.Attempt) bool { return a.Index == b.Index })
+}
+
+// nanos is a time in unix nanoseconds; zero for none.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromNanos(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
 }
