@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,8 +34,11 @@ const gpuEvery = 20 * time.Second
 // modeFile holds the permissions that the GPUs' nodes had when the machine started. Later some may be a task's.
 const modeFile = agentDir + "/gpu-mode"
 
-// findGPUs looks for GPUs, and begins to ask what they are.
-func findGPUs(log *slog.Logger) *gpus {
+// firstTime is how long an agent that starts waits for nvidia-smi. What it says later is used as well.
+const firstTime = 5 * time.Second
+
+// findGPUs looks for GPUs, and asks what they are.
+func findGPUs(ctx context.Context, log *slog.Logger) *gpus {
 	found, err := gpu.Find("/")
 	if err != nil {
 		log.Warn("GPUs cannot be found", "error", err)
@@ -45,7 +49,9 @@ func findGPUs(log *slog.Logger) *gpus {
 	g := &gpus{devices: found, mode: firstMode(found.GPUs[0].Device.Path)}
 	if tool, ok := gpu.FindTool("/"); ok {
 		g.watch = gpu.NewWatch(tool, gpuEvery)
-		_, _ = g.watch.Latest() // begins to ask
+		ctx, cancel := context.WithTimeout(ctx, firstTime)
+		defer cancel()
+		_, _ = g.watch.First(ctx) // what is wrong goes with the load
 	} else {
 		g.note = "their use is not seen: there is no nvidia-smi"
 	}

@@ -78,7 +78,7 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	m.gpus = findGPUs(log)
+	m.gpus = findGPUs(ctx, log)
 	people := &agent.People{}
 	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: openSlices(log, m.gpus != nil), Lookup: person(people),
 		Mounts: people.Mounts, Working: working, GPUs: m.gpus.settings(), Adapt: m.gpus.adapt, Log: log})

@@ -11,7 +11,7 @@ import (
 )
 
 func (p *program) doctorCommand() *cobra.Command {
-	var data, listen, sshListen string
+	var data, listen, sshListen, gpuRoot string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this host lacks to run a server, and the command that mends it",
@@ -24,14 +24,18 @@ mends it. It changes nothing and needs no server. Exit code 1 if something that 
 	f.StringVar(&data, "data", "", "the data `DIR` of the server to be (SHOAL_DATA; default "+p.DataDir+")")
 	f.StringVar(&listen, "listen", "127.0.0.1:7420", "where its API is to listen")
 	f.StringVar(&sshListen, "ssh-listen", "127.0.0.1:2222", "where its ssh gateway is to listen")
+	f.StringVar(&gpuRoot, "gpu-root", "", "where the GPUs' device nodes and driver lie, a `DIR` (/)")
 	files(cmd, "data")
+	files(cmd, "gpu-root")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		for _, d := range []string{p.Getenv("SHOAL_DATA"), p.DataDir} {
 			if data == "" {
 				data = d
 			}
 		}
-		found := doctor.Here(data, listen, sshListen).Look(cmd.Context())
+		host := doctor.Here(data, listen, sshListen)
+		host.GPURoot = gpuRoot
+		found := host.Look(cmd.Context())
 		if *format != show.Table {
 			if err := show.Data(p.Stdout, *format, found); err != nil {
 				return err

@@ -38,6 +38,7 @@ type Host struct {
 	Data      string // the data directory to be
 	Listen    string // the addresses to be
 	SSHListen string
+	GPURoot   string // below which the GPUs' nodes and driver lie; empty: Root
 	Agent     string // where shoal-agent is expected
 	LookPath  func(name string) (string, error)
 	// Output runs a program and returns what it writes.

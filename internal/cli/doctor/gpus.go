@@ -11,11 +11,12 @@ import (
 // gpus says which GPUs machines of this host can have. Most hosts have none, which is nothing to be mended.
 func (h Host) gpus(ctx context.Context) []Finding {
 	const driver = "install the vendor's driver, and load it: nvidia-smi -L must list the GPUs"
-	found, err := gpu.Find(h.path())
+	root := h.path(h.GPURoot)
+	found, err := gpu.Find(root)
 	if err != nil {
 		return warning("gpus", "", "%v", err)
 	}
-	tool, installed := gpu.FindTool(h.path())
+	tool, installed := gpu.FindTool(root)
 	switch {
 	case len(found.GPUs) == 0 && installed:
 		return warning("gpus", driver, "nvidia-smi is installed, and there is no /dev/nvidia0: machines can have no GPUs")
