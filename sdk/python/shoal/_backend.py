@@ -315,8 +315,7 @@ def deliver(backend: Backend, data: bytes, ending: str, python: str, what: str) 
     text = base64.b64encode(data).decode("ascii")
     env = {f"PART_{i // PART}": text[i : i + PART] for i in range(0, len(text), PART)}
     command = f"exec {shlex.quote(python)} -c {shlex.quote(_WRITE)} {shlex.quote(path)} {name} {len(env)}"
-    spec: Json = {"name": "send", "pool": backend.name, "command": command, "env": env, "timeLimit": 300, "retries": 2,
-                  "resources": {"cpus": 0.1, "memory": "128MiB"}}  # fmt: skip
+    spec: Json = {"name": "send", "pool": backend.name, "command": command, "env": env, "timeLimit": 300, "retries": 2}
     # Once a day is enough, and soon enough for a file that somebody has removed.
     day = time.strftime("%Y-%m-%d", time.gmtime())
     sent = backend.submit([dict(spec, externalId=f"send/{backend.name}/{day}/{path}")])[0]
@@ -357,17 +356,18 @@ def _sweep(directory: str) -> None:
 
 def payload(backend: Backend, archive: Archive, blobs: Sequence[bytes], python: str) -> Tuple[Json, Dict[str, str]]:
     """How calls travel: fields of their job, and variables."""
-    code = deliver(backend, archive.data, ".zip", python, "the functions with their modules and what they hold")
-    fields: Json = {"command": f"exec {shlex.quote(python)} {shlex.quote(code.path)}"}
-    after = [code.job] if code.job else []
+    fields: Json = {}
     env: Dict[str, str] = {}
+    sent: List[Sent] = []
     if max(map(len, blobs)) > MAX_ITEM or sum(map(len, blobs)) > MAX_ITEMS:
-        calls = deliver(backend, _pack.pack_many(blobs), ".calls", python, "the arguments")
-        env["SHOALPY_CALLS"] = calls.path
+        sent.append(deliver(backend, _pack.pack_many(blobs), ".calls", python, "the arguments"))
+        env["SHOALPY_CALLS"] = sent[0].path
         fields["array"] = f"0-{len(blobs) - 1}" if len(blobs) > 1 else "0"
-        after += [calls.job] if calls.job else []
     else:
         fields["items"] = [_pack.to_text(b) for b in blobs]
+    sent.append(deliver(backend, archive.data, ".zip", python, "the functions with their modules and what they hold"))
+    fields["command"] = f"exec {shlex.quote(python)} {shlex.quote(sent[-1].path)}"
+    after = [s.job for s in sent if s.job]
     if after:
         fields["after"] = after
     return fields, env
