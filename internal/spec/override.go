@@ -122,10 +122,6 @@ func SweepItems(f File, over sweep.Sweep) ([]shoal.Item, error) {
 	}
 	var mistakes []shoal.Mistake
 	s := file.Sweep
-	if len(file.Params) > 0 {
-		s, mistakes = file.Factory.Sweep()
-		s.Search, s.Count, s.Seed = file.Search, file.Count, file.Seed
-	}
 	if over.Search != "" {
 		s.Search = over.Search
 	}
@@ -134,6 +130,11 @@ func SweepItems(f File, over sweep.Sweep) ([]shoal.Item, error) {
 	}
 	if over.Seed != 0 {
 		s.Seed = over.Seed
+	}
+	if len(file.Params) > 0 {
+		var made sweep.Sweep
+		made, mistakes = file.Factory.Sweep(s.Search == sweep.Random)
+		s.Parameters = made.Parameters
 	}
 	var items []shoal.Item
 	if len(mistakes) == 0 {

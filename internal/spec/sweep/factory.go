@@ -25,8 +25,8 @@ type FactoryParameter struct {
 	Values    []any    `json:"values"`
 }
 
-// Sweep is the same in our words.
-func (f Factory) Sweep() (Sweep, []shoal.Mistake) {
+// Sweep is the same in our words. A random search draws from the whole of a range, as the factory did.
+func (f Factory) Sweep(random bool) (Sweep, []shoal.Mistake) {
 	s := Sweep{Parameters: map[string]any{}}
 	var e expansion
 	for _, p := range f.Params {
@@ -39,6 +39,9 @@ func (f Factory) Sweep() (Sweep, []shoal.Mistake) {
 		}
 		switch p.Type {
 		case "NumParam":
+			if random {
+				p.NumValues, p.Step = nil, nil
+			}
 			s.Parameters[name] = p.numbers()
 		case "DiscreteParam", "DictParam":
 			s.Parameters[name] = p.Values

@@ -132,12 +132,17 @@ func TestFactory(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &f); err != nil {
 		t.Fatal(err)
 	}
-	s, mistakes := f.Sweep()
+	s, mistakes := f.Sweep(false)
 	items, more := s.Items(nil)
 	if len(items) != 6 || len(mistakes)+len(more) > 0 || string(items[0]) != `{"LR":0.01,"MODE__a":1}` {
 		t.Errorf("%s %v %v", lines(items), mistakes, more)
 	}
-	if _, mistakes := (sweep.Factory{Params: []sweep.FactoryParameter{{Name: "F", Type: "FileParam"}, {Name: "X", Type: "Param"}}}).Sweep(); len(mistakes) != 2 {
+	s, _ = f.Sweep(true)
+	s.Search, s.Count = sweep.Random, 3
+	if items, mistakes := s.Items(nil); len(items) != 3 || len(mistakes) > 0 || strings.Contains(lines(items), "\"LR\":0.1,") {
+		t.Errorf("%s %v", lines(items), mistakes)
+	}
+	if _, mistakes := (sweep.Factory{Params: []sweep.FactoryParameter{{Name: "F", Type: "FileParam"}, {Name: "X", Type: "Param"}}}).Sweep(false); len(mistakes) != 2 {
 		t.Errorf("got %+v", mistakes)
 	}
 }
