@@ -144,6 +144,7 @@ func (s *bulk) remember(g *book.Group) error {
 
 // check completes the jobs and finds out which cannot be taken.
 func (s *bulk) check(tx *store.Tx) error {
+	p := preparing{tx: tx, by: s.by}
 	for i := range s.jobs {
 		item := &s.result.Items[i]
 		*item = api.BatchItem{ExternalID: s.jobs[i].ExternalID}
@@ -155,7 +156,7 @@ func (s *bulk) check(tx *store.Tx) error {
 			item.ID, item.Existing = known, true
 			continue
 		}
-		if s.jobs[i], err = prepare(tx, s.by, s.jobs[i]); err != nil {
+		if s.jobs[i], err = p.job(s.jobs[i]); err != nil {
 			if book.Broken(err) {
 				return err
 			}

@@ -43,7 +43,8 @@ func (b *Batch) Submit(ctx context.Context, by access.Subject, s shoal.JobSpec, 
 		if known, err = called(tx, by.User, s.ExternalID); err != nil || known != "" {
 			return err
 		}
-		s, err = prepare(tx, by, s)
+		p := preparing{tx: tx, by: by}
+		s, err = p.job(s)
 		return err
 	})
 	if err != nil {
@@ -131,38 +132,57 @@ func (b *Batch) putKey(g *book.Group, user shoal.UserName, key, digest string, i
 	return g.Tx.PutRequestKey(store.RequestKey{Owner: keyOwner(user), Key: key, Digest: digest, Result: string(id)})
 }
 
-// prepare completes a job and says everything that is wrong with it.
-func prepare(tx *store.Tx, by access.Subject, s shoal.JobSpec) (shoal.JobSpec, error) {
-	u, err := tx.Users().Get(by.User)
-	if err != nil {
-		return s, err
-	}
-	if u.Disabled {
-		return s, shoal.Errorf(shoal.KindDenied, "cannot submit a job: user %s is disabled", u.Name)
-	}
-	spec.DefaultJob(&s)
-	if s.Pool == "" {
-		if s.Pool, err = defaultPool(tx, by); err != nil {
+// preparing completes jobs of one user. What it has read of the store it keeps for the next job.
+type preparing struct {
+	tx    *store.Tx
+	by    access.Subject
+	user  shoal.User // Name is empty: not read yet
+	pool  shoal.PoolName
+	pools map[shoal.PoolName]shoal.Pool
+}
+
+// job completes a job and says everything that is wrong with it.
+func (p *preparing) job(s shoal.JobSpec) (_ shoal.JobSpec, err error) {
+	if p.user.Name == "" {
+		if p.user, err = p.tx.Users().Get(p.by.User); err != nil {
 			return s, err
 		}
+	}
+	if p.user.Disabled {
+		return s, shoal.Errorf(shoal.KindDenied, "cannot submit a job: user %s is disabled", p.user.Name)
+	}
+	spec.DefaultJob(&s)
+	if s.Pool == "" && p.pool == "" {
+		if p.pool, err = defaultPool(p.tx, p.by); err != nil {
+			return s, err
+		}
+	}
+	if s.Pool == "" {
+		s.Pool = p.pool
 	}
 	mistakes := append(spec.CheckJob(s), admit.Clashes(s)...)
 	if len(mistakes) > 0 {
 		return s, spec.Invalid(mistakes)
 	}
-	p, err := tx.Pools().Get(s.Pool)
-	if err != nil {
-		return s, shoal.Errorf(shoal.KindOf(err), "cannot submit the job: %w", err).WithHint("`shoal pool list` shows the pools")
+	pool, ok := p.pools[s.Pool]
+	if !ok {
+		if pool, err = p.tx.Pools().Get(s.Pool); err != nil {
+			return s, shoal.Errorf(shoal.KindOf(err), "cannot submit the job: %w", err).WithHint("`shoal pool list` shows the pools")
+		}
+		if p.pools == nil {
+			p.pools = map[shoal.PoolName]shoal.Pool{}
+		}
+		p.pools[s.Pool] = pool
 	}
-	if wrong := spec.PlaceJob(&s, p); len(wrong) > 0 {
+	if wrong := spec.PlaceJob(&s, pool); len(wrong) > 0 {
 		return s, spec.Invalid(wrong)
 	}
-	spec.FitJob(&s, p.Machine)
-	admit.Limit(&s, p)
-	if err := admit.Check(s, p); err != nil {
+	spec.FitJob(&s, pool.Machine)
+	admit.Limit(&s, pool)
+	if err := admit.Check(s, pool); err != nil {
 		return s, err
 	}
-	s.After, err = resolve(tx, by, s.After)
+	s.After, err = resolve(p.tx, p.by, s.After)
 	return s, err
 }
 
