@@ -20,6 +20,7 @@ type Table[K ~string, V any] struct {
 type schema[K ~string, V any] struct {
 	noun    string
 	numeric bool // keys are decimal numbers
+	plain   bool // who changes an object has read it before: its Created and Updated can be trusted
 	key     func(*V) K
 	meta    func(*V) *shoal.Meta
 	values  func(*V) []any // of the columns after body
@@ -72,7 +73,7 @@ var (
 			return []any{string(s.Pool), string(s.Machine), string(s.User), string(s.State)}
 		}},
 		"sessions", "pool", "machine", "user", "state")
-	jobs = newSchema(schema[shoal.JobID, shoal.Job]{noun: "job", numeric: true,
+	jobs = newSchema(schema[shoal.JobID, shoal.Job]{noun: "job", numeric: true, plain: true,
 		key:  func(j *shoal.Job) shoal.JobID { return j.ID },
 		meta: func(j *shoal.Job) *shoal.Meta { return &j.Meta },
 		values: func(j *shoal.Job) []any {
@@ -155,7 +156,7 @@ func (t Table[K, V]) List() ([]V, error) { return list[V](t.tx, t.s.list) }
 // left alone: nothing changes, nobody wakes.
 func (t Table[K, V]) Put(v V) (V, error) {
 	k, meta := t.s.key(&v), t.s.meta(&v)
-	if meta.Rev != 0 {
+	if meta.Rev != 0 && t.s.plain {
 		if done, stored, err := t.replace(k, v, *meta); done || err != nil {
 			return stored, err
 		}

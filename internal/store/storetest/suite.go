@@ -105,6 +105,15 @@ func testRevisions(t *testing.T, db *store.DB) {
 		return err
 	})
 	wantKind(t, err, shoal.KindConflict)
+	Update(t, db, func(tx *store.Tx) error { // who only knows the revision changes nothing else of its history
+		bare := second
+		bare.Meta = shoal.Meta{Rev: second.Rev}
+		same, err := tx.Machines().Put(bare)
+		if same.Rev != second.Rev || !same.Created.Equal(second.Created) {
+			t.Errorf("put with its revision alone: %+v", same.Meta)
+		}
+		return err
+	})
 	before := db.Rev()
 	Update(t, db, func(tx *store.Tx) error {
 		same, err := tx.Machines().Put(second)
