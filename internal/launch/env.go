@@ -135,9 +135,11 @@ func (v *view) launcherSettings() map[string]string {
 		"OMPI_MCA_hwloc_base_binding_policy": "none",
 		// It would copy from another process's memory, which machines do not allow.
 		"OMPI_MCA_btl_vader_single_copy_mechanism": "none",
-		"HYDRA_HOST_FILE":                          v.at("machinefile"),
-		"HYDRA_LAUNCHER":                           "ssh",
-		"HYDRA_LAUNCHER_EXEC":                      v.at("ssh"),
+		// Processes that are to end have the grace of tasks, less what it takes to tell them. Open MPI leaves them a second.
+		"OMPI_MCA_odls_base_sigkill_timeout": "8",
+		"HYDRA_HOST_FILE":                    v.at("machinefile"),
+		"HYDRA_LAUNCHER":                     "ssh",
+		"HYDRA_LAUNCHER_EXEC":                v.at("ssh"),
 	}
 }
 
