@@ -116,7 +116,7 @@ func TestDifferentTasks(t *testing.T) {
 			t.Errorf("the task behind: %+v", a)
 		}
 		again, err := w.Retry(w.ctx, alice, j.ID, api.RetryRequest{})
-		if err != nil || again.Counts != (shoal.Counts{Queued: 2, Succeeded: 3}) {
+		if err != nil || again.Counts.Queued+again.Counts.Starting != 2 || again.Counts.Succeeded != 3 {
 			t.Fatalf("retried: %+v, %v", again, err)
 		}
 		w.restart(time.Second)
@@ -193,7 +193,7 @@ func TestMaxFails(t *testing.T) {
 			t.Errorf("ended %+v", end)
 		}
 		again, err := w.Retry(w.ctx, alice, j.ID, api.RetryRequest{Tasks: "2,4,50"})
-		if err != nil || again.Counts != (shoal.Counts{Succeeded: 2, Queued: 3, Cancelled: 95}) {
+		if err != nil || again.Counts.Queued+again.Counts.Starting != 3 || again.Counts.Cancelled != 95 {
 			t.Fatalf("retried: %+v, %v", again, err)
 		}
 		w.restart(time.Second)
@@ -211,7 +211,7 @@ func TestMaxFails(t *testing.T) {
 			t.Errorf("retried by another: %v", err)
 		}
 		again, err = w.Retry(w.ctx, alice, j.ID, api.RetryRequest{})
-		if err != nil || again.Counts != (shoal.Counts{Succeeded: 4, Queued: 96}) {
+		if err != nil || again.Counts.Queued+again.Counts.Starting != 96 || again.Counts.Succeeded != 4 {
 			t.Fatalf("retried: %+v, %v", again, err)
 		}
 		if _, err := w.Retry(w.ctx, alice, j.ID, api.RetryRequest{}); shoal.KindOf(err) != shoal.KindConflict {

@@ -57,6 +57,8 @@ type Book struct {
 	judge    time.Time // when it may be known of more machines that they are silent for too long
 	frozen   bool      // too many are silent together, in these pools
 	frozenIn map[shoal.PoolName]bool
+	failing  bool // the last transaction could not be stored
+	ahead    bool // the scheduler was told what is not on disk
 	busy     bool // the last turn changed something: there may be more to start
 
 	mu      sync.Mutex // guards what follows; never held while waiting or in the store

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/shoal-pool/shoal"
-	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/after"
 	"github.com/shoal-pool/shoal/internal/batch/book/history"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
@@ -91,10 +90,6 @@ func (g *Group) Latest(ref shoal.TaskRef) (*shoal.Attempt, error) {
 		}
 	}
 	return history.Latest(g.Tx, ref)
-}
-
-func stopOrder(ref shoal.AttemptRef, state shoal.JobState) api.Record {
-	return api.Record{Stop: &api.StopOrder{Ref: ref, State: state}}
 }
 
 // Requeue tells the scheduler what of a job waits after some tasks of it were taken out, and some that

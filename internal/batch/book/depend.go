@@ -42,6 +42,9 @@ func (g *Group) Admits(user shoal.UserName, s shoal.JobSpec) error {
 	return nil
 }
 
+// Withdraw takes back what Admits counted, of a job that is not taken after all.
+func (g *Group) Withdraw(user shoal.UserName, s shoal.JobSpec) { g.active[holder{user, s.Pool}]-- }
+
 // Enter tells the scheduler of a job that is new, or goes on, what of it may start, and has it wait for
 // others. Its row is in the group.
 func (g *Group) Enter(r *Row) error {

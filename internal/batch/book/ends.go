@@ -150,7 +150,7 @@ func (g *Group) outcome(r *Row) error {
 func (g *Group) Stop(a shoal.Attempt, state shoal.JobState) {
 	for _, m := range gang.Nodes(a) {
 		if !m.State.Ended() {
-			g.send(m.Machine, stopOrder(a.AttemptRef, state))
+			g.send(m.Machine, gang.Stop(a.AttemptRef, state))
 		}
 	}
 }

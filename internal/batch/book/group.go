@@ -41,6 +41,7 @@ type Group struct {
 	pools    map[shoal.PoolName]shoal.Pool
 	active   map[holder]int // jobs that were taken, less those that ended
 	changes  []sched.Change
+	told     int // of changes: those the scheduler knows already
 	records  []record
 	forget   map[shoal.MachineID][]shoal.AttemptRef
 	demand   bool // the engine should know

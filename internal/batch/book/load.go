@@ -15,7 +15,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
-// load reads from the store all that has not ended.
+// load reads from the store all that has not ended. What is known of attempts beside stays.
 func (b *Book) load(ctx context.Context) error {
 	var l *loading
 	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
@@ -26,11 +26,14 @@ func (b *Book) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range l.lives {
-		a.output.Find(len(gang.Nodes(a.attempt)))
+	for ref, a := range l.lives {
+		if b.live[ref] != a {
+			a.output.Find(len(gang.Nodes(a.attempt)))
+		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.seen = -1
 	b.sched, b.live, b.waiting, b.active = l.state, l.lives, l.waiting, l.active
 	for _, a := range l.lives {
 		b.watch(a)
@@ -55,7 +58,7 @@ func (l *loading) read() error {
 	if err != nil {
 		return err
 	}
-	if serial != "" {
+	if serial != "" && l.b.serial == 0 {
 		if l.b.serial, err = strconv.ParseInt(serial, 10, 64); err != nil {
 			return err
 		}
@@ -102,7 +105,9 @@ func (l *loading) read() error {
 		if err != nil {
 			return err
 		}
-		l.lives[a.TaskRef] = newLive(l.b, j.Job, -1, a)
+		if l.lives[a.TaskRef] = l.b.live[a.TaskRef]; l.lives[a.TaskRef] == nil {
+			l.lives[a.TaskRef] = newLive(l.b, j.Job, -1, a)
+		}
 	}
 	for id := range l.of {
 		if err := l.begun(id); err != nil {
@@ -135,8 +140,11 @@ func (l *loading) job1(j shoal.Job) error {
 			l.b.cfg.Log.Error("batch: an attempt of a task that its job does not have", "attempt", a.AttemptRef.String())
 			continue
 		}
-		one := newLive(l.b, j, p, a)
-		if gang.Decided(a) {
+		one := l.b.live[a.TaskRef]
+		if one == nil || one.attempt.AttemptRef != a.AttemptRef {
+			one = newLive(l.b, j, p, a)
+		}
+		if gang.Decided(a) && one.decided.IsZero() {
 			one.decided = l.Now
 		}
 		l.lives[a.TaskRef] = one
@@ -153,7 +161,7 @@ func (l *loading) begun(id shoal.JobID) error {
 	}
 	l.b.mu.Lock()
 	defer l.b.mu.Unlock()
-	return l.b.loadRan(l.Tx, id)
+	return history.Placed(l.Tx, id, l.b.note)
 }
 
 // again1 finds which of a job's tasks must start again, or of a gated one may.
@@ -176,7 +184,7 @@ func (l *loading) again1(j shoal.Job) error {
 			return // like one that never had an attempt
 		}
 		begun[p] = true
-		if outcome.Repeats(j, a) {
+		if _, waits := l.b.later[sched.Task{Job: j.ID, Position: p}]; !waits && outcome.Repeats(j, a) {
 			ready = append(ready, sched.Again{Task: sched.Task{Job: j.ID, Position: p}, Memory: outcome.Memory(j, a, l.b.world.Pools[j.Spec.Pool].Machine.Memory)})
 		}
 	})
@@ -222,6 +230,9 @@ const saveEvery = 5 * time.Minute
 
 func (l *loading) usage() error {
 	text, err := l.Tx.Setting(usageSetting)
+	if !l.b.sched.Empty() { // it is made anew, and knows it better
+		text, err = outlook.WriteUsage(l.b.sched.Usage(l.Now), l.Now)
+	}
 	if err != nil {
 		return err
 	}

@@ -238,7 +238,7 @@ func (l *live) overdue() time.Time {
 func (l *live) remind(nag map[shoal.MachineID][]api.StopOrder) {
 	state := shoal.JobTimedOut
 	if gang.Decided(l.attempt) {
-		state = stopState(l.attempt)
+		state = gang.StopState(l.attempt)
 	}
 	for _, m := range gang.Nodes(l.attempt) {
 		if !m.State.Ended() {

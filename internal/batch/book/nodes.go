@@ -95,7 +95,7 @@ func (g *Group) sizes(a *shoal.Attempt, rank int) kept {
 func (g *Group) nodeOver(j *Row, a *shoal.Attempt, rank int) error {
 	g.sizes(a, rank)
 	if gang.Ended(a, rank, gang.RulesOf(j.Spec)) {
-		g.Stop(*a, stopState(*a))
+		g.Stop(*a, gang.StopState(*a))
 	}
 	if !gang.Over(*a) {
 		return nil

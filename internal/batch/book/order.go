@@ -51,9 +51,9 @@ func (b *Book) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskO
 			switch {
 			case gang.Nodes(n.attempt)[n.rank].Epoch != m.Epoch:
 			case gang.Decided(n.attempt):
-				stops = append(stops, stopOrder(n.attempt.AttemptRef, stopState(n.attempt)))
+				stops = append(stops, gang.Stop(n.attempt.AttemptRef, gang.StopState(n.attempt)))
 			case j.Cancel && !n.attempt.Release:
-				stops = append(stops, stopOrder(n.attempt.AttemptRef, shoal.JobCancelled))
+				stops = append(stops, gang.Stop(n.attempt.AttemptRef, shoal.JobCancelled))
 			default:
 				o, err := p.order(j.Job, n.attempt, n.position, n.rank)
 				if err != nil {
@@ -68,14 +68,6 @@ func (b *Book) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskO
 		b.cfg.Send(machine, r)
 	}
 	return orders, err
-}
-
-// stopState is how the nodes of an attempt are to be ended whose end is decided.
-func stopState(a shoal.Attempt) shoal.JobState {
-	if a.Cause == shoal.CausePreempted {
-		return shoal.JobPreempted
-	}
-	return shoal.JobCancelled
 }
 
 // order is what the agent of a rank needs to run an attempt.

@@ -41,7 +41,8 @@ func (p *placing) start(s sched.Placement) error {
 		p.b.seen = -1 // what was asked just now has changed it
 		return nil
 	}
-	usable := !j.State.Ended() && !j.Cancel
+	// The first that never started is the next to start: if it cannot, neither can those behind it.
+	usable := !j.State.Ended() && !j.Cancel && (s.Position <= j.Next || after.Gated(j.Spec))
 	var nodes []shoal.Member
 	for _, id := range s.Machines {
 		m, err := p.machine(id)
@@ -194,9 +195,11 @@ func (p *placing) seen(id shoal.MachineID) (m shoal.Machine, ok bool) {
 func (p *placing) takeGPUs(m shoal.Machine, n int) []int {
 	if p.gpus == nil {
 		p.gpus = map[shoal.MachineID]map[int]bool{}
-		for _, l := range p.b.live {
-			for _, node := range gang.Nodes(l.attempt) {
-				p.hasGPUs(node)
+		for ref := range p.b.live {
+			if a := p.Attempt(ref); !a.State.Ended() {
+				for _, node := range gang.Nodes(*a) {
+					p.hasGPUs(node)
+				}
 			}
 		}
 	}

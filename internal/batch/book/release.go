@@ -1,7 +1,6 @@
 package book
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -9,7 +8,6 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/book/history"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
-	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // A job's release command runs once on each machine that ran a task of it, when the job is over. What
@@ -85,28 +83,5 @@ func (g *Group) finishRelease(a *shoal.Attempt, to shoal.JobState) error {
 		return err
 	}
 	g.Event(r, "releaseFailed", "the release command of job %s %s on machine %s: %s", outcome.Title(r.Job), outcome.Ended(to), a.Machine, a.Reason)
-	return nil
-}
-
-// loadRan finds out on which machines a job with a release command has run something.
-func (b *Book) loadRan(tx *store.Tx, id shoal.JobID) error {
-	var failed error
-	err := history.Each(tx, id, func(a shoal.Attempt) {
-		all := []shoal.Attempt{a}
-		if a.Attempt > 1 && failed == nil {
-			all, failed = tx.History(a.TaskRef)
-		}
-		for _, h := range all {
-			if h.Machine != "" {
-				b.note(h)
-			}
-		}
-	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
-		return fmt.Errorf("cannot find the machines of job %s: %w", id, err)
-	}
 	return nil
 }

@@ -196,11 +196,11 @@ func (g *Group) report(machine shoal.MachineID, r api.TaskReport) error {
 		return g.reportEnd(g.Change(a), r)
 	case !current:
 		if l := g.b.spare[r.Ref]; l == nil { // one that may go on beside the one that took its place is let be
-			g.send(machine, stopOrder(r.Ref, shoal.JobCancelled))
+			g.send(machine, gang.Stop(r.Ref, shoal.JobCancelled))
 		}
 		return nil
 	case gang.Decided(*a):
-		g.send(machine, stopOrder(r.Ref, stopState(*a)))
+		g.send(machine, gang.Stop(r.Ref, gang.StopState(*a)))
 		return nil
 	case len(a.Members) > 0 && a.Members[rank].State == shoal.JobStarting:
 		if err := g.nodeReady(g.Change(a), rank); err != nil || r.State != shoal.JobRunning {

@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/gang"
 	"github.com/shoal-pool/shoal/internal/retry"
+	"github.com/shoal-pool/shoal/internal/sched"
 )
 
 // Run does the work until ctx ends. Store errors are waited out. It can be called once.
@@ -79,22 +80,33 @@ func (b *Book) rest(ctx context.Context, ok bool) error {
 }
 
 // turn does what was asked, and starts what fits and has go what must as package sched says: all of it in
-// one transaction, so that under load each carries ends and starts. What was planned before it may not hold
-// any more after what was asked; each start is checked. Only then are the agents told.
+// one transaction, so that under load each carries ends and the starts that they make room for. For that the
+// scheduler is told of what is not on disk yet; if it does not get there, its state is made anew. While the
+// store fails nothing is told ahead. Agents are told when all is on disk.
 func (b *Book) turn(ctx context.Context) error {
-	now := time.Now()
+	if b.ahead {
+		if err := b.load(ctx); err != nil {
+			return err
+		}
+		b.ahead = false
+	}
 	b.mu.Lock()
 	queue := b.queue
 	b.queue = nil
-	plan := b.sched.Plan(now, budget)
-	b.next = b.sched.Next(now)
+	bold := !b.failing && len(queue) > 0
+	var plan sched.Plan
+	if !bold {
+		plan = b.plan()
+	}
 	b.mu.Unlock()
 	b.busy = len(queue)+len(plan.Starts)+len(plan.Preempt) > 0
 	if !b.busy {
 		return nil
 	}
 	results := make([]error, len(queue))
+	runs := 0
 	_, err := b.update(ctx, func(g *Group) error {
+		runs++
 		for i, r := range queue {
 			err := r.do(g)
 			if err != nil && Broken(err) {
@@ -102,8 +114,19 @@ func (b *Book) turn(ctx context.Context) error {
 			}
 			results[i] = err
 		}
+		if bold {
+			b.mu.Lock()
+			if runs == 1 {
+				b.sched.Apply(g.changes...)
+				plan = b.plan()
+			}
+			b.mu.Unlock()
+			g.told = len(g.changes)
+		}
 		return g.carryOut(plan)
 	})
+	b.failing = err != nil
+	b.ahead = bold && (err != nil || runs > 1)
 	for i, r := range queue {
 		if err != nil {
 			results[i] = err
@@ -111,6 +134,14 @@ func (b *Book) turn(ctx context.Context) error {
 		r.done <- results[i]
 	}
 	return err
+}
+
+// plan asks package sched. b.mu is held.
+func (b *Book) plan() sched.Plan {
+	now := time.Now()
+	plan := b.sched.Plan(now, budget)
+	b.next = b.sched.Next(now)
+	return plan
 }
 
 // Broken reports whether an error is of the store rather than of one request.
@@ -131,7 +162,7 @@ func (b *Book) apply(g *Group) {
 	for _, a := range g.attempts {
 		b.applyAttempt(g, a)
 	}
-	b.sched.Apply(g.changes...)
+	b.sched.Apply(g.changes[g.told:]...)
 	for k, n := range g.active {
 		if b.active[k] += n; b.active[k] <= 0 {
 			delete(b.active, k)
@@ -241,7 +272,7 @@ func (b *Book) spares(g *Group, ref shoal.TaskRef) {
 	for other, l := range b.spare {
 		if other.TaskRef == ref {
 			delete(b.spare, other)
-			g.send(l.attempt.Machine, stopOrder(other, shoal.JobCancelled))
+			g.send(l.attempt.Machine, gang.Stop(other, shoal.JobCancelled))
 		}
 	}
 }

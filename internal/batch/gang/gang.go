@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 )
 
 // Rank is the rank of an attempt's node on a machine, 0 for an attempt of one node; false if it has none there.
@@ -190,4 +191,17 @@ func GPUs(have, n int, taken map[int]bool) []int {
 		}
 	}
 	return free
+}
+
+// StopState is how the nodes of an attempt are to be ended whose end is decided.
+func StopState(a shoal.Attempt) shoal.JobState {
+	if a.Cause == shoal.CausePreempted {
+		return shoal.JobPreempted
+	}
+	return shoal.JobCancelled
+}
+
+// Stop is what an agent is told to end a node of an attempt.
+func Stop(ref shoal.AttemptRef, state shoal.JobState) api.Record {
+	return api.Record{Stop: &api.StopOrder{Ref: ref, State: state}}
 }

@@ -2,6 +2,8 @@
 package history
 
 import (
+	"errors"
+
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -46,4 +48,21 @@ func Waiting(tx *store.Tx, j shoal.Job, array shoal.Array) (all []int, err error
 		}
 	})
 	return all, err
+}
+
+// Placed hands over all attempts of a job's tasks that were on a machine.
+func Placed(tx *store.Tx, id shoal.JobID, fn func(shoal.Attempt)) error {
+	var failed error
+	err := Each(tx, id, func(a shoal.Attempt) {
+		all := []shoal.Attempt{a}
+		if a.Attempt > 1 && failed == nil {
+			all, failed = tx.History(a.TaskRef)
+		}
+		for _, h := range all {
+			if h.Machine != "" {
+				fn(h)
+			}
+		}
+	})
+	return errors.Join(err, failed)
 }
