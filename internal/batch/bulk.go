@@ -84,8 +84,10 @@ func (b *Batch) SubmitBatch(ctx context.Context, by access.Subject, req api.Batc
 		return s.result, err
 	}
 	s.checked = s.result.Items
-	err = b.book.Do(ctx, s.insert)
-	return s.result, err
+	if err = b.book.Do(ctx, s.insert); err != nil {
+		return api.BatchResult{}, err // it may still be carried out: s is no longer ours
+	}
+	return s.result, nil
 }
 
 // bulk is a submission of many jobs on its way.
@@ -233,13 +235,17 @@ func (s *bulk) insert(g *book.Group) error {
 		fresh = append(fresh, i)
 	}
 	if !s.some() || len(fresh) == 0 {
+		for _, i := range fresh {
+			g.Withdraw(s.by.User, s.jobs[i])
+		}
 		return nil
 	}
 	if err := s.number(g, fresh); err != nil {
 		return err
 	}
 	for i, first := range same {
-		s.result.Items[i].ID, s.result.Items[i].Existing = s.result.Items[first].ID, true
+		item, twin := &s.result.Items[i], s.result.Items[first]
+		item.ID, item.Existing, item.Problem = twin.ID, twin.ID != "", twin.Problem
 	}
 	return s.remember(g)
 }

@@ -154,6 +154,31 @@ func TestSubmitInterrupted(t *testing.T) {
 	}
 }
 
+// TestTwins: the same name twice in one request is one job, or the same refusal twice.
+func TestTwins(t *testing.T) {
+	w := newInstant(t, 0, 1, 0)
+	never := []shoal.Dependency{{Job: "1", Condition: shoal.AfterFailed}}
+	storetest.Update(t, w.db, func(tx *store.Tx) error {
+		id, err := tx.NextJobID()
+		if err != nil {
+			return err
+		}
+		_, err = tx.Jobs().Insert(shoal.Job{ID: id, User: "alice", State: shoal.JobSucceeded, Counts: shoal.Counts{Succeeded: 1}, Spec: shoal.JobSpec{Pool: "lab"}})
+		return err
+	})
+	req := api.BatchRequest{Jobs: []shoal.JobSpec{{Command: "true", ExternalID: "a"}, {Command: "true", ExternalID: "a"}, {Command: "true"}, {Command: "true"},
+		{Command: "true", ExternalID: "b", After: never}, {Command: "true", ExternalID: "b", After: never}}}
+	r, err := w.SubmitBatch(t.Context(), alice, req, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := r.Items
+	if i[0].ID == "" || i[1].ID != i[0].ID || i[0].Existing || !i[1].Existing || i[2].ID == "" || i[3].ID == "" || i[2].ID == i[3].ID ||
+		i[4].Problem == nil || i[5].Problem == nil || i[5].Existing || i[5].ID != "" {
+		t.Errorf("%+v", i)
+	}
+}
+
 // TestItems: a job's items are stored beside it, and each task is given its own.
 func TestItems(t *testing.T) {
 	w := newInstant(t, 0, 1, 0)

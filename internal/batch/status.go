@@ -69,8 +69,11 @@ func (b *Batch) cancelSome(ctx context.Context, ids []shoal.JobID, reason string
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
 	result.Cancelled, result.Over = append(result.Cancelled, ended...), append(result.Over, over...)
-	return err
+	return nil
 }
 
 // Jobs are forgotten so many in a transaction, and those with more tasks than the other not in one.

@@ -116,7 +116,10 @@ func (b *Batch) insert(ctx context.Context, user shoal.UserName, s shoal.JobSpec
 		submitted(g, r)
 		return b.putKey(g, user, key, digest, id)
 	})
-	return j, err
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	return j, nil
 }
 
 func (b *Batch) putKey(g *book.Group, user shoal.UserName, key, digest string, id shoal.JobID) error {
