@@ -74,7 +74,7 @@ func (d *Desk) give(p Pass) error {
 	for _, sub := range []struct {
 		path string
 		mode fs.FileMode
-	}{{"", 0o755}, {"live", 0o700}, {"keys", 0o755}, {"client", 0o755}, {"live/" + p.User, 0o700}} {
+	}{{"", 0o755}, {"live", 0o700}, {"keys", 0o755}, {"client", 0o755}} {
 		path := filepath.Join(d.dir, sub.path)
 		if err := os.MkdirAll(path, sub.mode); err != nil {
 			return err
@@ -84,7 +84,11 @@ func (d *Desk) give(p Pass) error {
 		}
 	}
 	err = d.locked(func() error {
-		if err := put(filepath.Join(d.dir, "live", p.User, p.Name), line, 0o600); err != nil {
+		dir := filepath.Join(d.dir, "live", p.User) // which goes with the last pass in it
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		if err := put(filepath.Join(dir, p.Name), line, 0o600); err != nil {
 			return err
 		}
 		return d.gather(p.User)

@@ -24,8 +24,10 @@ const (
 	AckFile    = ".ack"
 )
 
-// Streams are the names of a task's two outputs, and Endings the files they are in.
+// Streams are the names of a task's two outputs.
 func Streams() [2]string { return [2]string{"stdout", "stderr"} }
+
+// Endings are those of the files that a task's two outputs are in.
 func Endings() [2]string { return [2]string{".out", ".err"} }
 
 // Line is one line of a record. One field is set.
@@ -66,6 +68,7 @@ type Result struct {
 	CPUTime   time.Duration  `json:"cpuTime,omitempty"` // ns
 }
 
+// Report is what the control plane is told.
 func (e Result) Report(ref shoal.AttemptRef) api.TaskReport {
 	return api.TaskReport{Ref: ref, State: e.State, Cause: e.Cause, Reason: e.Reason, ExitCode: e.ExitCode, Signal: e.Signal,
 		Started: e.Started, Ended: e.Ended, StdoutBytes: e.Bytes[0], StderrBytes: e.Bytes[1], MaxMemory: e.MaxMemory,
@@ -115,6 +118,7 @@ func ParseRecord(b []byte) (Record, error) {
 	return r, nil
 }
 
+// KnownState reports whether a state is one that an attempt can end in.
 func KnownState(s shoal.JobState) bool {
 	switch s {
 	case shoal.JobSucceeded, shoal.JobFailed, shoal.JobCancelled, shoal.JobTimedOut, shoal.JobLost, shoal.JobPreempted:

@@ -26,6 +26,7 @@ type Request struct {
 	Quit  bool              `json:"quit,omitempty"` // if there is no task
 }
 
+// StartRequest is an order with what the runner knows besides.
 type StartRequest struct {
 	Order  api.TaskOrder `json:"order"`
 	Person Person        `json:"person"`
@@ -49,6 +50,7 @@ type Hello struct {
 	Ended []EndedEvent `json:"ended,omitempty"` // those that are not on disk
 }
 
+// LiveTask is a task that has not ended.
 type LiveTask struct {
 	Accepted
 	Started time.Time `json:"started,omitzero"`
@@ -57,16 +59,19 @@ type LiveTask struct {
 	Bytes   [2]int64  `json:"bytes"`
 }
 
+// StartedEvent says that a task runs.
 type StartedEvent struct {
 	Ref shoal.AttemptRef `json:"ref"`
 	At  time.Time        `json:"at"`
 }
 
+// OutputEvent says how much a task has written.
 type OutputEvent struct {
 	Ref   shoal.AttemptRef `json:"ref"`
 	Bytes [2]int64         `json:"bytes"`
 }
 
+// EndedEvent says how a task has ended.
 type EndedEvent struct {
 	Ref     shoal.AttemptRef `json:"ref"`
 	Result  Result           `json:"result"`

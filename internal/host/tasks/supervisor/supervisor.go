@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -71,6 +72,8 @@ func Main(args []string) int {
 		fmt.Fprintln(os.Stderr, "shoal-agent task: cannot read its settings:", err)
 		return 2
 	}
+	// It waits for the kernel most of the time; on a large machine more threads would only look for work.
+	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	debug.SetMemoryLimit(64 << 20)
 	debug.SetGCPercent(gcPercent)
 	if err := supervise(set); err != nil {
