@@ -27,7 +27,7 @@ func ReadCluster(f spec.File, o Options) (Cluster, error) {
 	var file clusterFile
 	r.read(n, &file)
 	c := r.cluster(file)
-	if len(r.mistakes) == 0 {
+	if !r.found() {
 		for _, m := range spec.CheckPool(c.Pool) {
 			r.wrong(n.at, m.Path, m.Hint, "%s", m.Msg)
 		}
@@ -37,7 +37,7 @@ func ReadCluster(f spec.File, o Options) (Cluster, error) {
 			}
 		}
 	}
-	if len(r.mistakes) > 0 {
+	if r.found() {
 		return Cluster{}, r.invalid()
 	}
 	c.Notes = r.notes

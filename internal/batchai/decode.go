@@ -61,10 +61,21 @@ type reading struct {
 	used      map[string]bool // names of the user's table that mounts of the file have
 	contained bool            // the job runs in a container
 	top       place           // of the document's properties: where what is missing is missing
+	more      bool            // there is more to say than is said
 	unread    int             // mistakes that were found before rules were looked at
 }
 
+// most bounds what is said about one file.
+const most = 100
+
+// full reports whether so much has been said that nothing more is looked for.
+func (r *reading) full() bool { return len(r.mistakes)+len(r.notes) >= most }
+
 func (r *reading) wrong(at place, path, hint, format string, args ...any) {
+	if r.full() {
+		r.more = true
+		return
+	}
 	if slices.ContainsFunc(r.mistakes[:r.unread], func(m shoal.Mistake) bool { return explains(m, path) }) {
 		return
 	}
@@ -86,6 +97,10 @@ func explains(unread shoal.Mistake, path string) bool {
 }
 
 func (r *reading) note(at place, format string, args ...any) {
+	if r.full() {
+		r.more = true
+		return
+	}
 	r.notes = append(r.notes, Note{File: r.file, Line: at.line, Column: at.column, Text: fmt.Sprintf(format, args...)})
 }
 
@@ -93,6 +108,10 @@ func (r *reading) note(at place, format string, args ...any) {
 func (r *reading) liberty(at place, path, hint, remedy, format string, args ...any) {
 	if !r.options.Lenient {
 		r.wrong(at, path, hint, format, args...)
+		return
+	}
+	if r.full() {
+		r.more = true
 		return
 	}
 	r.notes = append(r.notes, Note{File: r.file, Line: at.line, Column: at.column, Liberty: true, Text: path + ": " + fmt.Sprintf(format, args...) + "; " + remedy})
@@ -174,6 +193,10 @@ func (r *reading) find(k key, path string, keys []known) (known, bool) {
 		if strings.EqualFold(c.name, k.text) {
 			return c, true
 		}
+	}
+	if r.full() {
+		r.more = true
+		return known{}, false
 	}
 	names := make([]string, len(keys))
 	for i, c := range keys {

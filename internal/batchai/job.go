@@ -55,7 +55,7 @@ func ReadJob(f spec.File, o Options) (Job, error) {
 	spec.DefaultJob(&t.spec)
 	shares := t.job(file)
 	t.check(n.at)
-	if len(r.mistakes) > 0 {
+	if r.found() {
 		return Job{}, r.invalid()
 	}
 	if len(t.spec.Env) == 0 {
@@ -98,6 +98,9 @@ func (r *reading) read(n *node, file any) {
 	r.unread = len(r.mistakes)
 }
 
+// found reports whether something is wrong with the file, be it that too much is.
+func (r *reading) found() bool { return len(r.mistakes) > 0 || r.more }
+
 func (r *reading) invalid() error {
 	slices.SortStableFunc(r.mistakes, func(a, b shoal.Mistake) int {
 		if a.Line != b.Line {
@@ -105,6 +108,9 @@ func (r *reading) invalid() error {
 		}
 		return a.Column - b.Column
 	})
+	if r.more {
+		r.mistakes = append(r.mistakes, shoal.Mistake{File: r.file, Msg: fmt.Sprintf("there is more to say than %d lines", most), Hint: "is this a file of Batch AI's?"})
+	}
 	return spec.Invalid(r.mistakes)
 }
 
@@ -254,6 +260,9 @@ var given = strings.Fields(`AZ_BATCHAI_MOUNT_ROOT AZ_BATCHAI_JOB_MOUNT_ROOT AZ_B
 // references looks at every $AZ_… of the file: something must set it, and below a root something must be mounted.
 func (t *translation) references(p jobProperties) {
 	known := slices.Clone(given)
+	if t.full() {
+		return
+	}
 	for _, d := range p.Inputs {
 		known = append(known, "AZ_BATCHAI_INPUT_"+d.ID.s)
 	}
@@ -263,14 +272,23 @@ func (t *translation) references(p jobProperties) {
 	for _, v := range p.Environment {
 		known = append(known, v.Name.s)
 	}
+	set := make(map[string]bool, len(known))
+	for _, name := range known {
+		set[name] = true
+	}
 	walk(reflect.ValueOf(p), "properties", func(s text, path string) {
+		if t.full() || !strings.Contains(s.s, "$") {
+			return
+		}
 		for _, m := range reference.FindAllStringSubmatch(s.s, -1) {
-			if name := m[1] + m[2]; !slices.Contains(known, name) {
+			if name := m[1] + m[2]; !set[name] && !t.full() {
 				t.liberty(s.at, path, nearest(name, known), "it will be empty, as it was", "nothing sets $%s", clip(name))
 			}
 		}
 		for _, m := range underRoot.FindAllStringSubmatch(s.s, -1) {
-			t.below(t.roots, s.at, path, m[2], m[1] != "")
+			if !t.full() {
+				t.below(t.roots, s.at, path, m[2], m[1] != "")
+			}
 		}
 	})
 }
@@ -282,7 +300,8 @@ func nearest(name string, known []string) string {
 			return "did you mean $" + k + "?"
 		}
 	}
-	const prefix = "AZ_BATCHAI_"
+	const prefix, enough = "AZ_BATCHAI_", 200
+	known = known[:min(len(known), enough)]
 	short := make([]string, len(known))
 	for i, k := range known {
 		short[i] = strings.TrimPrefix(k, prefix)
@@ -478,7 +497,7 @@ const linker = `link() { [ -e "$2" ] || { mkdir -p "${2%/*}"; ln -s "$1" "$2" 2>
 
 // check has our own rules look at what was made.
 func (t *translation) check(whole place) {
-	if len(t.mistakes) > 0 {
+	if t.found() {
 		return // what is missing from the spec was said
 	}
 	for _, m := range spec.CheckJobForm(t.spec) {

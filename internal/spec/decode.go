@@ -201,6 +201,9 @@ func (d *decoder) free(n *node, path string) any {
 	return n.text
 }
 
+// guesses is how many unknown keys of a document are compared with those there are.
+const guesses = 100
+
 func (d *decoder) structure(n *node, v reflect.Value, path string) {
 	if n.kind != mapNode {
 		d.wrong(n, path, "write KEY: VALUE", "a mapping is wanted here, not %s", n.kind)
@@ -215,7 +218,11 @@ func (d *decoder) structure(n *node, v reflect.Value, path string) {
 		index := slices.IndexFunc(known, func(f field) bool { return f.name == key.text })
 		switch {
 		case index < 0:
-			d.wrong(key, at, suggest(key.text, namesOf(known)), "unknown key %q", clip(key.text))
+			hint := ""
+			if len(d.mistakes) < guesses { // which takes its time
+				hint = suggest(key.text, namesOf(known))
+			}
+			d.wrong(key, at, hint, "unknown key %q", clip(key.text))
 		case known[index].observed:
 			d.wrong(key, at, "leave it out", "%q is filled in by Shoal and cannot be written", key.text)
 		default:
