@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -109,6 +110,21 @@ func (g *gpus) adapt(o api.TaskOrder) api.TaskOrder {
 		o.Files["env"] = strings.Replace(text, "export "+name+"='"+plain+"'\n", "export "+name+"='"+visible+"'\n", 1)
 	}
 	return o
+}
+
+// idleMemory is more than a GPU has in use for itself.
+const idleMemory = 768 << 20
+
+// inUse reports whether some work is on a GPU, as far as nvidia-smi says.
+func (g *gpus) inUse() bool {
+	if g == nil || g.watch == nil {
+		return false
+	}
+	said, err := g.watch.Latest()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(said, func(s gpu.Said) bool { return len(s.Processes) > 0 || s.Busy > 0 || s.Used > idleMemory })
 }
 
 // load adds what the GPUs do.

@@ -35,6 +35,9 @@ type Config struct {
 	Name func(uid int) (shoal.UserName, bool)
 	// Tasks counts users' running tasks; nil: none.
 	Tasks func() map[shoal.UserName]int
+	// GPUs reports whether somebody's work is on a GPU of the machine; nil: it has none. Whose, a machine that is a container
+	// cannot see: a notebook's kernel in an editor's server may be at it, which then is no leftover.
+	GPUs func() bool
 
 	proc, pts string // for tests
 }
@@ -81,7 +84,7 @@ func (w *Watcher) Look() (api.Activity, error) {
 			last = now
 			w.connected[uid] = now
 		}
-		return now.Sub(last) < clientless
+		return now.Sub(last) < clientless || w.cfg.GPUs != nil && w.cfg.GPUs()
 	})
 	maps.DeleteFunc(w.connected, func(uid int, _ time.Time) bool { return found[uid] == nil })
 	cpu := w.cpu(procs, now)

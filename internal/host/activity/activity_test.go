@@ -343,6 +343,9 @@ func TestEditorsClientIsRemembered(t *testing.T) {
 	look(t, w, "an editor", func(m map[shoal.UserName]api.UserActivity) bool { return len(m["alice"].Pins) == 1 })
 	w.connected[alice] = time.Now().Add(-clientless)
 	look(t, w, "a leftover", func(m map[shoal.UserName]api.UserActivity) bool { return len(m) == 0 })
+	w.cfg.GPUs = func() bool { return true }
+	w.connected[alice] = time.Now().Add(-clientless)
+	look(t, w, "perhaps at work on a GPU", func(m map[shoal.UserName]api.UserActivity) bool { return len(m["alice"].Pins) == 1 })
 }
 
 func FuzzParse(f *testing.F) {
