@@ -26,7 +26,10 @@ func Document(object any) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("cannot write a %T as a document", object)
 	}
-	m = slices.DeleteFunc(m, func(e entry) bool { return slices.Contains(hidden, e.key) })
+	m = slices.DeleteFunc(m, func(e entry) bool {
+		unsaid := kind == shoal.ObjectJob && e.value == "" // a job's pool, or its command where it has tasks
+		return unsaid || slices.Contains(hidden, e.key)
+	})
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "kind: %s\n", kind)
 	m.write(&b, 0)

@@ -193,7 +193,7 @@ func (f *followed) show(ctx context.Context, job shoal.Job) {
 	why := ""
 	if job.State == shoal.JobQueued || job.Counts.Running+job.Counts.Starting == 0 && job.Counts.Queued > 0 {
 		if w, err := f.Client.Why(ctx, "job", string(job.ID), ""); err == nil {
-			why = w.Sentence
+			why = strings.TrimPrefix(w.Sentence, "it waits: ") // which is said here in other words
 		}
 	}
 	switch {
