@@ -42,6 +42,7 @@ type Machine struct {
 	mu       sync.Mutex
 	accounts api.Accounts
 	running  map[shoal.AttemptRef]context.CancelCauseFunc
+	held     map[shoal.AttemptRef]bool       // ready to begin
 	done     map[shoal.AttemptRef]api.Report // what is to be told of ended tasks until it is acknowledged
 	present  map[shoal.UserName]int          // ssh connections
 	news     chan struct{}
@@ -49,7 +50,7 @@ type Machine struct {
 
 // boot is a machine's life, from running to the end of ctx.
 func (w *World) boot(ctx context.Context, spec provider.MachineSpec) {
-	m := &Machine{w: w, spec: spec, address: w.Provider.Address(spec.ID), running: map[shoal.AttemptRef]context.CancelCauseFunc{},
+	m := &Machine{w: w, spec: spec, address: w.Provider.Address(spec.ID), running: map[shoal.AttemptRef]context.CancelCauseFunc{}, held: map[shoal.AttemptRef]bool{},
 		done: map[shoal.AttemptRef]api.Report{}, present: map[shoal.UserName]int{}, news: make(chan struct{}, 1)}
 	m.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return w.net.dial(ctx, "tcp", agentDoor)
@@ -177,6 +178,11 @@ func (m *Machine) take(ctx context.Context, r api.Record, parts *sync.WaitGroup)
 				end(stopped(shoal.JobCancelled))
 			}
 		}
+		for ref := range m.held {
+			if !slices.ContainsFunc(r.Snapshot.Tasks, func(o api.TaskOrder) bool { return o.Ref == ref }) {
+				m.drop(ref, shoal.JobCancelled)
+			}
+		}
 	case r.Accounts != nil:
 		m.accounts = *r.Accounts
 	case r.Run != nil:
@@ -184,6 +190,8 @@ func (m *Machine) take(ctx context.Context, r api.Record, parts *sync.WaitGroup)
 	case r.Stop != nil:
 		if end := m.running[r.Stop.Ref]; end != nil {
 			end(stopped(r.Stop.State))
+		} else if _, known := m.done[r.Stop.Ref]; !known {
+			m.drop(r.Stop.Ref, r.Stop.State)
 		}
 	case r.Forget != nil:
 		for _, ref := range r.Forget.Refs {
@@ -205,6 +213,14 @@ func (m *Machine) start(ctx context.Context, o api.TaskOrder, parts *sync.WaitGr
 	}
 	if _, known := m.done[o.Ref]; known {
 		return
+	}
+	if o.Hold {
+		m.held[o.Ref] = true
+		return
+	}
+	delete(m.held, o.Ref)
+	if o.Idle {
+		o.Command = "sleep 1000000"
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	m.running[o.Ref] = end
@@ -241,6 +257,12 @@ func (m *Machine) start(ctx context.Context, o api.TaskOrder, parts *sync.WaitGr
 		m.done[o.Ref] = r
 		m.tell()
 	})
+}
+
+// drop ends a task that has not begun. The caller holds the lock.
+func (m *Machine) drop(ref shoal.AttemptRef, state shoal.JobState) {
+	delete(m.held, ref)
+	m.done[ref] = api.Report{Tasks: []api.TaskReport{{Ref: ref, State: state, Cause: shoal.CauseCancelled}}}
 }
 
 // shell understands a command.
@@ -330,6 +352,9 @@ func (m *Machine) gather() (r api.Report, refs []shoal.AttemptRef) {
 	}
 	for ref := range m.running {
 		r.Tasks = append(r.Tasks, api.TaskReport{Ref: ref, State: shoal.JobRunning, Started: time.Now()})
+	}
+	for ref := range m.held {
+		r.Tasks = append(r.Tasks, api.TaskReport{Ref: ref, State: shoal.JobStarting})
 	}
 	r.Activity = &api.Activity{Users: []api.UserActivity{}}
 	for user, n := range m.present {
