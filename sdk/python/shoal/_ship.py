@@ -98,7 +98,7 @@ class Shipper:
         if not callable(f):
             raise ShipError(f"cannot send {f!r}: it is no function, and an object of {type(f).__qualname__} cannot be called")
         self._reachable(f)
-        return self.dumps(f, title(f))
+        return self.dumps(f if self.cloudpickle is not None else _decorated(f), title(f))
 
     def _reachable(self, f: Any) -> None:
         while isinstance(f, functools.partial):
@@ -215,6 +215,15 @@ class Shipper:
             base = os.path.join(directory, *name.split("."))
             found += [p for p in (os.path.join(base, "__init__.py"), base + ".py") if os.path.isfile(p) and self._below(p)]
         return found
+
+
+def _decorated(f: Any) -> Any:
+    """What a function's name means in its module, where that is the function with ``shoal.remote`` around it: it can
+    be found by name, and the function itself cannot."""
+    found: Any = sys.modules.get(getattr(f, "__module__", None) or "")
+    for part in str(getattr(f, "__qualname__", "")).split("."):
+        found = getattr(found, part, None)
+    return found if getattr(found, "__shoal_function__", None) is f else f
 
 
 class Parcel:

@@ -62,6 +62,7 @@ class Rules(unittest.TestCase):
         with self.assertRaises(AttributeError):
             shoal.no_such_thing
 
+    @unittest.skipUnless(importlib.util.find_spec("cloudpickle"), "cloudpickle is not installed: scripts/setup test")
     def test_the_guide_s_examples_run(self) -> None:
         guide = os.path.join(os.path.dirname(os.path.dirname(HERE)), "docs", "guides", "python.md")
         if not os.path.exists(guide):

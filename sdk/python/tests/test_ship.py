@@ -1,5 +1,6 @@
 """What travels with a function, from scripts, notebooks and projects."""
 
+import importlib.util
 import os
 import pickle
 import shutil
@@ -17,6 +18,7 @@ from shoal import _ship
 
 from . import project
 
+by_value = unittest.skipUnless(importlib.util.find_spec("cloudpickle"), "cloudpickle is not installed: scripts/setup test")
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -71,15 +73,19 @@ class Project(unittest.TestCase):
 
             def fit(model): return Model(model.x + 1)
 
+            @shoal.remote(pool="local", cpus=1)
+            def shout(text): return text.upper()
+
             if __name__ == "__main__":
                 with shoal.Pool("local", workers=2) as p:
                     m = p.map(work, range(4), errors="return")
                     found = list(m)
                     print(found[0], found[1], type(found[2]) is Broken, found[2].args, found[3])
                     print(p.submit(fit, Model(1)).result() == Model(2))
+                    print(p.submit(shout, "a").result(), shout.remote("b").result(), shout("c"))
         """,
     }
-    SAID = "1 8 True ('at', 2) 22\nTrue\n"
+    SAID = "1 8 True ('at', 2) 22\nTrue\nA B C\n"
 
     def test_a_script_with_a_guard(self) -> None:
         self.write(self.SCRIPT)
@@ -91,6 +97,7 @@ class Project(unittest.TestCase):
         self.write(self.SCRIPT)
         self.check(self.python("-m", "train", without=True, cwd="src"), self.SAID)
 
+    @by_value
     def test_a_script_without_a_guard(self) -> None:
         self.write({"s.py": 'import shoal\ndef f(x): return x\nprint(list(shoal.Pool("local").map(f, [1])))\n'})
         self.check(self.python("s.py"), "[1]\n")
@@ -98,6 +105,7 @@ class Project(unittest.TestCase):
         self.assertNotEqual(done.returncode, 0)
         self.assertIn('if __name__ == "__main__":', done.stderr)
 
+    @by_value
     def test_a_prompt_and_a_notebook(self) -> None:
         code = textwrap.dedent("""
             import shoal
