@@ -45,7 +45,7 @@ misspelt files, and says what it let pass. --dry-run -o yaml shows what would be
 	f.StringVarP((*string)(&from.Pool), "pool", "p", "", "run on `POOL` instead of the one written")
 	f.StringArrayVar(&from.Sets, "set", nil, "change a field of the jobs, `KEY=VALUE`: resources.cpus=2, env.LR=0.1; no value takes it away; may be repeated")
 	from.Foreign.Bind(cmd)
-	items.BindSweep(cmd)
+	items.Bind(cmd)
 	f.BoolVar(&dryRun, "dry-run", false, "only check, and say what would be submitted")
 	f.BoolVar(&o.wait, "wait", false, "wait for the end, show the output, and exit as the job does")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the jobs' numbers only; with --wait nothing but the output")
@@ -178,6 +178,12 @@ func (p *program) jobShow() *cobra.Command {
 		fmt.Fprintln(p.Stdout)
 		if err := show.Tasks(p.Stdout, tasks); err != nil {
 			return err
+		}
+		if t := tasks[0]; len(t.Members) > 1 && (ref.Index >= 0 || job.Counts.Total() == 1) {
+			fmt.Fprintln(p.Stdout)
+			if err := show.Nodes(p.Stdout, t); err != nil {
+				return err
+			}
 		}
 		if len(tasks) == shownTasks {
 			p.note("%d tasks from index %d on are shown; `shoal job show %s/INDEX` shows those from another on", shownTasks, tasks[0].Index, job.ID)

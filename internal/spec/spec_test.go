@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/spec"
@@ -274,6 +275,28 @@ func TestDefaultsAreStable(t *testing.T) {
 	if m := spec.CheckPool(p); m != nil {
 		t.Errorf("the defaults are wrong: %+v", m)
 	}
+}
+
+// Texts of several lines come back as they were, be they written as lines or quoted.
+func TestTextsComeBack(t *testing.T) {
+	t.Parallel()
+	line := rapid.StringMatching(`[ \t]{0,2}([a-z"'#:{}|>&*!%@~\\$-]{1,3}[ \t]?){0,4}`)
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(line, 1, 5).Draw(t, "lines"), "\n") + "x"
+		if rapid.Bool().Draw(t, "before") {
+			text = "x" + text
+		}
+		job := shoal.JobSpec{Command: text, Env: map[string]string{"A": text}, Tasks: nil}
+		spec.DefaultJob(&job)
+		out, err := spec.Document(job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := spec.Parse(spec.File{Data: out})
+		if err != nil || again.Jobs[0].Command != text || again.Jobs[0].Env["A"] != text {
+			t.Fatalf("%v %+v\n%q became\n%s\nand then %+v", err, shoal.MistakesOf(err), text, out, again.Jobs)
+		}
+	})
 }
 
 func FuzzParse(f *testing.F) {

@@ -41,6 +41,19 @@ func Tasks(w io.Writer, tasks []shoal.Attempt) error {
 	return term.Table(w, []string{"TASK", "STATE", "ATTEMPT", "MACHINE", "EXIT", "CAUSE", "TIME", "MEMORY", "REASON"}, rows)
 }
 
+// Nodes writes the nodes of an attempt that has several, by rank.
+func Nodes(w io.Writer, t shoal.Attempt) error {
+	rows := make([][]string, 0, len(t.Members))
+	for rank, m := range t.Members {
+		var exit string
+		if m.State.Ended() && (m.Cause == shoal.CauseExit || m.ExitCode != 0) {
+			exit = strconv.Itoa(m.ExitCode)
+		}
+		rows = append(rows, []string{strconv.Itoa(rank), string(m.Machine), string(m.State), exit, Only(m.MaxMemory > 0, m.MaxMemory.String()), m.Reason})
+	}
+	return term.Table(w, []string{"NODE", "MACHINE", "STATE", "EXIT", "MEMORY", "REASON"}, rows)
+}
+
 // cause is why an attempt ended, where its exit code does not say all.
 func cause(t shoal.Attempt) string {
 	if t.Cause == shoal.CauseExit {

@@ -48,7 +48,7 @@ func (o *Flags) Bind(cmd *cobra.Command) {
 	f.StringArrayVarP(&o.env, "env", "e", nil, "set a variable, `K=V`; K alone takes yours; may be repeated")
 	f.StringVar(&j.Workdir, "workdir", "", "the `DIR` to run in")
 	o.bindAgain(cmd)
-	o.Items.bind(cmd)
+	o.Items.Bind(cmd)
 }
 
 // bindAgain adds what says how tasks are tried again, found, prepared and written about.

@@ -29,17 +29,12 @@ type Items struct {
 	overrides sweep.Sweep
 }
 
-func (i *Items) bind(cmd *cobra.Command) {
+// Bind adds the flags to a command.
+func (i *Items) Bind(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&i.each, "each", "", "a task for each line or value of a file, `lines:FILE` or json:FILE; the task sees it in SHOAL_ITEM")
 	f.StringVar(&i.lines, "items", "", "the same as --each lines:`FILE`")
 	f.StringVar(&i.json, "items-json", "", "the same as --each json:`FILE`: a list, or a value in each line; of an object the task sees PARAM_NAME, and {NAME} in the command is replaced")
-	i.BindSweep(cmd)
-}
-
-// BindSweep adds the flags for sweeps alone.
-func (i *Items) BindSweep(cmd *cobra.Command) {
-	f := cmd.Flags()
 	f.StringVar(&i.sweep, "sweep", "", "a task for each combination of the parameters in `FILE`, or of a random search in them")
 	f.StringArrayVar(&i.params, "param", nil, "a parameter of a sweep, `NAME=VALUES`: LR=0.1,0.01, LR=log:0.0001:0.1:4, X=linear:0:1:5, N=step:1:9:2, F=files:data/*.csv; may be repeated")
 	f.StringVar(&i.overrides.Search, "search", "", "how the sweep searches: grid (the default) or random")

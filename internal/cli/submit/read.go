@@ -152,7 +152,7 @@ func change(jobs []shoal.JobSpec, o Options) (err error) {
 	for i := range jobs {
 		j := &jobs[i]
 		if len(o.Items) > 0 && len(j.Items) > 0 && j.Dialect != "batchai" {
-			return shoal.Errorf(shoal.KindInvalid, "the job has items of its own").WithHint("leave --sweep and --param out")
+			return shoal.Errorf(shoal.KindInvalid, "the job has items of its own").WithHint("leave the flags for items and sweeps out")
 		}
 		if len(o.Items) > 0 {
 			j.Items = o.Items
