@@ -22,6 +22,7 @@
 //	ssh           ssh to the other nodes, and to nowhere else
 //	ssh_config, ssh_key, known_hosts   what it needs
 //	env           the variables of this node, to be read by a shell
+//	inside        runs its arguments in the job's container, where processes run in one; the agent makes it
 //	rank          reads them and runs the command as one process of many
 //
 // What mpirun starts on another node does not inherit the variables of the first, and must not: its GPUs, rank and

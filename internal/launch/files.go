@@ -14,6 +14,9 @@ func (v *view) files(env map[string]string, command string) map[string]string {
 	if v.launcher() != head {
 		out["rank"] = v.rankScript(command)
 	}
+	if v.inside() {
+		out["inside"] = v.launcher()
+	}
 	if v.parts() {
 		out["ranks"] = v.ranksScript()
 	}
@@ -69,9 +72,17 @@ func (v *view) rankScript(command string) string {
 	case slurm:
 		fmt.Fprintf(&b, "export SLURM_PROCID=$rank SLURM_LOCALID=$local\n")
 	}
-	fmt.Fprintf(&b, "cd -- %s || exit\nexec /bin/sh -c %s\n", workdirWord(v.workdir), quote(command))
+	shell := "/bin/sh"
+	if v.inside() {
+		shell = v.at("inside") + " " + shell
+	}
+	fmt.Fprintf(&b, "cd -- %s || exit\nexec %s -c %s\n", workdirWord(v.workdir), shell, quote(command))
 	return b.String()
 }
+
+// inside reports whether each process is to run in a container of its own. The agent makes a program of that name of the
+// file: it knows what runs containers on its machine. What starts the processes runs on the machine itself.
+func (v *view) inside() bool { return v.spec.Container != nil && (v.launcher() == mpi || v.parts()) }
 
 func workdirWord(dir string) string {
 	if dir == "" {

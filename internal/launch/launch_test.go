@@ -73,6 +73,7 @@ func cases() map[string]launch.Task {
 		"processes":   task(shoal.JobSpec{Command: "python3 'train it.py'", Processes: 3, Dialect: "batchai"}, 2),
 		"head":        task(shoal.JobSpec{Command: "mpirun hostname", Launcher: "head"}, 2),
 		"mpi":         task(shoal.JobSpec{Command: "python3 -c 'print(\"it'\"'\"'s\")'", Launcher: "mpi", Workdir: "/shared/it's"}, 2),
+		"mpi-image":   task(shoal.JobSpec{Command: "hostname", Launcher: "mpi", Container: &shoal.Container{Image: "debian"}}, 2),
 		"mpi-one":     task(shoal.JobSpec{Command: "hostname", Launcher: "mpi", Processes: 3}, 1),
 		"mpi-few":     task(shoal.JobSpec{Command: "hostname", Launcher: "mpi", Processes: 1, Dialect: "slurm"}, 2),
 		"batchai-tf":  tf,

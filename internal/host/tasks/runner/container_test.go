@@ -66,12 +66,24 @@ func TestContainers(t *testing.T) {
 		!strings.Contains(calls(), " --ipc=host docker://docker.io/library/debian /bin/sh -c ") {
 		t.Errorf("%+v: %s", s.report, calls())
 	}
+	// Processes that the command starts apart run in the container, and the command itself does not.
+	apart := func(how string) func(*api.TaskOrder) {
+		return func(o *api.TaskOrder) {
+			o.Files = map[string]string{"inside": how}
+			o.Command = `echo "[$IN_CONTAINER]"; ` + b.cfg.FilesOf("8.0.1") + `/inside /bin/sh -c 'echo "$IN_CONTAINER it'\''s $LR"'`
+		}
+	}
+	s = b.run(order("8", "", in("apptainer"), apart("mpi")))
+	if s.report.State != shoal.JobSucceeded || string(s.out[0]) != "[]\nyes it's 0.1\n" {
+		t.Errorf("%+v %q %s", s.report, s.out[0], s.out[1])
+	}
 	for i, c := range []struct {
 		runtime, reason string
 		change          func(*api.TaskOrder)
 	}{
 		{"podman", "podman could not run image docker.io/library/debian: Error: no such image", func(o *api.TaskOrder) { o.Env["FAIL"] = "yes" }},
 		{"docker", "docker, which alice may not use here", nil},
+		{"podman", "needs apptainer, which the machine has not: podman cannot", func(o *api.TaskOrder) { o.Files = map[string]string{"inside": "mpi"} }},
 		{"none", "the machine has none: neither podman, apptainer nor docker is in " + bin, func(o *api.TaskOrder) { o.Env["PATH"] = bin }},
 	} {
 		change := in(c.runtime)
@@ -80,7 +92,7 @@ func TestContainers(t *testing.T) {
 				continue // perhaps she may
 			}
 		}
-		r := b.run(order(fmt.Sprint(i+4), "true", func(o *api.TaskOrder) {
+		r := b.run(order(fmt.Sprint(i+10), "true", func(o *api.TaskOrder) {
 			change(o)
 			if c.change != nil {
 				c.change(o)

@@ -36,7 +36,7 @@ func (t *task) findRuntime() string {
 	if t.req.Order.Container == nil {
 		return ""
 	}
-	closed := false
+	closed, others := false, ""
 	for _, name := range []string{"podman", "apptainer", "docker"} {
 		for _, dir := range filepath.SplitList(t.env["PATH"]) {
 			path := filepath.Join(dir, name)
@@ -47,9 +47,17 @@ func (t *task) findRuntime() string {
 				closed = true
 				continue
 			}
+			if !t.suits(name) {
+				others = name
+				continue
+			}
 			t.runtime = &containerRuntime{name, path}
 			return ""
 		}
+	}
+	if others != "" {
+		return fmt.Sprintf("its image %s needs apptainer, which the machine has not: %s cannot run the processes of one task that are started apart",
+			t.req.Order.Container.Image, others)
 	}
 	if closed {
 		return fmt.Sprintf("its image %s needs a container runtime, and the machine's only one is docker, which %s may not use here",
@@ -75,13 +83,46 @@ func (t *task) mayUse(socket string) bool {
 	return st.Mode&0o002 != 0
 }
 
-// argv is the command as it is run: by the shell, in the order's container if it has one.
+// insideFile is a file of an order whose command starts processes that are each to run in the container: we make it a
+// program that runs its arguments there. The command itself runs on the machine, as mpirun must, which starts processes
+// on other machines.
+const insideFile = "inside"
+
+// suits reports whether a runtime can run the processes of the order's command where they are started apart. MPI's need to see
+// the machine's processes and files, and docker's outlive whoever started them.
+func (t *task) suits(runtime string) bool {
+	how, apart := t.req.Order.Files[insideFile]
+	return !apart || runtime == "apptainer" || runtime == "podman" && how != "mpi"
+}
+
+// inside is that program.
+func (t *task) inside() string {
+	var b strings.Builder
+	b.WriteString("#!/bin/sh\n# Runs a program in the task's container.\nexec")
+	part := t.container() + "-part"
+	for _, word := range t.calling(part) {
+		if word == part {
+			b.WriteString(" " + part + "-$$")
+			continue
+		}
+		b.WriteString(" '" + strings.ReplaceAll(word, "'", `'\''`) + "'")
+	}
+	b.WriteString(" \"$@\"\n")
+	return b.String()
+}
+
+// argv is a command as it is run: by the shell, in the order's container if it has one.
 func (t *task) argv(command string) []string {
 	shell := []string{shellPath, "-c", command}
-	c := t.req.Order.Container
-	if c == nil || t.runtime == nil {
+	if _, apart := t.req.Order.Files[insideFile]; t.req.Order.Container == nil || t.runtime == nil || apart && command == t.req.Order.Command {
 		return shell
 	}
+	return append(t.calling(t.container()), shell...)
+}
+
+// calling begins the call of the runtime, up to the program that is to run in the container of that name.
+func (t *task) calling(name string) []string {
+	c := t.req.Order.Container
 	var argv []string
 	switch t.runtime.name {
 	case "apptainer":
@@ -90,7 +131,7 @@ func (t *task) argv(command string) []string {
 			argv = append(argv, "--bind", m)
 		}
 	default:
-		argv = []string{t.runtime.path, "run", "--rm", "--name", t.container(), "--network=host", "--log-driver=none", "--workdir", t.workdir}
+		argv = []string{t.runtime.path, "run", "--rm", "--name", name, "--network=host", "--log-driver=none", "--workdir", t.workdir}
 		for _, m := range t.places() {
 			argv = append(argv, "--volume", m+":"+m)
 		}
@@ -119,8 +160,7 @@ func (t *task) argv(command string) []string {
 	if t.runtime.name == "apptainer" && !strings.Contains(image, "://") && !strings.HasPrefix(image, "/") && !strings.HasPrefix(image, ".") && !strings.HasSuffix(image, ".sif") {
 		image = "docker://" + image
 	}
-	argv = append(append(argv, c.Options...), image)
-	return append(argv, shell...)
+	return append(append(argv, c.Options...), image)
 }
 
 // container is the name of the task's container.
@@ -166,7 +206,7 @@ const removeTime = 10 * time.Second
 // endContainer removes a container whose client did not end by itself: docker's are not in the task's control group,
 // and podman remembers those that were killed.
 func (t *task) endContainer() {
-	if t.runtime == nil || t.runtime.name == "apptainer" || t.result.Started.IsZero() || t.stopped == "" && t.result.Signal == 0 {
+	if _, apart := t.req.Order.Files[insideFile]; t.runtime == nil || apart || t.runtime.name == "apptainer" || t.result.Started.IsZero() || t.stopped == "" && t.result.Signal == 0 {
 		return
 	}
 	gone := make(chan exit, 1)

@@ -51,14 +51,14 @@ func (t *task) setUp() string {
 		return fmt.Sprintf("cannot make its scratch directory: %v", err)
 	}
 	t.env = t.environment()
+	if why := t.findRuntime(); why != "" {
+		return why
+	}
 	if err := t.files(); err != nil {
 		return fmt.Sprintf("cannot write its files: %v", err)
 	}
 	if err := t.admit(); err != nil {
 		return err.Error()
-	}
-	if why := t.findRuntime(); why != "" {
-		return why
 	}
 	for i, e := range tasks.Endings() {
 		t.out[i].path = filepath.Join(t.s.set.Dir, t.name+e)
@@ -112,6 +112,10 @@ func (t *task) files() error {
 			files = map[string]string{}
 		}
 		files[keyFile] = o.SSH.Key
+	}
+	if _, apart := files[insideFile]; apart && t.runtime != nil {
+		files = maps.Clone(files)
+		files[insideFile] = t.inside()
 	}
 	p := t.req.Person
 	dir := t.s.set.FilesOf(t.name)
