@@ -44,6 +44,7 @@ type Tree struct {
 	slices map[int]bool    // those made already
 	free   map[int][]Group // slots that were given back, by user
 	slots  int             // counts those made, which makes their names
+	doors  map[string]int  // open files by which the thread that forks comes back
 }
 
 // Group is one leaf. The zero Group is none: its methods do nothing.
@@ -67,7 +68,7 @@ func Open(cfg Config) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{cfg: cfg, slices: map[int]bool{}, free: map[int][]Group{}}
+	t := &Tree{cfg: cfg, slices: map[int]bool{}, free: map[int][]Group{}, doors: map[string]int{}}
 	var why error
 	for _, h := range found {
 		if err := h.open(); err != nil {

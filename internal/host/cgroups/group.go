@@ -72,19 +72,40 @@ func (g Group) Spawn(attr *syscall.SysProcAttr, fork func() error) error {
 	}
 	for _, h := range g.t.hierarchies[:moved] {
 		if !h.v2 {
-			err = errors.Join(err, h.goHome())
+			err = errors.Join(err, g.t.goHome(h))
 		}
 	}
 	return err
 }
 
 // goHome takes the calling thread back to where its process is.
-func (h hierarchy) goHome() error {
-	err := write(filepath.Join(h.home, "tasks"), "0")
+func (t *Tree) goHome(h hierarchy) error {
+	err := t.enter(h.home)
 	if err != nil && h.home != h.dir {
-		err = write(filepath.Join(h.dir, "tasks"), "0")
+		err = t.enter(h.dir)
 	}
 	return err
+}
+
+// enter moves the calling thread into a group that stays. The file is kept open.
+func (t *Tree) enter(dir string) error {
+	path := filepath.Join(dir, "tasks")
+	t.mu.Lock()
+	fd, ok := t.doors[path]
+	t.mu.Unlock()
+	if !ok {
+		var err error
+		if fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		t.mu.Lock()
+		t.doors[path] = fd
+		t.mu.Unlock()
+	}
+	if _, err := unix.Pwrite(fd, []byte("0"), 0); err != nil { // 0: the thread that writes
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
 }
 
 // Pids lists the group's processes.

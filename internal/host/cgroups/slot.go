@@ -25,11 +25,14 @@ type slot struct {
 }
 
 // file opens a control file of a slot, or returns it as it was opened before: that costs more than reading it.
-func (s *slot) file(path string, flags int) (int, error) {
+func (s *slot) file(path string) (int, error) {
 	if fd, ok := s.files[path]; ok {
 		return fd, nil
 	}
-	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EROFS) {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
 	if err != nil {
 		return -1, fmt.Errorf("%s: %w", path, err)
 	}
@@ -47,11 +50,11 @@ func (s *slot) close() {
 
 // read reads a control file of the group.
 func (g Group) read(h hierarchy, name string) string {
-	path := filepath.Join(g.dir(h), name)
+	path := g.dir(h) + "/" + name
 	if g.slot == nil {
 		return read(path)
 	}
-	fd, err := g.slot.file(path, unix.O_RDONLY)
+	fd, err := g.slot.file(path)
 	if err != nil {
 		return ""
 	}
@@ -66,7 +69,7 @@ func (g Group) write(h hierarchy, name, value string) error {
 	if g.slot == nil {
 		return write(path, value)
 	}
-	fd, err := g.slot.file(path, unix.O_WRONLY)
+	fd, err := g.slot.file(path)
 	if err == nil {
 		_, err = unix.Pwrite(fd, []byte(value), 0)
 	}
@@ -139,7 +142,7 @@ func (g Group) Free() bool {
 		case h.has("pids") && number(g.read(h, "pids.current")) != 0:
 			return false
 		case h.has("memory"):
-			if number(g.read(h, "memory.usage_in_bytes")) > maxRest || write(filepath.Join(g.dir(h), "memory.max_usage_in_bytes"), "0") != nil {
+			if number(g.read(h, "memory.usage_in_bytes")) > maxRest || g.write(h, "memory.max_usage_in_bytes", "0") != nil {
 				return false
 			}
 		}
