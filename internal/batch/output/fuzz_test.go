@@ -2,6 +2,7 @@ package output
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -55,7 +56,7 @@ func FuzzLog(f *testing.F) {
 	f.Add(append(log[20:], log...), index[:30])
 	f.Fuzz(func(t *testing.T, log, index []byte) {
 		w := newWorld(t)
-		if err := errors2(os.MkdirAll(filepath.Join(w.dir, "1"), 0o700), os.WriteFile(filepath.Join(w.dir, "1", "log"), log, 0o600),
+		if err := errors.Join(os.MkdirAll(filepath.Join(w.dir, "1"), 0o700), os.WriteFile(filepath.Join(w.dir, "1", "log"), log, 0o600),
 			os.WriteFile(filepath.Join(w.dir, "1", "index"), index, 0o600)); err != nil {
 			t.Fatal(err)
 		}

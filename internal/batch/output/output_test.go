@@ -3,6 +3,7 @@ package output
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -273,7 +274,7 @@ func TestCutAtEachByte(t *testing.T) {
 			index = index[:len(index)*(n%7)/7]
 		}
 		tail := w.some(40)
-		if err := errors2(os.MkdirAll(filepath.Join(w.dir, "1"), 0o700), os.WriteFile(filepath.Join(w.dir, "1", "log"), append(log[:n:n], tail[:n%len(tail)]...), 0o600),
+		if err := errors.Join(os.MkdirAll(filepath.Join(w.dir, "1"), 0o700), os.WriteFile(filepath.Join(w.dir, "1", "log"), append(log[:n:n], tail[:n%len(tail)]...), 0o600),
 			os.WriteFile(filepath.Join(w.dir, "1", "index"), index, 0o600)); err != nil {
 			t.Fatal(err)
 		}
@@ -290,13 +291,41 @@ func TestCutAtEachByte(t *testing.T) {
 	}
 }
 
-func errors2(all ...error) error {
-	for _, err := range all {
-		if err != nil {
-			return err
+func must(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Output that somebody deleted, or cut, is missing: that is said, and the rest is read.
+func TestTakenAway(t *testing.T) {
+	for _, packed := range []bool{false, true} {
+		w := newWorld(t)
+		first, second := ref("1", 0, 1), ref("1", 0, 2)
+		for _, r := range []shoal.AttemptRef{first, second} {
+			w.live[r] = w.store.Attempt(r, packed)
+			w.write(r, 0, Stdout, []byte("twelve bytes"))
+		}
+		w.store.Close()
+		if packed {
+			must(t, os.RemoveAll(filepath.Join(w.dir, "1")))
+		} else {
+			must(t, os.Remove(filepath.Join(w.dir, "1", "0.1.stdout")), os.Truncate(filepath.Join(w.dir, "1", "0.2.stdout"), 6))
+		}
+		var got []byte
+		err := w.store.Read(t.Context(), Request{Task: first.TaskRef, Offset: 2}, ended{12, 12}, func(p Piece) error {
+			got = append(append(got, p.Data...), bytes.Repeat([]byte("?"), int(p.Missing))...)
+			return nil
+		})
+		want := "??????????\n--- attempt 2 of task 1/0 ---\ntwelve??????"
+		if packed {
+			want = "??????????\n--- attempt 2 of task 1/0 ---\n????????????"
+		}
+		if err != nil || string(got) != want {
+			t.Errorf("packed %v: %q, %v", packed, got, err)
 		}
 	}
-	return nil
 }
 
 // A disk's damage in the middle of a log costs what was there, and nothing behind it.
@@ -362,8 +391,8 @@ func TestCap(t *testing.T) {
 		w.live[r] = w.store.Attempt(r, packed)
 		k := out(r)
 		for i := 0; len(w.want[k]) < 1<<20; i++ {
-			w.write(r, 0, Stdout, fmt.Appendf(nil, "%07d\n", i))
-			if i%5000 == 0 {
+			w.write(r, 0, Stdout, fmt.Appendf(nil, "%0127d\n", i))
+			if i%500 == 0 {
 				w.store.Close()
 				w.open()
 				w.live[r] = w.store.Attempt(r, packed)

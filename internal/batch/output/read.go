@@ -221,9 +221,13 @@ func (r *reader) unpack(k key, size, at int64) (int64, error) {
 	return at, nil
 }
 
-// copyFile hands over what of a stream is in a file of its own, as far as that was not let go.
+// copyFile hands over what of a stream is in a file of its own, as far as that was not let go. What
+// somebody took away, or the host's end before it was on disk, is missing, and no reason to ask again.
 func (r *reader) copyFile(name string, size, at int64) (int64, error) {
 	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return size, r.hand(nil, size-at)
+	}
 	if err != nil {
 		return at, err
 	}
@@ -233,6 +237,9 @@ func (r *reader) copyFile(name string, size, at int64) (int64, error) {
 	}
 	for at < size {
 		n, err := f.ReadAt(r.buf[:min(int64(len(r.buf)), size-at)], at)
+		if n == 0 && err == io.EOF {
+			return size, r.hand(nil, size-at)
+		}
 		if n == 0 && err != nil {
 			return at, err
 		}
