@@ -329,17 +329,15 @@ func (g *Group) schedJob(j shoal.Job) sched.Job { return outlook.Job(j, g.accoun
 
 // account is the group to which a user's work is charged: her first, by name. Who cannot be read has none.
 func (g *Group) account(user shoal.UserName) shoal.GroupName {
-	if name, ok := g.accounts[user]; ok {
+	if name, ok := g.accounts[user]; ok || g.sealed {
 		return name
 	}
 	u, err := g.Tx.Users().Get(user)
+	if err == nil && g.all == nil {
+		g.all, err = g.Tx.Groups().List()
+	}
 	if err != nil {
 		return ""
-	}
-	if g.all == nil {
-		if g.all, err = g.Tx.Groups().List(); err != nil {
-			return ""
-		}
 	}
 	g.accounts[user] = outlook.Account(u, g.all)
 	return g.accounts[user]

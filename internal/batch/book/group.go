@@ -38,6 +38,7 @@ type Group struct {
 	former   []shoal.Attempt // attempts before the current ones of which there was news
 	all      []shoal.Group   // read once
 	accounts map[shoal.UserName]shoal.GroupName
+	sealed   bool // accounts are all there are
 	pools    map[shoal.PoolName]shoal.Pool
 	active   map[holder]int // jobs that were taken, less those that ended
 	changes  []sched.Change

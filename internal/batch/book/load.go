@@ -82,9 +82,10 @@ func (l *loading) read() error {
 	if err != nil {
 		return err
 	}
-	for _, u := range users { // the walk over the jobs must not read
+	for _, u := range users {
 		l.account(u.Name)
 	}
+	l.sealed = true       // the walk over the jobs must not read; who is not there has no group
 	var again []shoal.Job // some of their tasks must start again
 	err = l.Tx.EachActiveJob(func(j shoal.Job) error {
 		for _, d := range j.Spec.After {
@@ -148,7 +149,7 @@ func (l *loading) job1(j shoal.Job) error {
 			one.decided = l.Now
 		}
 		l.lives[a.TaskRef] = one
-		l.state.Apply(outlook.Start(a, p)...)
+		l.state.Apply(outlook.Start(a, p, l.Now.Add(graceful+slack))...)
 	}
 	return nil
 }

@@ -337,11 +337,8 @@ func (b *Book) tellFrozen(ctx context.Context, v fence.Verdict) error {
 	}
 	_, err := b.update(ctx, func(g *Group) error {
 		for _, name := range slices.Sorted(maps.Keys(pools)) {
-			e := shoal.Event{Time: g.Now, Kind: shoal.ObjectPool, Name: string(name), Pool: name, Code: "lossesFrozen",
-				Sentence: fmt.Sprintf("%d of %d machines fell silent together: it may be the server that is cut off, so their tasks are not taken for lost", v.Silent, len(b.world.Machines))}
-			if len(v.Frozen) == 0 {
-				e.Code, e.Sentence = "lossesThawed", "machines are heard of again: tasks of those that are not are taken for lost in time"
-			}
+			e := shoal.Event{Time: g.Now, Kind: shoal.ObjectPool, Name: string(name), Pool: name}
+			e.Code, e.Sentence = v.News(len(b.world.Machines))
 			g.Tx.Event(e)
 		}
 		return nil

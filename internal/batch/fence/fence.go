@@ -11,6 +11,7 @@
 package fence
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -48,6 +49,14 @@ type Verdict struct {
 	Silent int
 	// Next is when another verdict may differ though nobody is heard of; zero: never.
 	Next time.Time
+}
+
+// News is what people are told when tasks of so many machines begin not to be taken for lost, or are again.
+func (v Verdict) News(machines int) (code, sentence string) {
+	if len(v.Frozen) == 0 {
+		return "lossesThawed", "machines are heard of again: tasks of those that are not are taken for lost in time"
+	}
+	return "lossesFrozen", fmt.Sprintf("%d of %d machines fell silent together: it may be the server that is cut off, so their tasks are not taken for lost", v.Silent, machines)
 }
 
 // Judge says what is known at a time of machines by when each was last answered.

@@ -32,8 +32,8 @@ func Job(j shoal.Job, account shoal.GroupName, grace time.Duration) sched.Job {
 	return s
 }
 
-// Start is what placement knows of an attempt that is live.
-func Start(a shoal.Attempt, position int) []sched.Change {
+// Start is what placement knows of an attempt that is live. One that was told to go is gone by a time.
+func Start(a shoal.Attempt, position int, until time.Time) []sched.Change {
 	task := sched.Task{Job: a.Job, Position: position}
 	s := sched.Start{At: a.Placed, Placement: sched.Placement{Task: task, Memory: a.Memory, Backfilled: a.Backfilled}}
 	for _, m := range gang.Nodes(a) {
@@ -44,7 +44,7 @@ func Start(a shoal.Attempt, position int) []sched.Change {
 		changes = append(changes, sched.Began{Task: task, At: a.Started})
 	}
 	if gang.Decided(a) && a.Cause == shoal.CausePreempted {
-		changes = append(changes, sched.Preempting{Task: task})
+		changes = append(changes, sched.Preempting{Task: task, Until: until})
 	}
 	return changes
 }
