@@ -42,12 +42,12 @@ func (s *State) Explain(id shoal.JobID, now time.Time) (Explanation, bool) {
 			t = g
 		}
 	}
-	e := Explanation{Blocked: j.blocked}
+	e := p.outlook(t, at)
+	e.Blocked = j.blocked
 	if _, e.Limit = p.most(t); j.full() {
 		e.Limit = "maxRunning"
 	}
 	e.AtLimit = e.Limit != ""
-	p.count(&e, t, at)
 	h := p.head
 	if h != nil && (e.Kept > 0 || h.job() == j) {
 		e.Head = h.job().id
@@ -55,19 +55,46 @@ func (s *State) Explain(id shoal.JobID, now time.Time) (Explanation, bool) {
 	if h != nil && h.is(t) && h.promised < never {
 		e.Promised = max(h.promised, at).time()
 	}
-	w := &pass{state: s, pool: p, now: at}
-	if all := w.candidates(t.shape); len(all) >= t.shape.nodes.Min {
-		e.Free = w.choose(all, t.shape.nodes.Min, t.shape)[t.shape.nodes.Min-1].at.time()
-	}
 	e.Ahead, e.Turn = s.ahead(j, at)
 	return e, true
 }
 
+// outlooks are what was found for shapes, as long as no machine changes: lists ask for many jobs at once.
+type outlooks struct {
+	version int
+	at      instant
+	of      map[outlookKey]Explanation
+}
+
+type outlookKey struct {
+	shape *shape
+	first bool // what is kept is not kept from it
+}
+
+// outlook is what the machines of a pool have against a task. It may be a second old.
+func (p *pool) outlook(t *part, now instant) Explanation {
+	o := &p.outlooks
+	if o.of == nil || o.version != p.version || now < o.at || now > o.at+instant(time.Second) {
+		*o = outlooks{p.version, now, map[outlookKey]Explanation{}}
+	}
+	key := outlookKey{t.shape, p.head == nil || t.job.priority > p.head.priority || p.head.is(t)}
+	if e, ok := o.of[key]; ok {
+		return e
+	}
+	var e Explanation
+	p.count(&e, t, now, key.first)
+	w := &pass{pool: p, now: now}
+	if all := w.candidates(t.shape); len(all) >= t.shape.nodes.Min {
+		e.Free = w.choose(all, t.shape.nodes.Min, t.shape)[t.shape.nodes.Min-1].at.time()
+	}
+	o.of[key] = e
+	return e
+}
+
 // count sorts the machines of a pool by what each has against a task.
-func (p *pool) count(e *Explanation, t *part, now instant) {
+func (p *pool) count(e *Explanation, t *part, now instant, first bool) {
 	class, q := p.class(t.shape.needs), t.shape.resources
 	end := p.ends(t.shape, now)
-	first := p.head == nil || t.job.priority > p.head.priority || p.head.is(t)
 	for _, m := range p.machines {
 		if !m.known {
 			continue

@@ -357,13 +357,23 @@ func TestGrowing(t *testing.T) {
 	c.Apply(machines(4, 4, 4))
 	c.want("2/0@m-2+m-3")
 
-	c = at(t, grow, machines(4), job(1, "a", 1, 4), with(job(2, "b", 1, 4), nodes(3, 3)))
-	c.want("1/0@m-1")
-	c.Apply(with(job(3, "c", 4, 1), limit(time.Hour)))
-	c.Apply(machines(4, 4))
-	c.want("")
+	bigger := func() *clock {
+		c := at(t, grow, machines(4), job(1, "a", 1, 4), with(job(2, "b", 1, 4), nodes(3, 3)))
+		c.want("1/0@m-1")
+		c.Apply(with(job(3, "c", 4, 1), limit(time.Hour)))
+		c.Apply(machines(4, 4))
+		c.want("")
+		return c
+	}
+	c = bigger()
 	c.Apply(lab(func(p *sched.Pool) {})) // no more will come: it can never start
 	c.want("3/0@m-2 3/1@m-2 3/2@m-2 3/3@m-2")
+
+	c = bigger()
+	c.wait(c.Next(c.now).Sub(c.now)) // more should have come by now
+	c.want("3/0@m-2 3/1@m-2 3/2@m-2 3/3@m-2")
+	c.Apply(job(4, "c", 4, 1), machines(4, 4, 4))
+	c.want("") // so somebody does make machines
 }
 
 func TestPriorityPreempts(t *testing.T) {

@@ -54,8 +54,8 @@ type place struct {
 	at      instant
 }
 
-// keep makes a task that found no room the head, or finds anew what is kept for it. It is false if no
-// number of ends could make room: then nothing is kept.
+// keep makes a task that found no room the head, or finds anew what is kept for it. It is false, and
+// nothing is kept, if no number of ends could make room, or if that takes machines that have not come for long.
 func (w *pass) keep(t *part) bool {
 	sh, p := t.shape, w.pool
 	h := &head{part: t, shape: sh, priority: t.job.priority, found: w.now, since: w.now, promised: never, size: p.size()}
@@ -68,7 +68,12 @@ func (w *pass) keep(t *part) bool {
 	need := sh.nodes.Min
 	all := w.candidates(sh)
 	coming := p.coming(sh)
-	if len(all)+coming < need {
+	// Machines that come soon may serve it sooner. Those that are here by then wait for them.
+	soon := h.since + instant(2*p.boot())
+	if len(all) < need && old.is(t) && soon <= w.now {
+		t.gaveUp = h.size
+	}
+	if len(all)+coming < need || len(all) < need && t.gaveUp >= max(h.size, 1) {
 		if old.is(t) {
 			p.unkeep()
 		}
@@ -77,9 +82,9 @@ func (w *pass) keep(t *part) bool {
 	chosen := w.choose(all, need, sh)
 	if len(chosen) == need {
 		h.promised = chosen[need-1].at
+	} else {
+		w.soon(soon)
 	}
-	// Machines that come soon may serve it sooner. Those that are here by then wait for them.
-	soon := h.since + instant(2*p.boot())
 	if ready := freeBy(chosen, soon); coming == 0 || soon <= w.now || soon > h.promised || ready+coming < need {
 		soon = h.promised
 	} else {

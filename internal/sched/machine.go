@@ -317,6 +317,7 @@ func (p *pool) beside(m *machine, class int) shoal.Resources {
 
 // reindex files a machine anew after a change.
 func (p *pool) reindex(m *machine) {
+	p.version++
 	open := m.known && m.Standing == Open
 	for class := range classes {
 		var now filed

@@ -506,8 +506,6 @@ func (u *turn) open(w *pass) bool {
 	return len(u.lanes) > 0
 }
 
-func (u *turn) shape() *shape { return u.list[u.lanes[0].line].shape }
-
 func (u *turn) part() *part { return u.list[u.lanes[0].line].bucket.entries[u.lanes[0].entry].part }
 
 // skip goes past a job in her first lane.

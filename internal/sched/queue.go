@@ -71,6 +71,7 @@ type part struct {
 	shape  *shape
 	again  []int // ascending
 	queued bool  // it is in its bucket
+	gaveUp int   // how many machines there were when it was no longer waited for more; memory of Plan
 }
 
 // waiting is how many of its tasks wait.

@@ -40,9 +40,11 @@ type pool struct {
 
 	// What follows is memory of Plan, and no part of what Apply builds.
 	head     *head
-	favoured bool    // the latest head became it as a beginner
-	dirty    bool    // something changed since a pass found nothing to do
-	wake     instant // then a pass may find something all the same; 0: never
+	version  int      // counts changes of machines
+	outlooks outlooks // until the next of them
+	favoured bool     // the latest head became it as a beginner
+	dirty    bool     // something changed since a pass found nothing to do
+	wake     instant  // then a pass may find something all the same; 0: never
 	passes   int
 	allowed  float64 // preemptions now, for what is more urgent
 	refilled instant // when that was counted
