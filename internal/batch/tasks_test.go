@@ -223,6 +223,55 @@ func TestMaxFails(t *testing.T) {
 	})
 }
 
+// A job of long ago, whose rows were packed, goes on like any other.
+func TestRetryPacked(t *testing.T) {
+	bubble(t, shoal.Pool{}, func(w *world) {
+		w.play = func(o api.TaskOrder) script {
+			s := failing("1/3#1", "1/7#1")(o)
+			s.out = o.Ref.String()
+			return s
+		}
+		w.machine("m-1")
+		w.machine("m-2")
+		j := w.submit(shoal.JobSpec{Array: "1-50"})
+		pack := func() {
+			settle(time.Hour)
+			for n := 1; n > 0; {
+				var err error
+				if n, err = w.db.Pack(w.ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		settle(10 * time.Minute)
+		pack() // while it runs
+		w.restart(time.Second)
+		if end := w.ended(j.ID); end.Job.Counts != (shoal.Counts{Succeeded: 48, Failed: 2}) {
+			t.Errorf("ended %+v", end)
+		}
+		pack()
+		if _, err := w.Retry(w.ctx, alice, j.ID, api.RetryRequest{Tasks: "7"}); err != nil {
+			t.Fatal(err)
+		}
+		w.restart(time.Second)
+		if end := w.ended(j.ID); end.Job.Counts != (shoal.Counts{Succeeded: 49, Failed: 1}) || end.ExitCode != 3 {
+			t.Errorf("ended %+v", end)
+		}
+		pack()
+		if _, err := w.Retry(w.ctx, alice, j.ID, api.RetryRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		if end := w.ended(j.ID); end.Job.State != shoal.JobSucceeded || end.Job.Counts != (shoal.Counts{Succeeded: 50}) {
+			t.Errorf("ended %+v", end)
+		}
+		for index, want := range map[int]string{1: "1/1#1", 3: "1/3#1\n--- attempt 2 of task 1/3 ---\n1/3#2", 7: "1/7#1\n--- attempt 2 of task 1/7 ---\n1/7#2"} {
+			if got := w.output(j.ID, index, true); got != want {
+				t.Errorf("output of %d: %q, want %q", index, got, want)
+			}
+		}
+	})
+}
+
 // Single tasks can be cancelled, whether they run, wait, or wait to start again.
 func TestCancelTasks(t *testing.T) {
 	bubble(t, shoal.Pool{}, func(w *world) {
