@@ -59,7 +59,7 @@ func (c *checks) jobNotYet(j shoal.JobSpec) {
 	for _, f := range []struct {
 		path string
 		used bool
-	}{{"secrets", len(j.Secrets) > 0}, {"maxRunning", j.MaxRunning != 0}} {
+	}{{"secrets", len(j.Secrets) > 0}} {
 		if f.used {
 			c.wrong(f.path, "leave it out", "%s is not supported by this version of Shoal", f.path)
 		}
