@@ -359,7 +359,7 @@ func TestTask(t *testing.T) {
 	if end.State != shoal.JobFailed || end.ExitCode != 3 || end.StdoutBytes != int64(len(out)) {
 		t.Errorf("it ended as %+v with %d bytes", end, len(out))
 	}
-	if !strings.HasPrefix(out, "alice\nalice research\n/shared/home/alice\n") || !strings.HasSuffix(out, "\n17\n") || !strings.Contains(out, "/u20001/17.0") {
+	if !strings.HasPrefix(out, "alice\nalice research\n/shared/home/alice\n") || !strings.HasSuffix(out, "\n17\n") || !strings.Contains(out, "/u20001/t") {
 		t.Errorf("it said %q", out)
 	}
 }
