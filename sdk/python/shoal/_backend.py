@@ -64,6 +64,8 @@ class Backend(Protocol):
 
     def cancel(self, ids: Sequence[str]) -> None: ...
 
+    def cancel_tasks(self, id: str, tasks: str) -> None: ...
+
     def retry(self, id: str, tasks: str) -> None: ...
 
     def files(self, id: str) -> Iterator[Json]: ...
@@ -186,6 +188,9 @@ class ServerBackend:
     def cancel(self, ids: Sequence[str]) -> None:
         for i in range(0, len(ids), CHUNK):
             self.client.call("POST", "/jobs:cancel", body={"ids": list(ids[i : i + CHUNK])}, repeat=True)
+
+    def cancel_tasks(self, id: str, tasks: str) -> None:
+        self.client.call("POST", quote("jobs", id, "cancel"), body={"tasks": tasks}, repeat=True)
 
     def retry(self, id: str, tasks: str) -> None:
         self.client.call("POST", quote("jobs", id, "retry"), body={"tasks": tasks} if tasks else {})

@@ -217,10 +217,11 @@ class Job:
     # ---- what is done to it
 
     def cancel(self) -> None:
-        """Asks for the job's end and does not wait for it. A single task of an array cannot be cancelled."""
+        """Asks for the end of the job, or of the one task of an array that this is. Does not wait for it."""
         if self._index is not None and not self._alone:
-            raise InvalidError(f"cannot cancel task {self.id} alone", "cancel the job, or the map")
-        self._seen.backend.cancel([self._seen.id])
+            self._seen.backend.cancel_tasks(self._seen.id, str(self._index))
+        else:
+            self._seen.backend.cancel([self._seen.id])
 
     def retry(self) -> None:
         """Starts again the tasks that did not succeed. The job must have ended."""

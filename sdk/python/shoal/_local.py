@@ -221,10 +221,19 @@ class LocalBackend:
                 if job is not None and job.state() not in ENDED:
                     self._cancel(job, "it was cancelled")
 
+    def cancel_tasks(self, id: str, tasks: str) -> None:
+        with self.changed:
+            job = self.find(id)
+            self._end(job, [job.by_index[i] for i in _spec.indexes(tasks) if i in job.by_index], "it was cancelled")
+
     def _cancel(self, job: Job, reason: str) -> None:
         job.cancel = True
-        job.queue.clear()
-        for t in job.tasks:
+        self._end(job, job.tasks, reason)
+
+    def _end(self, job: Job, tasks: Sequence[Task], reason: str) -> None:
+        gone = {t.index for t in tasks}
+        job.queue = collections.deque(t for t in job.queue if t.index not in gone)
+        for t in tasks:
             if t.state == "queued":
                 t.attempt, t.cause, t.reason, t.exit = max(t.attempt, 1), "cancelled", reason, 125
                 job.move(t, "cancelled")

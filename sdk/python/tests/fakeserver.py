@@ -142,6 +142,9 @@ class Handler(BaseHTTPRequestHandler):
         if rest == ["retry"]:
             local.retry(id, (body or {}).get("tasks") or "")
             return local.job(id)
+        if rest == ["cancel"]:
+            local.cancel_tasks(id, body["tasks"])
+            return local.job(id)
         if rest == ["files"]:
             return {"items": list(local.files(id)), "rev": 1}
         if rest[0] == "files":

@@ -89,6 +89,13 @@ class Same:
         self.assertEqual(self.pool.run(["echo", "a  b"]).result(), 0)
         self.assertEqual("".join(self.pool.run("echo one; echo two").follow()), "one\ntwo\n")
 
+    def test_cancel(self: Any) -> None:
+        slow = self.pool.options(cpus=1).map(project.sleeps, [60, 0, 60], max_running=1, errors="return")
+        slow.job(2).cancel()
+        slow.job(0).cancel()
+        found = slow.results()
+        self.assertEqual([getattr(r, "state", r) for r in found], ["cancelled", 0, "cancelled"])
+
     def test_after(self: Any) -> None:
         first = self.pool.run("exit 3")
         bad, good, third = (self.pool.run("echo ran", after=a) for a in (first, f"{first.id}:failed", [f"{first.id}:any"]))
