@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/httpapi"
 )
 
 // TestBulk goes through what a workflow engine does: submit many, ask about them, end them.
@@ -188,4 +190,17 @@ func TestBadBulk(t *testing.T) {
 			t.Errorf("%s: %d %s", q, a.status, a.body)
 		}
 	}
+}
+
+// Whatever comes as a batch is read, or refused as the sender's mistake, in words that can be sent back.
+func FuzzBatch(f *testing.F) {
+	for _, body := range []string{`{"jobs":[{"command":"true"}]}`, `{"jobs":[{"comand":1},{"timeLimit":"x"},3]}`, `{"jobs":3}`, "\xff", `[[[[`, `{"jobs":[{"after":["a:b"],"nodes":"9-2","items":[1,{}]}]} {}`} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		err := httpapi.ReadBatch(body)
+		if err != nil && (shoal.KindOf(err) != shoal.KindInvalid || !utf8.ValidString(err.Error()) || len(shoal.MistakesOf(err)) > 20) {
+			t.Errorf("%q: %v", body, err)
+		}
+	})
 }

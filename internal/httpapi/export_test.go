@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"net/http"
+
+	"github.com/shoal-pool/shoal/api"
 )
 
 // Line is a line of the table, for tests.
@@ -27,3 +29,14 @@ var (
 	ParseEventID = parseEventID
 	ParseMatch   = parseMatch
 )
+
+// ReadBatch reads the body of a batch: nil, or why it cannot be read.
+func ReadBatch(body []byte) error {
+	if err := checkText(body); err != nil {
+		return err
+	}
+	if _, err := decode[api.BatchRequest](body); err != nil {
+		return whichJobs(body, err)
+	}
+	return nil
+}
