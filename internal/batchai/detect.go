@@ -33,15 +33,22 @@ func Detect(data []byte) Kind {
 	if p == nil {
 		p = n
 	}
+	job, cluster := false, false
 	for _, k := range p.keys {
 		switch word := strings.ToLower(k.text); {
 		case word == "datadisks" || word == "sshconfiguration":
 			return KindServer
-		case word == "vmsize" || word == "scalesettings" || word == "nodesetup":
-			return KindCluster
-		case word == "nodecount" || word == "stdouterrpathprefix" || strings.HasSuffix(word, "settings") && word != "useraccountsettings" && word != "virtualmachinesettings":
-			return KindJob
+		case word == "vmsize" || word == "scalesettings" || word == "nodesetup" || word == "useraccountsettings":
+			cluster = true
+		case word == "nodecount" || word == "stdouterrpathprefix" || strings.HasSuffix(word, "settings"):
+			job = true
 		}
+	}
+	switch {
+	case cluster:
+		return KindCluster
+	case job:
+		return KindJob
 	}
 	schema := n.under("$schema")
 	switch {

@@ -267,7 +267,7 @@ func TestDetect(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]batchai.Kind{
 		"": "", "kind: Pool\n": "", `{"kind":"Job","properties":{}}`: "", `{"properties":{"nodeCount":1}}`: "job", `{"NODECOUNT":1}`: "job",
-		"\xef\xbb\xbf// x\n{\"properties\":{\"vmSize\":1}}": "cluster", `{"properties":{"dataDisks":{}}}`: "fileServer", `{"$schema":"https://x/BatchAI/schemas/cluster.json"}`: "cluster",
+		"\xef\xbb\xbf// x\n{\"properties\":{\"vmSize\":1}}": "cluster", `{"properties":{"vmSize":"x","dataDisks":{}}}`: "fileServer", `{"scaleSettings":{}}`: "cluster", `{"$schema":"https://x/BatchAI/schemas/cluster.json"}`: "cluster",
 		`{"properties":{"vmSize":`: "cluster", `{"properties":{`: "job", `{"kind":`: "", `{"a":1}`: "", `[1]`: "",
 	} {
 		if got := batchai.Detect([]byte(text)); got != want {

@@ -139,7 +139,7 @@ func TestJobs(t *testing.T) {
 		t.Errorf("%+v, %v", set, err)
 	}
 	if set, err = read(Options{}, "train.sh", "job.yaml"); err != nil || len(set.Jobs) != 2 {
-		t.Skipf("what the script asks for is not there yet: %v", shoal.MistakesOf(err))
+		t.Fatalf("%v %+v", err, shoal.MistakesOf(err))
 	}
 	if j := set.Jobs[0]; j.Name != "train" || j.Resources.CPUs != 4000 || j.Array != "1-10" || j.MaxRunning != 2 || j.Labels["team"] != "x" || !strings.HasSuffix(j.Command, `exec /bin/bash "$f"`) {
 		t.Errorf("got %+v", j)
