@@ -56,6 +56,7 @@ type run struct {
 	backfilled bool
 	going      bool // told to go
 	hold       bool
+	claim      bool    // a hold that counts for limits like the task it is for
 	placed     instant // charged from here
 	begun      instant // its time limit counts from here
 	until      instant // gone then at the latest, if it is going or a hold
@@ -119,7 +120,7 @@ func (r *run) occupy() {
 		m.runs = slices.Insert(m.runs, i, r)
 		r.pool.reindex(m)
 	}
-	if r.hold {
+	if r.hold && !r.claim {
 		return
 	}
 	all := times(r.shape.resources, len(r.machines))
@@ -151,7 +152,7 @@ func (r *run) vacate() {
 		r.pool.reindex(m)
 		r.pool.tidy(m)
 	}
-	if r.hold {
+	if r.hold && !r.claim {
 		return
 	}
 	all := times(r.shape.resources, len(r.machines))

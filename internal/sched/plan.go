@@ -247,12 +247,12 @@ func (w *pass) level(priority Priority) {
 
 // serveHead tries the head before everybody else of its priority.
 func (w *pass) serveHead(u *turn, t *part) {
-	switch {
-	case len(w.plan.Starts) >= w.budget || w.first(u, t):
-	case t.shape.failed == w.number:
+	if _, limit := w.most(t); limit != "" {
+		w.unkeep() // that is what it waits for now
+		return
+	}
+	if len(w.plan.Starts) < w.budget && !w.first(u, t) && t.shape.failed == w.number {
 		w.stuck(t)
-	case w.head.is(t):
-		w.unkeep() // it is a limit that it waits for now
 	}
 }
 
@@ -412,6 +412,9 @@ const enough = 4
 // stuck is about a task that found no room. When nothing at least as urgent was found to wait before,
 // machines are kept for it; and some may be told to go for it.
 func (w *pass) stuck(t *part) {
+	if _, limit := w.most(t); limit != "" {
+		return // that is what it waits for
+	}
 	t.shape.weighed = w.number
 	if (w.headless(t.job.priority) || w.head.is(t)) && !w.keep(t) {
 		w.refused++

@@ -36,7 +36,7 @@ func (w *pass) preempt() {
 	}
 	claims := map[*machine]shoal.Resources{} // room that somebody is to get already
 	for _, v := range w.wants {
-		if v.job.priority > Low || w.head.is(v) {
+		if _, limit := w.most(v); limit == "" && (v.job.priority > Low || w.head.is(v)) {
 			w.evict(v, told, claims)
 		}
 	}
@@ -108,7 +108,7 @@ func (w *pass) await(t *part) {
 		}
 		for w.awaited[t.shape] < n && t.shape.resources.Fits(w.left(m, class, gone)) {
 			r := t.job.run(0, t.shape, []shoal.MachineID{m.ID})
-			r.hold, r.rate, r.until = true, 0, w.ends(t.shape, w.now)
+			r.hold, r.claim, r.rate, r.until = true, true, 0, w.ends(t.shape, w.now)
 			r.occupy()
 			w.begun = append(w.begun, r)
 			w.awaited[t.shape]++

@@ -172,7 +172,8 @@ func (tr *trace) plan() {
 	}
 	tr.checkPromises()
 	for id, by := range tr.wanted {
-		kept := false // the place may be, for another
+		e, _ := tr.Explain(by.For, tr.now)
+		kept := e.AtLimit // or the place is, for another
 		for other, j := range tr.jobs {
 			e, _ := tr.Explain(other, tr.now)
 			kept = kept || e.Head == other && j.Priority > sched.Low
