@@ -27,8 +27,17 @@ func BenchmarkPacked(b *testing.B) {
 	if err := w.store.Remove("1"); err != nil {
 		b.Fatal(err)
 	}
+	// The first and the last write all the time, so that every block of the index spans all tasks.
+	first, last := w.store.Attempt(ref("1", -1, 1), true), w.store.Attempt(ref("1", tasks, 1), true)
 	for i := range tasks {
 		write(i)
+		if i%500 == 0 {
+			for _, a := range []*Attempt{first, last} {
+				if _, err := a.Add(0, Stdout, a.Size(0, Stdout), []byte("still here\n")); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
 	}
 	for _, name := range []string{"log", "index"} {
 		if info, err := os.Stat(filepath.Join(w.dir, "1", name)); err == nil {
@@ -44,6 +53,14 @@ func BenchmarkPacked(b *testing.B) {
 	b.Run("read", func(b *testing.B) {
 		for b.Loop() {
 			read(b, rand.IntN(tasks))
+		}
+	})
+	b.Run("look for none", func(b *testing.B) {
+		for b.Loop() {
+			a := w.store.Attempt(ref("1", rand.IntN(tasks), 2), true)
+			if a.Find(1); a.Size(0, Stderr) != 0 {
+				b.Fatal("there is some")
+			}
 		}
 	})
 	b.Run("open after a kill and read", func(b *testing.B) {

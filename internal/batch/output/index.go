@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sort"
 )
 
 // tail is where a stream stands in a log.
@@ -28,27 +29,66 @@ type index struct {
 	blocks []block
 }
 
-// block says where entries are.
+// block says where entries are. Its filter is in memory: a task that writes all the time is in every
+// block, so their ranges alone would have most of them read for each stream that is looked up.
 type block struct {
 	pos, upTo   int64
 	count       int
 	first, last key
 	sum         uint32
+	filterSum   uint32
+	filter      filter
 }
 
 // errDamaged is that an index does not hold what was written to it, or not what the log holds.
 var errDamaged = errors.New("the index is damaged")
 
 const (
-	blockMagic   = "\xf5Sx\xa7"
-	blockHead    = 4 + 4 + 8 + 2*keySize + 4 + 4
+	blockMagic   = "\xf5Sy\xa7"
+	blockHead    = 4 + 4 + 8 + 2*keySize + 4 + 4 + 4
 	keySize      = 16
 	entrySize    = keySize + 16
 	blockEntries = 4096
 	maxEntries   = 1 << 20
 )
 
-func (b block) end() int64 { return b.pos + blockHead + int64(b.count)*entrySize }
+// entries is where its entries are.
+func (b block) entries() int64 { return b.pos + blockHead + int64(filterSize(b.count)) }
+
+func (b block) end() int64 { return b.entries() + int64(b.count)*entrySize }
+
+// filter says of most streams that a block does not have that it does not: a Bloom filter.
+type filter []byte
+
+// filterSize is a byte for each entry: with 5 bits set of each, 1 in 46 is said to be there and is not.
+func filterSize(entries int) int { return max(entries, 8) }
+
+func (f filter) bits(k key) (bits [5]uint64) {
+	h := uint64(k.index)*0x9e3779b97f4a7c15 ^ (uint64(k.attempt)<<32 | uint64(k.sub))
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9 // the finish of splitmix64
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	h ^= h >> 31
+	for i := range bits {
+		bits[i] = (h&0xffffffff + uint64(i)*(h>>32|1)) % uint64(len(f)*8)
+	}
+	return bits
+}
+
+func (f filter) add(k key) {
+	for _, b := range f.bits(k) {
+		f[b/8] |= 1 << (b % 8)
+	}
+}
+
+// has is false only of what was not added.
+func (f filter) has(k key) bool {
+	for _, b := range f.bits(k) {
+		if f[b/8]&(1<<(b%8)) == 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // upTo is how much of the log the index covers.
 func (x *index) upTo() int64 {
@@ -73,18 +113,21 @@ func sum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Casta
 // encode gives a block's bytes.
 func encodeBlock(upTo int64, entries []entry) []byte {
 	body := make([]byte, 0, len(entries)*entrySize)
+	filter := make(filter, filterSize(len(entries)))
 	for _, e := range entries {
+		filter.add(e.key)
 		body = putKey(body, e.key)
 		body = binary.LittleEndian.AppendUint64(body, uint64(e.last))
 		body = binary.LittleEndian.AppendUint64(body, uint64(e.size))
 	}
-	b := append(make([]byte, 0, blockHead+len(body)), blockMagic...)
+	b := append(make([]byte, 0, blockHead+len(filter)+len(body)), blockMagic...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(entries)))
 	b = binary.LittleEndian.AppendUint64(b, uint64(upTo))
 	b = putKey(putKey(b, entries[0].key), entries[len(entries)-1].key)
 	b = binary.LittleEndian.AppendUint32(b, sum(body))
+	b = binary.LittleEndian.AppendUint32(b, sum(filter))
 	b = binary.LittleEndian.AppendUint32(b, sum(b))
-	return append(b, body...)
+	return append(append(b, filter...), body...)
 }
 
 // parseBlock reads a block's head.
@@ -93,7 +136,8 @@ func parseBlock(b []byte) (k block, ok bool) {
 		return k, false
 	}
 	k.count, k.upTo = int(binary.LittleEndian.Uint32(b[4:])), int64(binary.LittleEndian.Uint64(b[8:]))
-	k.first, k.last, k.sum = getKey(b[16:]), getKey(b[16+keySize:]), binary.LittleEndian.Uint32(b[blockHead-8:])
+	k.first, k.last, k.sum = getKey(b[16:]), getKey(b[16+keySize:]), binary.LittleEndian.Uint32(b[blockHead-12:])
+	k.filterSum = binary.LittleEndian.Uint32(b[blockHead-8:])
 	return k, k.count > 0 && k.count <= maxEntries && k.upTo > 0
 }
 
@@ -117,6 +161,10 @@ func openIndex(f *os.File, logged int64) (*index, error) {
 		if !ok || b.end() > info.Size() || b.upTo <= x.upTo() || b.upTo > logged {
 			break
 		}
+		b.filter = make(filter, filterSize(b.count))
+		if _, err := f.ReadAt(b.filter, pos+blockHead); err != nil || sum(b.filter) != b.filterSum {
+			break
+		}
 		x.blocks = append(x.blocks, b)
 		pos = b.end()
 	}
@@ -127,31 +175,38 @@ func openIndex(f *os.File, logged int64) (*index, error) {
 	return x, f.Truncate(0)
 }
 
+// table is the entries of a block as they are on disk.
+type table []byte
+
+func (t table) len() int { return len(t) / entrySize }
+
+func (t table) at(i int) entry {
+	b := t[i*entrySize:]
+	return entry{getKey(b), tail{int64(binary.LittleEndian.Uint64(b[keySize:])), int64(binary.LittleEndian.Uint64(b[keySize+8:]))}}
+}
+
 // entries reads a block. It is false for one that is damaged.
-func (x *index) entries(b block) ([]entry, bool) {
-	body := make([]byte, b.count*entrySize)
-	if _, err := x.f.ReadAt(body, b.pos+blockHead); err != nil || sum(body) != b.sum {
+func (x *index) entries(b block) (table, bool) {
+	t := make(table, b.count*entrySize)
+	if _, err := x.f.ReadAt(t, b.entries()); err != nil || sum(t) != b.sum {
 		return nil, false
 	}
-	all := make([]entry, 0, b.count)
-	for ; len(body) > 0; body = body[entrySize:] {
-		all = append(all, entry{getKey(body), tail{int64(binary.LittleEndian.Uint64(body[keySize:])), int64(binary.LittleEndian.Uint64(body[keySize+8:]))}})
-	}
-	return all, true
+	return t, true
 }
 
 // find looks a stream up. whole is false if a block was damaged.
 func (x *index) find(k key) (t tail, found, whole bool) {
 	for _, b := range slices.Backward(x.blocks) {
-		if k.compare(b.first) < 0 || k.compare(b.last) > 0 {
+		if k.compare(b.first) < 0 || k.compare(b.last) > 0 || !b.filter.has(k) {
 			continue
 		}
 		all, ok := x.entries(b)
 		if !ok {
 			return t, false, false
 		}
-		if i, ok := slices.BinarySearchFunc(all, k, func(e entry, k key) int { return e.compare(k) }); ok {
-			return all[i].tail, true, true
+		i := sort.Search(all.len(), func(i int) bool { return all.at(i).compare(k) >= 0 })
+		if i < all.len() && all.at(i).key == k {
+			return all.at(i).tail, true, true
 		}
 	}
 	return t, false, true
@@ -165,7 +220,8 @@ func (x *index) add(upTo int64, news map[key]tail) error {
 		if !ok {
 			return errDamaged
 		}
-		for _, e := range old {
+		for i := range old.len() {
+			e := old.at(i)
 			if _, newer := news[e.key]; !newer {
 				news[e.key] = e.tail
 			}
@@ -179,6 +235,7 @@ func (x *index) add(upTo int64, news map[key]tail) error {
 	slices.SortFunc(all, func(a, b entry) int { return a.compare(b.key) })
 	b := encodeBlock(upTo, all)
 	k, _ := parseBlock(b)
+	k.filter = slices.Clone(b[blockHead:][:filterSize(k.count)])
 	if n := len(x.blocks); n > 0 {
 		k.pos = x.blocks[n-1].end()
 	}
