@@ -3,6 +3,7 @@ package runner
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,6 +27,13 @@ func TestContainers(t *testing.T) {
 	home, _ := b.cfg.Lookup("alice")
 	bin := filepath.Join(b.dir, "bin")
 	must(t, os.Mkdir(bin, 0o755))
+	tools := filepath.Join(b.dir, "tools") // no more than the stand-in needs: this host may have a real runtime
+	must(t, os.Mkdir(tools, 0o755))
+	for _, name := range []string{"basename", "sleep"} {
+		path, err := exec.LookPath(name)
+		must(t, err)
+		must(t, os.Symlink(path, filepath.Join(tools, name)))
+	}
 	in := func(runtime string) func(*api.TaskOrder) {
 		for _, name := range []string{"podman", "apptainer", "docker"} {
 			_ = os.Remove(filepath.Join(bin, name))
@@ -34,7 +42,7 @@ func TestContainers(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(bin, runtime), []byte(standIn), 0o755))
 		return func(o *api.TaskOrder) {
 			o.Container = &shoal.Container{Image: "docker.io/library/debian", Options: []string{"--ipc=host"}}
-			o.Env["PATH"], o.Env["LR"] = bin+":/usr/bin:/bin", "0.1"
+			o.Env["PATH"], o.Env["LR"] = bin+":"+tools, "0.1"
 		}
 	}
 	calls := func() string {
