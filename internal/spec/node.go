@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -63,6 +64,10 @@ func (r *reader) read(data []byte) []*node {
 		r.wrong(0, 0, "split it into several files", "the file is larger than %d bytes", MaxSize)
 		return nil
 	}
+	if line, column, ok := unreadable(data); !ok {
+		r.wrong(line, column, "save it as UTF-8", "this is not text in UTF-8")
+		return nil
+	}
 	tokens := lexer.Tokenize(string(data))
 	if len(tokens) > maxTokens {
 		r.wrong(0, 0, "split it into several files", "the file holds more than %d words and signs", maxTokens)
@@ -85,6 +90,25 @@ func (r *reader) read(data []byte) []*node {
 		docs = append(docs, r.convert(d.Body, 0))
 	}
 	return docs
+}
+
+// unreadable finds the first byte that is not part of a letter in UTF-8.
+func unreadable(data []byte) (line, column int, ok bool) {
+	if utf8.Valid(data) {
+		return 0, 0, true
+	}
+	line, column = 1, 1
+	for len(data) > 0 {
+		c, n := utf8.DecodeRune(data)
+		switch {
+		case c == utf8.RuneError && n == 1:
+			return line, column, false
+		case c == '\n':
+			line, column = line+1, 0
+		}
+		data, column = data[n:], column+1
+	}
+	return line, column, true
 }
 
 // parse keeps a parser that trips over odd input from taking the program with it.

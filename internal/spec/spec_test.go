@@ -191,6 +191,7 @@ func TestBounds(t *testing.T) {
 		"dashes":  strings.Repeat("- ", 100_000),
 		"steps":   steps(2000),
 		"tags":    strings.Repeat("!a ", 100_000),
+		"letters": "kind: Job\ncommand: \"\xff\"\n",
 		"aliases": "a: &a [x, x, x, x, x, x, x, x, x]\n" + bombs(),
 	} {
 		t.Run(name, func(t *testing.T) {
