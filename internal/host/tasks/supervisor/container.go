@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -65,6 +66,31 @@ func (t *task) findRuntime() string {
 	}
 	return fmt.Sprintf("its image %s needs a container runtime, and the machine has none: neither podman, apptainer nor docker is in %s",
 		t.req.Order.Container.Image, t.env["PATH"])
+}
+
+// find finds a program as the task would; empty: there is none.
+func (t *task) find(name string) string {
+	for _, dir := range filepath.SplitList(t.env["PATH"]) {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && filepath.IsAbs(path) && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path
+		}
+	}
+	return ""
+}
+
+// hasNumbers reports whether the user may use other uids in containers than her own. See subuid(5).
+func (t *task) hasNumbers() bool {
+	b, err := os.ReadFile("/etc/subuid")
+	if err != nil {
+		return false
+	}
+	for l := range strings.Lines(string(b)) {
+		if who, _, ok := strings.Cut(l, ":"); ok && (who == string(t.req.Order.User) || who == strconv.Itoa(t.req.Person.UID)) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayUse reports whether the user may write to a socket.
@@ -142,8 +168,16 @@ func (t *task) calling(name string) []string {
 	argv = append(argv, t.containerGPUs()...)
 	p := t.req.Person
 	switch t.runtime.name {
-	case "podman": // its processes stay in the task's control group
-		argv = append(argv, "--cgroups=disabled", "--userns=keep-id")
+	case "podman":
+		// Of runc, without root, all processes stay in the task's control group; crun asks for groups of its own
+		// unless it is told not to.
+		if t.find("crun") != "" {
+			argv = append(argv, "--cgroups=disabled")
+		}
+		// Else root in the container is the user outside of it: that needs no further numbers.
+		if t.hasNumbers() {
+			argv = append(argv, "--userns=keep-id")
+		}
 	case "docker":
 		argv = append(argv, "--user", fmt.Sprintf("%d:%d", p.UID, p.GID))
 		for _, g := range p.Groups {
