@@ -69,19 +69,18 @@ func BenchmarkMillion(b *testing.B) {
 	if info, err := os.Stat(filepath.Join(dir, "shoal.db")); err == nil {
 		b.ReportMetric(float64(info.Size()>>20), "MB-file")
 	}
-	for b.Loop() {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "SHOAL_MILLION_SERVER="+dir)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			b.Fatalf("%v\n%s", err, out)
-		}
-		for line := range strings.Lines(string(out)) {
-			var name string
-			var value float64
-			if n, _ := fmt.Sscan(line, &name, &value); n == 2 {
-				b.ReportMetric(value, name)
-			}
+	// Once: at the next start something would run already.
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "SHOAL_MILLION_SERVER="+dir)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		var name string
+		var value float64
+		if n, _ := fmt.Sscan(line, &name, &value); n == 2 {
+			b.ReportMetric(value, name)
 		}
 	}
 }
