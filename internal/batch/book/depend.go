@@ -303,7 +303,11 @@ func (g *Group) sweep(r *Row) error {
 		done[p] = true
 	}
 	for p := range array.Len() {
-		if s, begun := own[array.Index(p)]; done[p] || begun && s != shoal.JobQueued {
+		s, begun := own[array.Index(p)]
+		if a := g.Attempt(shoal.TaskRef{Job: r.ID, Index: array.Index(p)}); a != nil {
+			s, begun = outcome.State(r.Job, *a), true
+		}
+		if done[p] || begun && s != shoal.JobQueued {
 			continue
 		}
 		if err := g.consider(r, p); err != nil {

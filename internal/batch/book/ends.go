@@ -100,7 +100,7 @@ func (g *Group) tooMany(j *Row) error {
 
 // end completes the row of a job that is over, and frees or ends those that waited for it.
 func (g *Group) end(r *Row) error {
-	r.Ended, r.Blocked = g.Now, false
+	r.Ended, r.Blocked, r.over = g.Now, false, true
 	if err := g.outcome(r); err != nil {
 		return err
 	}

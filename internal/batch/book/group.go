@@ -55,6 +55,7 @@ type Row struct {
 	shoal.Job
 	dirty     bool
 	lost      int  // tasks that lost their machine
+	over      bool // it ended just now
 	queued    bool // the scheduler was told what of it waits
 	preempted int  // tasks that had to go
 	retry     int  // tasks that failed and are tried again

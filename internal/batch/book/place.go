@@ -227,7 +227,7 @@ func (b *Book) array(j shoal.Job) (shoal.Array, error) {
 		return a, nil
 	}
 	a, err := shoal.ParseArray(j.Spec.Array)
-	if err == nil && j.Spec.Array != "" {
+	if err == nil && j.Spec.Array != "" && !j.State.Ended() {
 		b.arrays[j.ID] = a
 	}
 	return a, err
