@@ -40,7 +40,7 @@ func ReadCluster(f spec.File, o Options) (Cluster, error) {
 	if r.found() {
 		return Cluster{}, r.invalid()
 	}
-	c.Notes = r.notes
+	c.Notes = r.sorted()
 	return c, nil
 }
 

@@ -1,6 +1,7 @@
 package batchai
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -61,7 +62,7 @@ func ReadJob(f spec.File, o Options) (Job, error) {
 	if len(t.spec.Env) == 0 {
 		t.spec.Env = nil
 	}
-	return Job{Spec: t.spec, Shares: shares, Notes: r.notes}, nil
+	return Job{Spec: t.spec, Shares: shares, Notes: r.sorted()}, nil
 }
 
 // open reads a file, and puts what is not nested under "properties" there.
@@ -98,15 +99,20 @@ func (r *reading) read(n *node, file any) {
 	r.unread = len(r.mistakes)
 }
 
+// sorted are the notes in the order of the file.
+func (r *reading) sorted() []Note {
+	slices.SortStableFunc(r.notes, func(a, b Note) int {
+		return cmp.Or(a.Line-b.Line, a.Column-b.Column)
+	})
+	return r.notes
+}
+
 // found reports whether something is wrong with the file, be it that too much is.
 func (r *reading) found() bool { return len(r.mistakes) > 0 || r.more }
 
 func (r *reading) invalid() error {
 	slices.SortStableFunc(r.mistakes, func(a, b shoal.Mistake) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Column - b.Column
+		return cmp.Or(a.Line-b.Line, a.Column-b.Column)
 	})
 	if r.more {
 		r.mistakes = append(r.mistakes, shoal.Mistake{File: r.file, Msg: fmt.Sprintf("there is more to say than %d lines", most), Hint: "is this a file of Batch AI's?"})

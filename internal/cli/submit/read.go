@@ -1,6 +1,7 @@
 package submit
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -65,9 +66,11 @@ func Jobs(c Config, paths []string, o Options) (spec.Set, error) {
 			switch kind := batchai.Detect(f.Data); {
 			case kind == batchai.KindJob:
 				foreign = true
-				j, err := batchai.ReadJob(f, c.options(o, table))
+				options := c.options(o, table)
+				options.Name = jobName(f.Name)
+				j, err := batchai.ReadJob(f, options)
 				if err != nil {
-					return set, err
+					return set, mayPass(err, o.Lenient, func(b batchai.Options) (err error) { _, err = batchai.ReadJob(f, b); return err }, options)
 				}
 				c.notes(j.Notes)
 				set.Jobs, set.Shares = append(set.Jobs, j.Spec), append(set.Shares, j.Shares...)
@@ -117,7 +120,7 @@ func Objects(c Config, files []spec.File, o Foreign) (spec.Set, error) {
 			}
 			made, err := batchai.ReadCluster(f, options)
 			if err != nil {
-				return spec.Set{}, err
+				return spec.Set{}, mayPass(err, o.Lenient, func(b batchai.Options) (err error) { _, err = batchai.ReadCluster(f, b); return err }, options)
 			}
 			c.notes(made.Notes)
 			clusters = append(clusters, made)
@@ -165,6 +168,16 @@ func change(jobs []shoal.JobSpec, o Options) (err error) {
 		}
 	}
 	return nil
+}
+
+// mayPass adds to an error about a file that lenient reading would take it.
+func mayPass(err error, lenient bool, read func(batchai.Options) error, o batchai.Options) error {
+	o.Lenient = true
+	e, ok := errors.AsType[*shoal.Error](err)
+	if lenient || !ok || read(o) != nil {
+		return err
+	}
+	return e.WithHint("--lenient takes the file as it is, and says what it lets pass")
 }
 
 func notAJob(name string, kind batchai.Kind) error {
