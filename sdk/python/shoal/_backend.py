@@ -409,11 +409,29 @@ def remove_results(backend: Backend, jobs: Iterable[Json]) -> None:
         for p in paths:
             shutil.rmtree(p, ignore_errors=True) if os.path.isdir(p) else _unlink(p)
     elif paths:
-        command = "rm -rf -- " + " ".join(shlex.quote(p) for p in paths)
-        id = str(backend.submit([{"name": "clean", "pool": backend.name, "command": command}])[0]["id"])
-        ended = await_end(backend, id)
-        if ended.get("state") != "succeeded":
-            raise ShoalError(f"cannot remove the results: {ended.get('reason') or ended.get('state')}")
+        _there(backend, "rm -rf -- " + " ".join(shlex.quote(p) for p in paths))
+
+
+def remove_old(backend: Backend, seconds: float) -> None:
+    """Removes results and arguments that were written so long ago."""
+    place = backend.place()
+    if not place.direct:
+        older = f"-mindepth 1 -maxdepth 1 -mmin +{max(1, int(seconds // 60))} -exec rm -rf {{}} +"
+        _there(backend, f"for d in {shlex.quote(place.results)} {shlex.quote(place.files)}; do test ! -d $d || find $d {older}; done")
+        return
+    for top in (place.results, place.files):
+        for name in os.listdir(top) if os.path.isdir(top) else ():
+            path = os.path.join(top, name)
+            if os.stat(path).st_mtime < time.time() - seconds:
+                shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else _unlink(path)
+
+
+def _there(backend: Backend, command: str) -> None:
+    """Runs a command on a machine, for its effect."""
+    id = str(backend.submit([{"name": "clean", "pool": backend.name, "command": command}])[0]["id"])
+    ended = await_end(backend, id)
+    if ended.get("state") != "succeeded":
+        raise ShoalError(f"cannot remove the results: {ended.get('reason') or ended.get('state')}")
 
 
 def _unlink(path: str) -> None:

@@ -194,6 +194,9 @@ class Map(Generic[R]):
             call = next(plan.calls)
         except StopIteration:
             return False
+        except BaseException:
+            self._plan = None  # whatever comes after, this is not all of it
+            raise
         self._ahead.append((call, plan.parcel.blobs([call])[0] if plan.parcel is not None else b""))
         return True
 
@@ -240,7 +243,11 @@ class Map(Generic[R]):
 
     def _over(self) -> bool:
         stopped = self._plan is not None and bool(self._plan.max_fails) and self._fails() >= self._plan.max_fails
-        return (self._complete or stopped) and self._under_way() == 0
+        return (self._all_sent() or stopped) and self._under_way() == 0
+
+    def _all_sent(self) -> bool:
+        """Whether nothing more is going to be sent by this handle."""
+        return self._complete or self._plan is None
 
     def jobs(self) -> List[Job]:
         """The jobs that it was sent as: one for each 1,000 inputs."""
@@ -314,8 +321,8 @@ class Map(Generic[R]):
 
     def result(self, index: int) -> R:
         """Waits for the result of an input, by its number from 0, and returns or raises it as a job does."""
-        while not self._complete and index >= self._sent:
-            self._until(lambda: index < self._sent or self._complete or self._over(), None, _show.Progress())
+        if index >= self._sent:
+            self._until(lambda: index < self._sent or self._all_sent() or self._over(), None, _show.Progress())
         value: R = self.job(index).result()
         return value
 
@@ -415,7 +422,7 @@ class _Results(Iterator[R]):
 
     def _decided(self) -> bool:
         at = self._place(self.next)
-        return at[1] in at[0].ended if at is not None else self.map._over() or self.map._complete
+        return at[1] in at[0].ended if at is not None else self.map._over() or self.map._all_sent()
 
     def _place(self, number: int) -> Optional[Tuple[Seen, int]]:
         m = self.map

@@ -15,7 +15,7 @@ import warnings
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 from . import _checkpoint, _map, _pack, _show, _spec, _worker
-from ._backend import CHUNK, Backend, Json, ServerBackend, payload
+from ._backend import CHUNK, Backend, Json, ServerBackend, payload, remove_old
 from ._client import Client, find_target
 from ._job import Job, wait
 from ._local import DebugBackend, LocalBackend
@@ -460,6 +460,13 @@ class Pool:
 
     def _own(self, job: Json) -> bool:
         return not isinstance(self._backend, ServerBackend) or job.get("user") == self._backend.who().get("user")
+
+    def clean(self, older: Seconds = "30d") -> None:
+        """Removes the results of functions, and what was sent, that were written so long ago (seconds, or "30d"), of all your
+        maps and jobs of this pool. The jobs' records stay until the server forgets them."""
+        if not self.name:
+            self._adopt("")
+        remove_old(self._backend, _spec.seconds(older))
 
     # ---- the machines' Python
 

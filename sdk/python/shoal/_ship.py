@@ -160,7 +160,7 @@ class Shipper:
         """The source of the running script, to be imported under another name."""
         main = sys.modules["__main__"]
         path = getattr(main, "__file__", None)
-        if path is None or not os.path.isfile(path) or not path.endswith(".py"):
+        if path is None or not os.path.isfile(path) or not path.endswith(".py") or installed(path):
             raise ShipError(
                 "cannot send what is defined in __main__: it has no file (a notebook or a prompt), and cloudpickle is not installed",
                 "put it into a module beside the notebook and import it, or install cloudpickle (apt install python3-cloudpickle, or pip)",

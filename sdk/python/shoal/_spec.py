@@ -76,21 +76,24 @@ def array(value: Union[str, range, Sequence[int], int]) -> str:
     return ",".join(parts)
 
 
-def indexes(text: str) -> List[int]:
+def indexes(text: str) -> Sequence[int]:
     """The indexes that such a text means, in order.
 
-    >>> indexes("1,4,7-9"), indexes("0-9:3"), indexes("")
-    ([1, 4, 7, 8, 9], [0, 3, 6, 9], [0])
+    >>> indexes("1,4,7-9"), list(indexes("0-9:3")), list(indexes("")), len(indexes("0-9999999"))
+    ([1, 4, 7, 8, 9], [0, 3, 6, 9], [0], 10000000)
     """
     if not text:
-        return [0]
+        return range(1)
     found: List[int] = []
     for part in text.split(","):
         m = re.fullmatch(r"\s*(\d+)(?:-(\d+)(?::(\d+))?)?\s*", part)
         if not m or m.group(3) == "0":
             raise InvalidError(f"cannot read {text!r} as indexes of tasks", "write 0-7, 0-9:3 or 1,4,7-9")
         first, last = int(m.group(1)), int(m.group(2) or m.group(1))
-        found += range(first, last + 1, int(m.group(3) or 1))
+        part_ = range(first, last + 1, int(m.group(3) or 1))
+        if part == text:
+            return part_
+        found += part_
     return sorted(set(found))
 
 

@@ -6,7 +6,7 @@ import importlib
 import io
 import pickle
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from . import _pack
 from ._backend import CHUNK, ENDED, Backend, Json, Pause, read_result
@@ -231,7 +231,7 @@ def version_of(module: str) -> str:
         return ""
 
 
-def indexes_of(job: Json) -> List[int]:
+def indexes_of(job: Json) -> Sequence[int]:
     from . import _spec
 
     spec = job["spec"]
