@@ -19,6 +19,7 @@ type crowd struct {
 	limits                               bool
 	nodes                                int
 	low                                  bool // what runs may be told to go
+	each                                 bool // each user has tasks of all shapes, or of most
 }
 
 func (c crowd) String() string {
@@ -34,6 +35,9 @@ func (c crowd) String() string {
 	}
 	if c.low {
 		s += ",low"
+	}
+	if c.each {
+		s += ",each"
 	}
 	return s
 }
@@ -61,7 +65,13 @@ func (c crowd) fill(now time.Time) *sched.State {
 	}
 	for i := range c.jobs {
 		j := job(i+1, fmt.Sprint("u", i%c.users), c.tasks, 1)
-		shape := i / c.users % c.shapes
+		shape := i % c.shapes
+		if c.each {
+			shape = i / c.users % c.shapes
+		}
+		if shape == c.shapes-1 {
+			j.Total = max(j.Total, 1000) // enough of those that fit
+		}
 		j.Resources.Memory = 1<<30 - shoal.Bytes(shape)
 		if shape < c.shapes-1 {
 			j.Resources.CPUs = 2000 // more than one end makes free
@@ -98,9 +108,9 @@ func BenchmarkPass(b *testing.B) {
 		{machines: 10_000, jobs: 100_000, tasks: 1, shapes: 5000, users: 1},
 		{machines: 10_000, jobs: 100_000, tasks: 1, shapes: 5000, users: 1, hopeless: true},
 		{machines: 10_000, jobs: 100_000, tasks: 1, shapes: 5000, users: 50},
-		{machines: 10_000, jobs: 250_000, tasks: 1, shapes: 5000, users: 50, limits: true},
 		{machines: 10_000, jobs: 100_000, tasks: 1, shapes: 5000, users: 50, nodes: 16},
 		{machines: 10_000, jobs: 100_000, tasks: 1, shapes: 5000, users: 50, low: true},
+		{machines: 10_000, jobs: 250_000, tasks: 1, shapes: 5000, users: 50, limits: true, each: true},
 	} {
 		b.Run(c.String(), func(b *testing.B) {
 			now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

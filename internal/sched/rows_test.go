@@ -361,12 +361,16 @@ func TestProperties(t *testing.T) {
 				break
 			}
 		}
+		before := r.Dump()
 		for id, j := range r.jobs {
 			e, _ := r.Explain(j.ID, r.now)
 			ready := len(j.Again) > 0 || !j.Gated && j.Next < j.Total
 			if !j.Blocked && ready && !e.AtLimit && len(r.grown) == 0 && e.Room >= max(1, j.Nodes.Min) {
 				t.Fatalf("job %d waits although there is room: %+v", id, e)
 			}
+		}
+		if d := diff.Diff(before, r.Dump()); d != "" {
+			t.Fatalf("Explain changed the state:\n%s", d)
 		}
 	})
 }
