@@ -227,3 +227,53 @@ func TestPreemptedIsWeak(t *testing.T) {
 		}
 	}
 }
+
+// What a task is told to have used is its own, whoever had its control group before; and so is whether its memory
+// was too little.
+func TestUseIsTheTasksOwn(t *testing.T) {
+	b := newBox(t, true)
+	if !b.cfg.Groups.Offers("memory") {
+		t.Skip("nothing is counted here")
+	}
+	limits := func(o *api.TaskOrder) { o.Resources = shoal.Resources{CPUs: 1000, Memory: 96 << 20} }
+	job := 0
+	run := func(command string) api.TaskReport {
+		job++
+		return b.run(order(fmt.Sprint(job), command, limits)).report
+	}
+	light := func(after string) {
+		t.Helper()
+		for range 3 {
+			if r := run("true"); r.State != shoal.JobSucceeded || r.MaxMemory > 8<<20 || r.MaxMemory == 0 || r.CPUTime > shoal.Duration(100*time.Millisecond) || r.CPUTime == 0 {
+				t.Errorf("after %s: %+v", after, r)
+			}
+		}
+	}
+	light("nothing")
+	if r := run("head -c 50000000 /dev/zero | tail -c 50000000 | wc -c; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"); r.MaxMemory < 40<<20 || r.CPUTime < shoal.Duration(100*time.Millisecond) {
+		t.Errorf("a heavy one: %+v", r)
+	}
+	light("a heavy one")
+	if r := run("tail /dev/zero"); r.Cause != shoal.CauseOOM {
+		t.Errorf("one that needs too much: %+v", r)
+	}
+	if r := run("exit 1"); r.Cause != shoal.CauseExit {
+		t.Errorf("after one that needed too much: %+v", r)
+	}
+	light("one that needed too much")
+	if r := run("(setsid sleep 1000 &) ; sleep 0.05"); r.State != shoal.JobSucceeded {
+		t.Errorf("one that leaves something: %+v", r)
+	}
+	light("one that left something")
+}
+
+// A scratch directory that served another task is empty, and its user's alone again.
+func TestScratchIsEmpty(t *testing.T) {
+	b := newBox(t, true)
+	const look = `ls -A "$SHOAL_SCRATCH"; stat -c %a "$SHOAL_SCRATCH"; `
+	for i, c := range []string{"true", `touch "$SHOAL_SCRATCH/a"`, "true", `mkdir "$SHOAL_SCRATCH/b"; rmdir "$SHOAL_SCRATCH/b"; chmod 755 "$SHOAL_SCRATCH"`, "true", "true"} {
+		if s := b.run(order(fmt.Sprint(i+1), look+c)); s.report.State != shoal.JobSucceeded || string(s.out[0]) != "700\n" {
+			t.Errorf("%d: %+v %q", i, s.report, s.out[0])
+		}
+	}
+}

@@ -86,7 +86,8 @@ func (r *rooms) free(dir string, was unix.Timespec, p tasks.Person) error {
 }
 
 // asNew reports whether a directory is as it was made: empty, and its user's alone. If nothing came or went since it
-// was last seen empty, which was not just now, that need not be read.
+// was last seen empty, which was not just now, that need not be read. (A user who sets the time back finds what she
+// left in a later scratch directory of hers, until the next supervisor removes it.)
 func asNew(dir string, was unix.Timespec, p tasks.Person) (at unix.Timespec, ok bool) {
 	var st unix.Stat_t
 	if unix.Lstat(dir, &st) != nil || st.Mode != unix.S_IFDIR|0o700 || int(st.Uid) != p.UID || int(st.Gid) != p.GID {
