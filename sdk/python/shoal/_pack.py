@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from typing import Any, Dict, List, Sequence, Tuple
 
 from ._version import VERSION
@@ -136,7 +135,8 @@ def write_whole(path: str, data: bytes) -> None:
     """
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=directory)
+    temporary = os.path.join(directory, ".writing-" + os.urandom(8).hex())
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(handle, "wb") as f:
             f.write(data)

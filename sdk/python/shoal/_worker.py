@@ -7,7 +7,6 @@ the task's directory of the output ``results``. The streams are the function's o
 
 from __future__ import annotations
 
-import inspect
 import json
 import linecache
 import os
@@ -16,7 +15,7 @@ import signal
 import sys
 import traceback
 import types
-import zipfile
+import zipimport
 from typing import Any, Callable, Dict
 
 from . import _checkpoint, _pack
@@ -37,12 +36,11 @@ class Archive:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        with zipfile.ZipFile(path) as z:
-            self.manifest: Dict[str, Any] = json.loads(z.read("shoal-manifest.json"))
+        self.files = zipimport.zipimporter(path)
+        self.manifest: Dict[str, Any] = json.loads(self.read("shoal-manifest.json"))
 
     def read(self, name: str) -> bytes:
-        with zipfile.ZipFile(self.path) as z:
-            return z.read(name)
+        return self.files.get_data(os.path.join(self.path, name))
 
     def check(self) -> None:
         """Refuses to unpickle what another Python has pickled."""
@@ -80,12 +78,16 @@ class Archive:
 
 
 def dumps(value: Any) -> bytes:
-    """Pickles what goes back: by cloudpickle where the driver sent it, so that classes of notebooks go by value."""
-    if by_value:
-        import cloudpickle
+    """Pickles what goes back. What has no name here, such as a class of a notebook, goes by value, by the cloudpickle
+    that the driver sent."""
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        if not by_value:
+            raise
+    import cloudpickle
 
-        return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
-    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
 
 
 class Task:
@@ -164,14 +166,14 @@ def _report(error: BaseException, skip: int) -> str:
 
 def finish(value: Any) -> Any:
     """What a call comes to: a coroutine is run, and what a generator yields becomes a list."""
-    if inspect.iscoroutine(value):
+    if isinstance(value, types.CoroutineType):
         import asyncio  # it takes longer to load than most tasks take to start
 
         async def whole() -> Any:
             return await value
 
         return asyncio.run(whole())
-    return list(value) if inspect.isgenerator(value) else value
+    return list(value) if isinstance(value, types.GeneratorType) else value
 
 
 def _watch(task: Task, call: _checkpoint.Call) -> None:
