@@ -25,7 +25,7 @@ type measure struct {
 func measures() []measure {
 	return []measure{
 		{"wake", wake}, {"crowd", crowd}, {"gateway", gatewayRows}, {"idle-sessions", idleSessions},
-		{"batch", batchRows}, {"logs", logRows}, {"queue", queueRows}, {"density", density},
+		{"batch", batchRows}, {"pass", passRows}, {"logs", logRows}, {"queue", queueRows}, {"density", density},
 	}
 }
 

@@ -27,14 +27,15 @@ type suite struct {
 
 // The counts of a round. Rounds are minutes long: so much is lost by an interruption.
 const (
-	checksPerRound = 10_000
-	checkRounds    = 10
-	fuzzPerRound   = 60
-	fuzzRounds     = 5
-	transfers      = 1000
-	raceRounds     = 10
-	scriptRounds   = 10
-	faultRounds    = 3
+	checksPerRound   = 10_000
+	checkRounds      = 10
+	fuzzPerRound     = 60
+	fuzzRounds       = 5
+	transfers        = 1000
+	raceRounds       = 10
+	scriptRounds     = 10
+	simulationRounds = 3
+	faultRounds      = 3
 )
 
 // findSuites makes the plan: what is always there, and the properties, fuzz targets and faults that
@@ -73,6 +74,10 @@ func always() []suite {
 		{Name: "transfers", Goal: 3, Each: transfers, Unit: "transfers", Env: []string{fmt.Sprintf("SHOAL_COUNT=%d", transfers)},
 			Args: func(int) []string {
 				return []string{"test", "-count=1", "-timeout=4h", "-run", "^TestTransfers$", "./internal/gateway/sshfront"}
+			}},
+		{Name: "partitions, restarts and dependencies in simulation", Goal: simulationRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},
+			Args: func(int) []string {
+				return []string{"test", "-count=1", "-timeout=4h", "-run", "Partitions|Chaos", "./internal/batch"}
 			}},
 		{Name: "acceptance scripts", Goal: scriptRounds, Each: 1, Unit: "runs",
 			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/scripttest"} }},
