@@ -74,6 +74,7 @@ class Shipper:
         self.root = os.path.realpath(project) if project else find_root()
         self.cloudpickle = _cloudpickle if cloudpickle else None
         self._packed: Dict[str, Archive] = {}
+        self._read: Dict[Tuple[str, str, int, int], Set[str]] = {}
         if not os.path.isdir(self.root):
             raise ShipError(f"there is no project at {self.root}: it is no directory")
 
@@ -198,12 +199,22 @@ class Shipper:
     def _imported(self, path: str, package: str, outside: Set[str]) -> List[Tuple[str, str]]:
         """The project's modules that a file imports, anywhere in it, also those not imported yet."""
         found: List[Tuple[str, str]] = []
-        for name in _imports(path, package):
+        for name in self._names(path, package):
+            if _is_ours(name):
+                continue  # it travels anyway
             files = self._files(name)
             found += [(name, p) for p in files[:1]]
             if not files and "." not in name:
                 outside.add(name)
         return found
+
+    def _names(self, path: str, package: str) -> Set[str]:
+        """What a file imports, read again only when it has changed."""
+        stat = os.stat(path)
+        key = (path, package, stat.st_mtime_ns, stat.st_size)
+        if key not in self._read:
+            self._read[key] = _imports(path, package)
+        return self._read[key]
 
     def _files(self, name: str) -> List[str]:
         """Where the project has a module of a name."""
