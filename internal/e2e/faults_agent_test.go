@@ -139,14 +139,14 @@ func TestAgentDies(t *testing.T) {
 	t.Parallel()
 	const people, tasks, lines = 20, 20, 400
 	w := newWorld(t)
-	w.apply(people, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 1GiB}", "{min: 1, max: 1}", people, ""))
+	w.apply(people, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 1GiB}", "{min: 1, max: 1}", people, smallSeats))
 	m := w.ready("lab", 1)[0]
 	var talks []*talk
 	for i := range people {
 		talks = append(talks, w.talk(fmt.Sprintf("u%d", i+1), i))
 	}
 	all(t, talks, func(_ int, k *talk) error { return k.hear("ready") })
-	job, err := w.as("u1").Submit(t.Context(), shoal.JobSpec{Pool: "lab", Array: fmt.Sprintf("0-%d", tasks-1), Resources: shoal.Resources{CPUs: 100, Memory: 16 << 20},
+	job, err := w.as("u1").Submit(t.Context(), shoal.JobSpec{Pool: "lab", Array: fmt.Sprintf("0-%d", tasks-1), Resources: shoal.Resources{CPUs: 90, Memory: 16 << 20},
 		Command: fmt.Sprintf(`i=0; while [ $i -lt %d ]; do echo line $i of $SHOAL_ARRAY_INDEX; echo trouble $i >&2; i=$((i+1)); [ $((i %% 20)) = 0 ] && sleep 0.5; done; exit $SHOAL_ARRAY_INDEX`, lines)}, "")
 	if err != nil {
 		t.Fatal(err)

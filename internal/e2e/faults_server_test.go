@@ -92,7 +92,7 @@ func (l *life) submissions(r *rand.Rand) {
 	asUser := l.as("u1")
 	for i := 0; l.ctx.Err() == nil; i++ {
 		key := fmt.Sprintf("key-%d", i)
-		spec := shoal.JobSpec{Pool: "lab", Array: "0-3", Name: key, Resources: shoal.Resources{CPUs: 100, Memory: 16 << 20},
+		spec := shoal.JobSpec{Pool: "lab", Array: "0-3", Name: key, Resources: shoal.Resources{CPUs: 90, Memory: 16 << 20},
 			// A line for each beginning and each end, in a file of each task's own.
 			Command: fmt.Sprintf(`f=/shared/tasks/%s-$SHOAL_TASK_INDEX; echo begin >> $f; echo out; sleep 0.%d; echo end >> $f; exit $SHOAL_TASK_INDEX`, key, r.IntN(10))}
 		var job shoal.Job
@@ -181,7 +181,7 @@ func TestServerDies(t *testing.T) {
 	if err := os.Chmod(filepath.Join(w.Share, "tasks"), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	w.apply(lifeUsers, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 512MiB}", "{min: 0, max: 3}", 4, "scale: {idle: {after: 2s}}\n"))
+	w.apply(lifeUsers, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 512MiB}", "{min: 0, max: 3}", 4, "scale: {idle: {after: 2s}}\n"+smallSeats))
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	l := &life{world: w, seed: uint64(time.Now().UnixNano()), began: time.Now(), ctx: ctx, jobs: map[string]shoal.Job{}, count: map[string]int{}}
@@ -229,7 +229,7 @@ func (l *life) checkJobs() {
 		}
 		for _, a := range tasks {
 			if a.ExitCode != a.Index || a.StdoutBytes != 4 || a.Attempt != 1 {
-				l.t.Errorf("task %v ended as %+v", a.AttemptRef, a)
+				l.t.Errorf("task %v ended as %s with %d, %d bytes, and %s: %s", a.AttemptRef, a.State, a.ExitCode, a.StdoutBytes, a.Cause, a.Reason)
 			}
 			text, err := os.ReadFile(filepath.Join(l.Share, "tasks", fmt.Sprintf("%s-%d", key, a.Index)))
 			if string(text) != "begin\nend\n" {

@@ -25,6 +25,9 @@ import (
 // patience is how long a test waits for what takes a moment on a quiet host.
 const patience = 2 * time.Minute
 
+// smallSeats makes logins entitled to next to nothing, so that tasks beside them are not told to go.
+const smallSeats = "seat: {cpus: 0.001, memory: 1MiB}\n"
+
 // binaries is where shoal and shoal-agent lie.
 var binaries string
 
