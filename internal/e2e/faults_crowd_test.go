@@ -51,6 +51,9 @@ func TestCrowdOutlivesServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := w.AsUser(t.Context(), "u1", "pool", "list"); err != nil { // makes her token
+		t.Fatal(err)
+	}
 	var followed string
 	var wg sync.WaitGroup
 	wg.Go(func() {
