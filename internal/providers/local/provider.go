@@ -123,7 +123,7 @@ func (p *Provider) open(ctx context.Context) error {
 		return err
 	}
 	p.net, err = network.Open(ctx, network.Config{Tag: p.tag, Bridge: p.cfg.BridgeName, Subnet: p.cfg.Subnet,
-		File: p.path("network.json"), Nft: p.nft, Forwarding: "/run/shoal-forwarding", Log: p.cfg.Log}, hosts)
+		File: p.path("network.json"), Nft: p.nft, Forwarding: forwardingDir(), Log: p.cfg.Log}, hosts)
 	if err != nil {
 		return err
 	}
@@ -320,4 +320,15 @@ func (p *Provider) RemoveImage(name string) error {
 		}
 	}
 	return p.images.Remove(name)
+}
+
+// forwardingDir is where the installations that share a switch for forwarding keep what it was before. Each network
+// namespace has a switch of its own.
+func forwardingDir() string {
+	const dir = "/run/shoal-forwarding"
+	var own, first unix.Stat_t
+	if unix.Stat("/proc/self/ns/net", &own) != nil || unix.Stat("/proc/1/ns/net", &first) != nil || own.Ino == first.Ino {
+		return dir
+	}
+	return fmt.Sprintf("%s-%d", dir, own.Ino)
 }
