@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -325,10 +326,9 @@ func (p *Provider) RemoveImage(name string) error {
 // forwardingDir is where the installations that share a switch for forwarding keep what it was before. Each network
 // namespace has a switch of its own.
 func forwardingDir() string {
-	const dir = "/run/shoal-forwarding"
-	var own, first unix.Stat_t
-	if unix.Stat("/proc/self/ns/net", &own) != nil || unix.Stat("/proc/1/ns/net", &first) != nil || own.Ino == first.Ino {
-		return dir
+	name, err := os.Readlink("/proc/self/ns/net") // net:[4026531833]
+	if err != nil {
+		return "/run/shoal-forwarding"
 	}
-	return fmt.Sprintf("%s-%d", dir, own.Ino)
+	return "/run/shoal-forwarding-" + strings.Trim(name, "net:[]")
 }

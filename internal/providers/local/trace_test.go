@@ -29,7 +29,7 @@ func traces(t testing.TB, p *Provider) map[string][]string {
 			add("mount", line)
 		}
 	}
-	for _, pattern := range []string{"/sys/class/net/" + p.cfg.BridgeName, "/sys/class/net/v" + p.tag + "-*", "/run/shoal-forwarding/" + p.cfg.BridgeName} {
+	for _, pattern := range []string{"/sys/class/net/" + p.cfg.BridgeName, "/sys/class/net/v" + p.tag + "-*", filepath.Join(forwardingDir(), p.cfg.BridgeName)} {
 		list, _ := filepath.Glob(pattern)
 		for _, f := range list {
 			add("link "+filepath.Dir(f), f)
@@ -99,7 +99,7 @@ func clean(t testing.TB, p *Provider) {
 func TestLeavesNoTrace(t *testing.T) {
 	needHost(t)
 	forwarding := func() string {
-		if _, err := os.Stat("/run/shoal-forwarding"); err == nil {
+		if _, err := os.Stat(forwardingDir()); err == nil {
 			return "somebody else's"
 		}
 		return read(t, "/proc/sys/net/ipv4/ip_forward")
@@ -124,7 +124,7 @@ func TestLeavesNoTrace(t *testing.T) {
 	wait(t, p, "m-0", provider.PhaseStopped)
 	// The detector must be able to see all of these.
 	seen := traces(t, p)
-	for _, kind := range []string{"mount", "link /sys/class/net", "link /run/shoal-forwarding", "table", "cgroup", "process", "socket"} {
+	for _, kind := range []string{"mount", "link /sys/class/net", "link " + forwardingDir(), "table", "cgroup", "process", "socket"} {
 		if len(seen[kind]) == 0 {
 			t.Errorf("no %s is seen while machines run", kind)
 		}
