@@ -371,17 +371,6 @@ func (s *supervisor) send() {
 	}
 }
 
-func writeLines[T any](c net.Conn, lines []T) error {
-	w := bufio.NewWriterSize(c, 32<<10)
-	enc := json.NewEncoder(w)
-	for _, l := range lines {
-		if err := enc.Encode(l); err != nil {
-			return err
-		}
-	}
-	return w.Flush()
-}
-
 // null is what tasks read from.
 func (s *supervisor) null() uintptr { return uintptr(s.devnull) }
 
