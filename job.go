@@ -68,6 +68,9 @@ type JobSpec struct {
 	Dialect     string               `json:"dialect,omitempty"`    // whose variables tasks see beside ours: batchai or slurm
 }
 
+// GivesWay reports whether the job may be preempted, which is so unless it says otherwise.
+func (s JobSpec) GivesWay() bool { return s.Preemptible == nil || *s.Preemptible }
+
 // TaskSpec is one command of a job of different commands; its index is its place in the list.
 type TaskSpec struct {
 	Name    string            `json:"name"`

@@ -33,8 +33,11 @@ func (n Nodes) String() string {
 	if n.Max > n.Min {
 		return fmt.Sprintf("%d-%d", n.Min, n.Max)
 	}
-	return strconv.Itoa(max(n.Min, 1))
+	return strconv.Itoa(n.Least())
 }
+
+// Least is how many it takes at least.
+func (n Nodes) Least() int { return max(n.Min, 1) }
 
 // Several reports whether a task can have more than one node.
 func (n Nodes) Several() bool { return n.Max > 1 }
@@ -44,7 +47,7 @@ func (n Nodes) MarshalJSON() ([]byte, error) {
 	if n.Max > n.Min {
 		return json.Marshal(n.String())
 	}
-	return json.Marshal(max(n.Min, 1))
+	return json.Marshal(n.Least())
 }
 
 // UnmarshalJSON reads a number, or a string as ParseNodes does.

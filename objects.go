@@ -2,6 +2,7 @@ package shoal
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -256,6 +257,18 @@ type Group struct {
 	// Weight is the group's part where groups compete for machines: fair share. Default: 1.
 	Weight float64 `json:"weight,omitempty"`
 	Meta
+}
+
+// Memberships are all groups of a user, whichever side names them, by name.
+func (u User) Memberships(groups []Group) []GroupName {
+	all := slices.Clone(u.Groups)
+	for _, g := range groups {
+		if slices.Contains(g.Members, u.Name) {
+			all = append(all, g.Name)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // FirstID and LastID bound the uids and gids that Shoal gives out by itself. They lie above

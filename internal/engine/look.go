@@ -203,7 +203,7 @@ func readDemand(tx *store.Tx) (*demand, error) {
 			at[k] = i
 			d.queues[k.pool] = append(d.queues[k.pool], scale.Queue{Resources: k.size, Each: k.each})
 		}
-		d.queues[k.pool][i].Tasks += n * max(j.Spec.Nodes.Min, 1)
+		d.queues[k.pool][i].Tasks += n * j.Spec.Nodes.Least()
 		return nil
 	})
 	return d, err

@@ -120,7 +120,7 @@ func PoolOf(p shoal.Pool) Pool {
 
 // Refuse says why no task of a job can ever start in the pool as it is; empty if one can.
 func (p Pool) Refuse(j Job) string {
-	nodes := max(j.Nodes.Min, 1)
+	nodes := j.Nodes.Least()
 	all := times(j.Resources, nodes)
 	user, group := p.Limits.PerUser, p.Limits.PerGroup
 	room := p.Machine

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -127,13 +126,7 @@ func (c Credentials) Member(ctx context.Context, name shoal.UserName) (u shoal.U
 			return err
 		}
 		groups, err := tx.Groups().List()
-		for _, g := range groups {
-			if slices.Contains(g.Members, name) {
-				u.Groups = append(u.Groups, g.Name)
-			}
-		}
-		slices.Sort(u.Groups)
-		u.Groups = slices.Compact(u.Groups)
+		u.Groups = u.Memberships(groups)
 		return err
 	})
 	return u, err

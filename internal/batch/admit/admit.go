@@ -68,7 +68,7 @@ func lacking(r, have shoal.Resources) (lacks []string) {
 
 // borrows refuses a job that must not be told to go where logins may need all there is.
 func borrows(s shoal.JobSpec, p shoal.Pool) error {
-	if s.Preemptible == nil || *s.Preemptible {
+	if s.GivesWay() {
 		return nil
 	}
 	pool := sched.PoolOf(p)
@@ -86,7 +86,7 @@ func borrows(s shoal.JobSpec, p shoal.Pool) error {
 
 // quotas refuses a task that alone would use more than its user, or her group, may.
 func quotas(s shoal.JobSpec, p shoal.Pool) error {
-	n := max(s.Nodes.Min, 1)
+	n := s.Nodes.Least()
 	all := shoal.Resources{CPUs: s.Resources.CPUs * shoal.MilliCPU(n), Memory: s.Resources.Memory * shoal.Bytes(n), GPUs: s.Resources.GPUs * n}
 	u, g := p.Limits.PerUser, p.Limits.PerGroup
 	for _, limit := range []struct {

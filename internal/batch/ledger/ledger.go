@@ -3,8 +3,6 @@
 package ledger
 
 import (
-	"slices"
-
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/after"
@@ -31,21 +29,14 @@ func object(tx *store.Tx, j shoal.Job) (access.Object, error) {
 	if j.Spec.Share != "group" {
 		return o, nil
 	}
-	if u, err := tx.Users().Get(j.User); err == nil {
-		o.Fellows = u.Groups
-	} else if shoal.KindOf(err) != shoal.KindNotFound {
+	u, err := tx.Users().Get(j.User)
+	if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
 		return o, err
 	}
+	u.Name = j.User // also of one who is gone: groups may still name her
 	groups, err := tx.Groups().List()
-	if err != nil {
-		return o, err
-	}
-	for _, g := range groups {
-		if slices.Contains(g.Members, j.User) {
-			o.Fellows = append(o.Fellows, g.Name)
-		}
-	}
-	return o, nil
+	o.Fellows = u.Memberships(groups)
+	return o, err
 }
 
 // Recall returns a job, or what is left of it if that was long ago.

@@ -142,7 +142,7 @@ func (r *reasons) machines(q Question) {
 	switch {
 	case e.Promised.After(q.Now):
 		r.add("promised", "it starts in about %s at the latest", about(e.Promised.Sub(q.Now)))
-	case e.Free.After(q.Now) && e.Room < max(q.Job.Spec.Nodes.Min, 1):
+	case e.Free.After(q.Now) && e.Room < q.Job.Spec.Nodes.Least():
 		r.add("free", "next slot expected in about %s", about(e.Free.Sub(q.Now)))
 	}
 }

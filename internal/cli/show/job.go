@@ -134,7 +134,7 @@ func losses(s shoal.JobSpec) string {
 		is   bool
 		text string
 	}{{s.Requeue == "never", "not tried again"}, {s.Idempotent, "tried again at once"}, {s.OnNodeLoss == "continue", "the other nodes go on"},
-		{s.Preemptible != nil && !*s.Preemptible, "never preempted"}} {
+		{!s.GivesWay(), "never preempted"}} {
 		if p.is {
 			parts = append(parts, p.text)
 		}

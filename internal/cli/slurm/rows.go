@@ -160,7 +160,7 @@ func (r row) nodes() int {
 	if r.task != nil && len(r.task.Members) > 1 {
 		return len(r.task.Members)
 	}
-	return max(r.job.Spec.Nodes.Min, 1)
+	return r.job.Spec.Nodes.Least()
 }
 
 func (r row) cpus() int {

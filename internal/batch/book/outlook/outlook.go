@@ -21,7 +21,7 @@ import (
 func Job(j shoal.Job, account shoal.GroupName, grace time.Duration) sched.Job {
 	number, _ := strconv.ParseInt(string(j.ID), 10, 64)
 	s := sched.Job{ID: j.ID, Number: number, User: j.User, Group: account, Pool: j.Spec.Pool, Priority: sched.PriorityOf(j.Spec.Priority),
-		Resources: j.Spec.Resources, Nodes: j.Spec.Nodes, MaxRunning: j.Spec.MaxRunning, Preemptible: j.Spec.Preemptible == nil || *j.Spec.Preemptible,
+		Resources: j.Spec.Resources, Nodes: j.Spec.Nodes, MaxRunning: j.Spec.MaxRunning, Preemptible: j.Spec.GivesWay(),
 		Total: j.Counts.Total(), Next: j.Next, Gated: after.Gated(j.Spec), Blocked: j.Blocked}
 	if j.Spec.TimeLimit > 0 {
 		s.Limit = time.Duration(j.Spec.TimeLimit) + grace
@@ -51,16 +51,11 @@ func Start(a shoal.Attempt, position int, until time.Time) []sched.Change {
 
 // Account is the group to which a user's work is charged: the first she is in, by name.
 func Account(u shoal.User, groups []shoal.Group) shoal.GroupName {
-	all := slices.Clone(u.Groups)
-	for _, g := range groups {
-		if slices.Contains(g.Members, u.Name) {
-			all = append(all, g.Name)
-		}
-	}
+	all := u.Memberships(groups)
 	if len(all) == 0 {
 		return ""
 	}
-	return slices.Min(all)
+	return all[0]
 }
 
 // World is what there is beside jobs.
