@@ -295,73 +295,33 @@ func (c *command) sinfo(ctx context.Context, args []string) error {
 			of = append(of, p)
 		}
 	}
-	fields := partitionFields(machines)
-	columns, lead, err := parseFormat(*format, map[byte]column{})
+	columns, err := parseFormat(*format, partitionColumns(machines), column[shoal.Pool]{value: func(shoal.Pool) string { return "n/a" }})
 	if err != nil {
 		return err
 	}
-	letters := lettersOf(*format)
-	write := func(cell func(field) string) {
-		line := lead
-		for i, k := range columns {
-			line += k.fit(cell(fields[letters[i]]), true) + k.suffix
-		}
-		c.say("%s", strings.TrimRight(line, " "))
-	}
-	if !*noHeader {
-		write(func(f field) string { return f.title })
-	}
-	for _, p := range of {
-		write(func(f field) string {
-			if f.value == nil {
-				return "n/a"
-			}
-			return f.value(p)
-		})
-	}
+	table(c.Stdout, columns, of, !*noHeader)
 	return nil
 }
 
-// lettersOf are the letters of a format, in order.
-func lettersOf(format string) []byte {
-	var all []byte
-	for i := 0; i < len(format); i++ {
-		if format[i] != '%' {
-			continue
-		}
-		for i++; i < len(format) && (format[i] == '.' || format[i] >= '0' && format[i] <= '9'); i++ {
-		}
-		if i < len(format) {
-			all = append(all, format[i])
-		}
-	}
-	return all
-}
-
-// field is a column about a pool.
-type field struct {
-	title string
-	value func(shoal.Pool) string
-}
-
-func partitionFields(machines []shoal.Machine) map[byte]field {
-	return map[byte]field{
-		'P': {"PARTITION", func(p shoal.Pool) string {
+// partitionColumns are the letters of sinfo's --format.
+func partitionColumns(machines []shoal.Machine) map[byte]column[shoal.Pool] {
+	return map[byte]column[shoal.Pool]{
+		'P': {title: "PARTITION", value: func(p shoal.Pool) string {
 			if p.Default {
 				return string(p.Name) + "*"
 			}
 			return string(p.Name)
 		}},
-		'R': {"PARTITION", func(p shoal.Pool) string { return string(p.Name) }},
-		'a': {"AVAIL", func(p shoal.Pool) string { return "up" }},
-		'l': {"TIMELIMIT", func(p shoal.Pool) string {
+		'R': {title: "PARTITION", value: func(p shoal.Pool) string { return string(p.Name) }},
+		'a': {title: "AVAIL", value: func(p shoal.Pool) string { return "up" }},
+		'l': {title: "TIMELIMIT", value: func(p shoal.Pool) string {
 			if p.Limits.MaxTimeLimit == 0 {
 				return "infinite"
 			}
 			return elapsed(time.Duration(p.Limits.MaxTimeLimit), true)
 		}},
-		'D': {"NODES", func(p shoal.Pool) string { return strconv.Itoa(p.Size.Max) }},
-		't': {"STATE", func(p shoal.Pool) string {
+		'D': {title: "NODES", value: func(p shoal.Pool) string { return strconv.Itoa(p.Size.Max) }},
+		't': {title: "STATE", value: func(p shoal.Pool) string {
 			for _, m := range machines {
 				if m.Pool == p.Name && m.State == shoal.MachineReady {
 					return "mix"
@@ -369,15 +329,15 @@ func partitionFields(machines []shoal.Machine) map[byte]field {
 			}
 			return "idle~" // as a node that sleeps and is started when it is needed
 		}},
-		'c': {"CPUS", func(p shoal.Pool) string { return strconv.Itoa(max(1, int(p.Machine.CPUs/1000))) }},
-		'm': {"MEMORY", func(p shoal.Pool) string { return strconv.FormatInt(int64(p.Machine.Memory>>20), 10) }},
-		'G': {"GRES", func(p shoal.Pool) string {
+		'c': {title: "CPUS", value: func(p shoal.Pool) string { return strconv.Itoa(max(1, int(p.Machine.CPUs/1000))) }},
+		'm': {title: "MEMORY", value: func(p shoal.Pool) string { return strconv.FormatInt(int64(p.Machine.Memory>>20), 10) }},
+		'G': {title: "GRES", value: func(p shoal.Pool) string {
 			if p.Machine.GPUs == 0 {
 				return "(null)"
 			}
 			return fmt.Sprintf("gpu:%d", p.Machine.GPUs)
 		}},
-		'N': {"NODELIST", func(p shoal.Pool) string {
+		'N': {title: "NODELIST", value: func(p shoal.Pool) string {
 			var names []string
 			for _, m := range machines {
 				if m.Pool == p.Name {

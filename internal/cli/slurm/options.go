@@ -125,17 +125,20 @@ func (f *refusedFlag) Set(string) error {
 	return fmt.Errorf("--%s has no counterpart in Shoal, and leaving it out would change what the job does", f.name)
 }
 
-// parse reads a command line, and returns what follows the options.
-func (c *command) parse(o *options, args []string) ([]string, error) {
-	var ignored []string
+// parse reads a command line. It returns what follows the options, and those that have no meaning here.
+func (c *command) parse(o *options, args []string) (rest, ignored []string, err error) {
 	f := o.flagSet(c.name, &ignored)
 	if err := f.Parse(args); err != nil {
-		return nil, shoal.Errorf(shoal.KindInvalid, "%w", err).WithHint("options are those of Slurm's %s; `shoal run --help` shows Shoal's own", c.name)
+		return nil, nil, shoal.Errorf(shoal.KindInvalid, "%w", err).WithHint("options are those of Slurm's %s; `shoal run --help` shows Shoal's own", c.name)
 	}
+	return f.Args(), ignored, nil
+}
+
+// leaveOut says which options are ignored.
+func (c *command) leaveOut(o options, ignored []string) {
 	if len(ignored) > 0 && !o.quiet {
 		c.note("without a meaning here, and left out: %s", strings.Join(ignored, ", "))
 	}
-	return f.Args(), nil
 }
 
 // timeLimit reads minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes or

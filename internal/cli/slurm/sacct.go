@@ -76,7 +76,7 @@ func (c *command) sacct(ctx context.Context, args []string) error {
 	if *parsable {
 		last = between
 	}
-	line := func(cell func(column) string) {
+	line := func(cell func(column[row]) string) {
 		cells := make([]string, len(columns))
 		for i, k := range columns {
 			cells[i] = cell(k)
@@ -84,10 +84,10 @@ func (c *command) sacct(ctx context.Context, args []string) error {
 		c.say("%s%s", strings.Join(cells, between), last)
 	}
 	if !*noHeader {
-		line(func(k column) string { return k.title })
+		line(func(k column[row]) string { return k.title })
 	}
 	for _, r := range found {
-		line(func(k column) string { return k.value(r) })
+		line(func(k column[row]) string { return k.value(r) })
 	}
 	return nil
 }
@@ -102,22 +102,22 @@ func (c *command) mine(ctx context.Context, to *client.Client) ([]string, error)
 }
 
 // sacctTable writes the table for people, with a rule below the titles.
-func (c *command) sacctTable(columns []column, found []row, header bool) {
+func (c *command) sacctTable(columns []column[row], found []row, header bool) {
 	for i := range columns {
 		columns[i].suffix, columns[i].right = " ", columns[i].width >= 0 && columns[i].title != "JobID"
 		if columns[i].width < 0 {
 			columns[i].width = -columns[i].width
 		}
 	}
-	c.table(columns, nil, header)
+	table(c.Stdout, columns, nil, header)
 	if header {
-		rules := make([]column, len(columns))
+		rules := make([]column[row], len(columns))
 		for i, k := range columns {
-			rules[i] = column{title: strings.Repeat("-", k.width), suffix: " "}
+			rules[i] = column[row]{title: strings.Repeat("-", k.width), suffix: " "}
 		}
-		c.table(rules, nil, true)
+		table(c.Stdout, rules, nil, true)
 	}
-	c.table(columns, found, false)
+	table(c.Stdout, columns, found, false)
 }
 
 // batchStep marks the row of the batch script itself, which Slurm counts apart from its job.
@@ -171,12 +171,12 @@ func (c *command) startTime(s string) (time.Time, error) {
 }
 
 // sacctColumns reads a list of fields such as "JobID%20,State": a width after %, left-aligned if negative.
-func (c *command) sacctColumns(format string) ([]column, error) {
+func (c *command) sacctColumns(format string) ([]column[row], error) {
 	known := c.sacctFields()
-	var all []column
+	var all []column[row]
 	for _, word := range words(format) {
 		name, width, sized := strings.Cut(word, "%")
-		i := slices.IndexFunc(known, func(k column) bool { return strings.EqualFold(k.title, name) })
+		i := slices.IndexFunc(known, func(k column[row]) bool { return strings.EqualFold(k.title, name) })
 		if i < 0 {
 			return nil, shoal.Errorf(shoal.KindInvalid, "Invalid field requested: %q", name)
 		}
@@ -193,7 +193,7 @@ func (c *command) sacctColumns(format string) ([]column, error) {
 	return all, nil
 }
 
-func (c *command) sacctFields() []column {
+func (c *command) sacctFields() []column[row] {
 	now := c.Now()
 	step := func(r row) bool { return strings.HasSuffix(r.id, batchStep) }
 	only := func(f func(row) string) func(row) string { // what the step's row leaves empty
@@ -219,7 +219,7 @@ func (c *command) sacctFields() []column {
 		return elapsed(time.Duration(r.task.CPUTime), false)
 	}
 	id := func(r row) string { return r.id }
-	return []column{
+	return []column[row]{
 		{title: "JobID", width: 12, value: id}, {title: "JobIDRaw", width: 12, value: id},
 		{title: "JobName", width: 10, value: func(r row) string {
 			if step(r) {

@@ -21,10 +21,11 @@ import (
 // sbatch submits a batch script.
 func (c *command) sbatch(ctx context.Context, args []string) error {
 	var o options
-	rest, err := c.parse(&o, args)
+	rest, ignored, err := c.parse(&o, args)
 	if err != nil {
 		return err
 	}
+	c.leaveOut(o, ignored)
 	if o.help {
 		c.say("Usage: sbatch [OPTIONS...] SCRIPT [ARGS...], or sbatch [OPTIONS...] --wrap COMMAND")
 		return nil
@@ -39,15 +40,12 @@ func (c *command) sbatch(ctx context.Context, args []string) error {
 		return err
 	}
 	o = options{}
-	if _, err := c.parse(&o, written); err != nil {
+	if _, ignored, err = c.parse(&o, written); err != nil {
 		return fmt.Errorf("a line #SBATCH: %w", err)
 	}
+	c.leaveOut(o, ignored)
 	c.environmentOptions(&o)
-	quiet := c.Stderr
-	c.Stderr = io.Discard // what is ignored of the command line was said above
-	_, err = c.parse(&o, args)
-	c.Stderr = quiet
-	if err != nil {
+	if _, _, err = c.parse(&o, args); err != nil {
 		return err
 	}
 	if o.name == "" {

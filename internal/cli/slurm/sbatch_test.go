@@ -73,6 +73,14 @@ func newWorld(t *testing.T) *world {
 		w.cancelled = append(w.cancelled, strings.TrimSuffix(r.PathValue("id")+"/"+c.Tasks, "/"))
 		answer(rw, shoal.Job{})
 	})
+	mux.HandleFunc("GET /api/v1/pools", func(rw http.ResponseWriter, r *http.Request) {
+		answer(rw, api.List[shoal.Pool]{Items: []shoal.Pool{
+			{Name: "lab", Uses: []shoal.Use{shoal.UseBatch}, Size: shoal.Size{Max: 4}, Default: true}, {Name: "people", Uses: []shoal.Use{shoal.UseInteractive}},
+			{Name: "gpu", Uses: []shoal.Use{shoal.UseBatch}, Size: shoal.Size{Max: 2}, Machine: shoal.Resources{GPUs: 2}, Limits: shoal.Limits{MaxTimeLimit: shoal.Duration(time.Hour)}}}})
+	})
+	mux.HandleFunc("GET /api/v1/machines", func(rw http.ResponseWriter, r *http.Request) {
+		answer(rw, api.List[shoal.Machine]{Items: []shoal.Machine{{ID: "m-aaa", Pool: "lab", State: shoal.MachineReady}}})
+	})
 	mux.HandleFunc("GET /api/v1/whoami", func(rw http.ResponseWriter, r *http.Request) { answer(rw, api.Whoami{User: "alice"}) })
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)

@@ -36,7 +36,7 @@ func (c *command) squeue(ctx context.Context, args []string) error {
 	f.StringArrayVarP(&states, "states", "t", nil, "")
 	me := f.Bool("me", false, "")
 	noHeader := f.BoolP("noheader", "h", false, "")
-	format := f.StringP("format", "o", c.Getenv("SQUEUE_FORMAT"), "")
+	asked := f.StringP("format", "o", c.Getenv("SQUEUE_FORMAT"), "")
 	long := f.BoolP("long", "l", false, "")
 	f.BoolP("array", "r", false, "")
 	for _, name := range []string{"sort/S", "clusters/M", "account/A", "qos/q"} {
@@ -68,15 +68,15 @@ func (c *command) squeue(ctx context.Context, args []string) error {
 		}
 		s.users = []string{string(user)}
 	}
-	text := *format
+	format := *asked
 	switch {
-	case text != "":
+	case format != "":
 	case *long:
-		text = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
+		format = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
 	default:
-		text = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
+		format = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
 	}
-	columns, lead, err := parseFormat(text, c.squeueColumns())
+	columns, err := parseFormat(format, c.squeueColumns(), column[row]{title: "?", value: func(row) string { return "N/A" }})
 	if err != nil {
 		return err
 	}
@@ -84,21 +84,18 @@ func (c *command) squeue(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(columns) > 0 && lead != "" {
-		columns = append([]column{{suffix: lead, value: func(row) string { return "" }}}, columns...)
-	}
 	if len(s.ids) == 1 && len(all) == 0 { // as Slurm does, for scripts that ask until a job is gone
 		return shoal.Errorf(shoal.KindNotFound, "Invalid job id specified")
 	}
-	c.table(columns, all, !*noHeader)
+	table(c.Stdout, columns, all, !*noHeader)
 	return nil
 }
 
 // squeueColumns are the letters of squeue's --format.
-func (c *command) squeueColumns() map[byte]column {
+func (c *command) squeueColumns() map[byte]column[row] {
 	now := c.Now()
 	user := func(r row) string { return string(r.job.User) }
-	return map[byte]column{
+	return map[byte]column[row]{
 		'i': {title: "JOBID", value: func(r row) string { return r.id }},
 		'A': {title: "JOBID", value: func(r row) string { return string(r.job.ID) }},
 		'F': {title: "ARRAY_JOB_ID", value: func(r row) string { return string(r.job.ID) }},

@@ -165,3 +165,18 @@ func TestSrunStep(t *testing.T) {
 		t.Errorf("too many nodes: %d %q", code, errs)
 	}
 }
+
+func TestSinfo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, c := range []struct{ args, want string }{
+		{"", "PARTITION AVAIL  TIMELIMIT  NODES  STATE NODELIST\nlab*         up   infinite      4    mix m-aaa\ngpu          up    1:00:00      2  idle~\n"},
+		{"-h -o %P", "lab*\ngpu\n"},
+		{"-h -p gpu -o <%R|%G|%z>", "<gpu|gpu:2|n/a>\n"},
+	} {
+		code, out, errs := w.run("", "sinfo", strings.Fields(c.args)...)
+		if diff := cmp.Diff(c.want, out); code != 0 || diff != "" {
+			t.Errorf("sinfo %s: %d %s\n%s", c.args, code, errs, diff)
+		}
+	}
+}

@@ -20,10 +20,11 @@ import (
 // srun starts a command on the nodes of the job it is called in; outside of one it submits a job and follows it.
 func (c *command) srun(ctx context.Context, args []string) error {
 	o := options{}
-	rest, err := c.parse(&o, args)
+	rest, ignored, err := c.parse(&o, args)
 	if err != nil {
 		return err
 	}
+	c.leaveOut(o, ignored)
 	switch {
 	case o.help:
 		c.say("Usage: srun [OPTIONS...] COMMAND [ARGS...]")

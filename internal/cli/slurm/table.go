@@ -2,6 +2,7 @@ package slurm
 
 import (
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -9,27 +10,24 @@ import (
 	"github.com/shoal-pool/shoal"
 )
 
-// column is one column of a table. Width is how wide it is at most, and with Fill also at least; 0 is as
-// wide as it needs.
-type column struct {
+// column is one column of a table about jobs, pools or the like. It is as wide as width says, or with 0 as each cell
+// needs.
+type column[T any] struct {
 	title  string
 	width  int
 	right  bool
 	suffix string // what stands between it and the next
-	value  func(row) string
+	value  func(T) string
 }
 
-// fit makes a cell as wide as its column. Without cut only room is added.
-func (k column) fit(s string, cut bool) string {
+// fit makes a cell as wide as its column.
+func (k column[T]) fit(s string) string {
 	if k.width == 0 {
 		return s
 	}
 	n := utf8.RuneCountInString(s)
-	if n > k.width && cut {
+	if n > k.width {
 		return string([]rune(s)[:k.width])
-	}
-	if n >= k.width {
-		return s
 	}
 	pad := strings.Repeat(" ", k.width-n)
 	if k.right {
@@ -38,29 +36,33 @@ func (k column) fit(s string, cut bool) string {
 	return s + pad
 }
 
-// table writes rows in columns, each as it was asked for.
-func (c *command) table(columns []column, rows []row, header bool) {
-	line := func(cell func(column) string) {
+// table writes rows in columns.
+func table[T any](w io.Writer, columns []column[T], rows []T, header bool) {
+	line := func(cell func(column[T]) string) {
 		var b strings.Builder
 		for _, k := range columns {
-			b.WriteString(k.fit(cell(k), true))
+			b.WriteString(k.fit(cell(k)))
 			b.WriteString(k.suffix)
 		}
-		fmt.Fprintln(c.Stdout, strings.TrimRight(b.String(), " "))
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
 	}
 	if header {
-		line(func(k column) string { return k.title })
+		line(func(k column[T]) string { return k.title })
 	}
 	for _, r := range rows {
-		line(func(k column) string { return k.value(r) })
+		line(func(k column[T]) string { return k.value(r) })
 	}
 }
 
+// text is a column of nothing, before what a format begins with.
+func text[T any](s string) column[T] {
+	return column[T]{suffix: s, value: func(T) string { return "" }}
+}
+
 // parseFormat reads a format such as "%.18i %9P|%T": % with a width, right-aligned after a point, and a letter. What
-// stands between is kept.
-func parseFormat(format string, known map[byte]column) ([]column, string, error) {
-	var all []column
-	lead := ""
+// stands between is kept; a letter that is not known is the other column.
+func parseFormat[T any](format string, known map[byte]column[T], other column[T]) ([]column[T], error) {
+	var all []column[T]
 	for i := 0; i < len(format); {
 		if format[i] != '%' {
 			end := strings.IndexByte(format[i:], '%')
@@ -68,10 +70,9 @@ func parseFormat(format string, known map[byte]column) ([]column, string, error)
 				end = len(format) - i
 			}
 			if len(all) == 0 {
-				lead += format[i : i+end]
-			} else {
-				all[len(all)-1].suffix += format[i : i+end]
+				all = append(all, text[T](""))
 			}
+			all[len(all)-1].suffix += format[i : i+end]
 			i += end
 			continue
 		}
@@ -86,15 +87,15 @@ func parseFormat(format string, known map[byte]column) ([]column, string, error)
 		}
 		width, _ := strconv.Atoi(format[from:i])
 		if i == len(format) || width > 1000 {
-			return nil, "", shoal.Errorf(shoal.KindInvalid, "Invalid format %q", format)
+			return nil, shoal.Errorf(shoal.KindInvalid, "Invalid format %q", format)
 		}
 		k, ok := known[format[i]]
 		if !ok {
-			k = column{title: "?", value: func(row) string { return "N/A" }}
+			k = other
 		}
 		k.width, k.right = width, right
 		all = append(all, k)
 		i++
 	}
-	return all, lead, nil
+	return all, nil
 }
