@@ -89,7 +89,7 @@ func (w *world) attackInside(t *testing.T, machine shoal.MachineID) {
 		"a setuid program":            "cp /usr/bin/id ~/id; chmod 4755 ~/id; chgrp whales ~/id && chmod 2755 ~/id",
 		"a file of another's":         "touch ~/mine; chown u1 ~/mine",
 		"the host's API":              "curl -sf --max-time 5 http://127.0.0.1:" + w.API + "/healthz",
-		"the gateway":                 "timeout 3 bash -c '</dev/tcp/100.64.0.1/" + w.Port + "'",
+		"the gateway":                 "timeout 3 bash -c '</dev/tcp/" + gateway(t, w.ready("lab", 1)[0]) + "/" + w.Port + "'",
 		"a login of her own keys":     "ssh-keygen -qt ed25519 -N '' -f ~/k; mkdir -p ~/.ssh; cp ~/k.pub ~/.ssh/authorized_keys; chmod -R go= ~/.ssh; ssh -i ~/k -oBatchMode=yes -oStrictHostKeyChecking=no u2@127.0.0.1 true",
 		"another's terminal":          "for t in /dev/pts/[0-9]*; do [ -O $t ] || { echo x > $t && exit 0; }; done; false",
 		"the kernel's log":            "dmesg",

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,7 +105,8 @@ func (w *world) attackAsRoot(t *testing.T, machine shoal.MachineID) {
 			t.Errorf("root of a machine does: %s", script)
 		}
 	}
-	for _, addr := range []string{victim.Address, "169.254.169.254:80", "100.64.0.1:" + w.API, "100.64.0.1:" + w.Port, "100.64.0.1:22"} {
+	host := gateway(t, victim)
+	for _, addr := range []string{victim.Address, "169.254.169.254:80", host + ":" + w.API, host + ":" + w.Port, host + ":22"} {
 		host, port, err := net.SplitHostPort(addr)
 		if err != nil {
 			t.Fatal(err)
@@ -113,6 +115,16 @@ func (w *world) attackAsRoot(t *testing.T, machine shoal.MachineID) {
 			t.Errorf("root of a machine reaches %s", addr)
 		}
 	}
+}
+
+// gateway is the host's address among the machines: the first of their /20. Every world has another one.
+func gateway(t *testing.T, m shoal.Machine) string {
+	t.Helper()
+	addr, err := netip.ParseAddrPort(m.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netip.PrefixFrom(addr.Addr(), 20).Masked().Addr().Next().String()
 }
 
 // attackAttempts reports the end and the output of a task that another machine has, or nobody.
