@@ -15,6 +15,7 @@ const (
 	ObjectMachine ObjectKind = "Machine"
 	ObjectSession ObjectKind = "Session"
 	ObjectTask    ObjectKind = "Task"
+	ObjectApp     ObjectKind = "App"
 )
 
 // Event is something that happened, for users: stored in the transaction that made it

@@ -16,6 +16,7 @@ type (
 	GroupName string
 	MachineID string // "m-7f3kq2"
 	SessionID string // "s-…"
+	AppID     string // "a-…"
 	JobID     string // decimal, counted up from 1 by the store
 	EventID   = Rev
 	// Rev is a point in the store's history. Every change has its own; larger is later.
@@ -35,6 +36,9 @@ func NewMachineID() MachineID { return MachineID("m-" + randomID(idLength)) }
 
 // NewSessionID draws a random session identifier.
 func NewSessionID() SessionID { return SessionID("s-" + randomID(idLength)) }
+
+// NewAppID draws a random identifier of an app.
+func NewAppID() AppID { return AppID("a-" + randomID(idLength)) }
 
 // NewToken draws a bearer token with 160 random bits.
 func NewToken() string { return randomID(32) }

@@ -162,14 +162,6 @@ func (p Pool) HomeMount() int {
 	return -1
 }
 
-// Endpoint is a front end of a pool beside ssh.
-type Endpoint struct {
-	Name     string `json:"name"`
-	Protocol string `json:"protocol"` // http, rdp, tcp
-	Port     int    `json:"port"`
-	Affinity string `json:"affinity,omitempty"`
-}
-
 // Setup is run once on every new machine, as root, before it is ready.
 type Setup struct {
 	Command string   `json:"command"`

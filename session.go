@@ -41,7 +41,7 @@ func (s Session) Live() bool { return s.State != SessionEnded }
 // Part is one connection of a session: an SSH connection, a notebook server, a desktop.
 type Part struct {
 	ID     string    `json:"id"`
-	Kind   string    `json:"kind"` // ssh, jupyter, rdp
+	Kind   string    `json:"kind"` // ssh, rdp, or the name of the endpoint: jupyter
 	Source string    `json:"source,omitempty"`
 	Since  time.Time `json:"since"`
 }

@@ -25,11 +25,23 @@ var attemptMoves = map[JobState][]JobState{
 	JobRunning:  {JobSucceeded, JobFailed, JobCancelled, JobTimedOut, JobLost, JobPreempted},
 }
 
+// appMoves is how an app's state may move. One whose machine went before it ran waits for another.
+var appMoves = map[AppState][]AppState{
+	AppWaiting:  {AppStarting, AppEnded, AppFailed},
+	AppStarting: {AppRunning, AppWaiting, AppEnded, AppFailed},
+	AppRunning:  {AppEnded, AppFailed},
+	AppEnded:    nil,
+	AppFailed:   nil,
+}
+
 // CanMove reports whether a machine may go from one state to another.
 func (s MachineState) CanMove(to MachineState) bool { return contains(machineMoves[s], to) }
 
 // CanMove reports whether a session may go from one state to another.
 func (s SessionState) CanMove(to SessionState) bool { return contains(sessionMoves[s], to) }
+
+// CanMove reports whether an app may go from one state to another.
+func (s AppState) CanMove(to AppState) bool { return contains(appMoves[s], to) }
 
 // CanMove reports whether an attempt may go from one state to another.
 func (s JobState) CanMove(to JobState) bool { return contains(attemptMoves[s], to) }

@@ -45,6 +45,8 @@ type Record struct {
 	Stop     *StopOrder  `json:"stop,omitempty"`
 	Forget   *ForgetTask `json:"forget,omitempty"` // the result is stored: the agent may drop its files
 	Message  *Message    `json:"message,omitempty"`
+	App      *AppOrder   `json:"app,omitempty"`
+	StopApp  *StopApp    `json:"stopApp,omitempty"`
 }
 
 // Snapshot is all that a machine should be.
@@ -66,6 +68,10 @@ type Snapshot struct {
 	// clock and counted from when it sent what was answered. After it the agent kills them, and tells
 	// when it can; those of idempotent jobs go on. Zero: no lease.
 	Lease shoal.Duration `json:"lease,omitempty"`
+	// Apps are all apps that should run here, like Tasks.
+	Apps []AppOrder `json:"apps,omitempty"`
+	// Doors are the addresses from which the gateway comes: from elsewhere nobody gets in to apps.
+	Doors []string `json:"doors,omitempty"`
 }
 
 // Accounts are the users and groups of a machine, whole each time.
@@ -197,6 +203,7 @@ type Report struct {
 	Output   []Output     `json:"output,omitempty"`
 	Activity *Activity    `json:"activity,omitempty"`
 	Load     *shoal.Load  `json:"load,omitempty"`
+	Apps     []AppReport  `json:"apps,omitempty"`
 }
 
 // BootReport is how far the machine has come.

@@ -53,6 +53,7 @@ func CheckPool(p shoal.Pool) []shoal.Mistake {
 		c.wrong("scale.idle.warn", "", "the warning (%s) would come before the machine is idle (%s)", p.Scale.Idle.Warn, p.Scale.Idle.After)
 	}
 	c.seat(p)
+	c.endpoints(p.Endpoints)
 	c.limits(p.Limits)
 	c.price(p.Price)
 	c.notYet(p)
@@ -64,7 +65,7 @@ func (c *checks) notYet(p shoal.Pool) {
 	for _, f := range []struct {
 		path string
 		used bool
-	}{{"endpoints", len(p.Endpoints) > 0}, {"scale.rules", len(p.Scale.Rules) > 0}, {"scale.schedule", len(p.Scale.Schedule) > 0},
+	}{{"scale.rules", len(p.Scale.Rules) > 0}, {"scale.schedule", len(p.Scale.Schedule) > 0},
 		{"home.layout", p.Home.Layout != ""}} {
 		if f.used {
 			c.wrong(f.path, "leave it out", "%s is not supported by this version of Shoal", f.path)

@@ -49,7 +49,36 @@ func completePool(p *shoal.Pool) {
 	if p.Setup != nil {
 		fill(&p.Setup.Timeout, shoal.Duration(5*time.Minute))
 	}
+	for i := range p.Endpoints {
+		completeEndpoint(&p.Endpoints[i])
+	}
 	fill(&p.Scale.Idle.Warn, min(shoal.Duration(5*time.Minute), p.Scale.Idle.After))
+}
+
+// completeEndpoint fills in what an endpoint's protocol leaves open. Probes are the article's: every 15 seconds,
+// and two that fail make an app ill.
+func completeEndpoint(e *shoal.Endpoint) {
+	fill(&e.Affinity, shoal.AffinityUser)
+	fill(&e.Share, "private")
+	if e.Protocol == shoal.ProtocolRDP {
+		fill(&e.Port, 3389)
+	}
+	if e.Protocol != shoal.ProtocolHTTP {
+		fill(&e.Listen, e.Port)
+		return
+	}
+	if e.Ready == nil {
+		e.Ready = new(shoal.Probe)
+	}
+	CompleteProbe(e.Ready)
+}
+
+// CompleteProbe fills in what a probe leaves open.
+func CompleteProbe(p *shoal.Probe) {
+	fill(&p.Path, "/")
+	fill(&p.Interval, shoal.Duration(15*time.Second))
+	fill(&p.Timeout, shoal.Duration(2*time.Minute))
+	fill(&p.Threshold, 2)
 }
 
 // DefaultShare completes a share.
