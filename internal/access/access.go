@@ -24,14 +24,17 @@ type Subject struct {
 	Groups []shoal.GroupName
 	// Machine is set if the request came through that machine's agent.
 	Machine shoal.MachineID
+	// Browser: it came with a browser's cookie, and the user has not confirmed this very request. Pages of hers
+	// in the same browser could have sent it, a notebook's for one.
+	Browser bool
 }
 
-// Rights is the role that counts: through a machine everybody is a member.
+// Rights is the role that counts: through a machine, and in a browser without confirmation, everybody is a member.
 func (s Subject) Rights() shoal.Role {
 	switch {
 	case s.Host:
 		return shoal.RoleAdmin
-	case s.Machine != "" || s.Role == "":
+	case s.Machine != "" || s.Browser || s.Role == "":
 		return shoal.RoleMember
 	}
 	return s.Role
@@ -186,7 +189,7 @@ func (w who) holds(s Subject, o Object) bool {
 	case owner:
 		return owns
 	case atHome:
-		return owns && s.Machine == ""
+		return owns && s.Machine == "" && !s.Browser
 	case fellow:
 		return !s.Host && s.User != "" && slices.ContainsFunc(s.Groups, func(g shoal.GroupName) bool { return slices.Contains(o.Fellows, g) })
 	case person:
@@ -236,12 +239,21 @@ func Check(s Subject, a Action, o Object) error {
 	return shoal.Errorf(shoal.KindDenied, "%s may not %s %s %s", s, a, noun, o.Name).WithHint("%s", hint(s, a, o, d))
 }
 
+// ConfirmHint says how a request from a browser is confirmed.
+const ConfirmHint = "POST its method and path with your password to /api/v1/web/step-up, and send it again with the token in the header Shoal-Step-Up"
+
 // hint is the rule, and for one whose role would do that it counts for nothing on a machine.
 func hint(s Subject, a Action, o Object, d Decision) string {
 	if s.Machine != "" {
 		s.Machine = ""
 		if Decide(s, a, o).Allowed {
 			return d.Rule + "; on a machine everybody has a member's rights, so do this where you are logged in with `shoal login`"
+		}
+	}
+	if s.Browser {
+		s.Browser = false
+		if Decide(s, a, o).Allowed {
+			return d.Rule + "; in a browser everybody has a member's rights until she confirms the request: " + ConfirmHint
 		}
 	}
 	return d.Rule

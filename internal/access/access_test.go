@@ -31,6 +31,8 @@ var subjects = []struct {
 	{"ownerInMachine", access.Subject{User: "alice", Role: shoal.RoleAdmin, Machine: "m-1"}},
 	{"operator", access.Subject{User: "oscar", Role: shoal.RoleOperator}},
 	{"adminInMachine", access.Subject{User: "ada", Role: shoal.RoleAdmin, Machine: "m-1"}},
+	{"ownerInBrowser", access.Subject{User: "alice", Role: shoal.RoleAdmin, Browser: true}},
+	{"adminInBrowser", access.Subject{User: "ada", Role: shoal.RoleAdmin, Browser: true}},
 	{"admin", access.Subject{User: "ada", Role: shoal.RoleAdmin}},
 	{"host", access.Subject{Host: true}},
 }
@@ -84,11 +86,16 @@ func TestEverything(t *testing.T) {
 	}
 }
 
-// TestThroughAMachine: no role gives more than a member has.
-func TestThroughAMachine(t *testing.T) {
+// TestMembersRights: through a machine, and in a browser, no role gives more than a member has.
+func TestMembersRights(t *testing.T) {
 	t.Parallel()
+	membersRights(t, access.Subject{User: "alice", Role: shoal.RoleMember, Machine: "m-1"})
+	membersRights(t, access.Subject{User: "alice", Role: shoal.RoleMember, Browser: true})
+}
+
+func membersRights(t *testing.T, member access.Subject) {
+	t.Helper()
 	for _, role := range []shoal.Role{shoal.RoleMember, shoal.RoleOperator, shoal.RoleAdmin, "unheard-of"} {
-		member := access.Subject{User: "alice", Role: shoal.RoleMember, Machine: "m-1"}
 		s := member
 		s.Role = role
 		for _, k := range kinds() {

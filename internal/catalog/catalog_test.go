@@ -533,3 +533,44 @@ func TestKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestLostKey: whoever got a token by a key that is taken away has it no more; a comment is no key.
+func TestLostKey(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	key := func(n int) string {
+		return "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + strings.Repeat(string(rune('A'+n)), 43)
+	}
+	apply := func(lines ...string) {
+		t.Helper()
+		text := "kind: User\nname: alice\nkeys:\n"
+		for _, l := range lines {
+			text += "- " + l + "\n"
+		}
+		f.apply(text)
+	}
+	apply(key(0)+" laptop", key(1))
+	for _, c := range []struct {
+		keys []string
+		ends bool
+	}{
+		{[]string{key(0) + " renamed", key(1)}, false},
+		{[]string{key(1), key(0), key(2)}, false},
+		{[]string{key(0), key(2)}, true},
+		{nil, true},
+	} {
+		storetest.Update(t, f.db, func(tx *store.Tx) error {
+			return tx.PutToken("hash", store.TokenRow{Subject: "alice", Kind: "web"})
+		})
+		if len(c.keys) == 0 {
+			f.apply("kind: User\nname: alice\nkeys: []\n")
+		} else {
+			apply(c.keys...)
+		}
+		var err error
+		storetest.View(t, f.db, func(tx *store.Tx) error { _, err = tx.Token("hash"); return nil })
+		if got := shoal.KindOf(err) == shoal.KindNotFound; got != c.ends {
+			t.Errorf("after %q the token has ended: %v, want %v", c.keys, got, c.ends)
+		}
+	}
+}

@@ -38,6 +38,7 @@ type plan struct {
 	pools    []step[shoal.Pool]
 	ids      *numbers
 	disabled []shoal.UserName // who is disabled by this
+	robbed   []shoal.UserName // who loses a key: her tokens, which she may have got by it, end
 }
 
 // state is what is stored.
@@ -161,6 +162,9 @@ func (p *plan) planUsers(m *mistakes, users []shoal.User, create bool) {
 		if now.Disabled && !was.Disabled && found {
 			p.disabled = append(p.disabled, now.Name)
 		}
+		if found && losesKey(was, now) {
+			p.robbed = append(p.robbed, now.Name)
+		}
 		if found && now.UID == 0 {
 			now.UID = was.UID
 		}
@@ -169,6 +173,21 @@ func (p *plan) planUsers(m *mistakes, users []shoal.User, create bool) {
 		}
 		p.users = append(p.users, newStep(shoal.ObjectUser, string(now.Name), was, now, found))
 	}
+}
+
+// losesKey reports whether a key of a user's is taken away. A comment may change.
+func losesKey(was, now shoal.User) bool {
+	kept := map[string]bool{}
+	for _, line := range now.Keys {
+		kept[bareKey(line)] = true
+	}
+	return slices.ContainsFunc(was.Keys, func(line string) bool { return !kept[bareKey(line)] })
+}
+
+// bareKey is the type and the key of an authorized_keys line.
+func bareKey(line string) string {
+	fields := strings.Fields(line)
+	return strings.Join(fields[:min(len(fields), 2)], " ")
 }
 
 func (p *plan) planPools(m *mistakes, pools []shoal.Pool) {
@@ -377,7 +396,7 @@ func (p *plan) carryOut(tx *store.Tx, by access.Subject) error {
 	if err := putAll(tx, by, p.pools, tx.Pools().Put); err != nil {
 		return err
 	}
-	for _, name := range p.disabled {
+	for _, name := range slices.Concat(p.disabled, p.robbed) {
 		if err := tx.DeleteTokens(string(name)); err != nil {
 			return err
 		}

@@ -167,7 +167,12 @@ func (c Credentials) PutToken(ctx context.Context, hash, kind string, user shoal
 	})
 }
 
-// DropTokens removes all API tokens of a user.
+// DropToken removes a token; it need not exist.
+func (c Credentials) DropToken(ctx context.Context, hash string) error {
+	return c.DB.Update(ctx, func(tx *Tx) error { return tx.DeleteToken(hash) })
+}
+
+// DropTokens removes all tokens of a user.
 func (c Credentials) DropTokens(ctx context.Context, user shoal.UserName) error {
 	return c.DB.Update(ctx, func(tx *Tx) error { return tx.DeleteTokens(string(user)) })
 }

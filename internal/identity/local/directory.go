@@ -23,6 +23,7 @@ type Store interface {
 	SetPasswordHash(ctx context.Context, name shoal.UserName, hash string) error
 	PutToken(ctx context.Context, hash, kind string, user shoal.UserName, expires time.Time) error
 	TokenUser(ctx context.Context, hash, kind string) (shoal.User, error) // KindNotFound
+	DropToken(ctx context.Context, hash string) error
 	DropTokens(ctx context.Context, user shoal.UserName) error
 }
 
@@ -182,11 +183,39 @@ func (d *Directory) RemovePassword(ctx context.Context, name shoal.UserName) err
 	return d.store.DropTokens(ctx, name)
 }
 
-// tokenKind is the kind of API tokens in the store.
-const tokenKind = "api"
+// The kinds of tokens in the store.
+const (
+	apiKind     = "api"
+	browserKind = "web" // in a browser's cookie
+)
 
 // IssueToken makes an API token for a user. A ttl of 0 makes one that does not expire.
 func (d *Directory) IssueToken(ctx context.Context, name shoal.UserName, ttl time.Duration) (token string, expires time.Time, err error) {
+	return d.issue(ctx, apiKind, name, ttl)
+}
+
+// TokenUser returns the user of an API token, or KindUnauthenticated.
+func (d *Directory) TokenUser(ctx context.Context, token string) (shoal.User, error) {
+	return d.bearer(ctx, apiKind, token)
+}
+
+// OpenBrowser makes a secret for the cookie of a browser in which a user has signed in. It is no API token, and
+// ends where her API tokens do.
+func (d *Directory) OpenBrowser(ctx context.Context, name shoal.UserName, ttl time.Duration) (secret string, expires time.Time, err error) {
+	return d.issue(ctx, browserKind, name, ttl)
+}
+
+// BrowserUser returns the user of a cookie's secret, or KindUnauthenticated.
+func (d *Directory) BrowserUser(ctx context.Context, secret string) (shoal.User, error) {
+	return d.bearer(ctx, browserKind, secret)
+}
+
+// CloseBrowser makes a cookie's secret worth nothing. It need not be known.
+func (d *Directory) CloseBrowser(ctx context.Context, secret string) error {
+	return d.store.DropToken(ctx, TokenHash(secret))
+}
+
+func (d *Directory) issue(ctx context.Context, kind string, name shoal.UserName, ttl time.Duration) (token string, expires time.Time, err error) {
 	u, err := d.store.User(ctx, name)
 	if err != nil {
 		return "", expires, err
@@ -198,15 +227,14 @@ func (d *Directory) IssueToken(ctx context.Context, name shoal.UserName, ttl tim
 		expires = time.Now().Add(ttl).UTC().Truncate(time.Second)
 	}
 	token = shoal.NewToken()
-	if err := d.store.PutToken(ctx, TokenHash(token), tokenKind, name, expires); err != nil {
+	if err := d.store.PutToken(ctx, TokenHash(token), kind, name, expires); err != nil {
 		return "", time.Time{}, err
 	}
 	return token, expires, nil
 }
 
-// TokenUser returns the user of an API token, or KindUnauthenticated.
-func (d *Directory) TokenUser(ctx context.Context, token string) (shoal.User, error) {
-	u, err := d.store.TokenUser(ctx, TokenHash(token), tokenKind)
+func (d *Directory) bearer(ctx context.Context, kind, token string) (shoal.User, error) {
+	u, err := d.store.TokenUser(ctx, TokenHash(token), kind)
 	if shoal.KindOf(err) == shoal.KindNotFound || (err == nil && u.Disabled) {
 		return shoal.User{}, shoal.Errorf(shoal.KindUnauthenticated, "the token is not valid, or it has expired").
 			WithHint("`shoal login` gets a new one")

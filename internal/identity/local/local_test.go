@@ -371,3 +371,50 @@ func FuzzStoredHash(f *testing.F) {
 	f.Add("$argon2id$v=19$m=4294967295,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA")
 	f.Fuzz(func(t *testing.T, s string) { _ = local.Decode(s) }) // only that it does not panic
 }
+
+// TestBrowsers: a cookie's secret is no API token nor the other way round, and ends by itself, with the password
+// and with the user.
+func TestBrowsers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, one())
+		ctx := t.Context()
+		open := func() string {
+			secret, _, err := d.OpenBrowser(ctx, "alice", time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return secret
+		}
+		a, b := open(), open()
+		token, _, err := d.IssueToken(ctx, "alice", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.TokenUser(ctx, a)
+		wantKind(t, err, shoal.KindUnauthenticated)
+		_, err = d.BrowserUser(ctx, token)
+		wantKind(t, err, shoal.KindUnauthenticated)
+		if u, err := d.BrowserUser(ctx, a); err != nil || u.Name != "alice" {
+			t.Fatalf("%+v, %v", u, err)
+		}
+		if err := d.CloseBrowser(ctx, a); err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.BrowserUser(ctx, a)
+		wantKind(t, err, shoal.KindUnauthenticated)
+		if _, err := d.BrowserUser(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.SetPassword(ctx, "alice", "a new password"); err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.BrowserUser(ctx, b)
+		wantKind(t, err, shoal.KindUnauthenticated)
+		c := open()
+		time.Sleep(time.Hour)
+		_, err = d.BrowserUser(ctx, c)
+		wantKind(t, err, shoal.KindUnauthenticated)
+		_, _, err = d.OpenBrowser(ctx, "nobody", time.Hour)
+		wantKind(t, err, shoal.KindNotFound)
+	})
+}
