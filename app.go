@@ -71,25 +71,28 @@ func (s AppState) Ended() bool { return s == AppEnded || s == AppFailed }
 
 // App is one user's own instance of a pool's http endpoint: a web app that runs as her on her machine.
 type App struct {
-	ID        AppID     `json:"id"`
-	User      UserName  `json:"user"`
-	Pool      PoolName  `json:"pool"`
-	Endpoint  string    `json:"endpoint"`
-	Name      string    `json:"name,omitempty"` // of one of several: JupyterHub's named servers
-	Session   SessionID `json:"session,omitempty"`
-	Machine   MachineID `json:"machine,omitempty"`
-	State     AppState  `json:"state"`
-	Reason    string    `json:"reason,omitempty"`
-	Since     time.Time `json:"since"`              // of State
-	Progress  string    `json:"progress,omitempty"` // what is being done, until it runs
-	Unknown   bool      `json:"unknown,omitempty"`  // its machine does not answer: nothing is known of it now
-	Ill       string    `json:"ill,omitempty"`      // why its probes fail, while it runs
-	Address   string    `json:"address,omitempty"`  // host:port where the gateway reaches it, while it runs
-	BaseURL   string    `json:"baseURL,omitempty"`  // the path below which it is reached, with / at both ends
-	ExitCode  int       `json:"exitCode,omitempty"`
-	Log       string    `json:"log,omitempty"` // its last lines, of one that failed
-	Kernels   int       `json:"kernels,omitempty"`
-	Terminals int       `json:"terminals,omitempty"`
+	ID       AppID     `json:"id"`
+	User     UserName  `json:"user"`
+	Pool     PoolName  `json:"pool"`
+	Endpoint string    `json:"endpoint"`
+	Name     string    `json:"name,omitempty"` // of one of several: JupyterHub's named servers
+	Session  SessionID `json:"session,omitempty"`
+	Machine  MachineID `json:"machine,omitempty"`
+	State    AppState  `json:"state"`
+	Reason   string    `json:"reason,omitempty"`
+	Since    time.Time `json:"since"`              // of State
+	Progress string    `json:"progress,omitempty"` // what is being done, until it runs
+	Unknown  bool      `json:"unknown,omitempty"`  // its machine does not answer: nothing is known of it now
+	Ill      string    `json:"ill,omitempty"`      // why its probes fail, while it runs
+	Address  string    `json:"address,omitempty"`  // host:port where the gateway reaches it, while it runs
+	BaseURL  string    `json:"baseURL,omitempty"`  // the path below which it is reached, with / at both ends
+	// StripPrefix is the endpoint's: the front end takes BaseURL off.
+	StripPrefix bool   `json:"stripPrefix,omitempty"`
+	Stopping    bool   `json:"stopping,omitempty"` // it is to end, and has not yet
+	ExitCode    int    `json:"exitCode,omitempty"`
+	Log         string `json:"log,omitempty"` // its last lines, of one that failed
+	Kernels     int    `json:"kernels,omitempty"`
+	Terminals   int    `json:"terminals,omitempty"`
 	// LastActivity is when somebody last used it, as far as the gateway, the hub or its owner have told.
 	LastActivity time.Time `json:"lastActivity,omitzero"`
 	Started      time.Time `json:"started,omitzero"` // since when it is ready

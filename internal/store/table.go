@@ -73,6 +73,13 @@ var (
 			return []any{string(s.Pool), string(s.Machine), string(s.User), string(s.State)}
 		}},
 		"sessions", "pool", "machine", "user", "state")
+	apps = newSchema(schema[shoal.AppID, shoal.App]{noun: "app",
+		key:  func(a *shoal.App) shoal.AppID { return a.ID },
+		meta: func(a *shoal.App) *shoal.Meta { return &a.Meta },
+		values: func(a *shoal.App) []any {
+			return []any{string(a.Pool), string(a.Machine), string(a.User), string(a.State)}
+		}},
+		"apps", "pool", "machine", "user", "state")
 	jobs = newSchema(schema[shoal.JobID, shoal.Job]{noun: "job", numeric: true, plain: true,
 		key:  func(j *shoal.Job) shoal.JobID { return j.ID },
 		meta: func(j *shoal.Job) *shoal.Meta { return &j.Meta },
@@ -100,6 +107,9 @@ func (tx *Tx) Machines() Table[shoal.MachineID, shoal.Machine] { return of(tx, m
 
 // Sessions are all sessions, ended ones included.
 func (tx *Tx) Sessions() Table[shoal.SessionID, shoal.Session] { return of(tx, sessions) }
+
+// Apps are all users' apps, ended ones included.
+func (tx *Tx) Apps() Table[shoal.AppID, shoal.App] { return of(tx, apps) }
 
 // Jobs are all jobs. Their keys are numbers from NextJobID.
 func (tx *Tx) Jobs() Table[shoal.JobID, shoal.Job] { return of(tx, jobs) }

@@ -22,11 +22,11 @@ func (db *DB) TrimEvents(ctx context.Context, keep int, before time.Time) (int64
 	return n, err
 }
 
-// TrimHistory deletes sessions that ended and machines that were gone before a time. The bill does
+// TrimHistory deletes sessions and apps that ended and machines that were gone before a time. The bill does
 // not need them: it has intervals of its own.
 func (db *DB) TrimHistory(ctx context.Context, before time.Time) (int64, error) {
 	var total int64
-	for _, what := range [][2]string{{"sessions", "ended"}, {"machines", "gone"}} {
+	for _, what := range [][2]string{{"sessions", "ended"}, {"machines", "gone"}, {"apps", "ended"}, {"apps", "failed"}} {
 		query := "DELETE FROM " + what[0] + " WHERE key IN (SELECT key FROM " + what[0] +
 			" WHERE state = '" + what[1] + "' AND json_extract(body, '$.updated') < ? LIMIT ?)"
 		n, err := db.trim(ctx, trimStep, query, before.UTC().Format("2006-01-02T15:04:05"), trimStep)
