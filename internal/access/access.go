@@ -24,6 +24,8 @@ type Subject struct {
 	Groups []shoal.GroupName
 	// Machine is set if the request came through that machine's agent.
 	Machine shoal.MachineID
+	// Service names a part of Shoal's own that holds a token for its one purpose, as "hub"; then there is no User.
+	Service string
 	// Browser: it came with a browser's cookie, and the user has not confirmed this very request. Pages of hers
 	// in the same browser could have sent it, a notebook's for one.
 	Browser bool
@@ -44,6 +46,8 @@ func (s Subject) String() string {
 	switch {
 	case s.Host:
 		return "the host"
+	case s.Service != "":
+		return "the " + s.Service
 	case s.Machine != "":
 		return fmt.Sprintf("%s on machine %s", s.User, s.Machine)
 	}
