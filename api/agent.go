@@ -12,6 +12,7 @@ import (
 //	POST /agent/v1/join    AgentJoin → AgentJoined       once per start of the machine, with the one-time token
 //	GET  /agent/v1/stream  → newline-delimited Record     desired state; first a Snapshot, then what changes
 //	POST /agent/v1/report  Report → ReportAnswer          observations, in batches
+//	POST /agent/v1/password PasswordCheck → {}            somebody wants a desktop; 401 if it is not her password
 //	*    /agent/v1/user/…  a user's own API request, relayed from /run/shoal.sock; see UserHeader.
 //	                       The rest of the path is the one that was asked for: /agent/v1/user/api/v1/jobs
 //
@@ -72,6 +73,8 @@ type Snapshot struct {
 	Apps []AppOrder `json:"apps,omitempty"`
 	// Doors are the addresses from which the gateway comes: from elsewhere nobody gets in to apps.
 	Doors []string `json:"doors,omitempty"`
+	// Desktop is set where people get remote desktops.
+	Desktop *DesktopOrder `json:"desktop,omitempty"`
 }
 
 // Accounts are the users and groups of a machine, whole each time.

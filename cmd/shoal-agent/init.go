@@ -26,6 +26,7 @@ type child struct {
 	name    string
 	argv    []string
 	needs   string // a file without which it is not started
+	account string // as whom it runs; empty: root
 	pid     int    // 0: not running
 	started time.Time
 	due     time.Time // when to start it again
@@ -40,7 +41,7 @@ func initMain() int {
 	signal.Notify(signals, syscall.SIGCHLD, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR)
 	run := &child{name: "run", argv: []string{agentPath, "run"}}
 	sshd := &child{name: "sshd", argv: []string{sshdPath, "-D", "-f", sshdConfig, "-E", sshdLog}, needs: sshdConfig}
-	children := []*child{run, sshd}
+	children := append([]*child{run, sshd}, desktops()...)
 	timer := time.NewTimer(0)
 	for {
 		select {
@@ -49,13 +50,15 @@ func initMain() int {
 			switch sig {
 			case syscall.SIGCHLD:
 				reap(children)
-			case syscall.SIGHUP: // from run: sshd's configuration is there, or has changed
-				sshd.due, sshd.wait = time.Now(), 0
+			case syscall.SIGHUP: // from run: a configuration is there, or sshd's has changed
+				for _, c := range children[1:] {
+					c.due, c.wait = time.Now(), 0
+				}
 				if sshd.pid != 0 {
 					_ = syscall.Kill(sshd.pid, syscall.SIGHUP)
 				}
 			default:
-				shutdown(run, sshd)
+				shutdown(run, children[1:])
 				return 0
 			}
 		}
@@ -86,8 +89,13 @@ func startDue(children []*child) time.Duration {
 // start starts a child, in a session of its own so that signals for it do not reach the first process.
 func (c *child) start() {
 	c.started = time.Now()
+	who, err := c.credential()
+	if err != nil {
+		c.ended(err.Error())
+		return
+	}
 	pid, err := syscall.ForkExec(c.argv[0], c.argv, &syscall.ProcAttr{Env: os.Environ(), Dir: "/",
-		Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}})
+		Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true, Credential: who}})
 	if err != nil {
 		c.ended(err.Error())
 		return
@@ -124,9 +132,11 @@ func reap(children []*child) {
 
 // shutdown ends the machine in order: no new logins, then what people run, a request first and then force,
 // then the agent, which has reported how that ended meanwhile. What is left ends with the first process.
-func shutdown(run, sshd *child) {
-	if sshd.pid != 0 {
-		_ = syscall.Kill(sshd.pid, syscall.SIGTERM)
+func shutdown(run *child, doors []*child) {
+	for _, c := range doors {
+		if c.pid != 0 {
+			_ = syscall.Kill(c.pid, syscall.SIGTERM)
+		}
 	}
 	asked := map[int]int{} // how many of the signals below a process was sent
 	signals := []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL}

@@ -16,6 +16,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/accounts"
+	"github.com/shoal-pool/shoal/internal/host/desktop"
 	"github.com/shoal-pool/shoal/internal/host/passes"
 	"github.com/shoal-pool/shoal/internal/host/sshd"
 )
@@ -27,7 +28,9 @@ type machine struct {
 	sshd   *sshd.Server
 	log    *slog.Logger
 	load   loadMeter
-	gpus   *gpus
+	// desktop gives remote desktops, where the pool has them.
+	desktop *desktop.Server
+	gpus    *gpus
 
 	made map[string]bool // homes and group directories that are known to be there
 
@@ -48,6 +51,12 @@ func newMachine(state string, log *slog.Logger) (*machine, error) {
 		keeper: accounts.New(accounts.Config{Etc: "/etc", State: filepath.Join(state, "accounts.json"), Log: log,
 			System: []accounts.System{{Name: "sshd", Home: "/run/sshd", Shell: "/usr/sbin/nologin"},
 				{Name: sshd.ProbeUser, Home: "/", Shell: "/bin/sh"}}})}
+	name, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	m.desktop = desktop.New(desktop.Config{Root: "/", Dir: desktopDir, State: state, Agent: agentPath, Name: name, Start: tellInit,
+		Account: func() (desktop.Owner, bool) { return account(desktop.Account) }})
 	if err := m.keeper.Prepare(); err != nil {
 		return nil, err
 	}

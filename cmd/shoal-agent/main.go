@@ -4,6 +4,7 @@
 //	run     the loop: joins the control plane, makes the machine what it should be, reports
 //	task    runs the attempts of jobs and outlives run
 //	enter   the door: puts a session into its user's slice, called by PAM
+//	password  asks the control plane for a password, called by PAM for desktops
 //	files   makes files on one mount, which may not answer
 //	version
 //
@@ -36,6 +37,8 @@ func main() {
 		os.Exit(supervisor.Main(os.Args[2:]))
 	case "enter":
 		os.Exit(enterMain())
+	case "password":
+		os.Exit(passwordMain())
 	case "files":
 		os.Exit(filesMain())
 	case "version":
@@ -46,7 +49,7 @@ func main() {
 }
 
 func usage() {
-	fmt.Fprintln(os.Stderr, "usage: shoal-agent init|run|task|enter|files|version; it is started by Shoal, not by hand")
+	fmt.Fprintln(os.Stderr, "usage: shoal-agent init|run|task|enter|password|files|version; it is started by Shoal, not by hand")
 	os.Exit(2)
 }
 
@@ -60,6 +63,7 @@ const (
 	sshdConfig = sshdDir + "/sshd_config"
 	sshdPath   = "/usr/sbin/sshd"
 	sshdLog    = "/var/log/sshd.log"
+	desktopDir = "/run/shoal/desktop"
 	doorPath   = agentDir + "/door"
 	stateDir   = "/var/lib/shoal" // with a directory per machine, so that a copied image's is not taken for ours
 	sshPort    = 22

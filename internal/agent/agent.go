@@ -36,6 +36,12 @@ type Host interface {
 	Load(have shoal.Resources) shoal.Load
 }
 
+// Desktop gives remote desktops. See package host/desktop.
+type Desktop interface {
+	// Serve configures them for a port, and returns once they answer there. What cannot be in this image is KindInvalid.
+	Serve(ctx context.Context, port int) error
+}
+
 // Tasks runs the attempts of jobs. See package tasks.
 type Tasks interface {
 	Want(orders []api.TaskOrder)
@@ -68,6 +74,7 @@ type Config struct {
 	Tasks   Tasks
 	Fence   Fence
 	Watcher Watcher
+	Desktop Desktop // nil: there are none
 	// Uptime is the clock by which the lease is counted: it goes on while the machine is suspended. Nil: the
 	// process's own.
 	Uptime func() time.Duration

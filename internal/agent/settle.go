@@ -17,6 +17,7 @@ const (
 	quietBoot   = 250 * time.Millisecond // a boot that goes on as usual says nothing before
 	accountStep = "its accounts are made"
 	filesStep   = "its mounts and the login are tried"
+	desktopStep = "its remote desktops are started"
 )
 
 // settle boots the machine, and then puts into effect what is wanted, whenever that changes.
@@ -117,6 +118,9 @@ func (a *Agent) boot(ctx context.Context) error {
 			cancel()
 		}
 		if err == nil {
+			err = a.desktop(short)
+		}
+		if err == nil {
 			err = a.cfg.Host.MarkBooted()
 		}
 		if err == nil {
@@ -133,6 +137,20 @@ func (a *Agent) boot(ctx context.Context) error {
 		case <-time.After(retryFirst):
 		}
 	}
+}
+
+// desktop sees that people get remote desktops, where the pool has them.
+func (a *Agent) desktop(ctx context.Context) error {
+	a.mu.Lock()
+	order := a.want.snapshot.Desktop
+	a.mu.Unlock()
+	if order == nil || a.cfg.Desktop == nil {
+		return nil
+	}
+	a.progress(desktopStep)
+	try, cancel := context.WithTimeout(ctx, filesTime)
+	defer cancel()
+	return a.cfg.Desktop.Serve(try, order.Port)
 }
 
 // ready ends the boot.

@@ -150,7 +150,7 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 		if err != nil {
 			return err
 		}
-		s.Setup = p.Setup
+		s.Setup, s.Desktop = p.Setup, desktopOf(p)
 		s.Mounts, err = mountsOf(tx, p)
 		return err
 	})
@@ -175,6 +175,16 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 	l.people = p
 	s.Accounts = p.Accounts
 	return s, nil
+}
+
+// desktopOf is what a pool's machines do for its rdp endpoint.
+func desktopOf(p shoal.Pool) *api.DesktopOrder {
+	for _, e := range p.Endpoints {
+		if e.Protocol == shoal.ProtocolRDP {
+			return &api.DesktopOrder{Port: e.Port}
+		}
+	}
+	return nil
 }
 
 // feed sends what comes after a Snapshot, until another one is due.

@@ -252,6 +252,16 @@ func (w *world) mounts(p shoal.Pool) []provider.Mount {
 	return all
 }
 
+// desktop is where machines of the pool give remote desktops; 0: nowhere.
+func desktop(p shoal.Pool) int {
+	for _, e := range p.Endpoints {
+		if e.Protocol == shoal.ProtocolRDP {
+			return e.Port
+		}
+	}
+	return 0
+}
+
 // digest is of all that makes a machine of the pool what it is: one with another digest is outdated.
 func (w *world) digest(p shoal.Pool) string {
 	mounts := w.mounts(p)
@@ -265,7 +275,8 @@ func (w *world) digest(p shoal.Pool) string {
 		Mounts  []provider.Mount
 		Home    shoal.Home
 		Setup   *shoal.Setup
-	}{p.Image, p.Machine, p.ProviderConfig, mounts, p.Home, p.Setup}
+		Desktop int `json:",omitempty"` // port
+	}{p.Image, p.Machine, p.ProviderConfig, mounts, p.Home, p.Setup, desktop(p)}
 	text, err := json.Marshal(shape)
 	if err != nil { // a pool comes from JSON: it can be written as such
 		return ""

@@ -1,0 +1,39 @@
+package api
+
+import (
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// DesktopOrder asks a machine's agent for remote desktops at a port of the machine.
+type DesktopOrder struct {
+	Port int `json:"port"`
+}
+
+// PasswordCheck is what a machine asks before it opens a desktop (POST /agent/v1/password): is this her password? It
+// is answered for users whom the gateway has led to that machine, and who are waited for there.
+type PasswordCheck struct {
+	User     shoal.UserName `json:"user"`
+	Password string         `json:"password"`
+}
+
+// DesktopRequest asks for the way to a desktop.
+type DesktopRequest struct {
+	Pool     shoal.PoolName `json:"pool,omitempty"`     // empty: the default pool
+	Endpoint string         `json:"endpoint,omitempty"` // empty: the pool's only one of protocol rdp
+	// From is the address from which the client will come; empty: that of the request.
+	From string `json:"from,omitempty"`
+}
+
+// DesktopTicket is the way to a desktop. Until it expires a connection from the address may start a machine, and the
+// password is good for one login there.
+type DesktopTicket struct {
+	User     shoal.UserName `json:"user"`
+	Pool     shoal.PoolName `json:"pool"`
+	Endpoint string         `json:"endpoint"`
+	Address  string         `json:"address"` // host:port of the gateway
+	From     string         `json:"from"`
+	Password string         `json:"password"`
+	Expires  time.Time      `json:"expires"`
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/shoal-pool/shoal/internal/host/accounts"
+	"github.com/shoal-pool/shoal/internal/host/desktop"
+)
+
+// desktops are the programs that give remote desktops. They run once the agent has configured them.
+func desktops() []*child {
+	sesman, xrdp := desktop.SesmanConfig(desktopDir), desktop.XRDPConfig(desktopDir)
+	return []*child{
+		{name: "xrdp-sesman", argv: []string{desktop.Sesman, "--nodaemon", "--config", sesman}, needs: xrdp},
+		{name: "xrdp", argv: []string{desktop.XRDP, "--nodaemon", "--config", xrdp}, needs: xrdp, account: desktop.Account},
+	}
+}
+
+// credential is as whom a child runs; nil: root.
+func (c *child) credential() (*syscall.Credential, error) {
+	if c.account == "" {
+		return nil, nil
+	}
+	u, ok := account(c.account)
+	if !ok {
+		return nil, fmt.Errorf("there is no account %s", c.account)
+	}
+	return &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID)}, nil
+}
+
+// account finds one of the machine's own accounts.
+func account(name string) (desktop.Owner, bool) {
+	passwd, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return desktop.Owner{}, false
+	}
+	u, ok := accounts.FindUser(passwd, name)
+	return desktop.Owner{UID: u.UID, GID: u.GID}, ok
+}
