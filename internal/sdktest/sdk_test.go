@@ -20,7 +20,7 @@ func TestPython(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no tests: %v", err)
 	}
-	slow := []string{"test_pool", "test_show"} // hundreds of processes; a kernel of Jupyter
+	slow := []string{"test_pool", "test_show", "test_hub"} // hundreds of processes; a kernel of Jupyter; a JupyterHub
 	for _, f := range files {
 		name := strings.TrimSuffix(filepath.Base(f), ".py")
 		t.Run(name, func(t *testing.T) {

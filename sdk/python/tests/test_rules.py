@@ -22,16 +22,24 @@ class Rules(unittest.TestCase):
     def modules(self):
         return [importlib.import_module("shoal." + m.name) for m in pkgutil.iter_modules(shoal.__path__)]
 
+    def hub_modules(self):
+        """Those of shoal_jupyterhub, where there is a hub to import them."""
+        if not importlib.util.find_spec("jupyterhub"):
+            return []
+        import shoal_jupyterhub
+
+        return [importlib.import_module("shoal_jupyterhub." + m.name) for m in pkgutil.iter_modules(shoal_jupyterhub.__path__)]
+
     def test_examples_in_docstrings(self) -> None:
         tried = 0
-        for m in [shoal, *self.modules()]:
+        for m in [shoal, *self.modules(), *self.hub_modules()]:
             found = doctest.testmod(m, verbose=False)
             self.assertEqual(found.failed, 0, m.__name__)
             tried += found.attempted
         self.assertGreater(tried, 20)
 
     def test_python_3_9_can_read_it(self) -> None:
-        for m in self.modules():
+        for m in [*self.modules(), *self.hub_modules()]:
             with open(m.__file__, encoding="utf-8") as f:
                 text = f.read()
             ast.parse(text, feature_version=(3, 9))
@@ -42,13 +50,14 @@ class Rules(unittest.TestCase):
         if known is None:
             self.skipTest("Python 3.10 and later know what is theirs")
         optional = {"cloudpickle", "IPython", "pandas"}
-        for m in self.modules():
+        hubs = {"jupyterhub", "tornado", "traitlets"}  # what jupyterhub itself stands on
+        for m in [*self.modules(), *self.hub_modules()]:
             with open(m.__file__, encoding="utf-8") as f:
                 tree = ast.parse(f.read())
             for node in ast.walk(tree):
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
                 for n in names:
-                    self.assertIn(n.partition(".")[0], set(known) | optional, m.__name__)
+                    self.assertIn(n.partition(".")[0], set(known) | (hubs if m.__name__.startswith("shoal_jupyterhub") else optional), m.__name__)
 
     def test_everything_public_is_described(self) -> None:
         for name in shoal.__all__:
@@ -88,6 +97,10 @@ class Rules(unittest.TestCase):
             code = "import shoal, os; print(shoal.__version__, shoal.Pool('local').submit(pow, 2, 5).result(), os.path.dirname(shoal.__file__))"
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=top, env=dict(os.environ, PYTHONPATH=top + "/lib"))
             self.assertEqual(done.stdout.split(), [shoal.__version__, "32", os.path.join(top, "lib", "shoal")], done.stderr)
+            if importlib.util.find_spec("jupyterhub"):
+                code = "from importlib.metadata import entry_points as e; print(*(next(iter(e(group='jupyterhub.' + g, name='shoal'))).load().__name__ for g in ('spawners', 'authenticators')))"
+                done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=top, env=dict(os.environ, PYTHONPATH=top + "/lib"))
+                self.assertEqual(done.stdout.split(), ["ShoalSpawner", "ShoalAuthenticator"], done.stderr)
 
 
 if __name__ == "__main__":
