@@ -106,6 +106,7 @@ type Config struct {
 	Hub        Hub
 	People     People
 	Images     Images // nil: there is nowhere to keep any
+	Web        Web    // nil: there are no pages for browsers
 	AdminToken string // empty: there is none
 	Version    string
 	SSH        func() string // host:port where the gateway listens; may be nil
