@@ -55,7 +55,7 @@ type AppReport struct {
 	Ill      string         `json:"ill,omitempty"`
 	Port     int            `json:"port,omitempty"` // of the machine, where the gateway gets in
 	ExitCode int            `json:"exitCode,omitempty"`
-	Log      string         `json:"log,omitempty"`
-	Started  time.Time      `json:"started,omitzero"`
-	Ended    time.Time      `json:"ended,omitzero"`
+	Log      string         `json:"log,omitempty"` // its last lines
+	// LastActivity is when its processes were last seen at work.
+	LastActivity time.Time `json:"lastActivity,omitzero"`
 }

@@ -24,19 +24,22 @@ type Subject struct {
 	Groups []shoal.GroupName
 	// Machine is set if the request came through that machine's agent.
 	Machine shoal.MachineID
-	// Service names a part of Shoal's own that holds a token for its one purpose, as "hub"; then there is no User.
+	// Service names a part of Shoal's own that holds a token for its one purpose, as ServiceHub; then there is no User.
 	Service string
 	// Browser: it came with a browser's cookie, and the user has not confirmed this very request. Pages of hers
 	// in the same browser could have sent it, a notebook's for one.
 	Browser bool
 }
 
+// ServiceHub is JupyterHub, which starts notebook servers for everybody.
+const ServiceHub = "hub"
+
 // Rights is the role that counts: through a machine, and in a browser without confirmation, everybody is a member.
 func (s Subject) Rights() shoal.Role {
 	switch {
 	case s.Host:
 		return shoal.RoleAdmin
-	case s.Machine != "" || s.Browser || s.Role == "":
+	case s.Machine != "" || s.Browser || s.Service != "" || s.Role == "":
 		return shoal.RoleMember
 	}
 	return s.Role
@@ -71,11 +74,13 @@ const (
 	Cancel      Action = "cancel"
 	SetPassword Action = "set the password of"
 	ActAs       Action = "act as"
+	Open        Action = "open"
+	TellUse     Action = "tell the use of"
 )
 
 // Actions are all of them.
 func Actions() []Action {
-	return []Action{View, Output, Apply, Delete, Scale, Drain, End, KeepAwake, Submit, Cancel, SetPassword, ActAs}
+	return []Action{View, Output, Apply, Delete, Scale, Drain, End, KeepAwake, Submit, Cancel, SetPassword, ActAs, Open, TellUse}
 }
 
 // What can be acted on beside the objects of the vocabulary.
@@ -103,6 +108,7 @@ const (
 	atHome    who = "whose it is, but not through a machine"
 	fellow    who = "fellow members of a group it is shared with"
 	person    who = "users" // not the host
+	hub       who = "the hub"
 	operators who = "operators"
 	admins    who = "admins"
 )
@@ -116,7 +122,7 @@ type rule struct {
 
 // table is who may do what. What is not in it nobody may do.
 var table = []rule{
-	{shoal.ObjectPool, View, []who{anyone}},
+	{shoal.ObjectPool, View, []who{anyone, hub}},
 	{shoal.ObjectPool, Scale, []who{operators}},
 	{shoal.ObjectPool, Apply, []who{admins}},
 	{shoal.ObjectPool, Delete, []who{admins}},
@@ -147,6 +153,11 @@ var table = []rule{
 	{shoal.ObjectJob, Output, []who{owner, fellow, admins}},
 	{shoal.ObjectJob, Submit, []who{person}},
 	{shoal.ObjectJob, Cancel, []who{owner, operators}},
+
+	{shoal.ObjectApp, View, []who{owner, operators, hub}},
+	{shoal.ObjectApp, Open, []who{owner, hub}},
+	{shoal.ObjectApp, TellUse, []who{owner, hub}},
+	{shoal.ObjectApp, End, []who{owner, operators, hub}},
 
 	{ObjectImage, View, []who{anyone}},
 	{ObjectImage, Apply, []who{admins}},
@@ -196,6 +207,8 @@ func (w who) holds(s Subject, o Object) bool {
 		return owns && s.Machine == "" && !s.Browser
 	case fellow:
 		return !s.Host && s.User != "" && slices.ContainsFunc(s.Groups, func(g shoal.GroupName) bool { return slices.Contains(o.Fellows, g) })
+	case hub:
+		return s.Service == ServiceHub
 	case person:
 		return !s.Host && s.User != ""
 	case operators:
@@ -218,7 +231,7 @@ func (r rule) say(entitled ...who) string {
 // one is a kind with its article.
 func one(k shoal.ObjectKind) string {
 	noun := strings.ToLower(string(k))
-	if strings.HasPrefix(noun, "i") {
+	if strings.HasPrefix(noun, "i") || strings.HasPrefix(noun, "a") {
 		return "an " + noun
 	}
 	return "a " + noun

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the golden file")
 
 func kinds() []shoal.ObjectKind {
 	return []shoal.ObjectKind{shoal.ObjectPool, shoal.ObjectMachine, shoal.ObjectShare, shoal.ObjectGroup, shoal.ObjectUser,
-		shoal.ObjectSession, shoal.ObjectJob, access.ObjectUsage, access.ObjectServer, access.ObjectImage}
+		shoal.ObjectSession, shoal.ObjectApp, shoal.ObjectJob, access.ObjectUsage, access.ObjectServer, access.ObjectImage}
 }
 
 var subjects = []struct {
@@ -35,6 +35,7 @@ var subjects = []struct {
 	{"adminInBrowser", access.Subject{User: "ada", Role: shoal.RoleAdmin, Browser: true}},
 	{"admin", access.Subject{User: "ada", Role: shoal.RoleAdmin}},
 	{"host", access.Subject{Host: true}},
+	{"hub", access.Subject{Service: access.ServiceHub}},
 }
 
 // TestEverything writes down the answer for every subject, action and kind.

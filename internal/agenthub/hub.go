@@ -33,6 +33,12 @@ type Batch interface {
 	Report(ctx context.Context, machine shoal.MachineID, reports []api.TaskReport, output []api.Output) ([]api.Resend, error)
 }
 
+// Apps knows the web apps of machines.
+type Apps interface {
+	Orders(ctx context.Context, machine shoal.MachineID) ([]api.AppOrder, error)
+	Report(ctx context.Context, machine shoal.MachineID, reports []api.AppReport) error
+}
+
 // Config is what a Hub needs.
 type Config struct {
 	Store  *store.DB
@@ -46,7 +52,10 @@ type Config struct {
 	Engine   Engine
 	Sessions Sessions
 	Batch    Batch
-	Log      *slog.Logger
+	Apps     Apps // nil: there are none
+	// Doors are the addresses from which the gateway comes to a provider's machines; nil: none are known.
+	Doors func(provider string) []string
+	Log   *slog.Logger
 }
 
 // Hub is where agents call. Its methods may be called from any goroutine.
@@ -85,6 +94,9 @@ func New(cfg Config) *Hub {
 	}
 	if cfg.UserSlices == nil {
 		cfg.UserSlices = func(string) bool { return true }
+	}
+	if cfg.Doors == nil {
+		cfg.Doors = func(string) []string { return nil }
 	}
 	if cfg.Lease == 0 {
 		cfg.Lease = defaultLease

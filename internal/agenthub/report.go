@@ -18,6 +18,7 @@ import (
 const (
 	maxTasks    = 20_000
 	maxPieces   = 10_000
+	maxApps     = 10_000
 	maxUsers    = 20_000
 	maxPins     = 64
 	maxWord     = 64
@@ -44,6 +45,9 @@ func (h *Hub) Report(ctx context.Context, c Caller, r api.Report) (api.ReportAns
 		resend, err := h.cfg.Batch.Report(ctx, c.Machine, r.Tasks, r.Output)
 		answer.Resend = resend
 		errs = append(errs, err)
+	}
+	if len(r.Apps) > 0 && h.cfg.Apps != nil {
+		errs = append(errs, h.cfg.Apps.Report(ctx, c.Machine, r.Apps))
 	}
 	if r.Activity != nil {
 		errs = append(errs, h.cfg.Sessions.Activity(ctx, c.Machine, *r.Activity))
@@ -103,8 +107,8 @@ func bounded(r *api.Report) error {
 		b.Log = strings.ToValidUTF8(b.Log[max(0, len(b.Log)-maxLog):], "?")
 		r.Boot = &b
 	}
-	if r.Activity == nil {
-		return nil
+	if err := boundedApps(r); err != nil || r.Activity == nil {
+		return err
 	}
 	if len(r.Activity.Users) > maxUsers {
 		return shoal.Errorf(shoal.KindInvalid, "cannot take a report of %d users", len(r.Activity.Users))
@@ -114,6 +118,23 @@ func bounded(r *api.Report) error {
 		if tooLong || len(u.Pins) > maxPins {
 			return shoal.Errorf(shoal.KindInvalid, "cannot take a report of what user %q has on the machine: it is too much", clip(string(u.User), maxWord))
 		}
+	}
+	return nil
+}
+
+// boundedApps does so for what is told of apps.
+func boundedApps(r *api.Report) error {
+	if len(r.Apps) > maxApps {
+		return shoal.Errorf(shoal.KindInvalid, "cannot take a report of %d apps", len(r.Apps)).WithHint("divide it")
+	}
+	r.Apps = slices.Clone(r.Apps)
+	for i := range r.Apps {
+		p := &r.Apps[i]
+		if p.Port < 0 || p.Port > 65535 || len(p.ID) > maxWord || len(p.State) > maxWord {
+			return shoal.Errorf(shoal.KindInvalid, "cannot take a report of app %q: no agent makes such", clip(string(p.ID), maxWord))
+		}
+		p.Reason, p.Progress, p.Ill = clip(p.Reason, maxSentence), clip(p.Progress, maxSentence), clip(p.Ill, maxSentence)
+		p.Log = strings.ToValidUTF8(p.Log[max(0, len(p.Log)-maxLog):], "?")
 	}
 	return nil
 }

@@ -163,6 +163,12 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 	if s.Tasks == nil {
 		s.Tasks = []api.TaskOrder{}
 	}
+	if h.cfg.Apps != nil {
+		s.Doors = h.cfg.Doors(m.Provider)
+		if s.Apps, err = h.cfg.Apps.Orders(ctx, m.ID); err != nil {
+			return nil, err
+		}
+	}
 	if err := h.refresh(ctx); err != nil { // after the tasks: whose they are has an account in it
 		return nil, err
 	}
@@ -257,7 +263,14 @@ func (h *Hub) Send(id shoal.MachineID, r api.Record) bool {
 		return false
 	}
 	// An order for somebody who was added a moment ago would come before her account.
-	stranger := r.Run != nil && (h.pools[l.pool] == nil || !h.pools[l.pool].names[r.Run.User])
+	whose := shoal.UserName("")
+	switch {
+	case r.Run != nil:
+		whose = r.Run.User
+	case r.App != nil:
+		whose = r.App.User
+	}
+	stranger := whose != "" && (h.pools[l.pool] == nil || !h.pools[l.pool].names[whose])
 	if stranger || len(l.queue) >= maxQueue {
 		l.queue, l.stale = nil, true
 	} else {

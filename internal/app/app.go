@@ -17,6 +17,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/agenthub"
+	"github.com/shoal-pool/shoal/internal/apps"
 	"github.com/shoal-pool/shoal/internal/batch"
 	"github.com/shoal-pool/shoal/internal/broker"
 	"github.com/shoal-pool/shoal/internal/catalog"
@@ -40,6 +41,7 @@ type App struct {
 	engine   *engine.Engine
 	batch    *batch.Batch
 	broker   *broker.Broker
+	apps     *apps.Apps
 	hub      *agenthub.Hub
 	catalog  *catalog.Catalog
 	front    *sshfront.Front
@@ -77,7 +79,7 @@ func New(ctx context.Context, opts Options) (a *App, err error) {
 
 // openData opens what lies in the data directory: the store and the keys.
 func (a *App) openData(ctx context.Context) error {
-	if err := makeDirs(a.opts.Data, a.opts.path("control"), a.opts.path("keys")); err != nil {
+	if err := makeDirs(a.opts.Data, a.opts.path("control"), a.opts.path("keys"), a.opts.path("hub")); err != nil {
 		return err
 	}
 	db, err := store.Open(ctx, a.opts.path("shoal.db"))
@@ -136,9 +138,11 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	if err != nil {
 		return err
 	}
+	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.broker, Log: a.log,
+		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }})
 	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys,
 		UserSlices: func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices },
-		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Log: a.log})
+		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Apps: a.apps, Doors: a.doors, Log: a.log})
 	a.catalog = catalog.New(catalog.Config{Store: a.store, Check: a.engine, Passwords: a.people,
 		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
 	dial := a.opts.Dial
@@ -150,11 +154,15 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	if err != nil {
 		return err
 	}
-	token, err := adminToken(a.opts.path("admin.token"))
+	token, err := tokenOf("admin", a.opts.path("admin.token"))
 	if err != nil {
 		return err
 	}
-	a.api = httpapi.New(httpapi.Config{Store: a.store, AdminToken: token, Version: a.opts.Version, Log: a.log,
+	hubToken, err := tokenOf("hub's", a.opts.path("hub", "token"))
+	if err != nil {
+		return err
+	}
+	a.api = httpapi.New(httpapi.Config{Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
 		Catalog: a.catalog, Engine: a.engine, Broker: a.broker, Batch: a.batch, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
@@ -170,6 +178,14 @@ func (f accounts) AccountsReady(ctx context.Context, id shoal.MachineID, rev sho
 // gatewayKeys are the signing keys that machines trust, authorized_keys form.
 func (a *App) gatewayKeys() []string {
 	return []string{string(ssh.MarshalAuthorizedKey(a.keys.userCA.PublicKey()))}
+}
+
+// doors are the addresses from which this gateway comes to a provider's machines.
+func (a *App) doors(name string) []string {
+	if a.images == nil || name != "local" {
+		return nil
+	}
+	return []string{a.images.Gateway().String()}
 }
 
 func (a *App) onClose(f func(context.Context) error) { a.cleanups = append(a.cleanups, f) }
@@ -192,7 +208,7 @@ func (a *App) Run(ctx context.Context) error {
 		name string
 		run  func(context.Context) error
 	}{
-		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"agents", a.hub.Run},
+		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
 		{"retire", a.retire}, {"trim", a.trim}, {"pack", a.pack},
 		{"ssh", func(ctx context.Context) error { return a.front.Serve(ctx, a.sockets.SSH) }},
 		{"api", serve(a.sockets.Control, a.api.Control())},

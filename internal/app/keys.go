@@ -107,18 +107,18 @@ func writeSecret(path string, data []byte) error {
 	return os.Rename(f.Name(), path)
 }
 
-// adminToken returns the token of the file, making both at the first start.
-func adminToken(path string) (string, error) {
+// tokenOf returns the token of a file, making both at the first start. whose is for people.
+func tokenOf(whose, path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err == nil {
 		return string(text), nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("cannot read the admin token: %w", err)
+		return "", fmt.Errorf("cannot read the %s token: %w", whose, err)
 	}
 	token := shoal.NewToken()
 	if err := writeSecret(path, []byte(token)); err != nil {
-		return "", fmt.Errorf("cannot write the admin token: %w", err)
+		return "", fmt.Errorf("cannot write the %s token: %w", whose, err)
 	}
 	return token, nil
 }

@@ -41,11 +41,11 @@ func TestKeysAreMadeOnceAndPrivate(t *testing.T) {
 func TestAdminTokenStays(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "admin.token")
-	first, err := adminToken(path)
+	first, err := tokenOf("admin", path)
 	if err != nil || len(first) != 32 {
 		t.Fatalf("%q, %v", first, err)
 	}
-	if again, err := adminToken(path); err != nil || again != first {
+	if again, err := tokenOf("admin", path); err != nil || again != first {
 		t.Errorf("%q, %v; want the first one", again, err)
 	}
 }

@@ -72,6 +72,9 @@ func (a *API) byToken(r *http.Request) (access.Subject, error) {
 	if a.cfg.AdminToken != "" && equal(token, a.cfg.AdminToken) {
 		return access.Subject{Host: true}, nil
 	}
+	if a.byHub(token) {
+		return access.Subject{Service: access.ServiceHub}, nil
+	}
 	u, err := a.cfg.People.TokenUser(r.Context(), token)
 	if err != nil {
 		return access.Subject{}, err

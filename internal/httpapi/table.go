@@ -44,9 +44,9 @@ func params() map[string]string {
 		"cursor": "the `next` of the page before", "limit": "the length of a page, at most 1000",
 		"pool": "only of this pool; of a login: where to", "user": "only this user's", "machine": "only on this machine", "state": "only in this state", "jobName": "only of this name",
 		"label": "only of jobs with this label, KEY=VALUE", "externalId": "only the one that its user calls so", "job": "only of this job",
-		"gone": "machines that are gone as well", "ended": "sessions that ended as well", "force": "although somebody is on it",
+		"gone": "machines that are gone as well", "ended": "those that ended as well", "force": "although somebody is on it",
 		"from": "the first index", "stream": "stdout (the default) or stderr", "offset": "the first byte", "under": "OUTPUT or OUTPUT/PATH: only what is there", "path": "OUTPUT/PATH", "node": "of a task on several nodes, by rank", "frames": "as application/vnd.shoal.output", "follow": "wait for what is still to come",
-		"by": "user, group, pool, job or machine", "since": "from this time on, RFC 3339",
+		"by": "user, group, pool, job or machine", "since": "from this time on, RFC 3339", "rev": "the newest that the caller knows",
 	}
 }
 
@@ -79,6 +79,7 @@ func (a *API) table() []endpoint {
 	}
 	all = append(all, a.peopleTable()...)
 	all = append(all, a.machineTable()...)
+	all = append(all, a.appTable()...)
 	all = append(all, a.webTable()...)
 	return append(all, a.jobTable()...)
 }

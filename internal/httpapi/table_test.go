@@ -39,7 +39,7 @@ func (w *world) subjects() []subject {
 		{"wrong token", "control", bearer("wrong")},
 		{"machine token", "control", bearer(w.mtoken)},
 		{"absent in m-1", "agent", relayed("carol").header},
-		relayed("bob"), user("bob"), user("carol"), relayed("alice"), user("alice"), user("oscar"), user("ada"),
+		relayed("bob"), user("bob"), user("carol"), {"hub", "control", bearer(hubToken)}, relayed("alice"), user("alice"), user("oscar"), user("ada"),
 		{"admin token", "control", bearer(adminToken)},
 		{"host", "local", nil},
 	}
@@ -50,7 +50,7 @@ func sample(method, path string, job string) request {
 	r := request{method: method}
 	kind := strings.Split(strings.TrimPrefix(path, "/api/v1/"), "/")[0]
 	name := map[string]string{"pools": "lab", "shares": "spare", "groups": "research", "users": "alice", "images": "old"}[kind]
-	id := map[string]string{"machines": "m-1", "sessions": "s-alice", "jobs": job}[kind]
+	id := map[string]string{"machines": "m-1", "sessions": "s-alice", "jobs": job, "apps": "a-alice"}[kind]
 	r.path = strings.NewReplacer("{name}", name, "{id}", id, "{index}", "0").Replace(path)
 	r.body = map[string]string{
 		"POST /api/v1/login":                    `{}`,
@@ -63,6 +63,8 @@ func sample(method, path string, job string) request {
 		"PUT /api/v1/users/{name}":              `{"shell":"/bin/sh"}`,
 		"PUT /api/v1/users/{name}/password":     `{"password":"a new password"}`,
 		"POST /api/v1/sessions/{id}/keep-awake": `{"for":"1h"}`,
+		"POST /api/v1/apps":                     `{"pool":"lab","endpoint":"web","user":"alice"}`,
+		"POST /api/v1/apps/{id}/activity":       `{"lastActivity":"2026-11-24T15:04:05Z","kernels":1}`,
 		"POST /api/v1/machines/{id}/drain":      `{}`,
 		"POST /api/v1/images":                   `{"name":"new"}`,
 		"POST /api/v1/jobs":                     `{"pool":"lab","command":"true"}`,
@@ -156,13 +158,20 @@ func (w *world) askAll(t *testing.T, r request, rule string) string {
 // leaks looks for alice's secrets in others' answers. Operators see all but output; admins see all.
 func (w *world) leaks(t *testing.T, name string, r request, a answer) {
 	t.Helper()
-	for _, secret := range []string{"the-admin-token", "argon2", w.mtoken} {
+	for _, secret := range []string{"the-admin-token", hubToken, "argon2", w.mtoken} {
 		if strings.Contains(a.body, secret) {
 			t.Errorf("%s %s told %s a secret: %s", r.method, r.path, name, a.body)
 		}
 	}
 	switch strings.Fields(name)[0] {
 	case "alice", "ada", "admin", "host":
+		return
+	case "hub": // apps are all it sees of others
+		for _, secret := range []string{"SECRET-KEY", "SECRET-OUTPUT", "SECRET-EVENT", "SECRET-SESSION"} {
+			if strings.Contains(a.body, secret) {
+				t.Errorf("%s %s told the hub: %s", r.method, r.path, a.body)
+			}
+		}
 		return
 	case "oscar":
 		if strings.Contains(a.body, "SECRET-OUTPUT") {
@@ -191,6 +200,7 @@ func TestHidden(t *testing.T) {
 	base := start(t, w.api.Control())
 	for _, c := range [][3]string{
 		{"GET", "/api/v1/sessions/", "s-alice"}, {"DELETE", "/api/v1/sessions/", "s-alice"}, {"GET", "/api/v1/why/session/", "s-alice"},
+		{"GET", "/api/v1/apps/", "a-alice"}, {"DELETE", "/api/v1/apps/", "a-alice"},
 		{"GET", "/api/v1/users/", "alice"}, {"GET", "/api/v1/why/login/", "alice"}, {"DELETE", "/api/v1/users/", "alice"},
 		{"GET", "/api/v1/jobs/", job}, {"GET", "/api/v1/why/job/", job},
 	} {

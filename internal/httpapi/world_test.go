@@ -24,6 +24,7 @@ import (
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/agenthub"
+	"github.com/shoal-pool/shoal/internal/apps"
 	"github.com/shoal-pool/shoal/internal/batch"
 	"github.com/shoal-pool/shoal/internal/broker"
 	"github.com/shoal-pool/shoal/internal/catalog"
@@ -44,6 +45,7 @@ type world struct {
 	hub    *agenthub.Hub
 	batch  *batch.Batch
 	broker *broker.Broker
+	apps   *apps.Apps
 	cfg    httpapi.Config
 	api    *httpapi.API
 	log    *lockedBuffer
@@ -53,7 +55,10 @@ type world struct {
 	orders chan shoal.AttemptRef // what m-1 is told to run
 }
 
-const adminToken = "the-admin-token"
+const (
+	adminToken = "the-admin-token"
+	hubToken   = "the-token-of-the-hub"
+)
 
 // anyPool allows all pools and users.
 type anyPool struct{}
@@ -130,14 +135,15 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w.hub = agenthub.New(agenthub.Config{Store: w.db, Key: bytes.Repeat([]byte("k"), 32), HostCA: newSigner(t), Engine: eng, Sessions: w.broker, Batch: w.batch})
+	w.apps = apps.New(apps.Config{Store: w.db, Broker: w.broker, Send: w.hub.Send})
 	cat := catalog.New(catalog.Config{Store: w.db, Check: anyPool{}, Passwords: w.people, EndSession: w.broker.End, CancelJob: w.batch.CancelAs})
 	w.cfg = httpapi.Config{Store: w.db, Catalog: cat, Engine: eng, Broker: w.broker, Batch: w.batch, Files: w.batch, Hub: w.hub, People: w.people, Images: w.images,
-		AdminToken: adminToken, Version: "test", SSH: func() string { return "127.0.0.1:2222" }, Log: newLogger(w.log)}
+		AdminToken: adminToken, HubToken: hubToken, Apps: w.apps, Version: "test", SSH: func() string { return "127.0.0.1:2222" }, Log: newLogger(w.log)}
 	w.api = httpapi.New(w.cfg)
 	w.populate()
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{w.broker.Run, w.batch.Run, w.hub.Run} {
+	for _, run := range []func(context.Context) error{w.broker.Run, w.batch.Run, w.hub.Run, w.apps.Run} {
 		running.Go(func() { _ = run(ctx) })
 	}
 	t.Cleanup(func() { cancel(); running.Wait() })
@@ -172,12 +178,15 @@ func (w *world) populate() {
 			put(tx.Shares().Put, shoal.Share{Name: "team", Source: "/srv/team"}),
 			put(tx.Shares().Put, shoal.Share{Name: "spare", Source: "/srv/spare"}),
 			put(tx.Pools().Put, shoal.Pool{Name: "lab", Provider: "local", Image: "host", Uses: []shoal.Use{shoal.UseInteractive, shoal.UseBatch},
-				Machine: shoal.Resources{CPUs: 4000, Memory: 4 << 30}, Size: shoal.Size{Max: 2}, Seats: 8, Mounts: []shoal.Mount{{Share: "team", Path: "/shared"}}}),
+				Machine: shoal.Resources{CPUs: 4000, Memory: 4 << 30}, Size: shoal.Size{Max: 2}, Seats: 8, Mounts: []shoal.Mount{{Share: "team", Path: "/shared"}},
+				Endpoints: []shoal.Endpoint{{Name: "web", Protocol: shoal.ProtocolHTTP, Command: "true"}}}),
 			put(tx.Machines().Put, shoal.Machine{ID: "m-1", Pool: "lab", State: shoal.MachineReady, Since: now, Wanted: shoal.WantRun, Epoch: 1, Address: "10.0.0.1:22",
 				Health: shoal.HealthUp, Resources: shoal.Resources{CPUs: 4000, Memory: 4 << 30}, Started: now, ReadyAt: now}),
 			put(tx.Sessions().Put, shoal.Session{ID: "s-alice", User: "alice", Pool: "lab", Machine: "m-1", State: shoal.SessionDisconnected, Since: now,
 				Pins: []shoal.Pin{{Kind: "tmux", Count: 1}}, Reason: "SECRET-SESSION"}),
 			put(tx.Sessions().Put, shoal.Session{ID: "s-bob", User: "bob", Pool: "lab", Machine: "m-1", State: shoal.SessionDisconnected, Since: now, Pins: []shoal.Pin{{Kind: "tmux", Count: 1}}}),
+			put(tx.Apps().Put, shoal.App{ID: "a-alice", User: "alice", Pool: "lab", Endpoint: "web", Machine: "m-1", State: shoal.AppRunning, Since: now, Started: now,
+				Address: "10.0.0.1:700", Reason: "SECRET-APP"}),
 			tx.OpenInterval(store.Interval{Kind: shoal.ObjectMachine, ID: "m-1", Pool: "lab", Machine: "m-1", Start: now.Add(-time.Hour)}),
 			tx.OpenInterval(store.Interval{Kind: shoal.ObjectSession, ID: "s-alice", Pool: "lab", Machine: "m-1", User: "alice", Start: now.Add(-time.Hour)}),
 		}

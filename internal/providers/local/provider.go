@@ -300,6 +300,9 @@ func (p *Provider) Close(ctx context.Context) error {
 // Subnet is where the machines are.
 func (p *Provider) Subnet() netip.Prefix { return p.net.Subnet() }
 
+// Gateway is this host's address on the machines' network, from which it comes to them.
+func (p *Provider) Gateway() netip.Addr { return p.net.Gateway() }
+
 // Images lists the snapshots and the unpacked archives.
 func (p *Provider) Images() ([]rootfs.Info, error) { return p.images.List() }
 

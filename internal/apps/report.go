@@ -1,0 +1,202 @@
+package apps
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// Orders are all apps that should run on a machine.
+func (a *Apps) Orders(ctx context.Context, machine shoal.MachineID) (all []api.AppOrder, err error) {
+	err = a.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		all = nil
+		apps, err := tx.LiveAppsOn(machine)
+		if err != nil {
+			return err
+		}
+		for _, p := range apps {
+			if p.Stopping {
+				continue // what is not listed ends
+			}
+			o, found, err := tx.AppOrder(p.ID)
+			if err != nil {
+				return err
+			}
+			if !found {
+				o = api.AppOrder{ID: p.ID, User: p.User, Endpoint: p.Endpoint}
+			}
+			all = append(all, o)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// Report takes what a machine's agent says of apps. What is told of an app that is not the machine's, or is over,
+// counts for nothing; one that runs all the same is ended.
+func (a *Apps) Report(ctx context.Context, machine shoal.MachineID, reports []api.AppReport) error {
+	var strays []shoal.AppID
+	err := a.update(ctx, func(c *change) error {
+		strays = nil
+		m, err := c.tx.Machines().Get(machine)
+		if err != nil {
+			return err
+		}
+		for _, r := range reports {
+			p, err := c.tx.Apps().Get(r.ID)
+			if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
+				return err
+			}
+			if err != nil || p.Machine != machine || !p.Live() {
+				if !r.State.Ended() {
+					strays = append(strays, r.ID)
+				}
+				continue
+			}
+			if err := take(c, p, m, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot take what machine %s says of apps: %w", machine, err)
+	}
+	for _, id := range strays {
+		a.cfg.Send(machine, api.Record{StopApp: &api.StopApp{ID: id}})
+	}
+	return nil
+}
+
+// take puts on record what is told of an app.
+func take(c *change, p shoal.App, m shoal.Machine, r api.AppReport) error {
+	if r.State != p.State && !p.State.CanMove(r.State) {
+		return nil // older news than what is known
+	}
+	if r.State.Ended() {
+		return finish(c, p, r)
+	}
+	if !p.Stopping {
+		p.Progress = r.Progress
+	}
+	p.Ill = r.Ill
+	came := r.State == shoal.AppRunning && p.State != shoal.AppRunning
+	if came {
+		host, _, err := net.SplitHostPort(m.Address)
+		if err != nil {
+			host = m.Address
+		}
+		now := time.Now().UTC().Round(0)
+		p.State, p.Since, p.Started, p.Reason, p.Progress = shoal.AppRunning, now, now, "", ""
+		p.Address = net.JoinHostPort(host, strconv.Itoa(r.Port))
+	}
+	if r.LastActivity.After(p.LastActivity.Add(activityStep)) {
+		var err error
+		if p, err = touch(c, p, r.LastActivity); err != nil {
+			return err
+		}
+	}
+	p, err := c.put(p)
+	if err != nil || !came {
+		return err
+	}
+	event(c.tx, p, "appStarted", "%s of %s runs on machine %s", p.Endpoint, p.User, p.Machine)
+	return c.tx.DropAppOrder(p.ID) // it holds secrets, and the machine has it
+}
+
+const (
+	// tendEvery is how often it is stored who has used what, and how often who has not is looked for.
+	tendEvery = 30 * time.Second
+	// activityStep is how much newer an activity is that is worth storing.
+	activityStep = 20 * time.Second
+)
+
+// tend stores who has used what, and ends apps that nobody uses.
+func (a *Apps) tend(ctx context.Context) error {
+	a.mu.Lock()
+	used := a.used
+	a.used = map[shoal.AppID]time.Time{}
+	a.mu.Unlock()
+	var idle []shoal.App
+	var after []shoal.Duration
+	err := a.update(ctx, func(c *change) error {
+		idle, after = nil, nil
+		for id, at := range used {
+			p, err := c.tx.Apps().Get(id)
+			if shoal.KindOf(err) == shoal.KindNotFound || err == nil && (!p.Live() || !at.After(p.LastActivity.Add(activityStep))) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if _, err := touch(c, p, at); err != nil {
+				return err
+			}
+		}
+		all, err := c.tx.LiveApps()
+		if err != nil {
+			return err
+		}
+		for _, p := range all {
+			d, err := idleFor(c.tx, p)
+			if err != nil {
+				return err
+			}
+			if d > 0 {
+				idle, after = append(idle, p), append(after, d)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		for id, at := range used {
+			a.Used(id, at)
+		}
+		return err
+	}
+	for i, p := range idle {
+		if err := a.Stop(ctx, p.ID, fmt.Sprintf("nobody used it for %s", after[i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// idleFor is for how long nobody has used an app, if that is so long that it is to end: as long as the pool lets a
+// machine be idle. A notebook's kernel or terminal is somebody's use, whether or not she looks at it.
+func idleFor(tx *store.Tx, p shoal.App) (shoal.Duration, error) {
+	if p.State != shoal.AppRunning || p.Stopping || p.Kernels > 0 || p.Terminals > 0 {
+		return 0, nil
+	}
+	pool, err := tx.Pools().Get(p.Pool)
+	if err != nil {
+		return 0, err
+	}
+	limit := time.Duration(pool.Scale.Idle.After)
+	last := p.Started
+	if p.LastActivity.After(last) {
+		last = p.LastActivity
+	}
+	if limit <= 0 || time.Since(last) < limit {
+		return 0, nil
+	}
+	s, err := tx.Sessions().Get(p.Session)
+	switch {
+	case shoal.KindOf(err) == shoal.KindNotFound:
+	case err != nil:
+		return 0, err
+	case time.Now().Before(s.KeepUntil), slices.ContainsFunc(s.Pins, func(x shoal.Pin) bool { return x.Kind == "kernel" || x.Kind == "terminal" }):
+		return 0, nil
+	}
+	if unsure, err := unknown(tx, p); unsure || err != nil { // unknown is not idle
+		return 0, err
+	}
+	return shoal.Duration(time.Since(last).Truncate(time.Second)), nil
+}

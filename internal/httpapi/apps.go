@@ -1,0 +1,135 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// Apps keeps users' web apps. It does not ask who asks.
+type Apps interface {
+	Ask(ctx context.Context, req api.OpenApp) (p shoal.App, fresh bool, err error)
+	Get(ctx context.Context, id shoal.AppID) (shoal.App, error)
+	List(ctx context.Context, f store.AppFilter, cursor string, limit int) ([]shoal.App, string, error)
+	Wait(ctx context.Context, id shoal.AppID, rev shoal.Rev) (shoal.App, error)
+	Stop(ctx context.Context, id shoal.AppID, why string) error
+	Activity(ctx context.Context, id shoal.AppID, r api.AppActivity) (shoal.App, error)
+}
+
+func (a *API) appTable() []endpoint {
+	return []endpoint{
+		{"GET", "/apps", may(access.View, shoal.ObjectApp), "pool,user,state,ended,cursor,limit", "List the web apps that the caller may see, newest first", read((*API).apps)},
+		{"POST", "/apps", may(access.Open, shoal.ObjectApp), "", "Open a web app: 201 with a new one, 200 with the one of the same user, pool, endpoint and name that lives. Does not wait until it runs",
+			action{in: reflect.TypeFor[api.OpenApp](), out: reflect.TypeFor[shoal.App](), status: http.StatusCreated, serve: (*API).openApp}},
+		{"GET", "/apps/{id}", may(access.View, shoal.ObjectApp), "", "Show a web app", read((*API).app)},
+		{"GET", "/apps/{id}/wait", may(access.View, shoal.ObjectApp), "rev", "Wait until a web app is newer than a rev, or has ended; answers after a while all the same", read((*API).waitApp)},
+		{"DELETE", "/apps/{id}", may(access.End, shoal.ObjectApp), "", "End a web app; begins it and does not wait", act(http.StatusAccepted, (*API).stopApp)},
+		{"POST", "/apps/{id}/activity", may(access.TellUse, shoal.ObjectApp), "", "Tell when a web app was used last, and for what", take(http.StatusOK, (*API).appActivity)},
+	}
+}
+
+func appObject(p shoal.App) access.Object {
+	return access.Object{Kind: shoal.ObjectApp, Name: string(p.ID), Owner: p.User}
+}
+
+// byHub reports whether the hub's own token came with a request.
+func (a *API) byHub(token string) bool { return a.cfg.HubToken != "" && equal(token, a.cfg.HubToken) }
+
+// theApp returns an app that the caller may do something to.
+func (a *API) theApp(c *call, do access.Action) (shoal.App, error) {
+	id := shoal.AppID(c.name("id"))
+	p, err := a.cfg.Apps.Get(c.ctx, id)
+	if shoal.KindOf(err) == shoal.KindNotFound {
+		return p, access.Missing(access.Object{Kind: shoal.ObjectApp, Name: string(id)})
+	}
+	if err != nil {
+		return p, err
+	}
+	return p, access.Check(c.by, do, appObject(p))
+}
+
+func (a *API) openApp(c *call) error {
+	req, err := decode[api.OpenApp](c.body)
+	if err != nil {
+		return err
+	}
+	if req.User == "" {
+		req.User = c.by.User
+	}
+	if req.User != "" { // else it is refused as nobody's
+		if err := access.Check(c.by, access.Open, access.Object{Kind: shoal.ObjectApp, Owner: req.User}); err != nil {
+			return err
+		}
+	}
+	p, fresh, err := a.cfg.Apps.Ask(c.ctx, req)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if fresh {
+		status = http.StatusCreated
+	}
+	c.w.Header().Set("Location", prefix+"/apps/"+string(p.ID))
+	return c.answer(status, p)
+}
+
+func (a *API) app(c *call) (shoal.App, error) {
+	p, err := a.theApp(c, access.View)
+	if err == nil {
+		c.tag(p.Rev)
+	}
+	return p, err
+}
+
+func (a *API) waitApp(c *call) (shoal.App, error) {
+	p, err := a.theApp(c, access.View)
+	if err != nil {
+		return p, err
+	}
+	rev, err := c.number("rev", 0)
+	if err != nil {
+		return p, err
+	}
+	return a.cfg.Apps.Wait(c.ctx, p.ID, shoal.Rev(rev))
+}
+
+func (a *API) apps(c *call) (list api.List[shoal.App], err error) {
+	f := store.AppFilter{User: shoal.UserName(c.query("user")), Pool: shoal.PoolName(c.query("pool")), State: shoal.AppState(c.query("state"))}
+	if f.Ended, err = c.flag("ended", false); err != nil {
+		return list, err
+	}
+	if !access.Everybody(c.by, shoal.ObjectApp) {
+		if f.User != "" && f.User != c.by.User {
+			return listed[shoal.App](nil, "", 0), nil
+		}
+		f.User = c.by.User
+	}
+	cursor, limit, err := c.page()
+	if err != nil {
+		return list, err
+	}
+	all, next, err := a.cfg.Apps.List(c.ctx, f, cursor, limit)
+	return listed(all, next, a.cfg.Store.Rev()), err
+}
+
+func (a *API) stopApp(c *call) error {
+	p, err := a.theApp(c, access.End)
+	if err != nil {
+		return err
+	}
+	return a.cfg.Apps.Stop(c.ctx, p.ID, fmt.Sprintf("%s stopped it", c.by))
+}
+
+func (a *API) appActivity(c *call, r api.AppActivity) (shoal.App, error) {
+	p, err := a.theApp(c, access.TellUse)
+	if err != nil {
+		return p, err
+	}
+	return a.cfg.Apps.Activity(c.ctx, p.ID, r)
+}
