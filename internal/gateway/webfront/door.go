@@ -1,0 +1,191 @@
+package webfront
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal/internal/gateway"
+)
+
+// Limits bound what clients can take. Zero fields get their defaults. A source is an address, of IPv6 the network of a
+// site: many people may share one.
+type Limits struct {
+	Connections      int // of all; default 20000
+	PerSource        int // connections; default 5000
+	Requests         int // being answered, of all; default 20000
+	SourceRequests   int // being answered; default 5000
+	Streams          int // at once on one connection of HTTP/2; default 128
+	Websockets       int // of all; default 10000
+	SourceWebsockets int // default 4000
+	UserWebsockets   int // to the servers of one user; default 3000
+	Idle             int // connections kept to one server behind; default 64
+	AllIdle          int // connections kept to all servers behind; default 2000
+}
+
+func (l Limits) withDefaults() Limits {
+	for _, d := range []struct {
+		of    *int
+		value int
+	}{{&l.Connections, 20000}, {&l.PerSource, 5000}, {&l.Requests, 20000}, {&l.SourceRequests, 5000}, {&l.Streams, 128},
+		{&l.Websockets, 10000}, {&l.SourceWebsockets, 4000}, {&l.UserWebsockets, 3000}, {&l.Idle, 64}, {&l.AllIdle, 2000}} {
+		if *d.of <= 0 {
+			*d.of = d.value
+		}
+	}
+	return l
+}
+
+// counts holds how many there are of something, in all and of each key.
+type counts struct {
+	most, each int
+
+	mu  sync.Mutex
+	all int
+	of  map[string]int
+}
+
+func newCounts(most, each int) *counts { return &counts{most: most, each: each, of: map[string]int{}} }
+
+// enter counts one more, unless there are too many.
+func (c *counts) enter(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all >= c.most || c.of[key] >= c.each {
+		return false
+	}
+	c.all++
+	c.of[key]++
+	return true
+}
+
+func (c *counts) leave(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all--
+	if c.of[key]--; c.of[key] <= 0 {
+		delete(c.of, key)
+	}
+}
+
+// door counts connections of clients.
+type door struct {
+	limits      Limits
+	connections *counts
+}
+
+type frontListener struct {
+	net.Listener
+	door *door
+}
+
+// Accept returns the next connection that there is room for. The others are closed.
+func (l *frontListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		source := gateway.Source(c.RemoteAddr())
+		if !l.door.connections.enter(source) {
+			c.Close()
+			continue
+		}
+		tune(c)
+		return &client{Conn: c, source: source, door: l.door}, nil
+	}
+}
+
+// How long an end that has gone, or does not read, is waited for.
+const (
+	writeTime = 90 * time.Second
+	extend    = 15 * time.Second // a deadline is set anew only this often
+)
+
+// tune lets the kernel notice that the other end has gone: by probes while all is quiet, by a limit for
+// what is not acknowledged else.
+func tune(c net.Conn) {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 4})
+	if raw, err := t.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(writeTime/time.Millisecond))
+		})
+	}
+}
+
+// client is a connection that was let in. A client that does not read what it has asked for is given up.
+type client struct {
+	net.Conn
+	source string
+	door   *door
+	closed atomic.Bool
+	told   atomic.Bool  // somebody has set a deadline for writes
+	until  atomic.Int64 // the deadline set here, in Unix nanoseconds
+}
+
+func (c *client) Write(b []byte) (int, error) {
+	if !c.told.Load() {
+		if until := time.Now().Add(writeTime); until.UnixNano()-c.until.Load() > int64(extend) {
+			c.until.Store(until.UnixNano())
+			if err := c.Conn.SetWriteDeadline(until); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return c.Conn.Write(b)
+}
+
+// SetWriteDeadline is what others set; until they take it back, it holds.
+func (c *client) SetWriteDeadline(t time.Time) error {
+	c.told.Store(!t.IsZero())
+	c.until.Store(0)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c *client) SetDeadline(t time.Time) error {
+	c.told.Store(!t.IsZero())
+	c.until.Store(0)
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *client) Close() error {
+	if c.closed.CompareAndSwap(false, true) {
+		c.door.connections.leave(c.source)
+	}
+	return c.Conn.Close()
+}
+
+func (c *client) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+type clientKey struct{}
+
+func withClient(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	return context.WithValue(ctx, clientKey{}, c)
+}
+
+// sourceOf returns what a request's client is counted as.
+func sourceOf(r *http.Request) string {
+	if c, ok := r.Context().Value(clientKey{}).(*client); ok {
+		return c.source
+	}
+	return r.RemoteAddr
+}

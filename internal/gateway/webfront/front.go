@@ -1,0 +1,258 @@
+package webfront
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
+)
+
+// Guard knows Shoal's own cookies.
+type Guard interface {
+	// Who returns whom the request's cookie signs in.
+	Who(*http.Request) (shoal.UserName, bool)
+	// Strip takes Shoal's cookies out of the headers of a request that is passed on.
+	Strip(http.Header)
+}
+
+// Apps are the users' own web apps.
+type Apps interface {
+	Find(ctx context.Context, user shoal.UserName, pool shoal.PoolName, endpoint, name string) (shoal.App, bool)
+	// Open starts an app, or returns the live one. It does not wait until the app runs.
+	Open(ctx context.Context, user shoal.UserName, pool shoal.PoolName, endpoint, name string) (shoal.App, error)
+	// Used records that somebody uses an app.
+	Used(id shoal.AppID, at time.Time)
+}
+
+// Config is what a Front needs. All but Routes may be left out.
+type Config struct {
+	Routes *routes.Table
+	TLS    *tls.Config // nil: plain HTTP, for a proxy before it, and tests
+	Pages  http.Handler
+	API    http.Handler
+	Guard  Guard
+	Apps   Apps
+	// Tokens tells whose token of the API a request carries.
+	Tokens func(*http.Request) (shoal.UserName, bool)
+	// AppsDomain: hosts below it have routes only, which are found by host and path. The domain itself is the
+	// front end's own name.
+	AppsDomain string
+	// HostRouting: every route is found by host and path, as by the original's --host-routing.
+	HostRouting bool
+	// ErrorTarget is asked for error pages, as TARGET/CODE?url=PATH. Nil: the hub that has the route /, if one has.
+	ErrorTarget *url.URL
+	// Trusted are proxies before this one: what they say of the client in X-Forwarded headers is kept.
+	Trusted []netip.Prefix
+	// Strict tells browsers to use nothing but HTTPS with this host from now on.
+	Strict bool
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	Limits Limits
+	Log    *slog.Logger
+}
+
+// Front is the front end for browsers.
+type Front struct {
+	cfg     Config
+	log     *slog.Logger
+	door    *door
+	pool    *pool
+	tunnels *counts // websockets, by source
+	users   *counts // websockets, by whose server they are to
+	flights *counts // requests being answered
+	errors  *http.Client
+	used    usage
+
+	mu      sync.Mutex
+	piping  map[*tunnel]struct{}
+	closing bool
+	all     sync.WaitGroup // of tunnels
+}
+
+// New makes a front end. Serve makes it work.
+func New(cfg Config) *Front {
+	if cfg.Routes == nil {
+		cfg.Routes = routes.New()
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = (&net.Dialer{Timeout: dialTime}).DialContext
+	}
+	cfg.AppsDomain = strings.ToLower(strings.Trim(cfg.AppsDomain, "."))
+	cfg.Limits = cfg.Limits.withDefaults()
+	f := &Front{cfg: cfg, log: cfg.Log, pool: newPool(cfg.Dial, cfg.Limits), piping: map[*tunnel]struct{}{}}
+	f.door = &door{limits: cfg.Limits, connections: newCounts(cfg.Limits.Connections, cfg.Limits.PerSource)}
+	f.tunnels = newCounts(cfg.Limits.Websockets, cfg.Limits.SourceWebsockets)
+	f.users = newCounts(cfg.Limits.Websockets, cfg.Limits.UserWebsockets)
+	f.flights = newCounts(cfg.Limits.Requests, cfg.Limits.SourceRequests)
+	f.errors = f.pool.client(errorPageTime)
+	return f
+}
+
+// How long clients may take, and how large what they send ahead of a body may be.
+const (
+	headerTime = 10 * time.Second // until a request's headers are complete; the TLS handshake, too
+	idleTime   = 2 * time.Minute  // between two requests
+	graceTime  = 2 * time.Second  // for requests at the end
+	maxHeaders = 64 << 10
+	maxCookies = 32 << 10
+	maxURI     = 16 << 10
+	maxLines   = 200 // of headers
+)
+
+// Serve takes connections from ln, which it closes, until ctx ends. Then requests get a moment to be
+// answered, and websockets end.
+func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
+	s := &http.Server{
+		Handler:           f,
+		TLSConfig:         f.cfg.TLS,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxHeaders,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withClient,
+		ErrorLog:          slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: f.cfg.Limits.Streams, SendPingTimeout: 30 * time.Second,
+			PingTimeout: 15 * time.Second, WriteByteTimeout: writeTime},
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		f.closeTunnels()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceTime)
+		defer cancel()
+		if s.Shutdown(grace) != nil {
+			s.Close()
+		}
+	})
+	var err error
+	if front := (&frontListener{Listener: ln, door: f.door}); f.cfg.TLS != nil {
+		err = s.ServeTLS(front, "", "")
+	} else {
+		err = s.Serve(front)
+	}
+	if !stop() {
+		<-stopped
+	} else {
+		s.Close()
+		f.closeTunnels()
+	}
+	f.all.Wait()
+	f.pool.close()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("cannot take HTTPS connections: %w", err)
+}
+
+func (f *Front) closeTunnels() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closing = true
+	for t := range f.piping {
+		t.close()
+	}
+}
+
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/_chp_healthz" {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"status":"OK"}`))
+		return
+	}
+	source := sourceOf(r)
+	if !f.flights.enter(source) {
+		w.Header().Set("Retry-After", "1")
+		f.fail(w, r, http.StatusTooManyRequests, "Too many requests of yours are being answered at this moment.")
+		return
+	}
+	defer f.flights.leave(source)
+	if status, why := unfit(r); status != 0 {
+		w.Header().Set("Connection", "close")
+		f.fail(w, r, status, why)
+		return
+	}
+	if f.cfg.Strict && r.TLS != nil {
+		w.Header().Set("Strict-Transport-Security", "max-age=15768000")
+	}
+	host := hostname(r.Host)
+	if f.isAppsHost(host) {
+		f.serveRoute(w, r, f.cfg.Routes.Find("/"+host+r.URL.Path), false)
+		return
+	}
+	switch path := r.URL.Path; {
+	case strings.HasPrefix(path, appRoot):
+		f.serveApp(w, r)
+	case path == "/shoal" && f.cfg.Pages != nil:
+		http.Redirect(w, r, "/shoal/", http.StatusFound)
+	case strings.HasPrefix(path, "/shoal/") && f.cfg.Pages != nil:
+		f.cfg.Pages.ServeHTTP(w, r)
+	case strings.HasPrefix(path, "/api/v1/") && f.cfg.API != nil:
+		f.cfg.API.ServeHTTP(w, r)
+	default:
+		f.serveRoute(w, r, f.find(host, path), true)
+	}
+}
+
+// find returns the route of a request to a host that is not an app's, or nil.
+func (f *Front) find(host, path string) *routes.Route {
+	if f.cfg.HostRouting || f.cfg.AppsDomain != "" {
+		r := f.cfg.Routes.Find("/" + host + path)
+		if f.cfg.HostRouting || r != nil && r.Prefix != "/" {
+			return r
+		}
+	}
+	return f.cfg.Routes.Find(path)
+}
+
+// isAppsHost reports whether a host is one of those that users' servers have for themselves.
+func (f *Front) isAppsHost(host string) bool {
+	return f.cfg.AppsDomain != "" && strings.HasSuffix(host, "."+f.cfg.AppsDomain)
+}
+
+// hostname is the host of a Host header, in lower case, without its port.
+func hostname(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+}
+
+// unfit says what is wrong with a request that nobody behind should see.
+func unfit(r *http.Request) (int, string) {
+	cookies, lines := 0, 0
+	for name, values := range r.Header {
+		lines += len(values)
+		if name == "Cookie" {
+			for _, v := range values {
+				cookies += len(v)
+			}
+		}
+	}
+	switch {
+	case len(r.RequestURI) > maxURI:
+		return http.StatusRequestURITooLong, fmt.Sprintf("The address is longer than %d bytes.", maxURI)
+	case cookies > maxCookies:
+		return http.StatusRequestHeaderFieldsTooLarge,
+			fmt.Sprintf("Your browser has sent more than %d bytes of cookies. Delete this site's cookies in its settings, then sign in again.", maxCookies)
+	case lines > maxLines:
+		return http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("The request has more than %d headers.", maxLines)
+	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+		return http.StatusMethodNotAllowed, "The method " + r.Method + " is not used here."
+	case !strings.HasPrefix(r.URL.Path, "/"):
+		return http.StatusBadRequest, "The address has no path."
+	}
+	return 0, ""
+}

@@ -1,0 +1,195 @@
+package webfront
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
+)
+
+// appRoot is the path below which a user finds her apps, as POOL/ENDPOINT/.
+const appRoot = "/shoal/app/"
+
+// serveRoute answers by a route of the table. Guard: the host is one that Shoal's own cookies are sent to.
+func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes.Route, guard bool) {
+	if route == nil {
+		if r.URL.Path == "/" && guard && f.cfg.Pages != nil {
+			http.Redirect(w, r, "/shoal/", http.StatusFound)
+			return
+		}
+		f.errorPage(w, r, http.StatusNotFound, "No server is known for this address.", "")
+		return
+	}
+	if guard && route.Guarded && route.User != "" && !f.admit(w, r, route.User) {
+		return
+	}
+	f.forward(w, r, dest{target: route.Target, prefix: route.Prefix, user: string(route.User), used: route.Used})
+}
+
+// admit lets the user's own browser pass, and who comes without cookies and says who she is to the server behind. So a page of
+// one user never runs with the cookies of another.
+func (f *Front) admit(w http.ResponseWriter, r *http.Request, owner shoal.UserName) bool {
+	if r.Header.Get("Cookie") == "" && r.Header.Get("Authorization") != "" {
+		return true
+	}
+	var who shoal.UserName
+	signedIn := false
+	if f.cfg.Guard != nil {
+		who, signedIn = f.cfg.Guard.Who(r)
+	}
+	switch {
+	case !signedIn:
+		f.askLogin(w, r)
+	case who != owner:
+		f.fail(w, r, http.StatusForbidden, "This is a server of another user; only her own browser gets there. You are signed in as "+string(who)+".")
+	case crossOrigin(r):
+		f.fail(w, r, http.StatusForbidden, "A page of another site has asked for this; only pages of this site may.")
+	default:
+		return true
+	}
+	return false
+}
+
+// askLogin sends people to the login page, and tells programs that they are not known.
+func (f *Front) askLogin(w http.ResponseWriter, r *http.Request) {
+	if isVisit(r) && f.cfg.Pages != nil {
+		w.Header().Set("Cache-Control", "no-store")
+		http.Redirect(w, r, "/shoal/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusFound)
+		return
+	}
+	f.fail(w, r, http.StatusUnauthorized, "Nobody is signed in here. Sign in at /shoal/login.")
+}
+
+// isVisit reports whether a person waits for a page, not a program or a script for data.
+func isVisit(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || isWebsocket(r) {
+		return false
+	}
+	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" {
+		return mode == "navigate"
+	}
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// crossOrigin reports whether a page of another origin has sent a request that may change something or opens a websocket.
+func crossOrigin(r *http.Request) bool {
+	if (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions) && !isWebsocket(r) {
+		return false
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return r.Header.Get("Sec-Fetch-Site") == "cross-site"
+	}
+	u, err := url.Parse(origin)
+	return err != nil || !strings.EqualFold(u.Host, r.Host)
+}
+
+// serveApp answers for an app of whoever is signed in.
+func (f *Front) serveApp(w http.ResponseWriter, r *http.Request) {
+	pool, rest, _ := strings.Cut(r.URL.Path[len(appRoot):], "/")
+	endpoint, _, inside := strings.Cut(rest, "/")
+	raw := strings.SplitN(r.URL.EscapedPath(), "/", 6) // "", shoal, app, POOL, ENDPOINT, the rest
+	if f.cfg.Apps == nil || pool == "" || endpoint == "" || len(raw) < 5 || inside != (len(raw) == 6) || raw[3] != pool || raw[4] != endpoint {
+		f.fail(w, r, http.StatusNotFound, "There is no such app. The address of one is "+appRoot+"POOL/ENDPOINT/.")
+		return
+	}
+	user, ok := f.appUser(w, r)
+	if !ok {
+		return
+	}
+	base := appRoot + pool + "/" + endpoint
+	if !inside {
+		to := base + "/"
+		if r.URL.RawQuery != "" {
+			to += "?" + r.URL.RawQuery
+		}
+		http.Redirect(w, r, to, http.StatusFound)
+		return
+	}
+	app, known := f.cfg.Apps.Find(r.Context(), user, shoal.PoolName(pool), endpoint, "")
+	if !known || app.State != shoal.AppRunning || app.Address == "" {
+		f.notRunning(w, r, user, pool, endpoint, app, known)
+		return
+	}
+	d := dest{target: &url.URL{Scheme: "http", Host: app.Address}, user: string(user), prefix: base, app: &app, used: func(at time.Time) { f.used.note(f.cfg.Apps, app.ID, at) }}
+	d.strip = app.StripPrefix
+	f.forward(w, r, d)
+}
+
+// appUser says whose app a request is for: by her cookie, from a page of this site, or by her token of the API, which
+// the app does not get to see.
+func (f *Front) appUser(w http.ResponseWriter, r *http.Request) (shoal.UserName, bool) {
+	if r.Header.Get("Cookie") == "" && f.cfg.Tokens != nil && r.Header.Get("Authorization") != "" {
+		user, ok := f.cfg.Tokens(r)
+		if ok {
+			r.Header.Del("Authorization")
+			return user, true
+		}
+	}
+	if f.cfg.Guard != nil {
+		if user, ok := f.cfg.Guard.Who(r); ok {
+			if crossOrigin(r) {
+				f.fail(w, r, http.StatusForbidden, "A page of another site has asked for this; only pages of this site may.")
+				return "", false
+			}
+			return user, true
+		}
+	}
+	f.askLogin(w, r)
+	return "", false
+}
+
+// notRunning sends people to the page that starts the app, and starts it for programs, which get a place to wait. What asks with
+// a cookie and is no visit is the script of a page that was left open: it starts nothing.
+func (f *Front) notRunning(w http.ResponseWriter, r *http.Request, user shoal.UserName, pool, endpoint string, app shoal.App, known bool) {
+	w.Header().Set("Cache-Control", "no-store")
+	if isVisit(r) && f.cfg.Pages != nil {
+		http.Redirect(w, r, "/shoal/start/"+pool+"/"+endpoint+"?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusFound)
+		return
+	}
+	if !known || !app.Live() {
+		if r.Header.Get("Cookie") != "" {
+			f.fail(w, r, http.StatusServiceUnavailable, "This app does not run. Start it at /shoal/.")
+			return
+		}
+		var err error
+		if app, err = f.cfg.Apps.Open(r.Context(), user, shoal.PoolName(pool), endpoint, ""); err != nil {
+			f.failAs(w, r, err)
+			return
+		}
+	}
+	if isWebsocket(r) {
+		f.fail(w, r, http.StatusServiceUnavailable, "This app does not run yet.")
+		return
+	}
+	w.Header().Set("Location", "/api/v1/apps/"+string(app.ID))
+	w.Header().Set("Retry-After", "2")
+	writeJSON(w, http.StatusAccepted, app)
+}
+
+// usage passes on that apps are used, each now and then.
+type usage struct {
+	mu   sync.Mutex
+	last map[shoal.AppID]time.Time
+}
+
+const usageEvery = 10 * time.Second
+
+func (u *usage) note(apps Apps, id shoal.AppID, at time.Time) {
+	u.mu.Lock()
+	tell := at.Sub(u.last[id]) >= usageEvery
+	if tell {
+		if u.last == nil || len(u.last) > 10_000 { // those that have ended are not told of
+			u.last = map[shoal.AppID]time.Time{}
+		}
+		u.last[id] = at
+	}
+	u.mu.Unlock()
+	if tell {
+		apps.Used(id, at)
+	}
+}

@@ -1,0 +1,203 @@
+package webfront
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	dialTime = 5 * time.Second
+	keepTime = 30 * time.Second // an idle connection to a server behind
+	// maxAnswerHeader bounds the headers of an answer.
+	maxAnswerHeader = 256 << 10
+	maxEarly        = 5 // answers ahead of the answer, as 103
+)
+
+// pool keeps connections to servers behind. Nothing is read from those that are idle: whether one still lives is looked at when it
+// is needed, and after keepTime it is closed.
+type pool struct {
+	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	limits Limits
+
+	mu      sync.Mutex
+	idle    map[string][]*link // the last one was used last
+	total   int
+	reaping bool
+	closed  bool
+}
+
+func newPool(dial func(ctx context.Context, network, address string) (net.Conn, error), l Limits) *pool {
+	return &pool{dial: dial, limits: l, idle: map[string][]*link{}}
+}
+
+// link is one connection to a server behind.
+type link struct {
+	net.Conn
+	key   string
+	r     *bufio.Reader
+	w     *bufio.Writer
+	left  int // how much may still be read; negative: as much as there is
+	since time.Time
+	raw   syscall.RawConn
+	peek  func(fd uintptr) bool
+	quiet bool // what peek found
+}
+
+var errHeaderTooLong = errors.New("the headers of the answer are too long")
+
+func (l *link) Read(b []byte) (int, error) {
+	if l.left < 0 {
+		return l.Conn.Read(b)
+	}
+	if l.left == 0 {
+		return 0, errHeaderTooLong
+	}
+	n, err := l.Conn.Read(b[:min(len(b), l.left)])
+	l.left -= n
+	return n, err
+}
+
+// alive reports whether the other end has neither closed the connection nor said anything that nobody asked for.
+func (l *link) alive() bool {
+	if l.raw == nil {
+		return true
+	}
+	l.quiet = false
+	return l.raw.Read(l.peek) == nil && l.quiet
+}
+
+func keyOf(target *url.URL) string { return target.Scheme + "://" + target.Host }
+
+// get returns an idle connection, or nil.
+func (p *pool) get(key string) *link {
+	for {
+		p.mu.Lock()
+		list := p.idle[key]
+		if len(list) == 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		l := list[len(list)-1]
+		p.drop(key, len(list)-1)
+		p.mu.Unlock()
+		if time.Since(l.since) < keepTime && l.alive() {
+			return l
+		}
+		l.Close()
+	}
+}
+
+// drop takes the i-th idle connection of a server out.
+func (p *pool) drop(key string, i int) {
+	list := p.idle[key]
+	copy(list[i:], list[i+1:])
+	list[len(list)-1] = nil
+	if list = list[:len(list)-1]; len(list) == 0 {
+		delete(p.idle, key)
+	} else {
+		p.idle[key] = list
+	}
+	p.total--
+}
+
+func (p *pool) put(l *link) {
+	l.since = time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.total >= p.limits.AllIdle || len(p.idle[l.key]) >= p.limits.Idle {
+		l.Close()
+		return
+	}
+	p.idle[l.key] = append(p.idle[l.key], l)
+	p.total++
+	if !p.reaping {
+		p.reaping = true
+		time.AfterFunc(keepTime, p.reap)
+	}
+}
+
+// reap closes what nobody has needed for a while.
+func (p *pool) reap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	for key := range p.idle {
+		for len(p.idle[key]) > 0 && now.Sub(p.idle[key][0].since) >= keepTime {
+			p.idle[key][0].Close()
+			p.drop(key, 0)
+		}
+	}
+	if p.reaping = p.total > 0; p.reaping {
+		time.AfterFunc(keepTime/2, p.reap)
+	}
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for key := range p.idle {
+		for len(p.idle[key]) > 0 {
+			p.idle[key][0].Close()
+			p.drop(key, 0)
+		}
+	}
+}
+
+// open makes a new connection to a server.
+func (p *pool) open(ctx context.Context, target *url.URL) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	address := target.Host
+	if target.Port() == "" {
+		port := "80"
+		if target.Scheme == "https" {
+			port = "443"
+		}
+		address = net.JoinHostPort(target.Hostname(), port)
+	}
+	c, err := p.dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	tune(c)
+	l := &link{Conn: c, key: keyOf(target), left: -1}
+	if s, ok := c.(syscall.Conn); ok {
+		if l.raw, err = s.SyscallConn(); err != nil {
+			l.raw = nil
+		}
+	}
+	l.peek = func(fd uintptr) bool {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		l.quiet = errors.Is(err, syscall.EAGAIN)
+		return true
+	}
+	if target.Scheme == "https" {
+		secure := tls.Client(c, &tls.Config{ServerName: target.Hostname(), MinVersion: tls.VersionTLS12})
+		if err := secure.HandshakeContext(ctx); err != nil {
+			c.Close()
+			return nil, fmt.Errorf("cannot speak TLS with %s: %w", address, err)
+		}
+		l.Conn = secure
+		l.raw = nil // tickets and the like come unasked
+	}
+	l.r, l.w = bufio.NewReader(l), bufio.NewWriter(l.Conn)
+	return l, nil
+}
+
+// client asks the same servers for something beside.
+func (p *pool) client(patience time.Duration) *http.Client {
+	return &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: p.dial, MaxIdleConnsPerHost: 4, MaxIdleConns: 16,
+		IdleConnTimeout: keepTime, MaxResponseHeaderBytes: maxAnswerHeader, DisableCompression: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}

@@ -1,0 +1,233 @@
+package webfront
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// shakeTime is how long a server may take to agree to a websocket.
+const shakeTime = 30 * time.Second
+
+// isWebsocket reports whether a request asks to become a websocket. Other protocols are not switched to: what is
+// said in them nobody here could look at.
+func isWebsocket(r *http.Request) bool {
+	if r.ProtoMajor != 1 || r.Method != http.MethodGet || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return false
+	}
+	for _, v := range r.Header["Connection"] {
+		for token := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// serveTunnel asks the server for a websocket and, where it agrees, passes bytes both ways until one end closes.
+func (f *Front) serveTunnel(w http.ResponseWriter, r *http.Request, d dest) {
+	source := sourceOf(r)
+	if !f.tunnels.enter(source) {
+		f.fail(w, r, http.StatusTooManyRequests, "Too many websockets are open from where you are.")
+		return
+	}
+	defer f.tunnels.leave(source)
+	if d.user != "" {
+		if !f.users.enter(d.user) {
+			f.fail(w, r, http.StatusTooManyRequests, "Too many websockets are open to the servers of "+d.user+".")
+			return
+		}
+		defer f.users.leave(d.user)
+	}
+	c, err := f.askTunnel(r, d)
+	if err != nil {
+		f.unreachable(w, r, d, err)
+		return
+	}
+	if c.response.StatusCode != http.StatusSwitchingProtocols {
+		defer c.end()
+		c.broken = true
+		f.answer(w, r, d, c)
+		return
+	}
+	defer c.link.Close()
+	if !c.stop() {
+		return
+	}
+	f.pipe(w, d, c)
+}
+
+// askTunnel asks the server for a websocket, on a connection of its own.
+func (f *Front) askTunnel(r *http.Request, d dest) (*call, error) {
+	l, err := f.pool.open(r.Context(), d.target)
+	if err != nil {
+		return nil, err
+	}
+	c := &call{pool: f.pool, link: l, request: r}
+	c.stop = context.AfterFunc(r.Context(), func() { l.Close() })
+	_ = l.SetDeadline(time.Now().Add(shakeTime))
+	writeHead(l.w, r, d)
+	l.w.WriteString("Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if err = l.w.Flush(); err == nil {
+		l.left = maxAnswerHeader
+		err = c.read(discardEarly{}, 0)
+	}
+	if err == nil && c.response.StatusCode == http.StatusSwitchingProtocols && !strings.EqualFold(c.response.Header.Get("Upgrade"), "websocket") {
+		err = errors.New("it has switched to another protocol than websocket")
+	}
+	if err == nil {
+		err = l.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		c.stop()
+		l.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// discardEarly takes answers ahead of the answer: a websocket has no use for them.
+type discardEarly struct{}
+
+func (discardEarly) Header() http.Header         { return http.Header{} }
+func (discardEarly) Write(b []byte) (int, error) { return len(b), nil }
+func (discardEarly) WriteHeader(int)             {}
+
+// pipe takes the client's connection over.
+func (f *Front) pipe(w http.ResponseWriter, d dest, c *call) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		f.log.Error("a connection cannot be taken over", "err", err)
+		return
+	}
+	defer conn.Close()
+	t := &tunnel{client: conn, server: c.link.Conn}
+	f.mu.Lock()
+	if f.closing {
+		f.mu.Unlock()
+		return
+	}
+	f.piping[t] = struct{}{}
+	f.all.Add(1)
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		delete(f.piping, t)
+		f.mu.Unlock()
+		f.all.Done()
+	}()
+	out := bufio.NewWriterSize(conn, 2<<10)
+	out.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+	head := http.Header{}
+	copyHeader(head, c.response.Header)
+	for name, values := range head {
+		if name == "Content-Length" {
+			continue
+		}
+		for _, v := range values {
+			writeHeader(out, name, v)
+		}
+	}
+	out.WriteString("\r\n")
+	if out.Flush() != nil {
+		return
+	}
+	d.used(time.Now())
+	t.run(d.used, ahead(buffered.Reader), ahead(c.link.r))
+}
+
+// ahead takes out of a reader what it has read ahead.
+func ahead(r *bufio.Reader) []byte {
+	b, _ := r.Peek(r.Buffered())
+	return append([]byte(nil), b...)
+}
+
+// tunnel is a websocket: two connections and the bytes between them.
+type tunnel struct {
+	client, server net.Conn
+	closed         atomic.Bool
+}
+
+func (t *tunnel) close() {
+	if t.closed.CompareAndSwap(false, true) {
+		t.client.Close()
+		t.server.Close()
+	}
+}
+
+// lingerTime is how long the other direction may go on once one has ended.
+const lingerTime = 5 * time.Second
+
+// run passes bytes on until both directions have ended, beginning with those that were read ahead.
+func (t *tunnel) run(used func(time.Time), fromClient, fromServer []byte) {
+	var both sync.WaitGroup
+	both.Go(func() { t.copy(t.client, t.server, used, fromServer) })
+	t.copy(t.server, t.client, used, fromClient)
+	both.Wait()
+	t.close()
+}
+
+// Websockets are quiet for most of the time: their buffers are small, and borrowed when much comes.
+const quietBuffer = 1 << 10
+
+// copy passes on one direction.
+func (t *tunnel) copy(to, from net.Conn, used func(time.Time), ahead []byte) {
+	defer t.half(to)
+	if len(ahead) > 0 {
+		if _, err := to.Write(ahead); err != nil {
+			return
+		}
+	}
+	small := make([]byte, quietBuffer)
+	var large *[]byte
+	defer func() {
+		if large != nil {
+			buffers.Put(large)
+		}
+	}()
+	for {
+		buf := small
+		if large != nil {
+			buf = *large
+		}
+		n, err := from.Read(buf)
+		if n > 0 {
+			used(time.Now())
+			if _, err := to.Write(buf[:n]); err != nil {
+				t.close()
+				return
+			}
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.close()
+			}
+			return
+		}
+		switch {
+		case n == len(buf) && large == nil:
+			large = buffers.Get().(*[]byte)
+		case n <= quietBuffer/2 && large != nil:
+			buffers.Put(large)
+			large = nil
+		}
+	}
+}
+
+// half tells an end that nothing more comes, and gives the other direction a moment.
+func (t *tunnel) half(to net.Conn) {
+	if w, ok := to.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
+		_ = t.client.SetReadDeadline(time.Now().Add(lingerTime))
+		_ = t.server.SetReadDeadline(time.Now().Add(lingerTime))
+		return
+	}
+	t.close()
+}
