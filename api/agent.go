@@ -143,6 +143,7 @@ type TaskOrder struct {
 	Signal      string            `json:"signal,omitempty"` // "USR1": sent SignalAhead before the time limit
 	SignalAhead shoal.Duration    `json:"signalAhead,omitempty"`
 	Idempotent  bool              `json:"idempotent,omitempty"`
+	After       *shoal.AttemptRef `json:"after,omitempty"`   // begin when that one, if it is here, has ended
 	Release     bool              `json:"release,omitempty"` // Command is the job's release command; the job's local scratch goes with its end
 }
 
@@ -180,6 +181,8 @@ func JobScratchDir(job shoal.JobID) string { return "/var/lib/shoal-scratch/job-
 type StopOrder struct {
 	Ref   shoal.AttemptRef `json:"ref"`
 	State shoal.JobState   `json:"state"`
+	// Waiting: only if it still waits for the one that it comes after.
+	Waiting bool `json:"waiting,omitempty"`
 }
 
 // ForgetTask lets the agent drop what it keeps of ended attempts and jobs.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -177,7 +179,8 @@ func (r *Runner) supervisorGone() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.queue = nil
-	for _, a := range r.attempts {
+	all := slices.SortedFunc(maps.Values(r.attempts), func(a, b *attempt) int { return cmp.Compare(a.came, b.came) })
+	for _, a := range all { // in the order in which they came, since some wait for others
 		if a.phase != sent && a.phase != running {
 			a.unsaved = false // nobody keeps it any more
 			continue

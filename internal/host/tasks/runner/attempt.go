@@ -33,6 +33,7 @@ type attempt struct {
 	user     shoal.UserName
 	uid      int
 	phase    phase
+	came     int64               // counts those that came
 	start    *tasks.StartRequest // until its end
 	stop     shoal.JobState
 	older    *attempt // waited for
@@ -69,6 +70,8 @@ func (r *Runner) mark(a *attempt) {
 
 // add makes an attempt known.
 func (r *Runner) add(a *attempt) {
+	r.came++
+	a.came = r.came
 	r.attempts[a.ref] = a
 	r.jobIn(a.ref.Job)
 	if n := r.newest[a.ref.TaskRef]; n == nil || n.ref.Attempt < a.ref.Attempt {

@@ -63,6 +63,7 @@ type Runner struct {
 	forgotten memory
 	queue     []tasks.Request // for the supervisor
 	dirty     []*attempt      // those with something to report, in the order in which that came up
+	came      int64           // attempts so far
 	live      int             // attempts that the supervisor is to have, or has
 	jobs      map[shoal.JobID]*job
 	lease     time.Duration // until when, by the kernel's clock; zero: for ever
@@ -171,6 +172,10 @@ func (r *Runner) Stop(o api.StopOrder) {
 	defer r.mu.Unlock()
 	a := r.attempts[o.Ref]
 	switch {
+	case o.Waiting:
+		if a != nil && a.phase == sent {
+			r.queue = append(r.queue, tasks.Request{Stop: &o})
+		}
 	case a != nil && a.phase == ended:
 		a.ackedEnd = false
 		r.mark(a)

@@ -17,6 +17,7 @@ import (
 // order takes an order to end.
 func (t *task) order(state shoal.JobState) {
 	switch state {
+	case recalled:
 	case shoal.JobPreempted, shoal.JobLost, fenced:
 		t.end(state)
 	default:

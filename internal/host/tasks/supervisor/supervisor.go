@@ -36,6 +36,9 @@ const gcPercent = 200
 // outputPause is how long news of output are gathered. They matter to who follows by eye.
 const outputPause = 20 * time.Millisecond
 
+// endPause is how long ends are gathered of tasks in whose place another has begun.
+const endPause = 50 * time.Millisecond
+
 // supervisor is the parent of the tasks.
 type supervisor struct {
 	set     tasks.Settings
@@ -59,6 +62,7 @@ type supervisor struct {
 	closing      bool
 	wake         chan struct{} // capacity 1: there is something to send
 	idle         chan struct{} // capacity 1: perhaps there is nothing left to do
+	gather       chan struct{} // capacity 1: there is something to send that can wait for more
 }
 
 // Main is `shoal-agent task …`. It is started by a Runner only.
@@ -102,7 +106,7 @@ func supervise(set tasks.Settings) error {
 		return err
 	}
 	s := &supervisor{set: set, forks: newForker(), tasks: map[shoal.AttemptRef]*task{}, kept: map[shoal.AttemptRef]tasks.Result{},
-		preparations: map[shoal.JobID]*preparation{}, passes: passes.At(set.Passes()), rooms: newRooms(set.Scratch), output: map[*task]bool{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1),
+		preparations: map[shoal.JobID]*preparation{}, passes: passes.At(set.Passes()), rooms: newRooms(set.Scratch), output: map[*task]bool{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1), gather: make(chan struct{}, 1),
 		grown: time.NewTimer(time.Hour)}
 	if set.Groups != nil {
 		if s.groups, err = cgroups.Open(*set.Groups); err != nil {
@@ -241,6 +245,11 @@ func (s *supervisor) start(r tasks.StartRequest) {
 		return
 	}
 	t := newTask(s, r)
+	if r.Order.After != nil {
+		if t.after = s.tasks[*r.Order.After]; t.after != nil {
+			t.after.leads = true
+		}
+	}
 	s.tasks[ref] = t
 	if bound(r.Order) && s.lease.over() {
 		t.stop(fenced)
@@ -252,7 +261,11 @@ func (s *supervisor) stop(o api.StopOrder) {
 	s.mu.Lock()
 	t := s.tasks[o.Ref]
 	s.mu.Unlock()
-	if t != nil {
+	switch {
+	case t == nil:
+	case o.Waiting:
+		t.stop(recalled)
+	default:
 		t.stop(o.State)
 	}
 }
@@ -266,18 +279,25 @@ func (s *supervisor) ended(t *task, r tasks.Result, saved bool) {
 	if !saved {
 		s.kept[t.ref] = r
 	}
-	s.tell(tasks.Event{Ended: &tasks.EndedEvent{Ref: t.ref, Result: r, Unsaved: !saved}})
+	close(t.done)
+	s.tell(tasks.Event{Ended: &tasks.EndedEvent{Ref: t.ref, Result: r, Unsaved: !saved}}, t.leads)
 	if len(s.tasks) == 0 {
 		poke(s.idle)
 	}
 }
 
-// tell queues an event. Without a Runner it is dropped: the next one hears all in the hello, or finds it on disk.
-func (s *supervisor) tell(e tasks.Event) {
-	if s.conn != nil {
-		s.queue = append(s.queue, e)
+// tell queues an event, which may wait for others to go with it. Without a Runner it is dropped: the next one hears
+// all in the hello, or finds it on disk.
+func (s *supervisor) tell(e tasks.Event, mayWait bool) {
+	switch {
+	case s.conn == nil:
+		return
+	case mayWait:
+		poke(s.gather)
+	default:
 		poke(s.wake)
 	}
+	s.queue = append(s.queue, e)
 }
 
 // youngTime is how old a task is when it is told that it runs. Of most that are over before, the end says enough.
@@ -325,7 +345,7 @@ func (s *supervisor) grownUp() (events []tasks.Event) {
 func (s *supervisor) tellReady(t *task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tell(tasks.Event{Ready: &t.ref})
+	s.tell(tasks.Event{Ready: &t.ref}, false)
 }
 
 func (s *supervisor) tellOutput(t *task) {
@@ -344,6 +364,11 @@ func (s *supervisor) send() {
 		late := false
 		select {
 		case <-s.wake:
+		case <-s.gather:
+			if due == nil {
+				due = time.After(endPause)
+			}
+			continue
 		case <-due:
 			late, due = true, nil
 		case <-s.grown.C:

@@ -30,6 +30,9 @@ const shellPath = "/bin/sh"
 // fenced is the order of the lease's end. Unlike a Stop it comes from within.
 const fenced shoal.JobState = "fenced"
 
+// recalled is the order to end what waits for another; it passes by what has begun.
+const recalled shoal.JobState = "recalled"
+
 // maxOrders is more orders to end than anybody gives to one task.
 const maxOrders = 8
 
@@ -48,6 +51,9 @@ type task struct {
 	exits  chan exit
 	orders chan shoal.JobState
 	begin  chan struct{} // closed when it may begin
+	after  *task         // begins when that has ended; nil: at once. Not changed any more once done is closed
+	done   chan struct{} // closed when it has ended
+	leads  bool          // another comes after it; guarded by supervisor.mu
 
 	// of run alone
 	workdir string
@@ -72,7 +78,7 @@ type task struct {
 }
 
 func newTask(s *supervisor, r tasks.StartRequest) *task {
-	t := &task{s: s, ref: r.Order.Ref, req: r, exits: make(chan exit, 1), orders: make(chan shoal.JobState, maxOrders), begin: make(chan struct{})}
+	t := &task{s: s, ref: r.Order.Ref, req: r, exits: make(chan exit, 1), orders: make(chan shoal.JobState, maxOrders), begin: make(chan struct{}), done: make(chan struct{})}
 	for i := range t.out {
 		t.out[i] = &output{t: t}
 	}
@@ -114,14 +120,42 @@ func (t *task) mayBegin() {
 
 // run is the life of a task.
 func (t *task) run() {
-	if why := t.setUp(); why != "" {
+	for _, timer := range []**time.Timer{&t.limit, &t.alarm, &t.kill} {
+		*timer = time.NewTimer(time.Hour)
+		(*timer).Stop()
+		defer (*timer).Stop()
+	}
+	begins := t.turn()
+	switch why := t.setUp(); {
+	case why != "":
 		t.fail(why)
-	} else {
+	case begins:
 		t.work()
+	default:
+		t.judge("", exit{})
 	}
 	t.cleanUp()
 	saved := t.save()
 	t.s.ended(t, t.result, saved)
+}
+
+// turn waits for the end of the task that this one comes after, and if that ended before its own turn, of the one before.
+// It returns false when it is to end first.
+func (t *task) turn() bool {
+	for t.after != nil {
+		select {
+		case <-t.after.done:
+			t.after = t.after.after
+		case state := <-t.orders:
+			if state == recalled {
+				state = shoal.JobPreempted
+				t.note("it waited for another, which took longer than those before")
+			}
+			t.order(state)
+			return false
+		}
+	}
+	return true
 }
 
 // fail ends a task that could not be started.
@@ -132,11 +166,6 @@ func (t *task) fail(why string) {
 // work runs the steps of a task, one after another.
 func (t *task) work() {
 	o := t.req.Order
-	for _, timer := range []**time.Timer{&t.limit, &t.alarm, &t.kill} {
-		*timer = time.NewTimer(time.Hour)
-		(*timer).Stop()
-		defer (*timer).Stop()
-	}
 	t.arm()
 	if len(o.Outputs) > 0 {
 		argv := []string{shellPath, "-c", `exec mkdir -p -- "$@"`, "sh"}
