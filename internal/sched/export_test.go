@@ -26,6 +26,9 @@ func (s *State) Dump() string {
 	for _, all := range []map[Task]*run{s.tasks, s.holds} {
 		for t, r := range all {
 			add("task %v %v %v %v hold=%v going=%v backfilled=%v %v", t, names(r.machines), r.begun, r.end(), r.hold, r.going, r.backfilled, r.rate)
+			if r.before != nil {
+				add("behind %v %v", t, r.before.task)
+			}
 		}
 	}
 	for _, p := range s.pools {

@@ -60,6 +60,8 @@ type run struct {
 	placed     instant // charged from here
 	begun      instant // its time limit counts from here
 	until      instant // gone then at the latest, if it is going or a hold
+
+	before, next *run // whose place it takes, and who takes its
 }
 
 // run makes one of a task, which takes up nothing yet.
@@ -163,13 +165,22 @@ func (r *run) vacate() {
 
 // change changes when it ends.
 func (r *run) change(change func()) {
+	if r.before != nil { // it takes up nothing yet
+		change()
+		return
+	}
 	r.vacate()
 	change()
-	for _, m := range r.machines { // it may have been forgotten for a moment
-		r.pool.machines[m.ID] = m
-	}
+	r.reach()
 	r.occupy()
 	r.pool.dirty = true
+}
+
+// reach makes sure that its machines are known: they may have been forgotten for a moment.
+func (r *run) reach() {
+	for _, m := range r.machines {
+		r.pool.machines[m.ID] = m
+	}
 }
 
 // machine returns a machine, which need not be on record.

@@ -70,6 +70,9 @@ func (w *pass) run() {
 	if len(w.plan.Starts) < w.budget {
 		w.preempt()
 	}
+	if len(w.plan.Preempt) == 0 {
+		w.follow()
+	}
 	for _, r := range slices.Backward(w.begun) {
 		r.account.planned -= r.rate
 		r.vacate()

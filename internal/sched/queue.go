@@ -63,6 +63,8 @@ type job struct {
 	running    int
 	gated      bool
 	blocked    bool
+
+	unshiftable bool
 }
 
 // part is those of a job's tasks that have the same needs.

@@ -32,6 +32,7 @@ type account struct {
 	rate    int64   // of what runs, in units
 	planned int64   // of what the present pass would start
 	queues  [priorities]queue
+	brief   map[needs]int // how many tasks in a row were brief; memory of Plan
 }
 
 // person is a user in a pool, whatever the account.

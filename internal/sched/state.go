@@ -81,7 +81,7 @@ func (c PutJob) apply(s *State) {
 	nodes.Min = max(nodes.Min, 1)
 	nodes.Max = max(nodes.Max, nodes.Min)
 	*j = job{id: id, number: c.Number, pool: p, account: p.account(c.Group, c.User), priority: c.Priority, total: c.Total, next: c.Next,
-		maxRunning: c.MaxRunning, running: running, gated: c.Gated, blocked: c.Blocked}
+		maxRunning: c.MaxRunning, running: running, unshiftable: c.Unshiftable, gated: c.Gated, blocked: c.Blocked}
 	j.part = part{job: j, again: slices.Clone(c.Again),
 		shape: p.shape(needs{resources: c.Resources, nodes: nodes, limit: c.Limit, preemptible: c.Preemptible})}
 	s.jobs[c.ID] = j
@@ -165,12 +165,21 @@ func (c Start) apply(s *State) {
 		j.pool.served()
 	}
 	r := j.run(c.Position, sh, c.Machines)
-	r.placed, r.begun, r.backfilled = at, at, c.Backfilled
+	r.backfilled = c.Backfilled
 	s.tasks[c.Task] = r
-	s.charge(r)
-	r.occupy()
+	if r.behind(s.tasks[c.Behind]); r.before == nil {
+		s.begin(r, at)
+	}
 	j.queue()
 	j.pool.dirty = true
+}
+
+// begin has a task take up its place.
+func (s *State) begin(r *run, at instant) {
+	r.placed, r.begun = at, at
+	s.charge(r)
+	r.reach()
+	r.occupy()
 }
 
 func (c Began) apply(s *State) {
@@ -191,8 +200,16 @@ func (c End) apply(s *State) {
 		return
 	}
 	delete(s.tasks, c.Task)
-	s.settle(r, moment(c.At))
-	r.vacate()
+	waited := r.before != nil
+	next := r.leave()
+	if !waited {
+		s.settle(r, moment(c.At))
+		r.vacate()
+		r.account.ran(r.shape.needs, c.Ran)
+	}
+	if next != nil {
+		s.begin(next, moment(c.At))
+	}
 	r.pool.dirty = true
 	if j := s.jobs[c.Job]; j != nil {
 		j.queue()
@@ -248,7 +265,7 @@ func (s *State) Job(id shoal.JobID) (Job, bool) {
 		again = slices.Sorted(slices.Values(slices.Concat(again, g.again)))
 	}
 	return Job{ID: j.id, Number: j.number, User: j.account.person.name, Group: j.account.party.name, Pool: j.pool.Name, Priority: j.priority,
-		Resources: n.resources, Nodes: n.nodes, Limit: n.limit, MaxRunning: j.maxRunning, Preemptible: n.preemptible,
+		Resources: n.resources, Nodes: n.nodes, Limit: n.limit, MaxRunning: j.maxRunning, Preemptible: n.preemptible, Unshiftable: j.unshiftable,
 		Total: j.total, Next: j.next, Again: again, Gated: j.gated, Blocked: j.blocked}, true
 }
 

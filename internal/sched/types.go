@@ -42,6 +42,7 @@ type Job struct {
 	Limit       time.Duration   // after its start a task is gone at the latest, grace included; 0: the pool's default
 	MaxRunning  int             // tasks at a time; 0: no limit
 	Preemptible bool            // may be told to go: for logins, and if its priority is low for what is more urgent
+	Unshiftable bool            // its tasks are placed where there is room, never behind others
 	Total       int             // tasks
 	Next        int             // no task from this position on was ever started
 	Again       []int           // positions that wait although they are before Next, ascending
@@ -151,6 +152,7 @@ type Placement struct {
 	Machines   []shoal.MachineID // by rank, no two the same
 	Memory     shoal.Bytes       // on each, if not what its job says
 	Backfilled bool              // it passes one that goes before it, and may be called back for that
+	Behind     Task              // there is no room: it gets that one's place when it ends; zero: there is
 }
 
 // Preemption is a task that is to be told to go.
@@ -214,7 +216,8 @@ type (
 	// End is a task that was started and takes up nothing any more.
 	End struct {
 		Task
-		At time.Time
+		At  time.Time
+		Ran time.Duration // for how long; 0: it did not, or nobody knows
 	}
 	// Again is a task that was started before and must start again, or one of a gated job that may.
 	Again struct {
