@@ -211,7 +211,9 @@ type Attempt struct {
 	Memory      Bytes     `json:"memory,omitempty"`     // what it was given, where that is not what its job asks for
 	Backfilled  bool      `json:"backfilled,omitempty"` // it was started before one that is ahead of it
 	Release     bool      `json:"release,omitempty"`    // it is the job's release command on a machine; its index is negative
-	Members     []Member  `json:"members,omitempty"`    // its nodes by rank, if it has several; Machine, Epoch and GPUs are the first's
+	// Behind is the attempt on the same machine whose place it takes when that has ended; nil once it has ended itself.
+	Behind  *AttemptRef `json:"behind,omitempty"`
+	Members []Member    `json:"members,omitempty"` // its nodes by rank, if it has several; Machine, Epoch and GPUs are the first's
 }
 
 // Member is one node of an attempt that has several.

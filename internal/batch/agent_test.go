@@ -36,6 +36,7 @@ type task struct {
 	sent    int // of out
 	running bool
 	told    bool // its start, or its end, was reported
+	begun   time.Time
 	stop    chan shoal.JobState
 }
 
@@ -56,6 +57,9 @@ type agent struct {
 	changed chan struct{}
 	dead    bool
 	mute    bool // it does not report
+	// slow: a start is reported of what runs for a while only, as real agents do.
+	slow bool
+	most int // that ever ran at once
 }
 
 func newAgent(ctx context.Context, id shoal.MachineID, play func(api.TaskOrder) script) *agent {
@@ -82,7 +86,9 @@ func (a *agent) receive(r api.Record) bool {
 	case r.Run != nil:
 		a.start(*r.Run)
 	case r.Stop != nil:
-		a.end(r.Stop.Ref, r.Stop.State)
+		if t := a.tasks[r.Stop.Ref]; !r.Stop.Waiting || t != nil && t.begun.IsZero() {
+			a.end(r.Stop.Ref, r.Stop.State)
+		}
 	case r.Forget != nil:
 		for _, ref := range r.Forget.Refs {
 			delete(a.tasks, ref)
@@ -101,10 +107,15 @@ func (a *agent) start(o api.TaskOrder) {
 	t := &task{order: o, running: true, stop: make(chan shoal.JobState, 1)}
 	a.tasks[o.Ref] = t
 	s := a.play(o)
-	began := time.Now()
+	if o.After == nil {
+		a.begin(t)
+	}
 	go func() {
-		var stopped shoal.JobState
+		stopped := a.turn(t)
 		for i := range 4 { // a quarter of its output at a time
+			if stopped != "" {
+				break
+			}
 			select {
 			case <-time.After(s.takes / 4):
 			case stopped = <-t.stop:
@@ -122,7 +133,7 @@ func (a *agent) start(o api.TaskOrder) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		r := api.TaskReport{Ref: o.Ref, State: shoal.JobSucceeded, Cause: shoal.CauseExit, ExitCode: s.exit, Signal: s.signal,
-			Started: began, Ended: time.Now(), StdoutBytes: int64(len(t.out))}
+			Started: t.begun, Ended: time.Now(), StdoutBytes: int64(len(t.out))}
 		if s.exit != 0 || s.signal != 0 {
 			r.State = shoal.JobFailed
 		}
@@ -136,6 +147,50 @@ func (a *agent) start(o api.TaskOrder) {
 		a.poke()
 	}()
 	a.poke()
+}
+
+// begin notes that a task's command begins. a.mu is held.
+func (a *agent) begin(t *task) {
+	t.begun = time.Now()
+	n := 0
+	for _, o := range a.tasks {
+		if o.running && !o.begun.IsZero() {
+			n++
+		}
+	}
+	a.most = max(a.most, n)
+	time.AfterFunc(young, a.poke)
+}
+
+// young is how old a task is when a slow agent reports its start.
+const young = 100 * time.Millisecond
+
+// turn waits for the end of the task that another comes after; what it returns ends that one before.
+func (a *agent) turn(t *task) shoal.JobState {
+	for {
+		a.mu.Lock()
+		if a.dead {
+			a.mu.Unlock()
+			return shoal.JobLost
+		}
+		if t.begun.IsZero() {
+			if before := a.tasks[*t.order.After]; before == nil || !before.running {
+				a.begin(t)
+			}
+		}
+		begun := !t.begun.IsZero()
+		a.mu.Unlock()
+		if begun {
+			return ""
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case stopped := <-t.stop:
+			return stopped
+		case <-a.ctx.Done():
+			return shoal.JobLost
+		}
+	}
 }
 
 // end stops a task. a.mu is held.
@@ -260,6 +315,9 @@ func (a *agent) tell(ctx context.Context) bool {
 			sent[t] = len(t.out)
 		}
 		if t.told && !a.fails() {
+			continue
+		}
+		if t.running && (t.begun.IsZero() || a.slow && time.Since(t.begun) < young) {
 			continue
 		}
 		if t.running {

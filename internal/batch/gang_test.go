@@ -20,8 +20,11 @@ func (s *sim) machines(n int) {
 	}
 }
 
-func (s *sim) events(code string) (all []string) {
-	storetest.View(s.t, s.w.db, func(tx *store.Tx) error {
+func (s *sim) events(code string) []string { return s.w.told(code) }
+
+// told are the sentences of all events of a kind.
+func (w *world) told(code string) (all []string) {
+	storetest.View(w.t, w.db, func(tx *store.Tx) error {
 		events, err := tx.Events(0, 0)
 		for _, e := range events {
 			if e.Code == code {

@@ -74,6 +74,7 @@ type Book struct {
 	arrays  map[shoal.JobID]shoal.Array             // of jobs that have begun
 	news    bell.Bells[shoal.TaskRef]               // rung at each news of a task
 	ends    bell.Bells[shoal.JobID]                 // rung when a job ends
+	behind  map[shoal.AttemptRef]shoal.TaskRef      // which task gets an attempt's place; of Run alone
 }
 
 // The patience of the batch service.
@@ -83,6 +84,7 @@ const (
 	holdFor   = time.Minute      // an end waits so long for output that is missing
 	slack     = time.Minute      // beyond a time limit, which the agent enforces
 	graceful  = 10 * time.Second // between SIGTERM and SIGKILL
+	saveEvery = 5 * time.Minute  // what users have used is stored
 	lookShare = 20               // looking at the machines takes at most one part in so many of the time
 )
 
@@ -124,6 +126,7 @@ func New(cfg Config) (*Book, error) {
 		arrays:  map[shoal.JobID]shoal.Array{},
 		news:    bell.Bells[shoal.TaskRef]{},
 		ends:    bell.Bells[shoal.JobID]{},
+		behind:  map[shoal.AttemptRef]shoal.TaskRef{},
 	}, nil
 }
 

@@ -35,8 +35,10 @@ func (g *Group) finish(a *shoal.Attempt, from, to shoal.JobState) error {
 	if a.Ended.IsZero() {
 		a.Ended = g.Now
 	}
+	recalled := a.Behind != nil && a.Started.IsZero()
+	a.Behind = nil
 	task := sched.Task{Job: a.Job, Position: g.placeOf(a)}
-	g.changes = append(g.changes, sched.End{Task: task, At: g.Now})
+	g.changes = append(g.changes, sched.End{Task: task, At: g.Now, Ran: outcome.Ran(*a)})
 	if j.Started.IsZero() && !a.Started.IsZero() {
 		j.Started = a.Started
 	}
@@ -58,7 +60,9 @@ func (g *Group) finish(a *shoal.Attempt, from, to shoal.JobState) error {
 		j.lost++
 		g.keepPlaces(task, *a)
 	case shoal.JobPreempted:
-		j.preempted++
+		if !recalled {
+			j.preempted++
+		}
 	default:
 		j.retry++
 	}

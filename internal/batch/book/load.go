@@ -75,9 +75,11 @@ func (l *loading) read() error {
 			l.of[a.Job] = append(l.of[a.Job], a)
 		}
 	}
-	if err := l.usage(); err != nil {
-		return err
+	used, err := outlook.LoadUsage(l.Tx, l.b.sched, l.Now)
+	if err != nil {
+		l.b.cfg.Log.Error("batch: all users are taken for new", "error", err)
 	}
+	l.state.Apply(used...)
 	users, err := l.Tx.Users().List()
 	if err != nil {
 		return err
@@ -223,28 +225,6 @@ func (l *loading) again1(j shoal.Job) error {
 	return nil
 }
 
-// usageSetting holds what users have used, for fair share.
-const usageSetting = "batch.usage"
-
-// saveEvery is how often that is stored.
-const saveEvery = 5 * time.Minute
-
-func (l *loading) usage() error {
-	text, err := l.Tx.Setting(usageSetting)
-	if !l.b.sched.Empty() { // it is made anew, and knows it better
-		text, err = outlook.WriteUsage(l.b.sched.Usage(l.Now), l.Now)
-	}
-	if err != nil {
-		return err
-	}
-	used, err := outlook.ReadUsage(text)
-	if err != nil {
-		l.b.cfg.Log.Error("batch: all users are taken for new", "error", err)
-	}
-	l.state.Apply(used...)
-	return nil
-}
-
 // save stores what users have used, now and then while something runs.
 func (b *Book) save(ctx context.Context) error {
 	now := time.Now()
@@ -255,11 +235,7 @@ func (b *Book) save(ctx context.Context) error {
 	usage := b.sched.Usage(now)
 	b.mu.Unlock()
 	b.saved = now
-	text, err := outlook.WriteUsage(usage, now)
-	if err != nil || text == "" {
-		return err
-	}
-	return b.cfg.Store.Update(ctx, func(tx *store.Tx) error { return tx.SetSetting(usageSetting, text) })
+	return outlook.SaveUsage(ctx, b.cfg.Store, usage, now)
 }
 
 // look sees what became of machines, sessions and pools, unless nothing changed, nobody needs to know, or

@@ -70,6 +70,16 @@ func (b *Book) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskO
 	return orders, err
 }
 
+// inPlaceOf is the attempt whose end another waits for; nil: it waits for none.
+func (p *placing) inPlaceOf(a shoal.Attempt) *shoal.AttemptRef {
+	if a.Behind != nil {
+		if b := p.Attempt(a.Behind.TaskRef); b != nil && b.AttemptRef == *a.Behind && !b.State.Ended() {
+			return a.Behind
+		}
+	}
+	return nil
+}
+
 // order is what the agent of a rank needs to run an attempt.
 func (p *placing) order(j shoal.Job, a shoal.Attempt, position, rank int) (api.TaskOrder, error) {
 	pool, err := p.Pool(j.Spec.Pool)
@@ -98,7 +108,7 @@ func (p *placing) order(j shoal.Job, a shoal.Attempt, position, rank int) (api.T
 		}
 	}
 	o := launch.Order(t, rank)
-	o.Hold = gang.Held(a)
+	o.Hold, o.After = gang.Held(a), p.inPlaceOf(a)
 	if a.Release {
 		o.TimeLimit = shoal.Duration(releaseLimit)
 	}

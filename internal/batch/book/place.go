@@ -29,7 +29,7 @@ func (g *Group) carryOut(plan sched.Plan) error {
 type placing struct {
 	*Group
 	machines map[shoal.MachineID]*shoal.Machine // as they are now
-	gpus     map[shoal.MachineID]map[int]bool   // taken
+	gpus     gang.Taken                         // by others
 }
 
 func (p *placing) start(s sched.Placement) error {
@@ -73,6 +73,13 @@ func (p *placing) start(s sched.Placement) error {
 		}
 		a.Attempt = outcome.Following(last)
 	}
+	if s.Behind.Job != "" {
+		a.Behind, err = p.standing(s.Behind, nodes)
+		if err != nil {
+			return err
+		}
+		usable = usable && a.Behind != nil
+	}
 	if !usable {
 		p.b.seen = -1 // the plan was made on old news
 		return nil
@@ -94,6 +101,37 @@ func (p *placing) start(s sched.Placement) error {
 	p.position[a.TaskRef] = s.Position
 	p.changes = append(p.changes, sched.Start{Placement: s, At: p.Now})
 	return p.command(j.Job, *a, s.Position)
+}
+
+// standing is the attempt of a task that another is to come behind; nil if it has ended, or did not start where it was to.
+func (p *placing) standing(t sched.Task, nodes []shoal.Member) (*shoal.AttemptRef, error) {
+	j, err := p.Job(t.Job)
+	if err != nil {
+		return nil, err
+	}
+	array, err := p.b.array(j.Job)
+	if err != nil {
+		return nil, err
+	}
+	a := p.Attempt(shoal.TaskRef{Job: t.Job, Index: array.Index(t.Position)})
+	if a == nil || a.State.Ended() || gang.Decided(*a) || len(nodes) != 1 || a.Machine != nodes[0].Machine || a.Epoch != nodes[0].Epoch {
+		return nil, nil
+	}
+	return &a.AttemptRef, nil
+}
+
+// recall takes back what waits for the place of an attempt, as far as it still does.
+func (g *Group) recall(ref shoal.AttemptRef) {
+	for next, ok := g.b.behind[ref]; ok; next, ok = g.b.behind[ref] {
+		a := g.Attempt(next)
+		if a == nil || a.State.Ended() {
+			return
+		}
+		stop := gang.Stop(a.AttemptRef, shoal.JobPreempted)
+		stop.Stop.Waiting = true
+		g.send(a.Machine, stop)
+		ref = a.AttemptRef
+	}
 }
 
 // command sends the orders of an attempt to its nodes.
@@ -126,6 +164,7 @@ func (p *placing) preempt(v sched.Preemption) error {
 		return nil
 	}
 	a = p.Change(a)
+	p.recall(a.AttemptRef)
 	gang.Decide(a, shoal.CausePreempted, v.Reason)
 	p.Stop(*a, shoal.JobPreempted)
 	p.changes = append(p.changes, sched.Preempting{Task: v.Task, For: v.For, Until: p.Now.Add(graceful + slack)})
@@ -144,7 +183,7 @@ func (p *placing) announce(j shoal.Job, a shoal.Attempt, v sched.Preemption) err
 	}
 	used := shoal.Resources{}
 	for _, l := range p.b.live {
-		if _, there := gang.Rank(l.attempt, m.ID); there {
+		if _, there := gang.Rank(l.attempt, m.ID); there && p.inPlaceOf(l.attempt) == nil {
 			used = used.Add(l.uses)
 		}
 	}
@@ -194,29 +233,16 @@ func (p *placing) seen(id shoal.MachineID) (m shoal.Machine, ok bool) {
 // takeGPUs chooses GPUs of a machine that no other attempt has.
 func (p *placing) takeGPUs(m shoal.Machine, n int) []int {
 	if p.gpus == nil {
-		p.gpus = map[shoal.MachineID]map[int]bool{}
+		p.gpus = gang.Taken{}
 		for ref := range p.b.live {
 			if a := p.Attempt(ref); !a.State.Ended() {
-				for _, node := range gang.Nodes(*a) {
-					p.hasGPUs(node)
-				}
+				p.gpus.Add(gang.Nodes(*a)...)
 			}
 		}
 	}
 	free := gang.GPUs(m.Resources.GPUs, n, p.gpus[m.ID])
-	p.hasGPUs(shoal.Member{Machine: m.ID, GPUs: free})
+	p.gpus.Add(shoal.Member{Machine: m.ID, GPUs: free})
 	return free
-}
-
-func (p *placing) hasGPUs(m shoal.Member) {
-	taken := p.gpus[m.Machine]
-	if taken == nil {
-		taken = map[int]bool{}
-		p.gpus[m.Machine] = taken
-	}
-	for _, i := range m.GPUs {
-		taken[i] = true
-	}
 }
 
 // array returns the indexes of a job that has begun.

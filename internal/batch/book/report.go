@@ -3,7 +3,6 @@ package book
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -49,18 +48,7 @@ func (b *Book) Report(ctx context.Context, machine shoal.MachineID, reports []ap
 			return nil, err
 		}
 	}
-	return lowest(again), nil
-}
-
-// lowest leaves one request for each stream.
-func lowest(all []api.Resend) []api.Resend {
-	slices.SortStableFunc(all, func(a, b api.Resend) int {
-		if c := outcome.CompareRefs(a.Ref.TaskRef, b.Ref.TaskRef); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Stream, b.Stream)
-	})
-	return slices.CompactFunc(all, func(a, b api.Resend) bool { return a.Ref == b.Ref && a.Stream == b.Stream })
+	return outcome.Resends(again), nil
 }
 
 // liveOf returns an attempt that runs on a machine, and the rank of its node there; nil if it does not. Of
@@ -128,7 +116,7 @@ func (b *Book) sift(machine shoal.MachineID, reports []api.TaskReport, pieces []
 			continue
 		}
 		told[r.Ref] = true
-		gaps := l.gaps(rank, r)
+		gaps := l.output.Gaps(rank, r)
 		if len(gaps) == 0 {
 			delete(l.held, rank)
 			todo = append(todo, r)
@@ -157,24 +145,12 @@ func (b *Book) sift(machine shoal.MachineID, reports []api.TaskReport, pieces []
 			continue
 		}
 		told[p.Ref] = true
-		if len(l.gaps(rank, e.report)) == 0 {
+		if len(l.output.Gaps(rank, e.report)) == 0 {
 			todo = append(todo, e.report)
 			delete(l.held, rank)
 		}
 	}
 	return todo, missing
-}
-
-// gaps is the output that the end of a node speaks of and that is not there.
-func (l *live) gaps(rank int, r api.TaskReport) []api.Resend {
-	var all []api.Resend
-	if have := l.output.Size(rank, output.Stdout); have < r.StdoutBytes {
-		all = append(all, api.Resend{Ref: r.Ref, Stream: "stdout", Offset: have})
-	}
-	if have := l.output.Size(rank, output.Stderr); have < r.StderrBytes {
-		all = append(all, api.Resend{Ref: r.Ref, Stream: "stderr", Offset: have})
-	}
-	return all
 }
 
 // report records news of an attempt from a machine. News of an attempt that is not current, or not
@@ -216,6 +192,7 @@ func (g *Group) report(machine shoal.MachineID, r api.TaskReport) error {
 
 func (g *Group) reportRunning(a *shoal.Attempt, r api.TaskReport) error {
 	from := a.State
+	g.recall(a.AttemptRef) // it is not as brief as was thought, or its start would not have been told
 	a.State, a.Started = shoal.JobRunning, outcome.Within(r.Started, a.Placed, g.Now)
 	if a.Release {
 		return nil

@@ -213,6 +213,7 @@ func (b *Book) applyAttempt(g *Group, a *shoal.Attempt) {
 	l := b.live[a.TaskRef]
 	switch {
 	case a.State.Ended():
+		delete(b.behind, a.AttemptRef)
 		if l == nil || l.attempt.Attempt > a.Attempt {
 			return
 		}
@@ -226,6 +227,9 @@ func (b *Book) applyAttempt(g *Group, a *shoal.Attempt) {
 		return
 	case a.State == shoal.JobQueued:
 		return
+	}
+	if a.Behind != nil && a.State == shoal.JobStarting {
+		b.behind[*a.Behind] = a.TaskRef
 	}
 	if l == nil || l.attempt.Attempt != a.Attempt {
 		j := g.jobs[a.Job]

@@ -193,6 +193,21 @@ func GPUs(have, n int, taken map[int]bool) []int {
 	return free
 }
 
+// Taken are the GPUs of machines that attempts have.
+type Taken map[shoal.MachineID]map[int]bool
+
+// Add notes those of some nodes.
+func (t Taken) Add(nodes ...shoal.Member) {
+	for _, m := range nodes {
+		if t[m.Machine] == nil {
+			t[m.Machine] = map[int]bool{}
+		}
+		for _, i := range m.GPUs {
+			t[m.Machine][i] = true
+		}
+	}
+}
+
 // StopState is how the nodes of an attempt are to be ended whose end is decided.
 func StopState(a shoal.Attempt) shoal.JobState {
 	if a.Cause == shoal.CausePreempted {

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 )
 
 // ExitOwn is the exit code of what never ran to an exit of its own.
@@ -229,4 +230,20 @@ func Within(t, from, now time.Time) time.Time {
 		return from
 	}
 	return t.UTC().Round(0)
+}
+
+// Ran is for how long an attempt ran that came to an end of its own; 0: it did not.
+func Ran(a shoal.Attempt) time.Duration {
+	if a.Started.IsZero() || a.State != shoal.JobSucceeded && a.State != shoal.JobFailed {
+		return 0
+	}
+	return max(a.Ended.Sub(a.Started), 1)
+}
+
+// Resends leaves one request for each stream.
+func Resends(all []api.Resend) []api.Resend {
+	slices.SortStableFunc(all, func(a, b api.Resend) int {
+		return cmp.Or(CompareRefs(a.Ref.TaskRef, b.Ref.TaskRef), strings.Compare(a.Stream, b.Stream))
+	})
+	return slices.CompactFunc(all, func(a, b api.Resend) bool { return a.Ref == b.Ref && a.Stream == b.Stream })
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 )
 
 // Attempt is how much of a live attempt's streams is kept.
@@ -194,4 +195,16 @@ func (a *Attempt) pack(k key, p *place, data []byte) (n int, err error) {
 		n += len(part)
 	}
 	return n, nil
+}
+
+// Gaps is the output that the end of a node speaks of and that is not there.
+func (a *Attempt) Gaps(rank int, r api.TaskReport) []api.Resend {
+	var all []api.Resend
+	if have := a.Size(rank, Stdout); have < r.StdoutBytes {
+		all = append(all, api.Resend{Ref: r.Ref, Stream: "stdout", Offset: have})
+	}
+	if have := a.Size(rank, Stderr); have < r.StderrBytes {
+		all = append(all, api.Resend{Ref: r.Ref, Stream: "stderr", Offset: have})
+	}
+	return all
 }

@@ -4,8 +4,6 @@ package outlook
 
 import (
 	"cmp"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -22,7 +20,7 @@ func Job(j shoal.Job, account shoal.GroupName, grace time.Duration) sched.Job {
 	number, _ := strconv.ParseInt(string(j.ID), 10, 64)
 	s := sched.Job{ID: j.ID, Number: number, User: j.User, Group: account, Pool: j.Spec.Pool, Priority: sched.PriorityOf(j.Spec.Priority),
 		Resources: j.Spec.Resources, Nodes: j.Spec.Nodes, MaxRunning: j.Spec.MaxRunning, Preemptible: j.Spec.GivesWay(),
-		Total: j.Counts.Total(), Next: j.Next, Gated: after.Gated(j.Spec), Blocked: j.Blocked}
+		Unshiftable: j.Spec.Requeue == "never", Total: j.Counts.Total(), Next: j.Next, Gated: after.Gated(j.Spec), Blocked: j.Blocked}
 	if j.Spec.TimeLimit > 0 {
 		s.Limit = time.Duration(j.Spec.TimeLimit) + grace
 	}
@@ -32,7 +30,8 @@ func Job(j shoal.Job, account shoal.GroupName, grace time.Duration) sched.Job {
 	return s
 }
 
-// Start is what placement knows of an attempt that is live. One that was told to go is gone by a time.
+// Start is what placement knows of an attempt that is live. What waited for another's place counts as if it had it: that is
+// soon so, and until then less is started there. One that was told to go is gone by a time.
 func Start(a shoal.Attempt, position int, until time.Time) []sched.Change {
 	task := sched.Task{Job: a.Job, Position: position}
 	s := sched.Start{At: a.Placed, Placement: sched.Placement{Task: task, Memory: a.Memory, Backfilled: a.Backfilled}}
@@ -107,44 +106,4 @@ func Most(p shoal.Pool) int {
 		return p.Fixed.Size
 	}
 	return p.Size.Max
-}
-
-// usedBy is what a user has used, as it is stored.
-type usedBy struct {
-	Pool  shoal.PoolName  `json:"pool"`
-	Group shoal.GroupName `json:"group,omitempty"`
-	User  shoal.UserName  `json:"user"`
-	At    time.Time       `json:"at"`
-	Usage float64         `json:"usage"`
-}
-
-// WriteUsage puts what users have used into a text to be stored. Empty: nobody has used anything yet.
-func WriteUsage(usage []sched.UserUsage, now time.Time) (string, error) {
-	var all []usedBy
-	for _, u := range usage {
-		if u.Settled > 1 {
-			all = append(all, usedBy{u.Pool, u.Group, u.User, now.UTC().Round(0), u.Settled})
-		}
-	}
-	if len(all) == 0 {
-		return "", nil
-	}
-	text, err := json.Marshal(all)
-	return string(text), err
-}
-
-// ReadUsage reads what WriteUsage wrote, or nothing.
-func ReadUsage(text string) ([]sched.Change, error) {
-	if text == "" {
-		return nil, nil
-	}
-	var all []usedBy
-	if err := json.Unmarshal([]byte(text), &all); err != nil {
-		return nil, fmt.Errorf("cannot read what users have used: %w", err)
-	}
-	changes := make([]sched.Change, len(all))
-	for i, u := range all {
-		changes[i] = sched.PutUsage(u)
-	}
-	return changes, nil
 }
