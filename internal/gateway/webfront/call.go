@@ -139,7 +139,7 @@ func (c *call) write(w http.ResponseWriter, d dest) error {
 	if length == 0 {
 		return out.Flush()
 	}
-	s := &sending{control: http.NewResponseController(w), done: make(chan error, 1)}
+	s := &sending{buffers: &c.pool.buffers, control: http.NewResponseController(w), done: make(chan error, 1)}
 	c.body = s
 	if length > 0 && length <= smallBody {
 		n, err := s.copy(r.Body, out, func() error { return nil })
@@ -220,6 +220,7 @@ var errCut = errors.New("it is shorter than it says")
 
 // sending is a body of a request under way.
 type sending struct {
+	buffers *buffers
 	control *http.ResponseController
 	done    chan error // one value, at the end
 
@@ -260,8 +261,8 @@ func (s *sending) wait(until time.Time) {
 
 // copy reads a body into out, calling flush after each piece, and returns how many bytes there were.
 func (s *sending) copy(body io.Reader, out io.Writer, flush func() error) (int64, error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+	buf := s.buffers.get()
+	defer s.buffers.put(buf)
 	var total int64
 	for {
 		s.wait(time.Now().Add(bodyTime))

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -24,7 +23,10 @@ type dest struct {
 	prefix string   // of the route, decoded
 	strip  bool     // the server behind does not want to see the prefix
 	user   string   // whose server it is, if a user's
+	// foreign: under a host name that Shoal's own cookies are not sent to.
+	foreign bool
 	app    *shoal.App
+	own    bool // it is one of Shoal's own hub
 	used   func(time.Time)
 }
 
@@ -62,6 +64,9 @@ func (f *Front) forward(w http.ResponseWriter, r *http.Request, d dest) {
 // answer passes the answer of a server back.
 func (f *Front) answer(w http.ResponseWriter, r *http.Request, d dest, call *call) {
 	res := call.response
+	if f.cfg.Guard != nil && !d.foreign {
+		f.cfg.Guard.StripAnswer(res.Header)
+	}
 	copyHeader(w.Header(), res.Header)
 	for name := range res.Trailer {
 		w.Header().Add("Trailer", name)
@@ -102,6 +107,10 @@ func (f *Front) unreachable(w http.ResponseWriter, r *http.Request, d dest, err 
 		server = d.target.Host
 	}
 	f.log.Info("a server does not answer", "prefix", d.prefix, "server", server, "err", err)
+	if d.own {
+		f.failHint(w, r, http.StatusServiceUnavailable, "This server does not answer.", "It may be starting, or have ended. Try again in a moment, or start it at /hub/home.")
+		return
+	}
 	if d.app != nil {
 		f.failHint(w, r, http.StatusServiceUnavailable, "The app "+d.app.Endpoint+" of pool "+string(d.app.Pool)+" does not answer.", "Try again in a moment; /shoal/ shows how it is.")
 		return
@@ -109,17 +118,14 @@ func (f *Front) unreachable(w http.ResponseWriter, r *http.Request, d dest, err 
 	f.errorPage(w, r, http.StatusServiceUnavailable, "The server for this address does not answer.", "It may be starting, or have ended. Try again in a moment.")
 }
 
-// buffers are for passing bodies on.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
-
 // copyBody passes an answer's body on. What comes is sent at once, but for the end of a body whose length is
 // known, which goes with what else there is to send.
 func (f *Front) copyBody(w http.ResponseWriter, r *http.Request, res *http.Response) error {
 	if res.ContentLength == 0 || r.Method == http.MethodHead {
 		return nil
 	}
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+	buf := f.pool.buffers.get()
+	defer f.pool.buffers.put(buf)
 	var control *http.ResponseController
 	left := res.ContentLength
 	for {
@@ -185,28 +191,11 @@ func copyHeader(to, from http.Header) {
 		if hops[name] && name != "Content-Length" || also[name] {
 			continue
 		}
-		if name == "Set-Cookie" {
-			values = foreignCookies(values)
-		}
 		to[name] = values
 	}
 	if _, said := from["Content-Type"]; !said {
 		to["Content-Type"] = nil // the server says nothing: nor do we guess
 	}
-}
-
-// foreignCookies leaves out cookies that would pass for Shoal's own.
-func foreignCookies(values []string) []string {
-	for i, v := range values {
-		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(strings.TrimSpace(name), "__Host-shoal") {
-			kept := append([]string(nil), values[:i]...)
-			for _, v := range values[i+1:] {
-				kept = append(kept, foreignCookies([]string{v})...)
-			}
-			return kept
-		}
-	}
-	return values
 }
 
 // The headers by which the server behind learns of the client. Others that mean the same are

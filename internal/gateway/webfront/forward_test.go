@@ -52,7 +52,7 @@ func TestForward(t *testing.T) {
 }
 
 func TestAnswers(t *testing.T) {
-	w := start(t, webfront.Config{})
+	w := start(t, webfront.Config{Guard: guard{}})
 	w.route("/", backend(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/204":

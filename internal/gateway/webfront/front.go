@@ -24,6 +24,8 @@ type Guard interface {
 	Who(*http.Request) (shoal.UserName, bool)
 	// Strip takes Shoal's cookies out of the headers of a request that is passed on.
 	Strip(http.Header)
+	// StripAnswer takes out of the headers of an answer what only Shoal may say to a browser at its own address.
+	StripAnswer(http.Header)
 }
 
 // Apps are the users' own web apps.
@@ -40,6 +42,10 @@ type Config struct {
 	Routes *routes.Table
 	TLS    *tls.Config // nil: plain HTTP, for a proxy before it, and tests
 	Pages  http.Handler
+	// Message answers with a page for people or a problem document for programs; nil: plain ones.
+	Message func(w http.ResponseWriter, r *http.Request, status int, title, text, hint string)
+	// OwnHub reports whether Shoal runs a hub of its own: what is its and has no route is about to have one.
+	OwnHub func() bool
 	API    http.Handler
 	Guard  Guard
 	Apps   Apps

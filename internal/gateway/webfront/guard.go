@@ -17,6 +17,11 @@ const appRoot = "/shoal/app/"
 // serveRoute answers by a route of the table. Guard: the host is one that Shoal's own cookies are sent to.
 func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes.Route, guard bool) {
 	if route == nil {
+		if f.cfg.OwnHub != nil && hubPath(r.URL.Path) && f.cfg.OwnHub() {
+			w.Header().Set("Retry-After", "3")
+			f.failHint(w, r, http.StatusServiceUnavailable, "JupyterHub is starting.", "Try again in a moment.")
+			return
+		}
 		if r.URL.Path == "/" && guard && f.cfg.Pages != nil {
 			http.Redirect(w, r, "/shoal/", http.StatusFound)
 			return
@@ -27,7 +32,12 @@ func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes
 	if guard && route.Guarded && route.User != "" && !f.admit(w, r, route.User) {
 		return
 	}
-	f.forward(w, r, dest{target: route.Target, prefix: route.Prefix, user: string(route.User), used: route.Used})
+	f.forward(w, r, dest{target: route.Target, prefix: route.Prefix, user: string(route.User), used: route.Used, foreign: !guard, own: route.Guarded})
+}
+
+// hubPath reports whether a path is the hub's or a server's of its users.
+func hubPath(path string) bool {
+	return path == "/hub" || strings.HasPrefix(path, "/hub/") || strings.HasPrefix(path, "/user/")
 }
 
 // admit lets the user's own browser pass, and who comes without cookies and says who she is to the server behind. So a page of
@@ -112,7 +122,7 @@ func (f *Front) serveApp(w http.ResponseWriter, r *http.Request) {
 	}
 	app, known := f.cfg.Apps.Find(r.Context(), user, shoal.PoolName(pool), endpoint, "")
 	if !known || app.State != shoal.AppRunning || app.Address == "" {
-		f.notRunning(w, r, user, pool, endpoint, app, known)
+		f.notRunning(w, r, user, pool, endpoint, known && app.Live())
 		return
 	}
 	d := dest{target: &url.URL{Scheme: "http", Host: app.Address}, user: string(user), prefix: base, app: &app, used: func(at time.Time) { f.used.note(f.cfg.Apps, app.ID, at) }}
@@ -143,32 +153,30 @@ func (f *Front) appUser(w http.ResponseWriter, r *http.Request) (shoal.UserName,
 	return "", false
 }
 
-// notRunning sends people to the page that starts the app, and starts it for programs, which get a place to wait. What asks with
-// a cookie and is no visit is the script of a page that was left open: it starts nothing.
-func (f *Front) notRunning(w http.ResponseWriter, r *http.Request, user shoal.UserName, pool, endpoint string, app shoal.App, known bool) {
+// notRunning starts the app for whoever has come to see it, and for programs, and sends them to where they wait. What asks with
+// a cookie and is no visit is the script of a page that was left open: it starts nothing. Nor does a link on another site.
+func (f *Front) notRunning(w http.ResponseWriter, r *http.Request, user shoal.UserName, pool, endpoint string, live bool) {
 	w.Header().Set("Cache-Control", "no-store")
-	if isVisit(r) && f.cfg.Pages != nil {
-		http.Redirect(w, r, "/shoal/start/"+pool+"/"+endpoint+"?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusFound)
+	visit := isVisit(r) && f.cfg.Pages != nil
+	if !visit && r.Header.Get("Cookie") != "" || isWebsocket(r) {
+		f.failHint(w, r, http.StatusServiceUnavailable, "This app does not run.", "Start it at /shoal/.")
 		return
 	}
-	if !known || !app.Live() {
-		if r.Header.Get("Cookie") != "" {
-			f.fail(w, r, http.StatusServiceUnavailable, "This app does not run. Start it at /shoal/.")
-			return
-		}
-		var err error
-		if app, err = f.cfg.Apps.Open(r.Context(), user, shoal.PoolName(pool), endpoint, ""); err != nil {
+	site := r.Header.Get("Sec-Fetch-Site")
+	if !live && (!visit || site == "" || site == "none" || site == "same-origin") {
+		if _, err := f.cfg.Apps.Open(r.Context(), user, shoal.PoolName(pool), endpoint, ""); err != nil {
 			f.failAs(w, r, err)
 			return
 		}
 	}
-	if isWebsocket(r) {
-		f.fail(w, r, http.StatusServiceUnavailable, "This app does not run yet.")
+	wait := "/shoal/start/" + pool + "/" + endpoint
+	if visit {
+		http.Redirect(w, r, wait+"?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusFound)
 		return
 	}
-	w.Header().Set("Location", "/api/v1/apps/"+string(app.ID))
+	w.Header().Set("Location", wait)
 	w.Header().Set("Retry-After", "2")
-	writeJSON(w, http.StatusAccepted, app)
+	writeJSON(w, http.StatusAccepted, problem{Title: "Accepted", Status: http.StatusAccepted, Detail: "The app is starting. Ask again, or wait at " + wait + "."})
 }
 
 // usage passes on that apps are used, each now and then.

@@ -54,6 +54,10 @@ func (f *Front) failAs(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (f *Front) failHint(w http.ResponseWriter, r *http.Request, status int, detail, hint string) {
+	if f.cfg.Message != nil {
+		f.cfg.Message(w, r, status, http.StatusText(status), detail, hint)
+		return
+	}
 	p := problem{http.StatusText(status), status, detail, hint}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -90,7 +94,7 @@ func (f *Front) errorTarget() *url.URL {
 	if f.cfg.ErrorTarget != nil {
 		return f.cfg.ErrorTarget
 	}
-	if hub := f.cfg.Routes.Get("/"); hub != nil && hub.Hub && hub.Target != nil {
+	if hub := f.cfg.Routes.Get("/"); hub != nil && hub.Hub && !hub.Guarded && hub.Target != nil {
 		return hub.Target.JoinPath("hub/error")
 	}
 	return nil

@@ -25,8 +25,9 @@ const (
 // pool keeps connections to servers behind. Nothing is read from those that are idle: whether one still lives is looked at when it
 // is needed, and after keepTime it is closed.
 type pool struct {
-	dial   func(ctx context.Context, network, address string) (net.Conn, error)
-	limits Limits
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	limits  Limits
+	buffers buffers
 
 	mu      sync.Mutex
 	idle    map[string][]*link // the last one was used last
@@ -201,3 +202,16 @@ func (p *pool) client(patience time.Duration) *http.Client {
 		IdleConnTimeout: keepTime, MaxResponseHeaderBytes: maxAnswerHeader, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
+
+// buffers are for passing bodies on.
+type buffers struct{ of sync.Pool }
+
+func (b *buffers) get() *[]byte {
+	if buf, ok := b.of.Get().(*[]byte); ok {
+		return buf
+	}
+	buf := make([]byte, 32<<10)
+	return &buf
+}
+
+func (b *buffers) put(buf *[]byte) { b.of.Put(buf) }

@@ -109,7 +109,7 @@ func (f *Front) pipe(w http.ResponseWriter, d dest, c *call) {
 		return
 	}
 	defer conn.Close()
-	t := &tunnel{client: conn, server: c.link.Conn}
+	t := &tunnel{client: conn, server: c.link.Conn, buffers: &f.pool.buffers}
 	f.mu.Lock()
 	if f.closing {
 		f.mu.Unlock()
@@ -127,6 +127,9 @@ func (f *Front) pipe(w http.ResponseWriter, d dest, c *call) {
 	out := bufio.NewWriterSize(conn, 2<<10)
 	out.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
 	head := http.Header{}
+	if f.cfg.Guard != nil && !d.foreign {
+		f.cfg.Guard.StripAnswer(c.response.Header)
+	}
 	copyHeader(head, c.response.Header)
 	for name, values := range head {
 		if name == "Content-Length" {
@@ -153,6 +156,7 @@ func ahead(r *bufio.Reader) []byte {
 // tunnel is a websocket: two connections and the bytes between them.
 type tunnel struct {
 	client, server net.Conn
+	buffers        *buffers
 	closed         atomic.Bool
 }
 
@@ -190,7 +194,7 @@ func (t *tunnel) copy(to, from net.Conn, used func(time.Time), ahead []byte) {
 	var large *[]byte
 	defer func() {
 		if large != nil {
-			buffers.Put(large)
+			t.buffers.put(large)
 		}
 	}()
 	for {
@@ -214,9 +218,9 @@ func (t *tunnel) copy(to, from net.Conn, used func(time.Time), ahead []byte) {
 		}
 		switch {
 		case n == len(buf) && large == nil:
-			large = buffers.Get().(*[]byte)
+			large = t.buffers.get()
 		case n <= quietBuffer/2 && large != nil:
-			buffers.Put(large)
+			t.buffers.put(large)
 			large = nil
 		}
 	}

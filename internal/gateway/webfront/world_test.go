@@ -208,3 +208,13 @@ func (guard) Strip(h http.Header) {
 		h.Set("Cookie", strings.Join(rest, "; "))
 	}
 }
+
+func (guard) StripAnswer(h http.Header) {
+	var rest []string
+	for _, c := range h["Set-Cookie"] {
+		if !strings.HasPrefix(c, "__Host-shoal") {
+			rest = append(rest, c)
+		}
+	}
+	h["Set-Cookie"] = rest
+}
