@@ -85,9 +85,10 @@ func Actions() []Action {
 
 // What can be acted on beside the objects of the vocabulary.
 const (
-	ObjectUsage  shoal.ObjectKind = "Usage"
-	ObjectServer shoal.ObjectKind = "Server" // its metrics
-	ObjectImage  shoal.ObjectKind = "Image"  // kept by a provider
+	ObjectUsage   shoal.ObjectKind = "Usage"
+	ObjectServer  shoal.ObjectKind = "Server"  // its metrics
+	ObjectImage   shoal.ObjectKind = "Image"   // kept by a provider
+	ObjectDesktop shoal.ObjectKind = "Desktop" // the way to one's own
 )
 
 // Object is what something is to be done to.
@@ -158,6 +159,8 @@ var table = []rule{
 	{shoal.ObjectApp, Open, []who{owner, hub}},
 	{shoal.ObjectApp, TellUse, []who{owner, hub}},
 	{shoal.ObjectApp, End, []who{owner, operators, hub}},
+
+	{ObjectDesktop, Open, []who{atHome}},
 
 	{ObjectImage, View, []who{anyone}},
 	{ObjectImage, Apply, []who{admins}},

@@ -22,6 +22,8 @@ import (
 	"github.com/shoal-pool/shoal/internal/broker"
 	"github.com/shoal-pool/shoal/internal/catalog"
 	"github.com/shoal-pool/shoal/internal/engine"
+	"github.com/shoal-pool/shoal/internal/gateway/doors"
+	"github.com/shoal-pool/shoal/internal/gateway/rdpfront/desk"
 	"github.com/shoal-pool/shoal/internal/gateway/sshfront"
 	"github.com/shoal-pool/shoal/internal/httpapi"
 	identity "github.com/shoal-pool/shoal/internal/identity/local"
@@ -32,22 +34,24 @@ import (
 
 // App is a whole server: control plane and gateway. New makes it, Run makes it work.
 type App struct {
-	opts     Options
-	log      *slog.Logger
-	keys     keys
-	store    *store.DB
-	people   *identity.Directory
-	images   *local.Provider // nil where another provider was handed in
-	engine   *engine.Engine
-	batch    *batch.Batch
-	broker   *broker.Broker
-	apps     *apps.Apps
-	hub      *agenthub.Hub
-	catalog  *catalog.Catalog
-	front    *sshfront.Front
-	api      *httpapi.API
-	sockets  Listeners
-	cleanups []func(context.Context) error // run last to first
+	opts      Options
+	log       *slog.Logger
+	keys      keys
+	store     *store.DB
+	people    *identity.Directory
+	images    *local.Provider // nil where another provider was handed in
+	engine    *engine.Engine
+	batch     *batch.Batch
+	broker    *broker.Broker
+	apps      *apps.Apps
+	hub       *agenthub.Hub
+	catalog   *catalog.Catalog
+	front     *sshfront.Front
+	desk      *desk.Desk
+	endpoints *doors.Doors
+	api       *httpapi.API
+	sockets   Listeners
+	cleanups  []func(context.Context) error // run last to first
 }
 
 // controlInMachine is where local machines find the control plane: DIR/control is bound there.
@@ -145,12 +149,9 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Apps: a.apps, Doors: a.doors, Log: a.log})
 	a.catalog = catalog.New(catalog.Config{Store: a.store, Check: a.engine, Passwords: a.people,
 		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
-	dial := a.opts.Dial
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
-	}
+	a.makeDesktops()
 	a.front, err = sshfront.New(sshfront.Config{HostKey: a.keys.gatewayHost, UserCA: a.keys.userCA, HostCA: a.keys.hostCA.PublicKey(),
-		Directory: a.people, Router: a.broker, Dial: dial, Log: a.log})
+		Directory: a.people, Router: noting{a.broker, a.desk}, Dial: a.dial(), Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -163,9 +164,17 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		return err
 	}
 	a.api = httpapi.New(httpapi.Config{Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
-		Catalog: a.catalog, Engine: a.engine, Broker: a.broker, Batch: a.batch, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		Catalog: a.catalog, Engine: explained{a.engine, a.endpoints}, Desktops: a.desk, Broker: a.broker, Batch: a.batch, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
+}
+
+// dial is how the gateway reaches machines.
+func (a *App) dial() func(ctx context.Context, network, address string) (net.Conn, error) {
+	if a.opts.Dial != nil {
+		return a.opts.Dial
+	}
+	return (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 }
 
 // accounts makes a function a broker.AccountsWaiter.
@@ -209,6 +218,7 @@ func (a *App) Run(ctx context.Context) error {
 		run  func(context.Context) error
 	}{
 		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
+		{"desktops", a.desk.Run}, {"endpoints", a.endpoints.Run},
 		{"retire", a.retire}, {"trim", a.trim}, {"pack", a.pack},
 		{"ssh", func(ctx context.Context) error { return a.front.Serve(ctx, a.sockets.SSH) }},
 		{"api", serve(a.sockets.Control, a.api.Control())},

@@ -18,10 +18,12 @@ type Options struct {
 	Data      string // the data directory; default /var/lib/shoal
 	Listen    string // the API for tokens; default 127.0.0.1:7420
 	SSHListen string // the gateway; default 127.0.0.1:2222
-	Role      string // control,gateway: what this process does
-	Subnet    string // of local machines; default the first free /20 of 100.64.0.0/10
-	GPURoot   string // where the GPUs' device nodes and driver lie; default /
-	BinDir    string // where shoal-agent and shoal lie; default the directory of this program
+	// EndpointHost is on which address the ports of pools' rdp and tcp endpoints are opened; default that of SSHListen.
+	EndpointHost string
+	Role         string // control,gateway: what this process does
+	Subnet       string // of local machines; default the first free /20 of 100.64.0.0/10
+	GPURoot      string // where the GPUs' device nodes and driver lie; default /
+	BinDir       string // where shoal-agent and shoal lie; default the directory of this program
 	// KeepHistory is for how long what has ended is kept: jobs, sessions, machines, events; default 90 days.
 	KeepHistory time.Duration
 	OutputCap   shoal.Bytes // kept of each stream of a task; default 1 GiB
@@ -71,6 +73,9 @@ func (o Options) withDefaults() (Options, error) {
 			return o, shoal.Errorf(shoal.KindInvalid, "cannot use %s %q: %w", l.flag, l.address, err).
 				WithHint("write HOST:PORT, as in 127.0.0.1:2222")
 		}
+	}
+	if o.EndpointHost == "" {
+		o.EndpointHost, _, _ = net.SplitHostPort(o.SSHListen)
 	}
 	data, err := filepath.Abs(o.Data)
 	if err != nil {

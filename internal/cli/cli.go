@@ -37,11 +37,13 @@ type Serve struct {
 	Data      string
 	Listen    string
 	SSHListen string
-	GPURoot   string
-	Keep      shoal.Duration
-	OutputCap shoal.Bytes
-	Role      string
-	Log       *slog.Logger
+	// EndpointHost is on which address rdp and tcp endpoints listen.
+	EndpointHost string
+	GPURoot      string
+	Keep         shoal.Duration
+	OutputCap    shoal.Bytes
+	Role         string
+	Log          *slog.Logger
 }
 
 // OS is the world of this process.

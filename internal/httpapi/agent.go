@@ -22,6 +22,7 @@ func (a *API) Agent() http.Handler {
 	mux.Handle("POST "+agentPrefix+"/join", a.guard(a.agentJoin))
 	mux.Handle("GET "+agentPrefix+"/stream", a.guard(a.agentStream))
 	mux.Handle("POST "+agentPrefix+"/report", a.guard(a.agentReport))
+	mux.Handle("POST "+agentPrefix+"/password", a.guard(a.agentPassword))
 	mux.Handle(relayPrefix+"/", http.StripPrefix(relayPrefix, a.face(a.relayed, true)))
 	return a.fallback(mux)
 }

@@ -106,10 +106,11 @@ type Config struct {
 	Files      Files
 	Hub        Hub
 	People     People
-	Images     Images // nil: there is nowhere to keep any
-	Web        Web    // nil: there are no pages for browsers
-	AdminToken string // empty: there is none
-	HubToken   string // JupyterHub's; empty: there is none
+	Images     Images   // nil: there is nowhere to keep any
+	Web        Web      // nil: there are no pages for browsers
+	Desktops   Desktops // nil: there are none
+	AdminToken string   // empty: there is none
+	HubToken   string   // JupyterHub's; empty: there is none
 	Version    string
 	SSH        func() string // host:port where the gateway listens; may be nil
 	Log        *slog.Logger

@@ -115,7 +115,7 @@ func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
 	var err error
 	for {
 		var conn net.Conn
-		if conn, err = accept(accepting, ln); err != nil {
+		if conn, err = gateway.Accept(accepting, ln); err != nil {
 			break
 		}
 		mine.Go(func() { f.receive(ctx, conn) })
@@ -146,25 +146,6 @@ func (f *Front) isClosing() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.closing
-}
-
-// accept waits out what passes by itself, such as too many open files.
-func accept(ctx context.Context, ln net.Listener) (net.Conn, error) {
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		conn, err := ln.Accept()
-		if err == nil || ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-			return conn, err
-		}
-		var temporary interface{ Temporary() bool }
-		if !errors.As(err, &temporary) || !temporary.Temporary() {
-			return nil, err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
 
 // Shutdown takes no more connections and waits for those there are, until ctx ends; then it

@@ -1,0 +1,53 @@
+package app
+
+import (
+	"context"
+	"net"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/engine"
+	"github.com/shoal-pool/shoal/internal/gateway"
+	"github.com/shoal-pool/shoal/internal/gateway/doors"
+	"github.com/shoal-pool/shoal/internal/gateway/rdpfront"
+	"github.com/shoal-pool/shoal/internal/gateway/rdpfront/desk"
+	"github.com/shoal-pool/shoal/internal/gateway/tcpfront"
+	"github.com/shoal-pool/shoal/internal/route"
+)
+
+// makeDesktops makes what is between people's desktops, or other ports of machines, and the pools that have them.
+func (a *App) makeDesktops() {
+	a.desk = desk.New(desk.Config{Store: a.store, People: a.people, Log: a.log,
+		Address: func(pool shoal.PoolName, endpoint string) (string, bool) { return a.endpoints.Address(pool, endpoint) }})
+	rdp := rdpfront.New(rdpfront.Config{Desk: a.desk, Router: a.broker, Dial: a.dial(), Log: a.log})
+	tcp := tcpfront.New(tcpfront.Config{Recent: a.desk.Recent, Router: a.broker, Dial: a.dial(), Log: a.log})
+	a.endpoints = doors.New(doors.Config{Store: a.store, Host: a.opts.EndpointHost, Log: a.log, Listen: new(net.ListenConfig).Listen,
+		Fronts: map[string]doors.Front{shoal.ProtocolRDP: rdp.Serve, shoal.ProtocolTCP: tcp.Serve}})
+}
+
+// noting is a Router that has the desk know from where people sign in.
+type noting struct {
+	gateway.Router
+	desk *desk.Desk
+}
+
+// Login notes who has proved who she is: nobody else asks by ssh.
+func (n noting) Login(ctx context.Context, r route.Request, part string, progress func(string)) (route.Target, error) {
+	n.desk.SignedIn(r.User, r.Source)
+	return n.Router.Login(ctx, r, part, progress)
+}
+
+// explained is an Engine that knows where pools' endpoints are reached.
+type explained struct {
+	*engine.Engine
+	doors *doors.Doors
+}
+
+// WhyPool adds what there is to say of endpoints.
+func (e explained) WhyPool(ctx context.Context, name shoal.PoolName) (api.Why, error) {
+	why, err := e.Engine.WhyPool(ctx, name)
+	if err == nil {
+		why.Reasons = append(why.Reasons, e.doors.Why(name)...)
+	}
+	return why, err
+}

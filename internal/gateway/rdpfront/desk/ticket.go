@@ -1,0 +1,107 @@
+package desk
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+// Ticket lets who asks come to a desktop, from the address in the request or from where the request comes itself.
+func (d *Desk) Ticket(ctx context.Context, by access.Subject, req api.DesktopRequest, source string) (api.DesktopTicket, error) {
+	var t api.DesktopTicket
+	if err := access.Check(by, access.Open, access.Object{Kind: access.ObjectDesktop, Owner: by.User}); err != nil {
+		return t, err
+	}
+	from, err := addressOf(req.From, source)
+	if err != nil {
+		return t, err
+	}
+	err = d.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		if u, err := tx.Users().Get(by.User); err != nil || u.Disabled {
+			return shoal.Errorf(shoal.KindDenied, "user %s may not log in", by.User)
+		}
+		pools, err := tx.Pools().List()
+		if err != nil {
+			return err
+		}
+		t.Pool, t.Endpoint, err = choose(pools, req)
+		return err
+	})
+	if err != nil {
+		return t, err
+	}
+	address, ok := d.cfg.Address(t.Pool, t.Endpoint)
+	if !ok {
+		return t, shoal.Errorf(shoal.KindUnavailable, "endpoint %s of pool %s is not open at the gateway", t.Endpoint, t.Pool).
+			WithHint("`shoal why pool %s` says why", t.Pool)
+	}
+	t.User, t.From, t.Address = by.User, from, address
+	t.Password, t.Expires = d.Issue(by.User, t.Pool, Source(from))
+	return t, nil
+}
+
+// addressOf is the address that a client will come from.
+func addressOf(told, source string) (string, error) {
+	if told != "" {
+		ip, err := netip.ParseAddr(told)
+		if err != nil {
+			return "", shoal.Errorf(shoal.KindInvalid, "cannot take %q as the address that the client comes from", clip(told)).WithHint("write an IP address")
+		}
+		return ip.String(), nil
+	}
+	if ap, err := netip.ParseAddrPort(source); err == nil {
+		return ap.Addr().Unmap().WithZone("").String(), nil
+	}
+	return "127.0.0.1", nil // by a socket: of this host
+}
+
+// choose finds the pool and its endpoint: those that are named, or the only ones, or the default pool's.
+func choose(pools []shoal.Pool, req api.DesktopRequest) (shoal.PoolName, string, error) {
+	desktops := func(p shoal.Pool) (names []string) {
+		for _, e := range p.Endpoints {
+			if e.Protocol == shoal.ProtocolRDP {
+				names = append(names, e.Name)
+			}
+		}
+		return names
+	}
+	var found []shoal.Pool
+	for _, p := range pools {
+		switch {
+		case req.Pool != "" && p.Name != req.Pool || p.Deleting:
+		case req.Pool != "" || len(desktops(p)) > 0:
+			found = append(found, p)
+		}
+	}
+	if i := slices.IndexFunc(found, func(p shoal.Pool) bool { return p.Default }); i >= 0 {
+		found = found[i : i+1]
+	}
+	switch {
+	case len(found) == 0 && req.Pool != "":
+		return "", "", shoal.Errorf(shoal.KindNotFound, "no pool %q", clip(string(req.Pool)))
+	case len(found) == 0:
+		return "", "", shoal.Errorf(shoal.KindNotFound, "no pool has desktops").WithHint("an admin adds an endpoint of protocol rdp to one")
+	case len(found) > 1:
+		var names []string
+		for _, p := range found {
+			names = append(names, string(p.Name))
+		}
+		return "", "", shoal.Errorf(shoal.KindInvalid, "there are several pools with desktops: %s", strings.Join(names, ", ")).WithHint("name one")
+	}
+	names := desktops(found[0])
+	switch {
+	case len(names) == 0:
+		return "", "", shoal.Errorf(shoal.KindNotFound, "pool %s has no desktops", found[0].Name).WithHint("an admin adds an endpoint of protocol rdp to it")
+	case req.Endpoint != "" && !slices.Contains(names, req.Endpoint):
+		return "", "", shoal.Errorf(shoal.KindNotFound, "pool %s has no endpoint %q of protocol rdp; it has %s", found[0].Name, clip(req.Endpoint), strings.Join(names, ", "))
+	case req.Endpoint != "":
+		return found[0].Name, req.Endpoint, nil
+	}
+	return found[0].Name, names[0], nil
+}
