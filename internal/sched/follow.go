@@ -1,9 +1,6 @@
 package sched
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // Brief tasks cost less to run than to be told of. So that agents are not idle meanwhile, and each message carries
 // several, some are placed behind others where there is no room: the agent begins each when the one before has
@@ -31,49 +28,38 @@ func (a *account) ran(n needs, d time.Duration) {
 // follow places tasks behind those that the pass starts, if they are brief, have no room, and nobody else
 // waits in the pool: else users would not take turns.
 func (w *pass) follow() {
-	var first []int // in the plan
+	if len(w.begun) == 0 {
+		return
+	}
+	a, sh, priority := w.begun[0].account, w.begun[0].shape, w.begun[0].priority
+	b := a.queues[priority].of[sh]
+	if b == nil || a.brief[sh.needs] < briefs || sh.failed != w.number || sh.nodes.Max > 1 || sh.resources.GPUs > 0 || !w.alone(a) {
+		return
+	}
+	var last []int // in the plan, of each line
 	for i, r := range w.begun {
-		if r.account != w.begun[0].account || r.shape != w.begun[0].shape || r.priority != w.begun[0].priority || len(r.machines) != 1 {
+		if r.account != a || r.shape != sh || r.priority != priority {
 			return
 		}
-		first = append(first, len(w.plan.Starts)-len(w.begun)+i)
-	}
-	if len(first) == 0 {
-		return
-	}
-	r := w.begun[0]
-	a, sh := r.account, r.shape
-	if a.brief[sh.needs] < briefs || sh.failed != w.number || sh.nodes.Max > 1 || sh.resources.GPUs > 0 || !w.alone(a) {
-		return
-	}
-	b := a.queues[r.priority].of[sh]
-	if b == nil {
-		return
-	}
-	begun := make(map[Task]bool, len(w.begun))
-	for _, r := range w.begun {
-		begun[r.task] = true
+		last = append(last, len(w.plan.Starts)-len(w.begun)+i)
 	}
 	// The last ones are spread over all that run.
-	n := min(maxBehind, b.count(maxBehind*2*a.person.tasks)/(2*a.person.tasks)) * len(first)
-	last := slices.Clone(first)
+	n := min(maxBehind, b.count(maxBehind*2*a.person.tasks)/(2*a.person.tasks)) * len(last)
 	for _, e := range b.entries[b.start:min(len(b.entries), b.start+maxLooked)] {
 		if e.part == nil || e.part.job.maxRunning > 0 || e.part.job.unshiftable {
 			continue
 		}
 		for i := 0; i < e.part.waiting(); i++ {
 			t := Task{e.part.job.id, e.part.position(i)}
-			if begun[t] || w.filled[t] {
+			if w.filled[t] {
 				continue
 			}
-			if n <= 0 || len(w.plan.Starts) >= w.budget {
+			if n--; n < 0 || len(w.plan.Starts) >= w.budget {
 				return
 			}
-			n--
 			before := w.plan.Starts[last[0]]
-			next := Placement{Task: t, Machines: before.Machines, Memory: before.Memory, Behind: before.Task}
-			w.plan.Starts = append(w.plan.Starts, next)
-			last = append(last[1:], len(w.plan.Starts)-1)
+			last = append(last[1:], len(w.plan.Starts))
+			w.plan.Starts = append(w.plan.Starts, Placement{Task: t, Machines: before.Machines, Memory: before.Memory, Behind: before.Task})
 		}
 	}
 }
@@ -119,16 +105,12 @@ func (r *run) behind(o *run) {
 
 // leave takes a run out of its line and returns the one whose turn it is now.
 func (r *run) leave() *run {
-	next := r.next
-	if r.before != nil {
-		r.before.next = next
-		if next != nil {
-			next.before = r.before
-		}
-		return nil
+	if r.next != nil {
+		r.next.before = r.before
 	}
-	if next != nil {
-		next.before = nil
+	if r.before == nil {
+		return r.next
 	}
-	return next
+	r.before.next = r.next
+	return nil
 }

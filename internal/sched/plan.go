@@ -50,7 +50,7 @@ type pass struct {
 	budget   int
 	plan     *Plan
 	begun    []*run
-	filled   map[Task]bool  // started on places that were kept for them
+	filled   map[Task]bool  // started
 	wants    []*part        // found no room
 	awaited  map[*shape]int // how many tasks get the places of those that are going
 	refused  int            // nothing can be kept for them
@@ -118,7 +118,6 @@ func (w *pass) fill(h *run, t *part, position int) {
 	got = w.find(got, t.shape, most, High+1, false)
 	if limit == "" && len(got) >= t.shape.nodes.Min && t.ready() > 0 {
 		w.start(t, position, got[:min(len(got), most)], false)
-		w.filled[h.task] = true
 	}
 	h.occupy()
 }
@@ -181,7 +180,7 @@ func (w *pass) start(t *part, position int, machines []*machine, passes bool) {
 		memory = t.shape.resources.Memory
 	}
 	r := t.job.run(position, t.shape, ids)
-	r.placed, r.begun = w.now, w.now
+	r.placed, r.begun, w.filled[r.task] = w.now, w.now, true
 	w.plan.Starts = append(w.plan.Starts, Placement{Task: r.task, Machines: ids, Memory: memory, Backfilled: passes})
 	r.account.planned += r.rate
 	r.occupy()
@@ -296,7 +295,6 @@ func (w *pass) first(u *turn, t *part) bool {
 		return false
 	}
 	w.start(t, task.Position, machines, passes)
-	w.filled[task] = true
 	u.charge(w.begun[len(w.begun)-1].rate)
 	return true
 }

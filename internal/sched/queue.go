@@ -50,20 +50,19 @@ func (p *pool) class(n needs) int {
 
 // job is a job with its tasks that wait.
 type job struct {
-	part               // tasks that need what the job says
-	grown      []*part // tasks that need more memory than that
-	id         shoal.JobID
-	number     int64
-	pool       *pool
-	account    *account
-	priority   Priority
-	total      int
-	next       int
-	maxRunning int
-	running    int
-	gated      bool
-	blocked    bool
-
+	part                // tasks that need what the job says
+	grown       []*part // tasks that need more memory than that
+	id          shoal.JobID
+	number      int64
+	pool        *pool
+	account     *account
+	priority    Priority
+	total       int
+	next        int
+	maxRunning  int
+	running     int
+	gated       bool
+	blocked     bool
 	unshiftable bool
 }
 

@@ -48,7 +48,7 @@ func (b *Book) Report(ctx context.Context, machine shoal.MachineID, reports []ap
 			return nil, err
 		}
 	}
-	return outcome.Resends(again), nil
+	return output.Resends(again), nil
 }
 
 // liveOf returns an attempt that runs on a machine, and the rank of its node there; nil if it does not. Of

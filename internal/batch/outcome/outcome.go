@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/shoal-pool/shoal"
-	"github.com/shoal-pool/shoal/api"
 )
 
 // ExitOwn is the exit code of what never ran to an exit of its own.
@@ -238,12 +237,4 @@ func Ran(a shoal.Attempt) time.Duration {
 		return 0
 	}
 	return max(a.Ended.Sub(a.Started), 1)
-}
-
-// Resends leaves one request for each stream.
-func Resends(all []api.Resend) []api.Resend {
-	slices.SortStableFunc(all, func(a, b api.Resend) int {
-		return cmp.Or(CompareRefs(a.Ref.TaskRef, b.Ref.TaskRef), strings.Compare(a.Stream, b.Stream))
-	})
-	return slices.CompactFunc(all, func(a, b api.Resend) bool { return a.Ref == b.Ref && a.Stream == b.Stream })
 }

@@ -1,10 +1,14 @@
 package output
 
 import (
+	"cmp"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 )
 
 // Attempt is how much of a live attempt's streams is kept.
@@ -207,4 +211,12 @@ func (a *Attempt) Gaps(rank int, r api.TaskReport) []api.Resend {
 		all = append(all, api.Resend{Ref: r.Ref, Stream: "stderr", Offset: have})
 	}
 	return all
+}
+
+// Resends leaves one request for each stream.
+func Resends(all []api.Resend) []api.Resend {
+	slices.SortStableFunc(all, func(a, b api.Resend) int {
+		return cmp.Or(outcome.CompareRefs(a.Ref.TaskRef, b.Ref.TaskRef), strings.Compare(a.Stream, b.Stream))
+	})
+	return slices.CompactFunc(all, func(a, b api.Resend) bool { return a.Ref == b.Ref && a.Stream == b.Stream })
 }
