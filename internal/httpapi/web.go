@@ -81,3 +81,9 @@ func (a *API) confirm(c *call, req api.ConfirmRequest) (api.Confirmation, error)
 	}
 	return w.Confirm(c.ctx, c.by, req)
 }
+
+// TokenUser says whose API token a request carries; false if nobody's.
+func (a *API) TokenUser(r *http.Request) (shoal.UserName, bool) {
+	by, err := a.byToken(r)
+	return by.User, err == nil && by.User != ""
+}
