@@ -48,6 +48,6 @@ type Part struct {
 
 // Pin is something of a user's that lives on a machine and keeps her there.
 type Pin struct {
-	Kind  string `json:"kind"` // tmux, shell, process, task, kernel
+	Kind  string `json:"kind"` // tmux, shell, process, task, kernel, desktop
 	Count int    `json:"count"`
 }

@@ -109,7 +109,7 @@ did, and with 125 where Shoal itself failed.`,
 		id       string
 		commands []*cobra.Command
 	}{
-		{work, []*cobra.Command{p.loginCommand(), p.sshCommand(), p.runCommand(), p.jobCommand(), p.sessionCommand()}},
+		{work, []*cobra.Command{p.loginCommand(), p.sshCommand(), p.desktopCommand(), p.runCommand(), p.jobCommand(), p.sessionCommand()}},
 		{look, []*cobra.Command{p.whyCommand(), p.eventsCommand(), p.usageCommand()}},
 		{keep, []*cobra.Command{p.serveCommand(), p.doctorCommand(), p.applyCommand(), p.poolCommand(), p.machineCommand(),
 			p.imageCommand(), p.userCommand(), p.groupCommand()}},

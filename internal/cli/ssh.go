@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/desktop"
 	"github.com/shoal-pool/shoal/internal/cli/names"
 )
 
@@ -73,6 +74,20 @@ handed to ssh as it is, so the shell there reads it.`,
 		}
 		return p.Exec(path, argv, os.Environ())
 	}
+	return cmd
+}
+
+// desktopCommand is in its own package.
+func (p *program) desktopCommand() *cobra.Command {
+	cmd := desktop.Command(desktop.Env{Out: p.Stdout, Format: formatFlag, Connect: func() (*client.Client, string, error) {
+		t, err := p.target()
+		if err != nil {
+			return nil, "", err
+		}
+		c, err := p.connect()
+		return c, t.server, err
+	}})
+	cmd.ValidArgsFunction = p.completer(names.Pools)
 	return cmd
 }
 

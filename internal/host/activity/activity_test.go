@@ -77,6 +77,13 @@ func TestJudge(t *testing.T) {
 			proc{pid: 22, ppid: 21, uid: alice, name: "bash", tty: true}, proc{pid: 23, ppid: 21, uid: alice, name: "rg"}), true, 1, nil},
 		{"and something runs in its terminal", machine(proc{pid: 21, ppid: 1, uid: alice, name: "node", args: code},
 			proc{pid: 22, ppid: 21, uid: alice, name: "bash", tty: true}, proc{pid: 23, ppid: 22, uid: alice, name: "python3", tty: true}), true, 1, map[string]int{"process": 1}},
+		{"a desktop", machine(proc{pid: 20, ppid: 1, name: "xrdp-sesman"}, proc{pid: 21, ppid: 20, name: "xrdp-sesman"}, proc{pid: 22, ppid: 21, uid: alice, name: "openbox"},
+			proc{pid: 23, ppid: 21, uid: alice, name: "Xorg"}, proc{pid: 24, ppid: 21, uid: alice, name: "xrdp-chansrv"}, proc{pid: 25, ppid: 22, uid: alice, name: "xterm"},
+			proc{pid: 26, ppid: 25, uid: alice, name: "bash", tty: true}, proc{pid: 27, ppid: 22, uid: alice, name: "ssh-agent"}, proc{pid: 28, ppid: 1, uid: 105, name: "xrdp"}), false, 1, map[string]int{"desktop": 1}},
+		{"two desktops, and what was started there and stayed", machine(proc{pid: 21, ppid: 1, name: "xrdp-sesman"}, proc{pid: 23, ppid: 21, uid: alice, name: "Xorg"},
+			proc{pid: 24, ppid: 21, uid: alice, name: "Xorg"}, proc{pid: 25, ppid: 1, uid: alice, name: "python3"}), false, 1, map[string]int{"desktop": 2, "process": 1}},
+		{"a desktop by another X server", machine(proc{pid: 21, ppid: 1, name: "xrdp-sesman"}, proc{pid: 23, ppid: 21, uid: alice, name: "Xsomething"}), false, 1, map[string]int{"desktop": 1}},
+		{"what calls itself a desktop", machine(proc{pid: 21, ppid: 1, uid: alice, name: "xrdp-sesman"}, proc{pid: 23, ppid: 21, uid: alice, name: "Xorg"}), false, 1, map[string]int{"process": 1}},
 		{"a loop", []proc{{pid: 20, ppid: 21, uid: alice, name: "a"}, {pid: 21, ppid: 20, uid: alice, name: "b"}}, false, 0, nil},
 	} {
 		asked := 0

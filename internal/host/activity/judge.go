@@ -6,6 +6,7 @@ import "strings"
 type found struct {
 	connections int
 	pins        map[string]int
+	desktop     bool // something of a remote desktop's
 }
 
 // role is what a process is to its user.
@@ -16,6 +17,7 @@ const (
 	serving       // a live connection's, or a task's
 	leftover      // of no account, but its children are
 	editor        // an editor's server
+	desktop       // all of a remote desktop
 )
 
 // judge finds what each user has. client tells, once for each user with her number of connections, whether an
@@ -65,7 +67,17 @@ func judge(procs []proc, user func(uid int) bool, client func(uid, connections i
 			case p.tty && !shell(p.name):
 				f.pins["process"]++ // it runs in one of the editor's terminals
 			}
+		case desktop:
+			f.desktop = true
+			if xserver(p) && t.seated(p) {
+				f.pins["desktop"]++
+			}
 		case serving, leftover:
+		}
+	}
+	for _, f := range t.out {
+		if f.desktop && f.pins["desktop"] == 0 { // by an X server of another name
+			f.pins["desktop"] = 1
 		}
 	}
 	return t.out
@@ -101,16 +113,20 @@ func (t *tree) role(p *proc, depth int) role {
 		r = serving
 	case supervisor(p):
 		r = serving
+	case t.seated(p):
+		r = desktop
 	case sshd(p.name) || left(p):
 		r = leftover
-		if parent != nil && t.inherits(p, parent, depth) == serving {
-			r = serving
+		if parent != nil {
+			if above := t.inherits(p, parent, depth); above == serving || above == desktop {
+				r = above
+			}
 		}
 	case editorServer(p):
 		r = editor
 	}
 	if parent != nil && (r == plain || r == editor) {
-		if above := t.inherits(p, parent, depth); above == serving || above == editor {
+		if above := t.inherits(p, parent, depth); above == serving || above == editor || above == desktop {
 			r = above
 		}
 	}
@@ -135,6 +151,16 @@ func (t *tree) inherits(p, parent *proc, depth int) role {
 	}
 	return plain
 }
+
+// seated reports whether p is one of the programs that make up a user's remote desktop: xrdp-sesman, which is root's,
+// has started it as her. It stays when her client goes, and ends with her desktop.
+func (t *tree) seated(p *proc) bool {
+	parent := t.byPID[p.ppid]
+	return p.uid != 0 && parent != nil && parent.uid == 0 && parent.name == "xrdp-sesman"
+}
+
+// xserver reports whether p is what a desktop is shown by.
+func xserver(p *proc) bool { return p.name == "Xorg" || p.name == "Xvnc" }
 
 // first reports whether p is the first of a tree: its parent is none of its user's that counts.
 func (t *tree) first(p *proc) bool {
