@@ -80,6 +80,32 @@ func TestNetwork(t *testing.T) {
 	for _, a := range append(hostAddresses(t), p.net.Gateway().String()) {
 		closed("m-a", "a port of the host at "+a, a, port)
 	}
+	door, err := p.Listen(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := door.Accept()
+			if err != nil {
+				return
+			}
+			host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			fmt.Fprintln(c, host)
+			c.Close()
+		}
+	}()
+	opened := door.Addr().(*net.TCPAddr).Port
+	reach("m-a", "a door of the host", p.Gateway().String(), opened, addr["m-a"])
+	if err := door.Close(); err != nil {
+		t.Error(err)
+	}
+	if again, err := net.Listen("tcp4", fmt.Sprintf("%s:%d", p.Gateway(), opened)); err != nil {
+		t.Error(err)
+	} else {
+		closed("m-a", "a port that was a door", p.Gateway().String(), opened)
+		again.Close()
+	}
 	if out, err := in(t, p, "m-a", "getent hosts m-b"); err != nil || !strings.Contains(out, addr["m-b"]) {
 		t.Errorf("the name server says %q: %v", out, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -302,6 +303,11 @@ func (p *Provider) Subnet() netip.Prefix { return p.net.Subnet() }
 
 // Gateway is this host's address on the machines' network, from which it comes to them.
 func (p *Provider) Gateway() netip.Addr { return p.net.Gateway() }
+
+// Listen opens a port of that address to all machines, until the listener is closed; 0 is a free one.
+func (p *Provider) Listen(ctx context.Context, port int) (net.Listener, error) {
+	return p.net.Listen(ctx, port)
+}
 
 // Images lists the snapshots and the unpacked archives.
 func (p *Provider) Images() ([]rootfs.Info, error) { return p.images.List() }

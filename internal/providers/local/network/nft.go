@@ -25,6 +25,9 @@ delete table inet TABLE
 table bridge TABLE
 delete table bridge TABLE
 table inet TABLE {
+  set doors {
+    type inet_service
+  }
   chain input {
     type filter hook input priority -10; policy accept;
     iifname "BRIDGE" jump from_machine
@@ -33,6 +36,7 @@ table inet TABLE {
     ct state established,related accept
     ip daddr GATEWAY udp dport 53 accept
     ip daddr GATEWAY tcp dport 53 accept
+    ip daddr GATEWAY tcp dport @doors accept
     ip daddr GATEWAY icmp type echo-request accept
     reject
   }
