@@ -85,7 +85,7 @@ func (h Host) read(path string) (string, error) {
 // Look makes all checks, in an order in which mending one may mend those below.
 func (h Host) Look(ctx context.Context) []Finding {
 	checks := []func(context.Context) []Finding{h.root, h.programs, h.agent, h.capabilities, h.cgroups, h.overlay, h.network,
-		h.forwarding, h.forwardChains, h.ports, h.disk, h.clock, h.accounts, h.gpus}
+		h.forwarding, h.forwardChains, h.ports, h.disk, h.clock, h.accounts, h.gpus, h.hub}
 	var found []Finding
 	for _, check := range checks {
 		if ctx.Err() != nil {

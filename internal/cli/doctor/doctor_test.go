@@ -106,6 +106,8 @@ func TestWhatIsMissing(t *testing.T) {
 		{"impossible address", nil, func(h *Host) { h.Listen = "7420" }, "API port", Missing, "HOST:PORT"},
 		{"running", nil, func(h *Host) { h.Try.Serves = func(string) bool { return true } }, "ports", OK, ""},
 		{"clock", nil, func(h *Host) { h.Try.Clock = func() (bool, error) { return false, nil } }, "clock", Warning, "timedatectl"},
+		{"no JupyterHub", nil, func(h *Host) { h.LookPath = func(string) (string, error) { return "", errors.New("no") } }, "jupyterhub", OK, ""},
+		{"no JupyterHub any more", map[string]string{"var/lib/shoal/hub/config/x": ""}, func(h *Host) { h.LookPath = func(string) (string, error) { return "", errors.New("no") } }, "jupyterhub", Warning, "apt-get install"},
 		{"no GPUs", nil, nil, "gpus", OK, ""},
 		{"a driver that is not loaded", map[string]string{"usr/bin/nvidia-smi": "#!/bin/sh\n"}, nil, "gpus", Warning, "nvidia-smi -L"},
 		{"numbers taken", map[string]string{"etc/passwd": "eve:x:20007:100::/:/bin/sh\n"}, nil, "accounts", Warning, "uid"},
