@@ -8,7 +8,7 @@ import "time"
 const (
 	briefTime = 100 * time.Millisecond
 	briefs    = 16 // so many in a row of one user and shape make those that follow be taken for brief
-	maxBehind = 16 // of one task
+	maxBehind = 32 // of one task
 	maxNeeds  = 100
 	maxLooked = 1000 // jobs, some of which may not be placed so
 )

@@ -55,11 +55,11 @@ func TestBriefTasksAreLinedUp(t *testing.T) {
 		behind  int
 		first   string
 	}{
-		{"brief ones", 16, nil, 16, "1/16@m-1 1/17>1/16 1/18>1/17"},
+		{"brief ones", 16, nil, 32, "1/16@m-1 1/17>1/16 1/18>1/17"},
 		{"too few to know", 15, nil, 0, "1/15@m-1"},
 		{"a long one among them", 15, []sched.Change{sched.Start{Placement: sched.Placement{Task: end(1, 15).Task, Machines: []shoal.MachineID{"m-1"}}}, ran(1, 15, time.Second)}, 0, "1/16@m-1"},
 		{"somebody else waits", 16, []sched.Change{job(2, "b", 1, 1)}, 0, "1/16@m-1"},
-		{"her own next job", 16, []sched.Change{with(job(1, "a", 1000, 1), func(j *sched.PutJob) { j.Next = 999 }), job(2, "a", 40, 1)}, 16, "1/999@m-1 2/0>1/999 2/1>2/0"},
+		{"her own next job", 16, []sched.Change{with(job(1, "a", 1000, 1), func(j *sched.PutJob) { j.Next = 999 }), job(2, "a", 60, 1)}, 30, "1/999@m-1 2/0>1/999 2/1>2/0"},
 		{"another shape", 16, []sched.Change{machines(2), with(job(1, "a", 17, 1), func(j *sched.PutJob) { j.Next = 17 }), job(2, "a", 40, 2)}, 0, "2/0@m-1"},
 		{"there is room", 16, []sched.Change{machines(1, 2000)}, 0, ""},
 		{"must not", 16, []sched.Change{with(job(1, "a", 1000, 1), func(j *sched.PutJob) { j.Next = 16 }, unshiftable)}, 0, "1/16@m-1"},
@@ -105,10 +105,10 @@ func TestLine(t *testing.T) {
 	if s.Plan(time.Time{}, 1000).Starts != nil {
 		t.Error("a place is given away that somebody waits for")
 	}
-	for i := 21; i <= 32; i++ {
+	for i := 21; i <= 48; i++ {
 		s.Apply(ran(1, i, time.Millisecond))
 	}
-	if got := lines(s.Plan(time.Time{}, 1000)); !strings.HasPrefix(got, "1/18@m-1 1/33>1/18") {
+	if got := lines(s.Plan(time.Time{}, 1000)); !strings.HasPrefix(got, "1/18@m-1 1/49>1/18") {
 		t.Errorf("then %s, want the one that was called back, and a line behind it", got)
 	}
 }

@@ -37,7 +37,7 @@ const gcPercent = 200
 const outputPause = 20 * time.Millisecond
 
 // endPause is how long ends are gathered of tasks in whose place another has begun.
-const endPause = 50 * time.Millisecond
+const endPause = 100 * time.Millisecond
 
 // supervisor is the parent of the tasks.
 type supervisor struct {
