@@ -2,6 +2,7 @@
 //
 //	init    the machine's first process: starts and restarts the others, and ends the machine
 //	run     the loop: joins the control plane, makes the machine what it should be, reports
+//	app     runs one user's web app, lets the gateway in to it, and outlives run
 //	task    runs the attempts of jobs and outlives run
 //	enter   the door: puts a session into its user's slice, called by PAM
 //	password  asks the control plane for a password, called by PAM for desktops
@@ -18,6 +19,7 @@ import (
 	"fmt"
 	"os"
 
+	appsupervisor "github.com/shoal-pool/shoal/internal/host/apps/supervisor"
 	"github.com/shoal-pool/shoal/internal/host/tasks/supervisor"
 )
 
@@ -35,6 +37,8 @@ func main() {
 		os.Exit(runMain())
 	case "task":
 		os.Exit(supervisor.Main(os.Args[2:]))
+	case "app":
+		os.Exit(appsupervisor.Main(os.Args[2:]))
 	case "enter":
 		os.Exit(enterMain())
 	case "password":
@@ -49,7 +53,7 @@ func main() {
 }
 
 func usage() {
-	fmt.Fprintln(os.Stderr, "usage: shoal-agent init|run|task|enter|password|files|version; it is started by Shoal, not by hand")
+	fmt.Fprintln(os.Stderr, "usage: shoal-agent init|run|task|app|enter|password|files|version; it is started by Shoal, not by hand")
 	os.Exit(2)
 }
 
@@ -65,6 +69,7 @@ const (
 	sshdLog    = "/var/log/sshd.log"
 	desktopDir = "/run/shoal/desktop"
 	doorPath   = agentDir + "/door"
-	stateDir   = "/var/lib/shoal" // with a directory per machine, so that a copied image's is not taken for ours
+	stateDir   = "/var/lib/shoal"       // with a directory per machine, so that a copied image's is not taken for ours
+	localDir   = "/var/lib/shoal-local" // of users' directories on the machine's own disk
 	sshPort    = 22
 )

@@ -17,6 +17,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/agent"
 	"github.com/shoal-pool/shoal/internal/host/activity"
+	"github.com/shoal-pool/shoal/internal/host/apps"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
 	"github.com/shoal-pool/shoal/internal/host/tasks/runner"
 	"github.com/shoal-pool/shoal/provider"
@@ -80,14 +81,20 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	}
 	m.gpus = findGPUs(ctx, log)
 	people := &agent.People{}
-	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: openSlices(log, m.gpus != nil), Lookup: person(people),
+	groups := openSlices(log, m.gpus != nil)
+	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: groups, Lookup: person(people),
 		Mounts: people.Mounts, Working: working, GPUs: m.gpus.settings(), Adapt: m.gpus.adapt, Log: log})
 	if err != nil {
 		return err
 	}
 	defer run.Close()
+	keeper, err := apps.Open(apps.Config{Dir: filepath.Join(agentDir, "apps"), Agent: agentPath, Groups: groups, Lookup: person(people), Local: localDir, Log: log})
+	if err != nil {
+		return err
+	}
+	defer keeper.Close()
 	watcher := activity.New(activity.Config{Name: people.Name, Tasks: run.Running, GPUs: m.gpus.inUse})
-	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: watcher, Desktop: m.desktop, People: people, Log: log,
+	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: watcher, Desktop: m.desktop, Apps: keeper, People: people, Log: log,
 		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced()})
 	if err != nil {
 		return err

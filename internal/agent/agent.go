@@ -54,6 +54,16 @@ type Tasks interface {
 	Running() map[shoal.UserName]int
 }
 
+// Apps runs users' web apps. See package host/apps.
+type Apps interface {
+	Want(orders []api.AppOrder, doors []string)
+	Start(o api.AppOrder)
+	Stop(id shoal.AppID)
+	Changed() <-chan struct{}
+	Collect() (reports []api.AppReport, sent func())
+	Live() int
+}
+
 // Watcher sees who has what on the machine. See package activity.
 type Watcher interface {
 	Look() (api.Activity, error)
@@ -75,6 +85,7 @@ type Config struct {
 	Fence   Fence
 	Watcher Watcher
 	Desktop Desktop // nil: there are none
+	Apps    Apps    // nil: there are none
 	// Uptime is the clock by which the lease is counted: it goes on while the machine is suspended. Nil: the
 	// process's own.
 	Uptime func() time.Duration
@@ -120,6 +131,7 @@ type want struct {
 	accounts api.Accounts
 	tasks    *[]api.TaskOrder // of a snapshot, until they were handed over
 	gaps     int              // of the lease when its stream was opened
+	apps     *[]api.AppOrder  // of a snapshot, until they were handed over
 	seq      int              // counts changes of accounts and mounts
 	tried    int              // the newest of them that was tried to be put into effect
 	attempt  chan struct{}    // closed when tried grows

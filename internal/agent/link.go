@@ -166,6 +166,10 @@ func (a *Agent) take(ctx context.Context, rec api.Record) error {
 		a.cfg.Tasks.Stop(*rec.Stop)
 	case rec.Forget != nil:
 		a.cfg.Tasks.Forget(*rec.Forget)
+	case rec.App != nil && a.cfg.Apps != nil:
+		a.cfg.Apps.Start(*rec.App)
+	case rec.StopApp != nil && a.cfg.Apps != nil:
+		a.cfg.Apps.Stop(rec.StopApp.ID)
 	case rec.Message != nil:
 		if err := a.cfg.Watcher.Tell(rec.Message.User, rec.Message.Text); err != nil {
 			a.cfg.Log.Warn("cannot write to terminals", "user", rec.Message.User, "error", err)
@@ -179,10 +183,10 @@ func (a *Agent) takeSnapshot(ctx context.Context, s api.Snapshot) error {
 	a.takeLease(s.Lease)
 	a.cfg.People.setMounts(s.Mounts)
 	a.mu.Lock()
-	accounts, tasks := s.Accounts, s.Tasks
-	s.Accounts, s.Tasks = api.Accounts{}, nil
+	accounts, tasks, apps := s.Accounts, s.Tasks, s.Apps
+	s.Accounts, s.Tasks, s.Apps = api.Accounts{}, nil, nil
 	a.want.snapshot = s
-	a.want.tasks, a.want.gaps = &tasks, a.gaps
+	a.want.tasks, a.want.gaps, a.want.apps = &tasks, a.gaps, &apps
 	a.out.snapshot, a.out.look, a.out.revSent = true, true, 0
 	a.setAccounts(accounts)
 	booted := a.want.booted
@@ -194,6 +198,7 @@ func (a *Agent) takeSnapshot(ctx context.Context, s api.Snapshot) error {
 	poke(a.linked)
 	if booted {
 		a.settled(ctx)
+		a.wantApps()
 		return a.wantTasks()
 	}
 	return nil
@@ -215,6 +220,20 @@ func (a *Agent) wantTasks() error {
 	}
 	a.cfg.Tasks.Want(*tasks)
 	return nil
+}
+
+// wantApps hands over the web apps of the newest snapshot, once. They live under no lease: two of them could run at a
+// time without harm.
+func (a *Agent) wantApps() {
+	a.handing.Lock()
+	defer a.handing.Unlock()
+	a.mu.Lock()
+	apps, doors := a.want.apps, a.want.snapshot.Doors
+	a.want.apps = nil
+	a.mu.Unlock()
+	if apps != nil && a.cfg.Apps != nil {
+		a.cfg.Apps.Want(*apps, doors)
+	}
 }
 
 // setAccounts takes new accounts. The caller holds the lock.

@@ -45,6 +45,10 @@ func (a *Agent) report(ctx context.Context) error {
 	defer timer.Stop()
 	said := ""
 	var reported time.Time
+	var appsChanged <-chan struct{}
+	if a.cfg.Apps != nil {
+		appsChanged = a.cfg.Apps.Changed()
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -55,6 +59,7 @@ func (a *Agent) report(ctx context.Context) error {
 			if time.Since(reported) < busy {
 				time.Sleep(gather)
 			}
+		case <-appsChanged:
 		case <-a.cfg.Door:
 			w.door(time.Now())
 		case <-timer.C:
@@ -136,7 +141,11 @@ func (a *Agent) reportOnce(ctx context.Context, w *watch, now time.Time, beat *t
 	}
 	var sent func()
 	r.Tasks, r.Output, sent = a.cfg.Tasks.Collect(maxBytes)
-	if r.Boot == nil && r.Accounts == 0 && r.Activity == nil && r.Load == nil && len(r.Tasks) == 0 && len(r.Output) == 0 {
+	appsSent := func() {}
+	if a.cfg.Apps != nil {
+		r.Apps, appsSent = a.cfg.Apps.Collect()
+	}
+	if r.Boot == nil && r.Accounts == 0 && len(r.Apps) == 0 && r.Activity == nil && r.Load == nil && len(r.Tasks) == 0 && len(r.Output) == 0 {
 		return nil
 	}
 	at := a.cfg.Uptime()
@@ -158,6 +167,7 @@ func (a *Agent) reportOnce(ctx context.Context, w *watch, now time.Time, beat *t
 	a.answered(at)
 	a.acknowledged(r, boot)
 	sent()
+	appsSent()
 	if len(answer.Resend) > 0 {
 		a.cfg.Tasks.Resend(answer.Resend)
 	}
@@ -235,7 +245,8 @@ func (a *Agent) look(w *watch, now time.Time, always bool) *api.Activity {
 	}
 	w.every = min(max(w.every*3/2, lookFirst), lookLast)
 	w.next = now.Add(w.every)
-	if len(seen.Users) == 0 && len(a.cfg.Tasks.Running()) == 0 && now.Sub(w.lastDoor) > quiet {
+	apps := a.cfg.Apps != nil && a.cfg.Apps.Live() > 0
+	if len(seen.Users) == 0 && len(a.cfg.Tasks.Running()) == 0 && !apps && now.Sub(w.lastDoor) > quiet {
 		w.next = time.Time{}
 	}
 	if !news && !always {

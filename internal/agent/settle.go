@@ -162,6 +162,7 @@ func (a *Agent) ready(accounts api.Accounts, seq int) error {
 		poke(a.kick)
 	}
 	a.mu.Unlock()
+	a.wantApps()
 	if a.wantTasks() != nil {
 		a.rejoinNow()
 	}

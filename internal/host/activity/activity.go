@@ -2,11 +2,12 @@
 //
 // A user's processes are judged by the trees that they form. What hangs below the sshd of a live connection of
 // hers is that connection, and ends with it or turns up later on its own. What belongs to her tasks is told by
-// whoever runs them. Of the rest each tree is one pin, whose kind its first process gives: tmux, shell, process;
-// notebooks' kernels are counted one by one. A remote desktop
-// is one, with all that runs in it, whether anybody looks at it or not. Leftovers are nothing: programs that sessions leave behind, such as ssh-agent,
-// are looked through, so that what they have started counts for itself. An editor's server is a leftover once its
-// user has not been connected for ten minutes, unless something runs in one of its terminals.
+// whoever runs them, and so is that she has a web app, of which only notebooks' kernels and terminals count. Of the rest
+// each tree is one pin, whose kind its first process gives: tmux, shell, process; notebooks' kernels are counted
+// one by one. A remote desktop is one, with all that runs in it, whether anybody looks at it or not. Leftovers are
+// nothing: programs that sessions leave behind, such as ssh-agent, are looked through, so that what they have started
+// counts for itself. An editor's server is a leftover once its user has not been connected for ten minutes, unless
+// something runs in one of its terminals.
 //
 // One look reads one or two short files of each process and costs about 25 µs of the processor for each.
 package activity

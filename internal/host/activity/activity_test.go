@@ -84,6 +84,10 @@ func TestJudge(t *testing.T) {
 			proc{pid: 24, ppid: 21, uid: alice, name: "Xorg"}, proc{pid: 25, ppid: 1, uid: alice, name: "python3"}), false, 1, map[string]int{"desktop": 2, "process": 1}},
 		{"a desktop by another X server", machine(proc{pid: 21, ppid: 1, name: "xrdp-sesman"}, proc{pid: 23, ppid: 21, uid: alice, name: "Xsomething"}), false, 1, map[string]int{"desktop": 1}},
 		{"what calls itself a desktop", machine(proc{pid: 21, ppid: 1, uid: alice, name: "xrdp-sesman"}, proc{pid: 23, ppid: 21, uid: alice, name: "Xorg"}), false, 1, map[string]int{"process": 1}},
+		{"a web app with kernels and a terminal", machine(proc{pid: 19, ppid: 1, name: "shoal-agent", args: "/opt/shoal/bin/shoal-agent app supervise /run/shoal/agent/apps a-1 "},
+			proc{pid: 20, ppid: 19, uid: alice, name: "jupyterhub-sing", args: "/usr/bin/python3 /usr/bin/jupyterhub-singleuser "},
+			proc{pid: 21, ppid: 20, uid: alice, name: "python3", args: "/usr/bin/python3 -m ipykernel_launcher -f /home/alice/.local/share/jupyter/runtime/kernel-1.json "},
+			proc{pid: 22, ppid: 20, uid: alice, name: "bash", tty: true}, proc{pid: 23, ppid: 22, uid: alice, name: "bash", tty: true}, proc{pid: 24, ppid: 20, uid: alice, name: "node"}), false, 1, map[string]int{"terminal": 1, "kernel": 1}},
 		{"a loop", []proc{{pid: 20, ppid: 21, uid: alice, name: "a"}, {pid: 21, ppid: 20, uid: alice, name: "b"}}, false, 0, nil},
 	} {
 		asked := 0

@@ -18,6 +18,7 @@ const (
 	leftover      // of no account, but its children are
 	editor        // an editor's server
 	desktop       // all of a remote desktop
+	webApp        // a web app's, which says by itself that it runs
 )
 
 // judge finds what each user has. client tells, once for each user with her number of connections, whether an
@@ -66,6 +67,12 @@ func judge(procs []proc, user func(uid int) bool, client func(uid, connections i
 				}
 			case p.tty && !shell(p.name):
 				f.pins["process"]++ // it runs in one of the editor's terminals
+			}
+		case webApp:
+			if kernel(p) {
+				f.pins["kernel"]++
+			} else if parent := t.byPID[p.ppid]; p.tty && shell(p.name) && (parent == nil || !parent.tty) {
+				f.pins["terminal"]++
 			}
 		case desktop:
 			f.desktop = true
@@ -118,7 +125,7 @@ func (t *tree) role(p *proc, depth int) role {
 	case sshd(p.name) || left(p):
 		r = leftover
 		if parent != nil {
-			if above := t.inherits(p, parent, depth); above == serving || above == desktop {
+			if above := t.inherits(p, parent, depth); above == serving || above == desktop || above == webApp {
 				r = above
 			}
 		}
@@ -126,7 +133,7 @@ func (t *tree) role(p *proc, depth int) role {
 		r = editor
 	}
 	if parent != nil && (r == plain || r == editor) {
-		if above := t.inherits(p, parent, depth); above == serving || above == editor || above == desktop {
+		if above := t.inherits(p, parent, depth); above != plain && above != leftover {
 			r = above
 		}
 	}
@@ -138,8 +145,11 @@ func (t *tree) role(p *proc, depth int) role {
 // it is a task, which is its user's whoever started the supervisor.
 func (t *tree) inherits(p, parent *proc, depth int) role {
 	for ; parent != nil && depth < 1000; depth++ {
-		if supervisor(parent) {
+		switch {
+		case supervisor(parent):
 			return serving
+		case appSupervisor(parent):
+			return webApp
 		}
 		if parent.uid == p.uid {
 			return t.role(parent, depth+1)
@@ -229,6 +239,11 @@ func editorServer(p *proc) bool {
 // kernel reports whether p is a notebook's kernel.
 func kernel(p *proc) bool {
 	return strings.Contains(p.args, "ipykernel") || strings.Contains(p.args, "-f ") && strings.Contains(p.args, "/kernel-") && strings.Contains(p.args, ".json")
+}
+
+// appSupervisor reports whether p runs a web app.
+func appSupervisor(p *proc) bool {
+	return p.uid == 0 && p.name == "shoal-agent" && strings.Contains(p.args, " app ")
 }
 
 // supervisor reports whether p runs tasks.

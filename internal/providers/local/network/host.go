@@ -96,7 +96,7 @@ func (n *Net) Plug(h Host, netns *os.File) error {
 	if err := n.inside(h); err != nil {
 		return fmt.Errorf("cannot configure the machine's interface: %w", err)
 	}
-	return nil
+	return n.closeApps()
 }
 
 // inside configures the machine's side; the caller's thread is in its namespace.

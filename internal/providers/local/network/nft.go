@@ -97,6 +97,26 @@ table bridge TABLE {
 }
 `
 
+// appTable lies in each machine's own namespace, where its root may not change it. Users' web apps listen at these
+// ports, for the machine's agent alone: it is root's, and lets in the gateway. From within the machine nobody
+// else reaches them, nor anybody from outside.
+const appTable = `table inet shoal
+delete table inet shoal
+table inet shoal {
+  chain output {
+    type filter hook output priority 0; policy accept;
+    oifname "lo" tcp dport 61000-64999 tcp flags & (syn | ack) == syn meta skuid != 0 reject with tcp reset
+  }
+  chain input {
+    type filter hook input priority 0; policy accept;
+    iifname != "lo" tcp dport 61000-64999 tcp flags & (syn | ack) == syn reject with tcp reset
+  }
+}
+`
+
+// closeApps closes the ports of web apps in a machine; the caller's thread is in its namespace.
+func (n *Net) closeApps() error { return n.nft(context.Background(), appTable) }
+
 // rules writes both tables anew, with the machines that are there.
 func (n *Net) rules(hosts []Host) string {
 	var b strings.Builder
