@@ -13,7 +13,7 @@
 //	DIR/hub.log   what it writes, and hub.log.1 before that
 //
 // States: off (no pool wants it) → starting → up ⇄ ill (does not answer) → down (a pause, longer each time) →
-// starting; missing while it is not installed. Run moves them; Remark tells `shoal why pool`, events tell changes.
+// starting; missing while it is not installed. Run moves them; Why tells `shoal why pool`, events tell changes.
 //
 // Machines reach nothing of the hub but /hub/api, through a listener on the bridge.
 package hub

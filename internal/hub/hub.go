@@ -96,25 +96,29 @@ func (h *Hub) Wanted() bool {
 	return h.state != off
 }
 
-// Remark says how JupyterHub is, for `shoal why pool` of a pool that has it; empty where all is well.
-func (h *Hub) Remark(p shoal.Pool) shoal.Reason {
-	if !wants(p) {
-		return shoal.Reason{}
+// Why says how JupyterHub is, for `shoal why pool` of a pool that has it; nothing where all is well.
+func (h *Hub) Why(ctx context.Context, name shoal.PoolName) []shoal.Reason {
+	wanted, err := h.pools(ctx)
+	if err != nil || !slices.Contains(wanted, name) {
+		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for_ := shoal.Duration(time.Since(h.since).Round(time.Second))
+	since := shoal.Duration(time.Since(h.since).Round(time.Second))
 	text := map[state]string{
 		off:      "JupyterHub is about to be started",
 		missing:  "JupyterHub does not run: " + h.reason,
-		starting: fmt.Sprintf("JupyterHub is starting for %s", for_),
-		ill:      fmt.Sprintf("JupyterHub does not answer for %s", for_),
-		down:     fmt.Sprintf("JupyterHub is down for %s and will be started again: %s", for_, h.reason),
+		starting: fmt.Sprintf("JupyterHub is starting for %s", since),
+		ill:      fmt.Sprintf("JupyterHub does not answer for %s", since),
+		down:     fmt.Sprintf("JupyterHub is down for %s and will be started again: %s", since, h.reason),
 	}[h.state]
-	if text == "" {
-		return shoal.Reason{}
+	if h.state == starting && h.reason != "" {
+		text += ", after this: " + h.reason
 	}
-	return shoal.Reason{Code: "hub", Sentence: text}
+	if text == "" {
+		return nil
+	}
+	return []shoal.Reason{{Code: "hub", Sentence: text}}
 }
 
 // wants: the pool has an endpoint whose apps are JupyterHub's servers.

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -194,8 +195,8 @@ func TestLife(t *testing.T) {
 	}
 	w.pool(jupyter)
 	w.wait("it is up", w.is(up))
-	if r := w.Remark(shoal.Pool{Endpoints: []shoal.Endpoint{jupyter}}); r.Sentence != "" {
-		t.Errorf("all is well, and it says %q", r.Sentence)
+	if why := w.Why(t.Context(), "lab"); len(why) > 0 {
+		t.Errorf("all is well, and it says %q", why)
 	}
 	door := "http://" + (<-w.doors).Addr().String()
 	if status, _ := get(t, door, "/hub/uid"); status != http.StatusNotFound {
@@ -221,7 +222,7 @@ func TestLife(t *testing.T) {
 	w.put("broken", true)
 	w.kill()
 	w.wait("it is down for a reason", func() bool {
-		return strings.Contains(w.Remark(shoal.Pool{Endpoints: []shoal.Endpoint{jupyter}}).Sentence, "exit code 3: ModuleNotFoundError: No module named 'tornado'")
+		return strings.Contains(fmt.Sprint(w.Why(t.Context(), "lab")), "exit code 3: ModuleNotFoundError: No module named 'tornado'")
 	})
 	if status, body := get(t, front.URL, "/hub/home"); status != http.StatusServiceUnavailable || !strings.Contains(body, "is being started") {
 		t.Errorf("who comes meanwhile is told %d %s", status, body)
@@ -232,7 +233,11 @@ func TestLife(t *testing.T) {
 	w.wait("it is missed", w.is(down))
 	w.put("hangs", false)
 	w.wait("it is up again", w.is(up))
-	told := strings.Join(w.codes(), "\n")
+	told := ""
+	w.wait("its coming back is told", func() bool {
+		told = strings.Join(w.codes(), "\n")
+		return strings.Count(told, "hubUp") == 2
+	})
 	for _, want := range []string{"hubDown: JupyterHub is down and will be started again; notebook servers go on: it was killed by signal 9", "exit code 3", "hubUp", "it hung"} {
 		if !strings.Contains(told, want) {
 			t.Errorf("events do not tell %q:\n%s", want, told)
@@ -273,8 +278,11 @@ func TestMissing(t *testing.T) {
 	w.pool(jupyter)
 	w.run()
 	w.wait("it is missed", w.is(missing))
-	if r := w.Remark(shoal.Pool{Endpoints: []shoal.Endpoint{jupyter}}); !strings.Contains(r.Sentence, "apt-get install --no-install-recommends jupyterhub") {
-		t.Errorf("it says %q", r.Sentence)
+	if why := fmt.Sprint(w.Why(t.Context(), "lab")); !strings.Contains(why, "apt-get install --no-install-recommends jupyterhub") {
+		t.Errorf("it says %q", why)
+	}
+	if why := w.Why(t.Context(), "other"); len(why) > 0 {
+		t.Errorf("of another pool it says %q", why)
 	}
 	if err := os.Symlink(there, w.cfg.Program); err != nil {
 		t.Fatal(err)
@@ -286,7 +294,12 @@ func TestMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wait("it is up once it is installed", w.is(up))
-	if told := strings.Join(w.codes(), "\n"); strings.Count(told, "hubMissing") != 1 || !strings.Contains(told, "hubUp") {
+	told := ""
+	w.wait("it is told", func() bool {
+		told = strings.Join(w.codes(), "\n")
+		return strings.Contains(told, "hubUp")
+	})
+	if strings.Count(told, "hubMissing") != 1 {
 		t.Errorf("events:\n%s", told)
 	}
 }
