@@ -261,8 +261,7 @@ func (tx *Tx) carryOut(p packing) (bool, error) {
 	if err != nil || rows != p.rows || old != p.old {
 		return false, err
 	}
-	const put = "INSERT OR REPLACE INTO packs (job, chunk, until, since, size, body) VALUES (?, ?, ?, ?, ?, ?)"
-	if _, err := tx.change(put, p.job, p.chunk, p.until, p.since, p.size, p.body); err != nil {
+	if err := tx.putPack(p); err != nil {
 		return false, err
 	}
 	from := p.first
@@ -275,6 +274,29 @@ func (tx *Tx) carryOut(p packing) (bool, error) {
 		from = odd + 1
 	}
 	return true, nil
+}
+
+func (tx *Tx) putPack(p packing) error {
+	const put = "INSERT OR REPLACE INTO packs (job, chunk, until, since, size, body) VALUES (?, ?, ?, ?, ?, ?)"
+	_, err := tx.change(put, p.job, p.chunk, p.until, p.since, p.size, p.body)
+	return err
+}
+
+// PutPacked stores attempts of one job and chunk (see package pack) at once as they are after Pack, to fill a store with
+// much that is long over. They are ordinary ones by rising index, and there are none of the chunk yet.
+func (tx *Tx) PutPacked(all []shoal.Attempt) error {
+	job, err := jobNumber(all[0].Job)
+	if err != nil {
+		return err
+	}
+	p, err := tx.planChunk(job, all)
+	if err == nil && len(p.odd) > 0 {
+		err = shoal.Errorf(shoal.KindInvalid, "cannot pack attempts of job %s: %d are not ordinary", all[0].Job, len(p.odd))
+	}
+	if err != nil {
+		return err
+	}
+	return tx.putPack(p)
 }
 
 // packOf reads a pack like pack.Read; nothing if there is none.
