@@ -21,6 +21,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/app"
 	"github.com/shoal-pool/shoal/internal/batch"
 	"github.com/shoal-pool/shoal/internal/providers/fake"
+	"github.com/shoal-pool/shoal/internal/rig"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 	"github.com/shoal-pool/shoal/provider"
@@ -45,7 +46,6 @@ const (
 	millionJobs     = 200_000
 	millionArrays   = 800 // of 1000 tasks
 	millionFinished = 10_000_000
-	finishedArray   = 5000
 	defaultScale    = 0.02
 )
 
@@ -102,29 +102,8 @@ func finish(b *testing.B, dir string, tasks int) {
 		_, err := tx.Pools().Put(shoal.Pool{Name: "lab", Provider: "fake", Uses: []shoal.Use{shoal.UseBatch}, Machine: size, Size: shoal.Size{Min: 1, Max: 1}})
 		return err
 	})
-	now := time.Now().UTC()
-	for done := 0; done < tasks; done += finishedArray {
-		storetest.Update(b, db, func(tx *store.Tx) error {
-			id, err := tx.NextJobID()
-			if err != nil {
-				return err
-			}
-			j := shoal.Job{ID: id, User: user(done), State: shoal.JobSucceeded, Ended: now, Counts: shoal.Counts{Succeeded: finishedArray}, Next: finishedArray,
-				Spec: shoal.JobSpec{Pool: "lab", Command: "true", Array: "1-" + strconv.Itoa(finishedArray)}}
-			for i := range finishedArray {
-				a := shoal.Attempt{User: j.User, Pool: "lab", Machine: "m-1", Epoch: 1, State: shoal.JobSucceeded, Cause: shoal.CauseExit, Placed: now, Started: now.Add(time.Millisecond),
-					Ended: now.Add(time.Second), StdoutBytes: 100, MaxMemory: 3 << 20, CPUTime: 5e6}
-				a.Job, a.Index, a.Attempt = id, i+1, 1
-				if err := tx.PutAttempt(a); err != nil {
-					return err
-				}
-			}
-			_, err = tx.Jobs().Insert(j)
-			return err
-		})
-		if _, err := db.Pack(context.Background()); err != nil {
-			b.Fatal(err)
-		}
+	if err := rig.Fill(context.Background(), db, "lab", tasks, user); err != nil {
+		b.Fatal(err)
 	}
 }
 
@@ -186,7 +165,7 @@ func serveMillion(dir string) error {
 	began := time.Now()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	a, err := app.New(ctx, app.Options{Data: dir, Listen: "127.0.0.1:0", SSHListen: "127.0.0.1:0", Providers: map[string]provider.Provider{"fake": machines}})
+	a, err := app.New(ctx, app.Options{Data: dir, Listen: "127.0.0.1:0", SSHListen: "127.0.0.1:0", Web: app.Web{HTTPSListen: "off"}, Providers: map[string]provider.Provider{"fake": machines}})
 	if err != nil {
 		return err
 	}
