@@ -32,6 +32,7 @@ const (
 	localDoor   = "local:80"
 	controlDoor = "control:80"
 	gatewayDoor = "gateway:22"
+	browserDoor = "gateway:443"
 )
 
 // World is a server with everything around it. Its methods end the test when they fail.
@@ -98,7 +99,7 @@ func (w *World) Start() {
 	a, err := app.New(ctx, app.Options{Data: w.data, Version: "test", Log: w.log, Dial: w.net.dial,
 		Providers: map[string]provider.Provider{"fake": w.Provider},
 		Listeners: app.Listeners{Control: w.net.listen(controlDoor), Local: w.net.listen(localDoor),
-			Agent: w.net.listen(agentDoor), SSH: w.net.listen(gatewayDoor)}})
+			Agent: w.net.listen(agentDoor), SSH: w.net.listen(gatewayDoor), HTTPS: w.net.listen(browserDoor)}})
 	if err != nil {
 		stop()
 		w.t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 func main() {
 	cfg := cli.OS(version())
 	cfg.Serve = func(ctx context.Context, s cli.Serve) error {
-		return app.Run(ctx, app.Options{Data: s.Data, Listen: s.Listen, SSHListen: s.SSHListen, EndpointHost: s.EndpointHost, GPURoot: s.GPURoot, Role: s.Role, KeepHistory: time.Duration(s.Keep), OutputCap: s.OutputCap, Version: cfg.Version, Log: s.Log})
+		return app.Run(ctx, app.Options{Data: s.Data, Listen: s.Listen, SSHListen: s.SSHListen, EndpointHost: s.EndpointHost, GPURoot: s.GPURoot, Role: s.Role, KeepHistory: time.Duration(s.Keep), OutputCap: s.OutputCap, Web: app.Web(s.Web), Version: cfg.Version, Log: s.Log})
 	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cfg))
 }

@@ -25,10 +25,12 @@ import (
 	"github.com/shoal-pool/shoal/internal/gateway/doors"
 	"github.com/shoal-pool/shoal/internal/gateway/rdpfront/desk"
 	"github.com/shoal-pool/shoal/internal/gateway/sshfront"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/certs"
 	"github.com/shoal-pool/shoal/internal/httpapi"
 	identity "github.com/shoal-pool/shoal/internal/identity/local"
 	"github.com/shoal-pool/shoal/internal/providers/local"
 	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/web"
 	"github.com/shoal-pool/shoal/provider"
 )
 
@@ -51,6 +53,8 @@ type App struct {
 	endpoints *doors.Doors
 	api       *httpapi.API
 	sockets   Listeners
+	pages     *web.Web
+	web       webParts
 	cleanups  []func(context.Context) error // run last to first
 }
 
@@ -76,6 +80,9 @@ func New(ctx context.Context, opts Options) (a *App, err error) {
 		return a, err
 	}
 	if err = a.makeServices(providers); err != nil {
+		return a, err
+	}
+	if err = a.makeWeb(ctx); err != nil {
 		return a, err
 	}
 	return a, a.listen()
@@ -163,7 +170,10 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	if err != nil {
 		return err
 	}
-	a.api = httpapi.New(httpapi.Config{Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
+	if err := a.makePages(); err != nil {
+		return err
+	}
+	a.api = httpapi.New(httpapi.Config{Web: a.pages, Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
 		Catalog: a.catalog, Engine: explained{a.engine, a.endpoints}, Desktops: a.desk, Broker: a.broker, Batch: a.batch, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
@@ -210,13 +220,16 @@ func (a *App) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// part is something that runs as long as the server does.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
 // Run serves until ctx ends or a part fails for good.
 func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
+	for _, part := range append(a.webRuns(), []part{
 		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
 		{"desktops", a.desk.Run}, {"endpoints", a.endpoints.Run},
 		{"retire", a.retire}, {"trim", a.trim}, {"pack", a.pack},
@@ -224,7 +237,7 @@ func (a *App) Run(ctx context.Context) error {
 		{"api", serve(a.sockets.Control, a.api.Control())},
 		{"local api", serve(a.sockets.Local, a.api.Local())},
 		{"agent api", serve(a.sockets.Agent, a.api.Agent())},
-	} {
+	}...) {
 		g.Go(func() error {
 			err := part.run(ctx)
 			if err == nil || ctx.Err() != nil {
@@ -250,7 +263,10 @@ func Run(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	a.log.Info("serving", "ssh", a.sockets.SSH.Addr(), "api", a.sockets.Control.Addr(), "data", a.opts.Data)
+	a.log.Info("serving", "ssh", a.sockets.SSH.Addr(), "api", a.sockets.Control.Addr(), "web", a.webURL(), "data", a.opts.Data)
+	if a.web.ca != "" {
+		a.log.Info("browsers are shown a certificate by an authority of our own: compare its SHA-256 fingerprint when you trust it", "file", a.opts.path("tls", certs.CAFile), "fingerprint", a.web.ca)
+	}
 	err = a.Run(ctx)
 	return errors.Join(err, a.Close(context.WithoutCancel(ctx)))
 }

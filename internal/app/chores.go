@@ -83,6 +83,7 @@ func (a *App) retireFor(ctx context.Context, e shoal.Event) {
 	switch e.Kind {
 	case shoal.ObjectUser:
 		a.front.Retire(shoal.UserName(e.Name))
+		a.pages.Forget(shoal.UserName(e.Name))
 	case shoal.ObjectGroup: // who was a member is not known any more
 		var users []shoal.User
 		err := a.store.View(ctx, func(tx *store.Tx) (err error) {

@@ -8,6 +8,8 @@
 //	shoal.db, shoal.db.lock   the store
 //	shoal.sock                the API for root on this host
 //	admin.token               the same rights for who cannot open the socket
+//	tls/                      the authority for HTTPS: ca.crt, ca.key; acme/: certificates that others have signed
+//	chp.token                 the token of --chp-listen
 //	keys/                     the gateway's host key, the two signing keys, the key of the agents' tokens
 //	control/agent.sock        what agents dial; the directory is bound into local machines
 //	output/                   what tasks wrote

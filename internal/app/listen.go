@@ -24,7 +24,13 @@ func (a *App) listen() error {
 		{&l.SSH, func() (net.Listener, error) { return listenTCP(a.opts.SSHListen, "--ssh-listen") }},
 		{&l.Local, func() (net.Listener, error) { return listenUnix(a.opts.path("shoal.sock")) }},
 		{&l.Agent, func() (net.Listener, error) { return listenUnix(a.opts.path("control", "agent.sock")) }},
+		{&l.HTTPS, a.listenWeb(a.web.front != nil, a.opts.Web.HTTPSListen, "--https-listen")},
+		{&l.HTTP, a.listenWeb(a.web.front != nil && a.opts.Web.HTTPListen != "", a.opts.Web.HTTPListen, "--http-listen")},
+		{&l.CHP, a.listenWeb(a.web.chp != nil, a.opts.Web.CHPListen, "--chp-listen")},
 	} {
+		if *door.to == nil && door.open == nil {
+			continue
+		}
 		if *door.to == nil {
 			var err error
 			if *door.to, err = door.open(); err != nil {
@@ -40,6 +46,14 @@ func (a *App) listen() error {
 		})
 	}
 	return nil
+}
+
+// listenWeb opens one of the doors that not every server has, or returns nil.
+func (a *App) listenWeb(wanted bool, address, flag string) func() (net.Listener, error) {
+	if !wanted {
+		return nil
+	}
+	return func() (net.Listener, error) { return listenTCP(address, flag) }
 }
 
 func makeDirs(dirs ...string) error {

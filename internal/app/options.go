@@ -27,6 +27,7 @@ type Options struct {
 	// KeepHistory is for how long what has ended is kept: jobs, sessions, machines, events; default 90 days.
 	KeepHistory time.Duration
 	OutputCap   shoal.Bytes // kept of each stream of a task; default 1 GiB
+	Web         Web
 	Version     string
 	Log         *slog.Logger
 
@@ -42,6 +43,9 @@ type Listeners struct {
 	Local   net.Listener // the API for this host's root
 	Agent   net.Listener // what agents dial
 	SSH     net.Listener // the gateway
+	HTTPS   net.Listener // the gateway, for browsers
+	HTTP    net.Listener // sends browsers to HTTPS; only where there is an address for it, as CHP
+	CHP     net.Listener // the API of configurable-http-proxy
 }
 
 // DefaultData is the data directory of a host's own installation.
@@ -73,6 +77,10 @@ func (o Options) withDefaults() (Options, error) {
 			return o, shoal.Errorf(shoal.KindInvalid, "cannot use %s %q: %w", l.flag, l.address, err).
 				WithHint("write HOST:PORT, as in 127.0.0.1:2222")
 		}
+	}
+	var err error
+	if o.Web, err = o.Web.withDefaults(); err != nil {
+		return o, err
 	}
 	if o.EndpointHost == "" {
 		o.EndpointHost, _, _ = net.SplitHostPort(o.SSHListen)

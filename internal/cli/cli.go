@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/cli/flags"
 )
 
 // Config is the world that a command line runs in.
@@ -43,6 +44,7 @@ type Serve struct {
 	Keep         shoal.Duration
 	OutputCap    shoal.Bytes
 	Role         string
+	Web          flags.Web
 	Log          *slog.Logger
 }
 
@@ -109,7 +111,7 @@ did, and with 125 where Shoal itself failed.`,
 		id       string
 		commands []*cobra.Command
 	}{
-		{work, []*cobra.Command{p.loginCommand(), p.sshCommand(), p.desktopCommand(), p.runCommand(), p.jobCommand(), p.sessionCommand()}},
+		{work, []*cobra.Command{p.loginCommand(), p.sshCommand(), p.desktopCommand(), p.runCommand(), p.jobCommand(), p.appCommand(), p.sessionCommand()}},
 		{look, []*cobra.Command{p.whyCommand(), p.eventsCommand(), p.usageCommand()}},
 		{keep, []*cobra.Command{p.serveCommand(), p.doctorCommand(), p.applyCommand(), p.poolCommand(), p.machineCommand(),
 			p.imageCommand(), p.userCommand(), p.groupCommand()}},

@@ -15,10 +15,10 @@ import (
 
 func (p *program) serveCommand() *cobra.Command {
 	var s Serve
-	var config, database, https string
+	var config, database string
 	cmd := &cobra.Command{
 		Use:   "serve --data DIR",
-		Short: "Run the server: the control plane and the ssh gateway",
+		Short: "Run the server: the control plane and the gateway for ssh and browsers",
 		Long: `Run the server in the foreground until SIGINT or SIGTERM. Machines, sessions and jobs go on without it, and the
 next start takes them over again. It needs root; "shoal doctor" says what a host lacks.
 
@@ -28,7 +28,6 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 			for _, f := range []struct{ flag, value, hint string }{
 				{"--config", config, "everything is said by flags and documents: leave it out"},
 				{"--database", database, "this version keeps its own database in the data directory: leave it out"},
-				{"--https-listen", https, "put a reverse proxy with a certificate before --listen, or leave it out"},
 			} {
 				if f.value != "" {
 					return shoal.Errorf(shoal.KindInvalid, "cannot use %s: this version of Shoal does not support it yet", f.flag).WithHint("%s", f.hint)
@@ -67,10 +66,14 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 	f.Var(flags.Duration{Value: &s.Keep}, "keep-history", "for how long jobs, sessions and machines that have ended are kept (90d); of jobs it is known for ever how they ended")
 	f.Var(flags.Bytes{Value: &s.OutputCap}, "output-cap", "how much is kept of what a task writes to each of its streams, half of it from the beginning (1GiB)")
 	f.StringVar(&s.Role, "role", "", "what this process does, `control,gateway` (both)")
-	f.StringVar(&https, "https-listen", "", "not supported yet")
+	s.Web.Register(f)
 	f.StringVar(&config, "config", "", "not supported yet")
 	f.StringVar(&database, "database", "", "not supported yet")
 	files(cmd, "data")
 	files(cmd, "gpu-root")
+	files(cmd, "tls-cert")
+	files(cmd, "tls-key")
+	files(cmd, "acme-root")
+	files(cmd, "chp-token-file")
 	return cmd
 }

@@ -30,6 +30,7 @@ type World struct {
 	Share  string // the source of the share "team", mounted at /shared by Pool
 	Port   string // of the gateway
 	API    string // port of the API for tokens
+	HTTPS  string // port of the gateway for browsers
 	Server *exec.Cmd
 	Client *client.Client // with the rights of root on the host
 	Signer ssh.Signer     // the users' key
@@ -51,6 +52,9 @@ func New(ctx context.Context, bin, dir string) (*World, error) {
 	if w.Port, err = FreePort(); err != nil {
 		return nil, err
 	}
+	if w.HTTPS, err = FreePort(); err != nil {
+		return nil, err
+	}
 	if w.Client, err = client.New(client.Options{Socket: filepath.Join(w.Data, "shoal.sock")}); err != nil {
 		return nil, err
 	}
@@ -61,7 +65,7 @@ func New(ctx context.Context, bin, dir string) (*World, error) {
 // to serve.log.
 func (w *World) Start(ctx context.Context) error {
 	w.Server = exec.Command(filepath.Join(w.Bin, "shoal"), "serve", "--data", w.Data,
-		"--listen", "127.0.0.1:"+w.API, "--ssh-listen", "127.0.0.1:"+w.Port)
+		"--listen", "127.0.0.1:"+w.API, "--ssh-listen", "127.0.0.1:"+w.Port, "--https-listen", "127.0.0.1:"+w.HTTPS)
 	log, err := os.OpenFile(filepath.Join(w.Dir, "serve.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err

@@ -146,7 +146,7 @@ func guide(ts *testscript.TestScript, neg bool, args []string) {
 	if len(blocks) == 0 {
 		ts.Fatalf("%s has no ```sh block", args[0])
 	}
-	own := strings.NewReplacer("/srv/team", w.path("team"), "/var/lib/shoal", w.path("data"), "2222", w.ssh, "7420", w.api)
+	own := strings.NewReplacer("/srv/team", w.path("team"), "/var/lib/shoal", w.path("data"), "2222", w.ssh, "7420", w.api, "7443", w.https, "3389", w.rdp)
 	team, err := os.ReadFile(filepath.Join(w.root, "examples", "team.yaml"))
 	ts.Check(err)
 	ts.Check(os.MkdirAll(w.path("examples"), 0o755))

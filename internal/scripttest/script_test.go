@@ -67,7 +67,7 @@ func binaries(t *testing.T) string {
 func setUp(env *testscript.Env, bin string) error {
 	w := &world{dir: env.WorkDir}
 	var err error
-	for _, port := range []*string{&w.api, &w.ssh} {
+	for _, port := range []*string{&w.api, &w.ssh, &w.https, &w.rdp} {
 		if *port, err = freePort(); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func setUp(env *testscript.Env, bin string) error {
 	env.Vars = append(env.Vars,
 		"PATH="+strings.Join([]string{w.path("wrap"), bin, os.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":"),
 		"HOME="+w.path("home"), "LC_ALL=C.UTF-8", "ROOT="+root, "TEAM="+w.path("team"),
-		"SHOAL_DATA="+w.path("data"), "API_PORT="+w.api, "SSH_PORT="+w.ssh)
+		"SHOAL_DATA="+w.path("data"), "API_PORT="+w.api, "SSH_PORT="+w.ssh, "HTTPS_PORT="+w.https, "RDP_PORT="+w.rdp)
 	env.Values[worldKey{}] = w
 	if w.before, err = w.look(); err != nil {
 		return err

@@ -25,6 +25,8 @@ import (
 type world struct {
 	dir, root string
 	api, ssh  string // ports
+	https     string
+	rdp       string // a free one, for an endpoint
 	before    []string
 	server    *exec.Cmd
 	ended     chan error // the server's end, once
@@ -60,7 +62,7 @@ func (w *world) start(bin string, args ...string) error {
 	if w.server != nil {
 		return errors.New("a server runs already")
 	}
-	args = append([]string{"serve", "--data", w.path("data"), "--listen", "127.0.0.1:" + w.api, "--ssh-listen", "127.0.0.1:" + w.ssh}, args...)
+	args = append([]string{"serve", "--data", w.path("data"), "--listen", "127.0.0.1:" + w.api, "--ssh-listen", "127.0.0.1:" + w.ssh, "--https-listen", "127.0.0.1:" + w.https}, args...)
 	cmd := exec.Command(filepath.Join(bin, "shoal"), args...)
 	logFile, err := os.OpenFile(w.path("server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -25,9 +25,9 @@ type dest struct {
 	user   string   // whose server it is, if a user's
 	// foreign: under a host name that Shoal's own cookies are not sent to.
 	foreign bool
-	app    *shoal.App
-	own    bool // it is one of Shoal's own hub
-	used   func(time.Time)
+	app     *shoal.App
+	own     bool // it is one of Shoal's own hub
+	used    func(time.Time)
 }
 
 // bodyTime is how long the next bytes of a request's body are waited for.

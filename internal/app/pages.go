@@ -1,0 +1,10 @@
+package app
+
+import "github.com/shoal-pool/shoal/internal/web"
+
+// makePages makes the pages for browsers.
+func (a *App) makePages() (err error) {
+	a.pages, err = web.New(web.Config{Store: a.store, People: a.people, Broker: a.broker, Apps: a.apps, Log: a.log,
+		URL: a.webURL, SSH: func() string { return a.sockets.SSH.Addr().String() }})
+	return err
+}
