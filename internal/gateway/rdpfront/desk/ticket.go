@@ -5,12 +5,17 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/store"
 )
+
+// openTime is how long a ticket waits for its endpoint's port to be opened.
+const openTime = 3 * time.Second
 
 // Ticket lets who asks come to a desktop, from the address in the request or from where the request comes itself.
 func (d *Desk) Ticket(ctx context.Context, by access.Subject, req api.DesktopRequest, source string) (api.DesktopTicket, error) {
@@ -37,6 +42,10 @@ func (d *Desk) Ticket(ctx context.Context, by access.Subject, req api.DesktopReq
 		return t, err
 	}
 	address, ok := d.cfg.Address(t.Pool, t.Endpoint)
+	// A pool that was applied a moment ago opens its port in the next.
+	for began := time.Now(); !ok && time.Since(began) < openTime && retry.Sleep(ctx, openTime/50) == nil; {
+		address, ok = d.cfg.Address(t.Pool, t.Endpoint)
+	}
 	if !ok {
 		return t, shoal.Errorf(shoal.KindUnavailable, "endpoint %s of pool %s is not open at the gateway", t.Endpoint, t.Pool).
 			WithHint("`shoal why pool %s` says why", t.Pool)
