@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/shoal-pool/shoal/internal/host/apps/owner"
+	"github.com/shoal-pool/shoal/internal/host/owner"
 )
 
 // Ports. Those of the ways in are privileged, so that nobody can take one after its app has ended. Those of the apps
@@ -92,6 +92,7 @@ type door struct {
 	port   int
 	admits func(netip.Addr) bool
 	places chan struct{}
+	pool   *sync.Pool // of buffers
 
 	mu    sync.Mutex
 	guard *guard // nil: shut
@@ -101,7 +102,7 @@ type door struct {
 
 // openDoor takes a port. Nobody is let in before there is an app.
 func openDoor(admits func(netip.Addr) bool) (*door, error) {
-	d := &door{admits: admits, places: make(chan struct{}, maxConns), conns: map[net.Conn]bool{}}
+	d := &door{admits: admits, places: make(chan struct{}, maxConns), conns: map[net.Conn]bool{}, pool: newBuffers()}
 	privileged := os.Geteuid() == 0
 	cfg := net.ListenConfig{KeepAliveConfig: alive()}
 	var failed error
@@ -218,16 +219,18 @@ func (d *door) carry(c *net.TCPConn) {
 	var last atomic.Int64
 	last.Store(time.Now().UnixNano())
 	var way sync.WaitGroup
-	way.Go(func() { pump(app, c, &last) })
-	pump(c, app, &last)
+	way.Go(func() { d.pump(app, c, &last) })
+	d.pump(c, app, &last)
 	way.Wait()
 }
 
-// pool holds buffers. One is only taken once there is something to read, so that a connection at rest has none.
-var pool = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+// newBuffers makes a pool of buffers. One is only taken once there is something to read, so that a connection at rest has none.
+func newBuffers() *sync.Pool {
+	return &sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+}
 
 // pump carries bytes one way, until their end, which it hands on, or an error, which ends both ways.
-func pump(to, from *net.TCPConn, last *atomic.Int64) {
+func (d *door) pump(to, from *net.TCPConn, last *atomic.Int64) {
 	raw, err := from.SyscallConn()
 	if err != nil {
 		return
@@ -238,12 +241,12 @@ func pump(to, from *net.TCPConn, last *atomic.Int64) {
 			_ = from.SetReadDeadline(time.Unix(0, at).Add(idleLimit))
 			set = at
 		}
-		n, buf, err := take(raw)
+		n, buf, err := d.take(raw)
 		switch {
 		case n > 0:
 			last.Store(time.Now().UnixNano())
 			_, err = to.Write((*buf)[:n])
-			pool.Put(buf)
+			d.pool.Put(buf)
 		case err == nil: // its end
 			_ = to.CloseWrite()
 			return
@@ -259,19 +262,19 @@ func pump(to, from *net.TCPConn, last *atomic.Int64) {
 }
 
 // take waits until there is something to read and reads it. No bytes and no error are the end.
-func take(raw interface {
+func (d *door) take(raw interface {
 	Read(func(uintptr) bool) error
 }) (n int, buf *[]byte, err error) {
 	var failed error
 	err = raw.Read(func(fd uintptr) bool {
-		buf = pool.Get().(*[]byte)
+		buf = d.pool.Get().(*[]byte)
 		for {
 			if n, failed = unix.Read(int(fd), *buf); !errors.Is(failed, unix.EINTR) {
 				break
 			}
 		}
 		if n <= 0 {
-			pool.Put(buf)
+			d.pool.Put(buf)
 		}
 		return !errors.Is(failed, unix.EAGAIN)
 	})

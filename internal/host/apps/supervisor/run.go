@@ -12,8 +12,8 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/apps"
-	"github.com/shoal-pool/shoal/internal/host/apps/owner"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
+	"github.com/shoal-pool/shoal/internal/host/owner"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
