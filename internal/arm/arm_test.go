@@ -178,4 +178,3 @@ func evaluate(t testing.TB, text string, in arm.Input, pairs ...string) (*arm.Re
 	in.Values = append(in.Values, words(t, template, pairs...))
 	return arm.Evaluate(template, in)
 }
-

@@ -2,6 +2,7 @@ package arm
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -26,6 +27,7 @@ type frame struct {
 	loops      map[string]bool
 	results    []Output
 	done       bool
+	crowded    bool // it has too many resources
 }
 
 func (r *run) newFrame(t *Template, c Context, parent *frame) *frame {
@@ -397,6 +399,9 @@ func (s *scope) text(v *tree.Value) (*tree.Value, bool) {
 	return out.Placed(v.At), true
 }
 
+// quoted are the words of an expression in a message.
+var quoted = regexp.MustCompile(`(?s)".*"`)
+
 // say tells what is wrong with an expression.
 func (s *scope) say(v *tree.Value, err error) {
 	if is(err, errReported) {
@@ -410,7 +415,9 @@ func (s *scope) say(v *tree.Value, err error) {
 			at = v.Within(e.Offset)
 		}
 	}
-	if !s.quiet && !v.Secret {
+	if s.quiet || v.Secret {
+		msg, hint = quoted.ReplaceAllString(msg, tree.HiddenText), ""
+	} else {
 		msg += ", in " + expressionOf(v)
 	}
 	r.wrong(at, s.path, hint, "%s", msg)

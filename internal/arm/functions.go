@@ -91,15 +91,15 @@ func (r *run) scopeFunctions() map[string]*expr.Function {
 		return tree.UnknownValue("what providers() tells"), nil
 	})
 	add("pickZones", 3, 5, func(*scope, *expr.Call) (*tree.Value, error) { return tree.ArrayValue(nil), nil })
-	add("resourceGroup", 0, 0, func(s *scope, _ *expr.Call) (*tree.Value, error) { return s.frame.context.group(), nil })
-	add("subscription", 0, 0, func(s *scope, _ *expr.Call) (*tree.Value, error) { return s.frame.context.subscription(), nil })
+	add("resourceGroup", 0, 0, func(s *scope, _ *expr.Call) (*tree.Value, error) { return s.frame.owner().context.group(), nil })
+	add("subscription", 0, 0, func(s *scope, _ *expr.Call) (*tree.Value, error) { return s.frame.owner().context.subscription(), nil })
 	add("tenant", 0, 0, func(s *scope, _ *expr.Call) (*tree.Value, error) {
-		return object("tenantId", s.frame.context.Tenant, "id", "/tenants/"+s.frame.context.Tenant).Opened(), nil
+		return object("tenantId", s.frame.context.Tenant, "id", "/tenants/"+s.frame.context.Tenant).Opened("tenant()"), nil
 	})
 	add("managementGroup", 0, 0, func(*scope, *expr.Call) (*tree.Value, error) {
-		return object("name", "shoal", "id", "/providers/Microsoft.Management/managementGroups/shoal").Opened(), nil
+		return object("name", "shoal", "id", "/providers/Microsoft.Management/managementGroups/shoal").Opened("managementGroup()"), nil
 	})
-	add("deployment", 0, 0, func(s *scope, _ *expr.Call) (*tree.Value, error) { return s.frame.deployment(), nil })
+	add("deployment", 0, 0, func(s *scope, _ *expr.Call) (*tree.Value, error) { return s.frame.owner().deployment(), nil })
 	add("environment", 0, 0, func(*scope, *expr.Call) (*tree.Value, error) { return environment(), nil })
 	add("utcNow", 0, 1, func(s *scope, c *expr.Call) (*tree.Value, error) {
 		how := expr.Compact
@@ -206,13 +206,13 @@ func with(v *tree.Value, members ...tree.Member) *tree.Value {
 }
 
 func (c Context) subscription() *tree.Value {
-	return object("id", "/subscriptions/"+c.Subscription, "subscriptionId", c.Subscription, "tenantId", c.Tenant, "displayName", "shoal").Opened()
+	return object("id", "/subscriptions/"+c.Subscription, "subscriptionId", c.Subscription, "tenantId", c.Tenant, "displayName", "shoal").Opened("subscription()")
 }
 
 func (c Context) group() *tree.Value {
 	v := object("id", "/subscriptions/"+c.Subscription+"/resourceGroups/"+c.Group, "name", c.Group, "type", "Microsoft.Resources/resourceGroups", "location", c.Location)
 	return with(v, tree.Member{Name: "tags", Value: tree.ObjectValue(nil)},
-		tree.Member{Name: "properties", Value: object("provisioningState", "Succeeded")}).Opened()
+		tree.Member{Name: "properties", Value: object("provisioningState", "Succeeded")}).Opened("resourceGroup()")
 }
 
 func (f *frame) deployment() *tree.Value {
@@ -222,21 +222,21 @@ func (f *frame) deployment() *tree.Value {
 	}
 	sum := sha256.Sum256([]byte(f.template.name + f.template.uri))
 	properties := []tree.Member{
-		{Name: "template", Value: tree.ObjectValue([]tree.Member{{Name: "contentVersion", Value: version}}).Opened()},
+		{Name: "template", Value: tree.ObjectValue([]tree.Member{{Name: "contentVersion", Value: version}}).Opened("deployment().properties.template")},
 		{Name: "templateHash", Value: tree.StringValue(hex.EncodeToString(sum[:8]))},
 		{Name: "mode", Value: tree.StringValue("Incremental")},
 		{Name: "provisioningState", Value: tree.StringValue("Accepted")},
 	}
 	if f.template.uri != "" {
-		properties = append(properties, tree.Member{Name: "templateLink", Value: object("uri", f.template.uri).Opened()})
+		properties = append(properties, tree.Member{Name: "templateLink", Value: object("uri", f.template.uri).Opened("deployment().properties.templateLink")})
 	}
-	return with(object("name", f.context.Deployment, "location", f.context.Location), tree.Member{Name: "properties", Value: tree.ObjectValue(properties).Opened()}).Opened()
+	return with(object("name", f.context.Deployment, "location", f.context.Location), tree.Member{Name: "properties", Value: tree.ObjectValue(properties).Opened("deployment().properties")}).Opened("deployment()")
 }
 
 // environment is the public cloud, whose names templates build addresses from.
 func environment() *tree.Value {
 	suffixes := object("storage", "core.windows.net", "sqlServerHostname", ".database.windows.net", "keyvaultDns", ".vault.azure.net", "acrLoginServer", ".azurecr.io")
 	return with(object("name", "AzureCloud", "portal", "https://portal.azure.com", "resourceManager", "https://management.azure.com/", "graph", "https://graph.windows.net/"),
-		tree.Member{Name: "suffixes", Value: suffixes.Opened()},
-		tree.Member{Name: "authentication", Value: object("loginEndpoint", "https://login.microsoftonline.com/", "tenant", "common").Opened()}).Opened()
+		tree.Member{Name: "suffixes", Value: suffixes.Opened("environment().suffixes")},
+		tree.Member{Name: "authentication", Value: object("loginEndpoint", "https://login.microsoftonline.com/", "tenant", "common").Opened("environment().authentication")}).Opened("environment()")
 }

@@ -199,6 +199,9 @@ func (f *frame) bind(layers []Values) {
 			if p.Description != "" {
 				hint += " (" + tree.Clip(p.Description, 120) + ")"
 			}
+			if f.parent != nil {
+				hint = "deployment " + f.name + " has to give it a value"
+			}
 			f.run.wrong(p.At, "parameters."+p.Name, hint, "parameter %q has no value", p.Name)
 			c.fail()
 		}

@@ -86,7 +86,7 @@ func (s *scope) callID(c *expr.Call, at within) (*tree.Value, error) {
 		return nil, c.Wrong(-1, "write resourceId('Microsoft.Network/virtualNetworks', 'name')", "%s has no type of a resource", c.Name())
 	}
 	before, kind, names := words[:k], strings.Trim(words[k], "/"), words[k+1:]
-	place := s.frame.context
+	place := s.frame.owner().context
 	switch {
 	case at == atGroup && len(before) == 1:
 		place.Group = before[0]
@@ -157,7 +157,7 @@ func (s *scope) callReference(c *expr.Call) (*tree.Value, error) {
 		names = append(names, found[0].id, found[0].name)
 	}
 	if v := s.frame.run.in.Answers.find("reference", names...); v != nil {
-		return wrapped(v, full, ""), nil
+		return wrapped(v, full, name), nil
 	}
 	if !strings.Contains(name, "/") && len(found) == 0 && len(s.frame.find(name)) == 0 {
 		return nil, c.Wrong(0, s.frame.suggest(name), "the template has no resource %q", tree.Clip(name, 60))
@@ -172,6 +172,7 @@ func (s *scope) referenceTo(n *node, full bool) (*tree.Value, error) {
 	if !n.settle() {
 		return nil, errReported
 	}
+	what := "reference(" + tree.Clip(n.name, 100) + ")"
 	v := n.body.Get("properties")
 	if v == nil {
 		v = tree.ObjectValue(nil)
@@ -183,18 +184,19 @@ func (s *scope) referenceTo(n *node, full bool) (*tree.Value, error) {
 		v = laid(v, more)
 	}
 	if !full {
-		return v.Opened(), nil
+		return v.Opened(what), nil
 	}
-	body := laid(n.body, tree.ObjectValue([]tree.Member{{Name: "properties", Value: v.Opened()}}))
-	return laid(body, object("apiVersion", n.source.Get("apiVersion").Text(), "resourceId", n.id)).Opened(), nil
+	body := laid(n.body, tree.ObjectValue([]tree.Member{{Name: "properties", Value: v.Opened(what + ".properties")}}))
+	return laid(body, object("apiVersion", n.source.Get("apiVersion").Text(), "resourceId", n.id)).Opened(what), nil
 }
 
 // wrapped is an answer as reference gives it.
-func wrapped(v *tree.Value, full bool, _ string) *tree.Value {
+func wrapped(v *tree.Value, full bool, name string) *tree.Value {
+	what := "reference(" + tree.Clip(name, 100) + ")"
 	if full && v.Get("properties") == nil {
-		v = tree.ObjectValue([]tree.Member{{Name: "properties", Value: v.Opened()}})
+		v = tree.ObjectValue([]tree.Member{{Name: "properties", Value: v.Opened(what + ".properties")}})
 	}
-	return v.Opened()
+	return v.Opened(what)
 }
 
 // laid lays one object over another.
@@ -277,7 +279,7 @@ func (s *scope) callList(c *expr.Call) (*tree.Value, error) {
 		names = append(names, n.id, n.kind+"/"+n.name, n.name)
 	}
 	if v := s.frame.run.in.Answers.find(c.Name(), names...); v != nil {
-		return v.Hidden().Opened(), nil
+		return v.Hidden().Opened(c.Name() + "(" + tree.Clip(name, 100) + ")"), nil
 	}
 	return tree.UnknownValue(c.Name() + "(" + tree.Clip(name, 100) + ")").Hidden(), nil
 }

@@ -44,6 +44,13 @@ func (f *frame) evaluate() {
 	for _, p := range f.template.parameters {
 		f.run.ask(f.parameters[tree.Fold(p.Name)]) //nolint:errcheck // it is told already
 	}
+	if f.outer == nil {
+		for _, m := range f.template.root.Get("variables").Members() {
+			if c := f.variables[tree.Fold(m.Name)]; c != nil {
+				f.run.ask(c) //nolint:errcheck // it is told already
+			}
+		}
+	}
 	all := f.template.root.Get("resources")
 	for i, v := range all.Items() {
 		f.expand(s, v, fmt.Sprintf("resources[%d]", i), nil, "")
@@ -183,7 +190,7 @@ func (f *frame) add(s *scope, v *tree.Value, path string, parent *node, symbol s
 	c := f.place(s, v)
 	id, problem := idOf(c, n.kind, n.name)
 	if problem != "" {
-		r.wrong(v.Get("name").At, path+".name", "a name has as many parts between slashes as the type has behind its first slash", "%s: %s", n.what(), problem)
+		r.wrong(v.Get("name").At, path+".name", "", "%s: %s", n.what(), problem)
 		return false
 	}
 	n.id = id
@@ -193,7 +200,10 @@ func (f *frame) add(s *scope, v *tree.Value, path string, parent *node, symbol s
 		}
 	}
 	if r.resources++; r.resources > maxAll || len(f.nodes) >= maxResources {
-		r.wrong(v.At, path, "", "the template has more than %d resources", min(maxResources, maxAll))
+		if !f.crowded {
+			r.wrong(v.At, path, "", "the template has more than %d resources", maxResources)
+		}
+		f.crowded = true
 		return false
 	}
 	if old := r.byID[tree.Fold(n.id)]; old != nil && !old.skipped && !n.skipped && n.inSameDeployment(old) {

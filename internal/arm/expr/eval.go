@@ -31,7 +31,7 @@ type binding struct {
 }
 
 // NewBudget is enough for every template that a person wrote.
-func NewBudget() *Budget { return &Budget{Steps: 20 << 20, Bytes: 256 << 20, table: builtins()} }
+func NewBudget() *Budget { return &Budget{Steps: 4 << 20, Bytes: 128 << 20, table: builtins()} }
 
 // errSpent is what the budget's end says.
 var errSpent = errors.New("evaluating the template takes too long: it was stopped")
@@ -184,14 +184,18 @@ func (n *Node) call(s Scope, b *Budget) (*tree.Value, error) {
 // stays where it is.
 var shaping = strings.Fields("array createarray createobject union shallowmerge concat take skip first last flatten items objectkeys tryget length empty")
 
+// holding are those of them whose arguments become parts of the result.
+var holding = strings.Fields("array createarray createobject")
+
 // pure calls a function whose result depends on its arguments alone.
 func (c *Call) pure(f *Function) (*tree.Value, error) {
-	shapes := slices.Contains(shaping, strings.ToLower(f.Name))
+	name := strings.ToLower(f.Name)
+	shapes, holds := slices.Contains(shaping, name), slices.Contains(holding, name)
 	secret, steps := false, int64(0)
 	for _, a := range c.Args {
 		secret = secret || a.Hides()
 		steps += int64(len(a.Text())/32 + a.Len())
-		if a.Kind == tree.Unknown || !shapes && a.Uncertain() {
+		if a.Kind == tree.Unknown && !holds || !shapes && a.Uncertain() {
 			v := tree.UnknownValue(a.Text())
 			if secret {
 				v = v.Hidden()
@@ -272,13 +276,13 @@ func (n *Node) member(of *tree.Value, name string) (*tree.Value, error) {
 	m := of.Member(name)
 	if m != nil {
 		if of.Open {
-			return m.Value.Opened(), nil
+			return m.Value.Opened(tree.Clip(of.Source()+"."+m.Name, 200)), nil
 		}
 		return m.Value, nil
 	}
 	switch {
 	case of.Open:
-		return n.unknown(tree.UnknownValue("its value"), "."+name), nil
+		return n.unknown(tree.UnknownValue(of.Source()), "."+name), nil
 	case n.safe:
 		return tree.NullValue(), nil
 	}
@@ -323,11 +327,11 @@ func (n *Node) item(of, index *tree.Value) (*tree.Value, error) {
 		return nil, failure(n.at, "", "an item of an array is asked for by a whole number, not by %s", index.Kind)
 	case i >= 0 && i < int64(of.Len()):
 		if of.Open {
-			return of.Items()[i].Opened(), nil
+			return of.Items()[i].Opened(tree.Clip(fmt.Sprintf("%s[%d]", of.Source(), i), 200)), nil
 		}
 		return of.Items()[i], nil
 	case of.Open:
-		return tree.UnknownValue(fmt.Sprintf("item %d", i)), nil
+		return tree.UnknownValue(tree.Clip(fmt.Sprintf("%s[%d]", of.Source(), i), 200)), nil
 	case n.safe:
 		return tree.NullValue(), nil
 	}

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -306,7 +307,9 @@ func (p *parser) word() (*Value, *shoal.Mistake) {
 			return nil, p.wrong(at, "", "%q is no number", Clip(text, 60))
 		}
 		v := FloatValue(f)
-		v.text = text
+		if json.Valid([]byte(text)) {
+			v.text = text
+		}
 		return v, nil
 	}
 }

@@ -57,7 +57,7 @@ type Value struct {
 	unknown bool // it or something in it is unknown
 	depth   int32
 	number  uint64 // an int64, the bits of a float64, or 1 for true
-	text    string // of a string; of a number as it was written; of what is unknown, why
+	text    string // of a string; of a number as it was written; of what is unknown or open, whose it is
 	items   []*Value
 	members []Member
 	index   map[string]int // of many members, by folded name
@@ -170,14 +170,22 @@ func (v *Value) Hidden() *Value {
 	return &c
 }
 
-// Opened is an object of which a deployment knows more.
-func (v *Value) Opened() *Value {
+// Opened is an object of which a deployment knows more; what says whose it is, for people.
+func (v *Value) Opened(what string) *Value {
 	if v.Open || v.Kind != Object && v.Kind != Array {
 		return v
 	}
 	c := *v
-	c.Open = true
+	c.Open, c.text = true, what
 	return &c
+}
+
+// Source says whose an open object is.
+func (v *Value) Source() string {
+	if v.Open {
+		return v.text
+	}
+	return ""
 }
 
 // Hides reports whether the value is secret or holds something that is.
