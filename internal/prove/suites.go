@@ -35,6 +35,7 @@ const (
 	raceRounds       = 10
 	scriptRounds     = 10
 	simulationRounds = 3
+	soakRounds       = 3
 	faultRounds      = 3
 )
 
@@ -74,6 +75,10 @@ func always() []suite {
 		{Name: "transfers", Goal: 3, Each: transfers, Unit: "transfers", Env: []string{fmt.Sprintf("SHOAL_COUNT=%d", transfers)},
 			Args: func(int) []string {
 				return []string{"test", "-count=1", "-timeout=4h", "-run", "^TestTransfers$", "./internal/gateway/sshfront"}
+			}},
+		{Name: "sockets of the front end, and JupyterHub's tests of it", Goal: soakRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},
+			Args: func(int) []string {
+				return []string{"test", "-count=1", "-timeout=4h", "-run", "Soak|JupyterHub", "./internal/chptest"}
 			}},
 		{Name: "partitions, restarts and dependencies in simulation", Goal: simulationRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},
 			Args: func(int) []string {

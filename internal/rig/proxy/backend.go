@@ -110,12 +110,12 @@ func (b *Backend) odd(w http.ResponseWriter, r *http.Request) bool {
 		}
 	}
 	switch {
-	case q.Has("refuse"):
-		http.Error(w, "no websocket here", http.StatusForbidden)
 	case q.Has("hangup"):
 		if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
 			_ = c.Close() // that is what was asked for
 		}
+	case q.Has("refuse"):
+		http.Error(w, "no websocket here", http.StatusForbidden)
 	case q.Has("status"):
 		code, err := strconv.Atoi(q.Get("status"))
 		if err != nil {

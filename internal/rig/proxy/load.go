@@ -20,9 +20,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Fast is a backend that answers every request with the same few bytes, for next to no processor time, so that a
-// measure is the proxy's. It closes a connection when asked to, without saying so: that is the best case of a proxy
-// that asks for it each time.
+// Fast is a backend that answers every request with the same few bytes, and the messages of a websocket with
+// themselves, for next to no processor time, so that a measure is the proxy's. It closes a connection when asked to,
+// without saying so: that is the best case of a proxy that asks for it each time.
 type Fast struct {
 	URL string
 	l   net.Listener
@@ -56,7 +56,7 @@ func serveFast(c net.Conn) {
 	defer c.Close()
 	in := bufio.NewReader(c)
 	for {
-		last, any := false, false
+		last, any, key := false, false, ""
 		for {
 			line, err := in.ReadSlice('\n')
 			if err != nil {
@@ -67,6 +67,13 @@ func serveFast(c net.Conn) {
 			}
 			any = true
 			last = last || strings.EqualFold(string(line), "Connection: close\r\n")
+			if name, value, _ := strings.Cut(string(line), ":"); strings.EqualFold(name, "Sec-WebSocket-Key") {
+				key = strings.TrimSpace(value)
+			}
+		}
+		if key != "" {
+			echoFrames(c, in, key)
+			return
 		}
 		if !any {
 			return
@@ -155,28 +162,6 @@ func Latency(ctx context.Context, addr, path string, n int) (float64, error) {
 	}
 	slices.Sort(took)
 	return took[len(took)/2], nil
-}
-
-// RoundTrips sends messages of 64 bytes over n websockets, each as soon as the former has come back, and returns how
-// many came back in a second.
-func RoundTrips(ctx context.Context, addr, path string, n int, length time.Duration) (float64, error) {
-	message := []byte(strings.Repeat("m", 64))
-	return during(ctx, n, length, func(ctx context.Context) (func() error, func(), error) {
-		c, _, err := Websocket(ctx, addr, path, nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		return func() error {
-			if err := c.Write(ctx, websocket.MessageText, message); err != nil {
-				return err
-			}
-			_, got, err := c.Read(ctx)
-			if err == nil && len(got) != len(message) {
-				err = fmt.Errorf("%d bytes came back", len(got))
-			}
-			return err
-		}, func() { _ = c.CloseNow() }, nil
-	})
 }
 
 // during lets n callers call until the time is over.

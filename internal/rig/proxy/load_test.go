@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The measures measure: a backend without a proxy.
+// The measures measure: a backend without a
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	f, err := NewFast()
@@ -26,7 +26,7 @@ func TestLoad(t *testing.T) {
 	}
 	defer b.Close()
 	addr := b.URL[len("http://"):]
-	trips, err := RoundTrips(t.Context(), addr, "/x", 4, 100*time.Millisecond)
+	trips, err := RoundTrips(t.Context(), f.URL[len("http://"):], "/x", 4, 100*time.Millisecond, nil)
 	if err != nil || trips <= 0 {
 		t.Errorf("%v round trips/s: %v", trips, err)
 	}

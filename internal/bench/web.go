@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/shoal-pool/shoal/internal/rig"
+	"github.com/shoal-pool/shoal/internal/rig/proxy"
+)
+
+const (
+	chp = "configurable-http-proxy"
+	// crowd of open websockets, and for how long they are watched here; `make prove` does it for 10 minutes.
+	webCrowd = 2000
+	webWatch = 30 * time.Second
+	// How long a rate is measured, and by how many connections.
+	webLength  = 3 * time.Second
+	webCallers = 32
+)
+
+// fronts are our front end and the original, as processes of their own with the same command line, before the same
+// backends.
+type fronts struct {
+	fast       *proxy.Fast
+	echo       *proxy.Backend
+	ours, peer *proxy.Proxy
+	direct     string // address of the fast backend
+}
+
+// webRows compares our front end with configurable-http-proxy: both without TLS, told their routes by the same API.
+func webRows(ctx context.Context, b *bench) error {
+	return b.withFronts(ctx, webRates, webLatency, webVisible)
+}
+
+// crowdRows opens many websockets through both.
+func crowdRows(ctx context.Context, b *bench) error { return b.withFronts(ctx, webCrowds) }
+
+func (b *bench) withFronts(ctx context.Context, measure ...func(context.Context, *bench, *fronts) error) (err error) {
+	f, err := b.fronts(ctx)
+	if f != nil {
+		defer func() { err = errors.Join(err, f.close()) }()
+	}
+	if err != nil {
+		return err
+	}
+	for _, rows := range measure {
+		if err := rows(ctx, b, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fronts starts both. What it returns is to be closed, also after an error.
+func (b *bench) fronts(ctx context.Context) (*fronts, error) {
+	original, err := proxy.Original()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(b.dir, "web")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	standIn, err := proxy.StandIn(ctx, ".", dir)
+	if err != nil {
+		return nil, err
+	}
+	f := &fronts{}
+	if f.fast, err = proxy.NewFast(); err != nil {
+		return f, err
+	}
+	if f.echo, err = proxy.NewBackend("echo"); err != nil {
+		return f, err
+	}
+	f.direct = strings.TrimPrefix(f.fast.URL, "http://")
+	if f.ours, err = proxy.Start(ctx, standIn, dir); err != nil {
+		return f, err
+	}
+	if f.peer, err = proxy.Start(ctx, original, dir); err != nil {
+		return f, err
+	}
+	for _, p := range []*proxy.Proxy{f.ours, f.peer} {
+		for i := range 100 { // of so many users, which is what a table is like
+			if err := p.Add(ctx, fmt.Sprintf("/user/u%d", i), f.fast.URL); err != nil {
+				return f, err
+			}
+		}
+		if err := p.Add(ctx, "/echo", f.echo.URL); err != nil {
+			return f, err
+		}
+	}
+	return f, nil
+}
+
+func (f *fronts) close() error {
+	var errs []error
+	for _, p := range []*proxy.Proxy{f.ours, f.peer} {
+		if p != nil {
+			errs = append(errs, p.Close())
+		}
+	}
+	if f.fast != nil {
+		errs = append(errs, f.fast.Close())
+	}
+	if f.echo != nil {
+		errs = append(errs, f.echo.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// pair measures ours and the peer in alternating rounds.
+func (b *bench) pair(f *fronts, measure func(*proxy.Proxy) (float64, error)) (ours, peer []float64, err error) {
+	for range b.rounds {
+		o, err := measure(f.ours)
+		if err != nil {
+			return nil, nil, fmt.Errorf("ours: %w", err)
+		}
+		p, err := measure(f.peer)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", chp, err)
+		}
+		ours, peer = append(ours, o), append(peer, p)
+	}
+	return ours, peer, nil
+}
+
+func webRates(ctx context.Context, b *bench, f *fronts) error {
+	ours, peer, err := b.pair(f, func(p *proxy.Proxy) (float64, error) {
+		return proxy.Requests(ctx, p.Addr, "/user/u42/fast", webCallers, webLength, nil)
+	})
+	if err != nil {
+		return err
+	}
+	b.add(Row{Measure: "front end: requests", Unit: "requests/s", Ours: ours, Peer: peer, PeerIs: chp,
+		Note: fmt.Sprintf("%d connections of clients, 100 routes, without TLS", webCallers)}.judge(atLeast("ratio", 2.5)))
+	ours, peer, err = b.pair(f, func(p *proxy.Proxy) (float64, error) {
+		return proxy.RoundTrips(ctx, p.Addr, "/user/u42/fast", webCallers, webLength, nil)
+	})
+	if err != nil {
+		return err
+	}
+	b.add(Row{Measure: "front end: websocket round trips", Unit: "messages/s", Ours: ours, Peer: peer, PeerIs: chp,
+		Note: fmt.Sprintf("64 bytes, %d websockets", webCallers)}.judge(atLeast("ratio", 2.5)))
+	return nil
+}
+
+// webLatency compares with the backend alone.
+func webLatency(ctx context.Context, b *bench, f *fronts) error {
+	const n = 1000
+	var ours, direct, peer []float64
+	for range b.rounds {
+		for _, way := range []struct {
+			addr string
+			to   *[]float64
+		}{{f.direct, &direct}, {f.ours.Addr, &ours}, {f.peer.Addr, &peer}} {
+			ms, err := proxy.Latency(ctx, way.addr, "/user/u42/fast", n)
+			if err != nil {
+				return err
+			}
+			*way.to = append(*way.to, ms)
+		}
+	}
+	b.add(Row{Measure: "front end: time of a request, at the median", Unit: "ms", Ours: ours, Peer: direct, PeerIs: "backend alone",
+		Note: fmt.Sprintf("through %s it takes %s ms", chp, number(median(peer)))}.judge(atMost("difference", 0.3)))
+	return nil
+}
+
+// webVisible measures from the call that makes a route until it is served.
+func webVisible(ctx context.Context, b *bench, f *fronts) error {
+	n := 0
+	ours, peer, err := b.pair(f, func(p *proxy.Proxy) (float64, error) {
+		var took []float64
+		for range 20 {
+			n++
+			path := fmt.Sprintf("/fresh/r%d", n)
+			start := time.Now()
+			if err := p.Add(ctx, path, f.fast.URL); err != nil {
+				return 0, err
+			}
+			for {
+				r, err := http.Get("http://" + p.Addr + path + "/fast")
+				if err != nil {
+					return 0, err
+				}
+				_ = r.Body.Close() // four bytes
+				if r.StatusCode == http.StatusOK {
+					break
+				}
+			}
+			took = append(took, time.Since(start).Seconds()*1000)
+		}
+		return median(took), nil
+	})
+	if err != nil {
+		return err
+	}
+	b.add(Row{Measure: "front end: a new route, from the call to an answer through it", Unit: "ms", Ours: ours, Peer: peer, PeerIs: chp}.judge(atMost("ours", 5)))
+	return nil
+}
+
+// held is what a proxy has while a crowd is there, and after it.
+type held struct{ each, growth, sockets, left float64 }
+
+// webCrowds opens websockets, lets them talk now and then, and looks at what they cost.
+func webCrowds(ctx context.Context, b *bench, f *fronts) error {
+	var ours, peer []held
+	for range min(b.rounds, 2) { // each is most of a minute
+		for _, p := range []struct {
+			*proxy.Proxy
+			to *[]held
+		}{{f.ours, &ours}, {f.peer, &peer}} {
+			h, err := webHold(ctx, p.Proxy)
+			if err != nil {
+				return err
+			}
+			*p.to = append(*p.to, h)
+		}
+	}
+	take := func(of []held, what func(held) float64) (all []float64) {
+		for _, h := range of {
+			all = append(all, what(h))
+		}
+		return all
+	}
+	row := func(what, unit string, value func(held) float64, g goal) {
+		b.add(Row{Measure: fmt.Sprintf("front end, %d websockets: %s", webCrowd, what), Unit: unit, Ours: take(ours, value), Peer: take(peer, value), PeerIs: chp}.judge(g))
+	}
+	row("memory of each", "KiB", func(h held) float64 { return h.each }, atMost("ours", 64))
+	row(fmt.Sprintf("growth of the memory in %s", webWatch), "%", func(h held) float64 { return h.growth }, atMost("ours", 3))
+	row("sockets of each", "sockets", func(h held) float64 { return h.sockets }, atMost("ours", 2))
+	row("sockets and ports left when they have gone", "sockets", func(h held) float64 { return h.left }, atMost("ours", 0))
+	return nil
+}
+
+func webHold(ctx context.Context, p *proxy.Proxy) (held, error) {
+	pid := p.Cmd.Process.Pid
+	count := func() (float64, error) {
+		n, err := proxy.Sockets(pid)
+		return float64(n), err
+	}
+	if _, err := proxy.Requests(ctx, p.Addr, "/user/u1/fast", 1, 10*time.Millisecond, nil); err != nil { // what is made once is made
+		return held{}, err
+	}
+	idle, err := count()
+	if err != nil {
+		return held{}, err
+	}
+	empty, err := settledPSS(pid)
+	if err != nil {
+		return held{}, err
+	}
+	crowd, err := proxy.Gather(ctx, p.Addr, "/echo", webCrowd)
+	if err != nil {
+		return held{}, err
+	}
+	defer crowd.Leave()
+	if err := crowd.Talk(ctx); err != nil {
+		return held{}, err
+	}
+	full, err := settledPSS(pid)
+	if err != nil {
+		return held{}, err
+	}
+	open, err := count()
+	if err != nil {
+		return held{}, err
+	}
+	for end := time.Now().Add(webWatch); time.Now().Before(end); {
+		if err := crowd.Talk(ctx); err != nil {
+			return held{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return held{}, ctx.Err()
+		case <-time.After(webWatch / 10):
+		}
+	}
+	later, err := settledPSS(pid)
+	if err != nil {
+		return held{}, err
+	}
+	crowd.Leave()
+	h := held{each: (full - empty) / webCrowd, growth: 100 * (later - full) / full, sockets: (open - idle) / webCrowd}
+	_ = rig.Until(ctx, 20*time.Second, "the sockets have gone", func() (bool, error) { // those that stay are the result
+		left, err := count()
+		h.left = max(0, left-idle-1) // one to a backend may be kept for the next request
+		return h.left == 0, err
+	})
+	return h, nil
+}
