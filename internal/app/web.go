@@ -158,7 +158,7 @@ func (a *App) makeWeb(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := webfront.Config{Routes: a.web.routes, TLS: secure, API: a.api.Browser(), Pages: a.pages.Handler(), Guard: a.pages, Message: a.pages.Message, Apps: a.apps, AppsDomain: o.AppsDomain,
+	cfg := webfront.Config{Routes: a.web.routes, TLS: secure, API: a.api.Browser(), Pages: a.pages.Handler(), Guard: a.pages, Message: a.pages.Message, Tokens: a.api.TokenUser, Apps: a.apps, AppsDomain: o.AppsDomain,
 		HostRouting: o.CHPHostRouting, Trusted: trusted, Strict: a.web.acme != nil && o.HTTPListen != "", Dial: a.opts.Dial, Log: a.log}
 	if o.CHPErrorTarget != "" {
 		if cfg.ErrorTarget, err = url.Parse(o.CHPErrorTarget); err != nil {
