@@ -13,6 +13,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/agenthub"
 	"github.com/shoal-pool/shoal/internal/batch/files"
 	"github.com/shoal-pool/shoal/internal/batch/output"
+	"github.com/shoal-pool/shoal/internal/httpapi/guess"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -120,7 +121,7 @@ type Config struct {
 type API struct {
 	cfg     Config
 	openapi []byte
-	guesses *guesses
+	guesses *guess.Brake
 	ready   readiness
 	large   chan struct{} // a place for each large body in memory
 	metrics http.Handler
@@ -142,7 +143,7 @@ func New(cfg Config) *API {
 	if cfg.SSH == nil {
 		cfg.SSH = func() string { return "" }
 	}
-	a := &API{cfg: cfg, guesses: newGuesses(), large: make(chan struct{}, largeBodies)}
+	a := &API{cfg: cfg, guesses: guess.New(), large: make(chan struct{}, largeBodies)}
 	a.openapi = a.describe()
 	a.metrics = a.newMetrics()
 	return a

@@ -61,6 +61,9 @@ func (a *API) setPassword(c *call, req api.PasswordRequest) (api.Change, error) 
 	if err := access.Check(c.by, access.SetPassword, userObject(name)); err != nil {
 		return done, err
 	}
+	if a.cfg.Web != nil {
+		defer a.cfg.Web.Forget(shoal.UserName(name))
+	}
 	if req.Password == "" {
 		return done, a.cfg.People.RemovePassword(c.ctx, shoal.UserName(name))
 	}

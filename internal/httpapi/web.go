@@ -17,6 +17,8 @@ type Web interface {
 	Confirm(ctx context.Context, by access.Subject, req api.ConfirmRequest) (api.Confirmation, error)
 	Link(ctx context.Context, by access.Subject) (api.WebLink, error)
 	Redeem(ctx context.Context, by access.Subject, req api.RedeemRequest) (api.Redeemed, error)
+	// Forget tells that a user may sign in by something else now.
+	Forget(name shoal.UserName)
 }
 
 // Browser is the face for browsers beside pages of Shoal's: who sends no token is whom her cookie signs in.

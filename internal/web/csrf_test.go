@@ -293,7 +293,7 @@ func TestForms(t *testing.T) {
 		_, err := tx.Sessions().Put(shoal.Session{ID: "s-bob", User: "bob", Pool: "lab", State: shoal.SessionWaiting})
 		return err
 	})
-	if _, err := w.apps.Open(t.Context(), "bob", api.OpenApp{Pool: "lab", Endpoint: "code"}); err != nil {
+	if _, err := w.apps.Open(t.Context(), "bob", "lab", "code", ""); err != nil {
 		t.Fatal(err)
 	}
 	alice, bob := w.as("alice"), w.as("bob")

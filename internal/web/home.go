@@ -229,6 +229,8 @@ func (w *Web) endpointFor(user shoal.UserName, pool shoal.PoolName, e shoal.Endp
 	switch {
 	case a.Unknown:
 		ev.State, ev.Class, ev.Sentence = "unknown", "busy", fmt.Sprintf("Machine %s does not answer now; nothing is known of it.", a.Machine)
+	case a.Stopping:
+		ev.State, ev.Class, ev.Sentence, ev.Stop = "stopping", "busy", sentence(cmp.Or(a.Reason, "it is being stopped")), ""
 	case a.State == shoal.AppRunning:
 		ev.Class, ev.Sentence = "good", fmt.Sprintf("Runs on machine %s.", a.Machine)
 		if a.Ill != "" {
@@ -241,7 +243,7 @@ func (w *Web) endpointFor(user shoal.UserName, pool shoal.PoolName, e shoal.Endp
 	default:
 		ev.State, ev.Sentence = "", cmp.Or(sentence(a.Reason), ev.Sentence)
 	}
-	if a.State == shoal.AppRunning && ev.Open == "" {
+	if a.State == shoal.AppRunning && !a.Stopping && ev.Open == "" {
 		ev.Open = addressOf(a)
 	}
 	return ev
@@ -272,7 +274,7 @@ func (w *Web) stopApp(rw http.ResponseWriter, r *http.Request, v visitor) {
 			w.Message(rw, r, http.StatusNotFound, "It is not there", "You have no app of that identifier; it may have ended long ago.", "")
 			return
 		}
-		err = w.cfg.Apps.Stop(r.Context(), shoal.AppID(r.PathValue("app")))
+		err = w.cfg.Apps.Stop(r.Context(), shoal.AppID(r.PathValue("app")), "you stopped it in a browser")
 	}
 	if err != nil {
 		w.failed(rw, r, "It could not be stopped", err)

@@ -194,7 +194,7 @@ func (w *Web) start(rw http.ResponseWriter, r *http.Request, v visitor) {
 		redirect(rw, http.StatusSeeOther, w.cfg.Jupyter(pool.Name, v.Name))
 		return
 	}
-	if _, err := w.cfg.Apps.Open(r.Context(), v.Name, api.OpenApp{Pool: pool.Name, Endpoint: endpoint.Name}); err != nil {
+	if _, err := w.cfg.Apps.Open(r.Context(), v.Name, pool.Name, endpoint.Name, ""); err != nil {
 		w.failed(rw, r, endpoint.Name+" cannot be started", err)
 		return
 	}

@@ -29,12 +29,14 @@ type Broker interface {
 
 // Apps runs users' web apps. It does not ask who asks.
 type Apps interface {
-	Open(ctx context.Context, user shoal.UserName, req api.OpenApp) (shoal.App, error)
+	// Open returns the app of a user that lives, or starts one. It does not wait until that runs.
+	Open(ctx context.Context, user shoal.UserName, pool shoal.PoolName, endpoint, name string) (shoal.App, error)
 	// Of lists a user's apps, those that ended lately included, newest first.
 	Of(ctx context.Context, user shoal.UserName) ([]shoal.App, error)
 	// Wait returns an app once its revision is later than one, or after a while as it is.
 	Wait(ctx context.Context, id shoal.AppID, rev shoal.Rev) (shoal.App, error)
-	Stop(ctx context.Context, id shoal.AppID) error
+	// Stop begins to end an app; why says it to people.
+	Stop(ctx context.Context, id shoal.AppID, why string) error
 }
 
 // Config is what the pages need.

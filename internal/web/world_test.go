@@ -81,15 +81,15 @@ type apps struct {
 	stopped []shoal.AppID
 }
 
-func (a *apps) Open(_ context.Context, user shoal.UserName, req api.OpenApp) (shoal.App, error) {
+func (a *apps) Open(_ context.Context, user shoal.UserName, pool shoal.PoolName, endpoint, name string) (shoal.App, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, x := range a.all {
-		if x.User == user && x.Pool == req.Pool && x.Endpoint == req.Endpoint && x.Live() {
+		if x.User == user && x.Pool == pool && x.Endpoint == endpoint && x.Live() {
 			return x, nil
 		}
 	}
-	x := shoal.App{ID: shoal.AppID(fmt.Sprintf("a-%06d", len(a.all))), User: user, Pool: req.Pool, Endpoint: req.Endpoint, State: shoal.AppWaiting,
+	x := shoal.App{ID: shoal.AppID(fmt.Sprintf("a-%06d", len(a.all))), User: user, Pool: pool, Endpoint: endpoint, Name: name, State: shoal.AppWaiting,
 		Progress: "no machine is ready; one is starting", Meta: shoal.Meta{Rev: 1, Created: time.Now()}}
 	a.all = append([]shoal.App{x}, a.all...)
 	return x, nil
@@ -129,7 +129,7 @@ func (a *apps) Wait(ctx context.Context, id shoal.AppID, rev shoal.Rev) (shoal.A
 	}
 }
 
-func (a *apps) Stop(_ context.Context, id shoal.AppID) error {
+func (a *apps) Stop(_ context.Context, id shoal.AppID, _ string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stopped = append(a.stopped, id)
