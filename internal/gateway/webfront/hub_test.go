@@ -1,0 +1,254 @@
+package webfront_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/shoal-pool/shoal/internal/gateway/webfront"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/certs"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/chp"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
+)
+
+// patience bounds each wait for JupyterHub.
+const patience = 2 * time.Minute
+
+// hub is Debian's JupyterHub with the front end as its proxy, by the three lines of configuration that the guide gives.
+type hub struct {
+	*testing.T
+	url    string
+	client *http.Client
+	roots  *x509.CertPool
+	dir    string
+	table  *routes.Table
+}
+
+func startHub(t *testing.T) *hub {
+	program, err := exec.LookPath("jupyterhub")
+	if err != nil {
+		t.Skip("JupyterHub is not installed: scripts/setup test does that")
+	}
+	dir := t.TempDir()
+	own, err := certs.FromOwn(filepath.Join(dir, "tls"), []string{"localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hub{T: t, dir: dir, roots: x509.NewCertPool(), table: routes.New()}
+	h.roots.AddCert(own.CA())
+	w := start(t, webfront.Config{Routes: h.table, TLS: own.TLS()})
+	_, port, _ := net.SplitHostPort(w.addr)
+	h.url = "https://localhost:" + port
+	jar, _ := cookiejar.New(nil)
+	h.client = &http.Client{Jar: jar, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.roots}, ForceAttemptHTTP2: true}}
+	t.Cleanup(h.client.CloseIdleConnections)
+
+	api, err := chp.New(chp.Config{Routes: h.table, Token: "hub-secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: api}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { s.Close() })
+
+	config := fmt.Sprintf(`
+c.JupyterHub.proxy_class = "jupyterhub.proxy.ConfigurableHTTPProxy"
+c.ConfigurableHTTPProxy.should_start = False
+c.ConfigurableHTTPProxy.api_url = "http://%s"
+c.ConfigurableHTTPProxy.auth_token = "hub-secret"
+c.JupyterHub.bind_url = "https://localhost:%s"
+c.JupyterHub.hub_bind_url = "http://127.0.0.1:%s"
+c.JupyterHub.authenticator_class = "dummy"
+c.JupyterHub.spawner_class = "simple"
+c.SimpleLocalProcessSpawner.home_dir_template = "%s/homes/{username}"
+c.Spawner.args = ["--allow-root"]
+c.Spawner.default_url = "/tree"
+c.JupyterHub.cleanup_servers = True
+`, l.Addr(), port, freePort(t), dir)
+	if err := os.WriteFile(filepath.Join(dir, "config.py"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-f", filepath.Join(dir, "config.py"))
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+dir)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Error("JupyterHub does not end")
+		}
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what is left of its group
+		log.Close()
+		if t.Failed() {
+			text, _ := os.ReadFile(log.Name())
+			t.Logf("JupyterHub wrote:\n%s", text)
+		}
+	})
+	h.until("JupyterHub answers", func() bool {
+		res, _ := h.get("/hub/login")
+		return res.StatusCode == 200
+	})
+	return h
+}
+
+func freePort(t *testing.T) string {
+	u, _ := url.Parse(deadPort(t))
+	return u.Port()
+}
+
+func (h *hub) until(what string, ok func() bool) {
+	h.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			h.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+func (h *hub) do(r *http.Request) (*http.Response, string) {
+	h.Helper()
+	res, err := h.client.Do(r)
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		h.Fatal(err)
+	}
+	return res, string(body)
+}
+
+func (h *hub) get(path string) (*http.Response, string) {
+	h.Helper()
+	r, err := http.NewRequest("GET", h.url+path, nil)
+	if err != nil {
+		h.Fatal(err)
+	}
+	return h.do(r)
+}
+
+func (h *hub) cookie(path, name string) string {
+	u, _ := url.Parse(h.url + path)
+	for _, c := range h.client.Jar.Cookies(u) {
+		if c.Name == name {
+			return c.Value
+		}
+	}
+	return ""
+}
+
+// TestJupyterHub logs in, has a server started, and runs a cell over the kernel's websocket; with a name that has odd letters, too.
+func TestJupyterHub(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts JupyterHub")
+	}
+	h := startHub(t)
+	for _, name := range []string{"alice", "Bob@Example.org"} {
+		base := h.login(name)
+		h.runCell(base)
+		res, body := h.get("/hub/logout")
+		if res.StatusCode != 200 {
+			t.Fatalf("logout gave %d %.300s", res.StatusCode, body)
+		}
+	}
+	if n := len(h.table.All()); n != 3 {
+		t.Errorf("there are %d routes, want one of the hub and two of users", n)
+	}
+	if res, body := h.get("/user/nobody/tree"); res.StatusCode >= 500 {
+		t.Errorf("a server that nobody has: %d %.300s", res.StatusCode, body)
+	}
+}
+
+// login signs in and waits until the user's server runs; it returns the path of the server.
+func (h *hub) login(name string) string {
+	h.Helper()
+	form := url.Values{"username": {name}, "password": {"x"}, "_xsrf": {h.cookie("/hub/login", "_xsrf")}}
+	r, _ := http.NewRequest("POST", h.url+"/hub/login?next=%2Fhub%2Fspawn", strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, body := h.do(r)
+	if res.StatusCode != 200 || !strings.Contains(res.Request.URL.Path, "/hub/spawn-pending/") && !strings.Contains(res.Request.URL.Path, "/user/") {
+		h.Fatalf("login led to %s: %d %.300s", res.Request.URL, res.StatusCode, body)
+	}
+	base := "/user/" + url.PathEscape(strings.ToLower(name)) + "/"
+	h.until("the server runs", func() bool {
+		res, _ := h.get(base + "tree")
+		return res.StatusCode == 200 && strings.HasPrefix(res.Request.URL.Path, "/user/")
+	})
+	return base
+}
+
+func (h *hub) runCell(base string) {
+	h.Helper()
+	r, _ := http.NewRequest("POST", h.url+base+"api/kernels", strings.NewReader(`{"name":"python3"}`))
+	r.Header.Set("X-XSRFToken", h.cookie(base, "_xsrf"))
+	r.Header.Set("Content-Type", "application/json")
+	res, body := h.do(r)
+	var kernel struct{ ID string }
+	if err := json.Unmarshal([]byte(body), &kernel); err != nil || res.StatusCode != 201 {
+		h.Fatalf("the kernel: %d %.300s", res.StatusCode, body)
+	}
+	ctx, cancel := context.WithTimeout(h.Context(), patience)
+	defer cancel()
+	u, _ := url.Parse(h.url + base)
+	var cookies []string
+	for _, c := range h.client.Jar.Cookies(u) {
+		cookies = append(cookies, c.Name+"="+c.Value)
+	}
+	ws, _, err := websocket.Dial(ctx, h.url+base+"api/kernels/"+kernel.ID+"/channels?session_id=s", &websocket.DialOptions{
+		HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.roots}}},
+		HTTPHeader: http.Header{"Cookie": {strings.Join(cookies, "; ")}, "Origin": {h.url}}})
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer ws.CloseNow()
+	ws.SetReadLimit(1 << 20)
+	message := map[string]any{"header": map[string]any{"msg_id": "m1", "msg_type": "execute_request", "username": "x", "session": "s", "version": "5.3"},
+		"parent_header": map[string]any{}, "metadata": map[string]any{}, "channel": "shell", "buffers": []any{},
+		"content": map[string]any{"code": "print('six times seven is', 6*7)", "silent": false, "store_history": true, "user_expressions": map[string]any{}, "allow_stdin": false}}
+	text, _ := json.Marshal(message)
+	if err := ws.Write(ctx, websocket.MessageText, text); err != nil {
+		h.Fatal(err)
+	}
+	for {
+		_, text, err := ws.Read(ctx)
+		if err != nil {
+			h.Fatal(err)
+		}
+		if strings.Contains(string(text), "six times seven is 42") {
+			return
+		}
+	}
+}
