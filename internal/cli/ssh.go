@@ -77,16 +77,19 @@ handed to ssh as it is, so the shell there reads it.`,
 	return cmd
 }
 
+// connectAt is connect with the URL by which the server is reached, empty for a socket.
+func (p *program) connectAt() (*client.Client, string, error) {
+	t, err := p.target()
+	if err != nil {
+		return nil, "", err
+	}
+	c, err := p.connect()
+	return c, t.server, err
+}
+
 // desktopCommand is in its own package.
 func (p *program) desktopCommand() *cobra.Command {
-	cmd := desktop.Command(desktop.Env{Out: p.Stdout, Format: formatFlag, Connect: func() (*client.Client, string, error) {
-		t, err := p.target()
-		if err != nil {
-			return nil, "", err
-		}
-		c, err := p.connect()
-		return c, t.server, err
-	}})
+	cmd := desktop.Command(desktop.Env{Out: p.Stdout, Format: formatFlag, Connect: p.connectAt})
 	cmd.ValidArgsFunction = p.completer(names.Pools)
 	return cmd
 }
