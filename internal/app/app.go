@@ -27,6 +27,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/gateway/sshfront"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/certs"
 	"github.com/shoal-pool/shoal/internal/httpapi"
+	"github.com/shoal-pool/shoal/internal/hub"
 	identity "github.com/shoal-pool/shoal/internal/identity/local"
 	"github.com/shoal-pool/shoal/internal/providers/local"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -55,6 +56,8 @@ type App struct {
 	sockets   Listeners
 	pages     *web.Web
 	web       webParts
+	jupyter   *hub.Hub                      // nil: there is nowhere to show it
+	routes    part                          // by which it writes its routes
 	cleanups  []func(context.Context) error // run last to first
 }
 
@@ -83,6 +86,9 @@ func New(ctx context.Context, opts Options) (a *App, err error) {
 		return a, err
 	}
 	if err = a.makeWeb(ctx); err != nil {
+		return a, err
+	}
+	if err = a.makeJupyter(); err != nil {
 		return a, err
 	}
 	return a, a.listen()
@@ -174,7 +180,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		return err
 	}
 	a.api = httpapi.New(httpapi.Config{Web: a.pages, Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
-		Catalog: a.catalog, Engine: explained{a.engine, a.endpoints}, Desktops: a.desk, Broker: a.broker, Batch: a.batch, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		Catalog: a.catalog, Engine: explained{a.engine, a.endpoints, a.whyJupyter}, Desktops: a.desk, Broker: a.broker, Batch: a.batch, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
 }
@@ -229,7 +235,7 @@ type part struct {
 // Run serves until ctx ends or a part fails for good.
 func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range append(a.webRuns(), []part{
+	for _, part := range append(append(a.webRuns(), a.jupyterRuns()...), []part{
 		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
 		{"desktops", a.desk.Run}, {"endpoints", a.endpoints.Run},
 		{"retire", a.retire}, {"trim", a.trim}, {"pack", a.pack},

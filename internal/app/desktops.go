@@ -37,17 +37,18 @@ func (n noting) Login(ctx context.Context, r route.Request, part string, progres
 	return n.Router.Login(ctx, r, part, progress)
 }
 
-// explained is an Engine that knows where pools' endpoints are reached.
+// explained is an Engine that knows where pools' endpoints are reached, and how JupyterHub is.
 type explained struct {
 	*engine.Engine
-	doors *doors.Doors
+	doors   *doors.Doors
+	jupyter func(context.Context, shoal.PoolName) []shoal.Reason
 }
 
 // WhyPool adds what there is to say of endpoints.
 func (e explained) WhyPool(ctx context.Context, name shoal.PoolName) (api.Why, error) {
 	why, err := e.Engine.WhyPool(ctx, name)
 	if err == nil {
-		why.Reasons = append(why.Reasons, e.doors.Why(name)...)
+		why.Reasons = append(append(why.Reasons, e.doors.Why(name)...), e.jupyter(ctx, name)...)
 	}
 	return why, err
 }

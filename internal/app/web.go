@@ -159,7 +159,8 @@ func (a *App) makeWeb(ctx context.Context) error {
 		return err
 	}
 	cfg := webfront.Config{Routes: a.web.routes, TLS: secure, API: a.api.Browser(), Pages: a.pages.Handler(), Guard: a.pages, Message: a.pages.Message, Tokens: a.api.TokenUser, Apps: a.apps, AppsDomain: o.AppsDomain,
-		HostRouting: o.CHPHostRouting, Trusted: trusted, Strict: a.web.acme != nil && o.HTTPListen != "", Dial: a.opts.Dial, Log: a.log}
+		HostRouting: o.CHPHostRouting, Trusted: trusted, Strict: a.web.acme != nil && o.HTTPListen != "", Dial: a.opts.Dial, Log: a.log,
+		OwnHub: func() bool { return a.jupyter != nil && a.jupyter.Wanted(context.Background()) }}
 	if o.CHPErrorTarget != "" {
 		if cfg.ErrorTarget, err = url.Parse(o.CHPErrorTarget); err != nil {
 			return err

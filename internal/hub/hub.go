@@ -90,10 +90,9 @@ func New(cfg Config) *Hub {
 }
 
 // Wanted reports whether some pool has it, so that what belongs to it is about to come if it is not there.
-func (h *Hub) Wanted() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.state != off
+func (h *Hub) Wanted(ctx context.Context) bool {
+	pools, err := h.pools(ctx)
+	return err == nil && len(pools) > 0
 }
 
 // Why says how JupyterHub is, for `shoal why pool` of a pool that has it; nothing where all is well.
@@ -167,7 +166,7 @@ func (h *Hub) Run(ctx context.Context) error {
 // until waits until a pool wants the hub, or none does.
 func (h *Hub) until(ctx context.Context, wanted bool) error {
 	for {
-		changed := h.cfg.Store.Changed()
+		changed, looked := h.cfg.Store.Changed(), time.Now()
 		pools, err := h.pools(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -180,7 +179,7 @@ func (h *Hub) until(ctx context.Context, wanted bool) error {
 			return nil
 		case <-changed:
 		}
-		if retry.Sleep(ctx, time.Second) != nil { // much else changes
+		if retry.Sleep(ctx, time.Second-time.Since(looked)) != nil { // much else changes
 			return nil
 		}
 	}

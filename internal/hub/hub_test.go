@@ -184,7 +184,7 @@ func TestLife(t *testing.T) {
 	w := newWorld(t)
 	w.run()
 	w.pool()
-	if w.Wanted() {
+	if w.Wanted(t.Context()) {
 		t.Error("it is wanted by nobody")
 	}
 	if err := makeDir(w.cfg.Dir, 0o711, 0); err != nil {

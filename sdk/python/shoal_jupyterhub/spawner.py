@@ -211,7 +211,7 @@ class ShoalSpawner(Spawner):
         """Puts the id on record at once: a hub that dies now finds the app again."""
         try:
             self.orm_spawner.state = self.get_state()
-            self.db.commit()
+            self.user.db.commit()
         except AttributeError:  # in tests there is no database
             pass
 
