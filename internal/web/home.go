@@ -92,7 +92,7 @@ func (w *Web) sessionsOf(ctx context.Context, name shoal.UserName) ([]sessionVie
 		if err != nil {
 			return nil, err
 		}
-		sv := sessionView{Session: s, Sentence: sentence(why.Sentence)}
+		sv := sessionView{Session: s, Sentence: strings.TrimSuffix(why.Sentence, ".") + "."}
 		sv.Class = map[shoal.SessionState]string{shoal.SessionActive: "good", shoal.SessionWaiting: "busy"}[s.State]
 		for _, x := range why.Reasons {
 			if x.Sentence != why.Sentence {
