@@ -103,9 +103,11 @@ func (v *visit) lead(ctx context.Context, q request) error {
 	defer f.uncount(whose)
 	v.in = bufio.NewReaderSize(v.conn, 4<<10)
 	back, err := v.reach(ctx, l)
-	if v.seated {
-		defer func() { f.cfg.Router.Closed(v.target.Session, v.part) }()
-	}
+	defer func() {
+		if v.seated { // now, or once the password was shown
+			f.cfg.Router.Closed(v.target.Session, v.part)
+		}
+	}()
 	if err != nil {
 		return err
 	}

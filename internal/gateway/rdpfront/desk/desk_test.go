@@ -1,0 +1,328 @@
+package desk
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/identity"
+	"github.com/shoal-pool/shoal/internal/route"
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/storetest"
+)
+
+// people know one password.
+type people struct {
+	asked []string // user at source
+	users map[shoal.UserName]shoal.User
+}
+
+func (p *people) User(_ context.Context, name shoal.UserName) (shoal.User, bool) {
+	u, ok := p.users[name]
+	return u, ok
+}
+
+func (p *people) CheckPassword(_ context.Context, name shoal.UserName, password, source string) error {
+	p.asked = append(p.asked, string(name)+" at "+source)
+	if password != "the password of "+string(name) {
+		return identity.Denied()
+	}
+	return nil
+}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	users := []shoal.User{{Name: "alice"}, {Name: "bob"}, {Name: "gone", Disabled: true}, {Name: "margarete-a"}, {Name: "margarete-b"}, {Name: "longername"}}
+	machines := []shoal.Machine{{ID: "m-1", State: shoal.MachineReady, Health: shoal.HealthUp, Address: "10.0.0.1:22"},
+		{ID: "m-2", State: shoal.MachineReady, Health: shoal.HealthDown, Address: "10.0.0.2:22"}, {ID: "m-3", State: shoal.MachineBooting}}
+	on := func(user shoal.UserName, machine shoal.MachineID) shoal.Session {
+		return shoal.Session{User: user, Machine: machine, State: shoal.SessionDisconnected}
+	}
+	found := on("alice", "m-1")
+	found.Found = true
+	for _, c := range []struct {
+		what     string
+		name     string
+		known    []shoal.UserName
+		sessions []shoal.Session
+		user     shoal.UserName
+		isKnown  bool
+		machine  shoal.MachineID
+		refused  string
+	}{
+		{what: "a name without anything", name: "alice", refused: "mayNotStart"},
+		{what: "her session", name: "alice", sessions: []shoal.Session{on("alice", "m-1")}, user: "alice", machine: "m-1"},
+		{what: "somebody else's session", name: "alice", sessions: []shoal.Session{on("bob", "m-1")}, refused: "mayNotStart"},
+		{what: "a session that only a machine tells of", name: "alice", sessions: []shoal.Session{found}, refused: "mayNotStart"},
+		{what: "a session on a machine that is down", name: "alice", sessions: []shoal.Session{on("alice", "m-2")}, refused: "mayNotStart"},
+		{what: "a session that waits", name: "alice", sessions: []shoal.Session{on("alice", "")}, refused: "mayNotStart"},
+		{what: "a session on a machine that boots", name: "alice", sessions: []shoal.Session{on("alice", "m-3")}, refused: "mayNotStart"},
+		{what: "known here", name: "alice", known: []shoal.UserName{"bob", "alice"}, user: "alice", isKnown: true},
+		{what: "another is known here", name: "alice", known: []shoal.UserName{"bob"}, refused: "mayNotStart"},
+		{what: "capital letters", name: "Alice", known: []shoal.UserName{"alice"}, user: "alice", isKnown: true},
+		{what: "a domain", name: `LAB\alice`, known: []shoal.UserName{"alice"}, user: "alice", isKnown: true},
+		{what: "no name", known: []shoal.UserName{"bob", "alice"}, user: "bob", isKnown: true},
+		{what: "no name, nobody known", refused: "unknown"},
+		{what: "a name nobody has", name: "owner", known: []shoal.UserName{"alice"}, user: "alice", isKnown: true},
+		{what: "a name nobody has, nobody known", name: "owner", sessions: []shoal.Session{on("alice", "m-1")}, refused: "unknown"},
+		{what: "disabled", name: "gone", sessions: []shoal.Session{on("gone", "m-1")}, refused: "unknown"},
+		{what: "disabled, but known", known: []shoal.UserName{"gone", "bob"}, user: "bob", isKnown: true},
+		{what: "cut, known here", name: "margarete", known: []shoal.UserName{"margarete-b"}, user: "margarete-b", isKnown: true},
+		{what: "cut, one with a session", name: "margarete", sessions: []shoal.Session{on("margarete-a", "m-1"), on("margarete-a", "m-2")}, user: "margarete-a", machine: "m-1"},
+		{what: "cut, two with a session", name: "margarete", sessions: []shoal.Session{on("margarete-a", "m-1"), on("margarete-b", "m-1")}, refused: "unknown"},
+		{what: "short of the cut", name: "margaret", sessions: []shoal.Session{on("margarete-a", "m-1")}, refused: "unknown"},
+		{what: "cut, and nobody", name: "longernam", refused: "unknown"},
+	} {
+		l, err := decide(c.name, c.known, users, c.sessions, machines)
+		refused := ""
+		if r, ok := errors.AsType[*route.Refusal](err); ok {
+			refused = r.Reason.Code
+		}
+		if l.User != c.user || l.Known != c.isKnown || l.Machine != c.machine || refused != c.refused || (l.Machine != "") != (l.Address != "") {
+			t.Errorf("%s: %+v, %v", c.what, l, err)
+		}
+	}
+}
+
+func newDesk(t *testing.T) (*Desk, *people) {
+	t.Helper()
+	p := &people{users: map[shoal.UserName]shoal.User{"alice": {Name: "alice"}, "bob": {Name: "bob"}}}
+	return New(Config{Store: storetest.Open(t), People: p, Address: func(shoal.PoolName, string) (string, bool) { return "127.0.0.1:3389", true }}), p
+}
+
+func attend(d *Desk, user shoal.UserName, machine shoal.MachineID, source string, active time.Time) (v *Visit, proved <-chan struct{}, leave func()) {
+	v = &Visit{User: user, Pool: "lab", Machine: machine, Source: source, Active: func() time.Time { return active }, Wrong: func() {}}
+	proved, leave = d.Attend(v)
+	return v, proved, leave
+}
+
+func is(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestPasswordsAreLookedAtForWhoIsWaitedForThere(t *testing.T) {
+	t.Parallel()
+	d, p := newDesk(t)
+	ctx, now := t.Context(), time.Now()
+	const good = "the password of alice"
+	if err := d.Check(ctx, "m-1", "alice", good); shoal.KindOf(err) != shoal.KindUnauthenticated || len(p.asked) != 0 {
+		t.Errorf("nobody is led there: %v, %v", err, p.asked)
+	}
+	_, proved, leave := attend(d, "alice", "m-1", "192.0.2.1:5", now)
+	for _, c := range []struct {
+		machine shoal.MachineID
+		user    shoal.UserName
+	}{{"m-2", "alice"}, {"m-1", "bob"}, {"m-1", "nobody"}} {
+		if err := d.Check(ctx, c.machine, c.user, "the password of "+string(c.user)); err == nil || len(p.asked) != 0 {
+			t.Errorf("%s on %s: %v, %v", c.user, c.machine, err, p.asked)
+		}
+	}
+	if err := d.Check(ctx, "m-1", "alice", "wrong"); err == nil || is(proved) {
+		t.Errorf("a wrong password: %v", err)
+	}
+	if err := d.Check(ctx, "m-1", "alice", good); err != nil || !is(proved) {
+		t.Errorf("the right one: %v", err)
+	}
+	if !slices.Equal(p.asked, []string{"alice at 192.0.2.1:5", "alice at 192.0.2.1:5"}) {
+		t.Errorf("%v", p.asked)
+	}
+	if got := d.Recent("192.0.2.1:99"); !slices.Equal(got, []shoal.UserName{"alice"}) {
+		t.Errorf("known there: %v", got)
+	}
+	// That visit is in. For another one it has to be shown again.
+	if err := d.Check(ctx, "m-1", "alice", good); err == nil {
+		t.Error("it was looked at although nobody waits")
+	}
+	leave()
+	// Of two, that in which something was typed.
+	_, first, leaveFirst := attend(d, "alice", "m-1", "192.0.2.7:1", now.Add(time.Second))
+	_, second, leaveSecond := attend(d, "alice", "m-1", "192.0.2.8:1", now)
+	if err := d.Check(ctx, "m-1", "alice", good); err != nil || !is(first) || is(second) {
+		t.Errorf("of two: %v, %v, %v", err, is(first), is(second))
+	}
+	leaveFirst()
+	for range triesOfVisit {
+		if err := d.Check(ctx, "m-1", "alice", "wrong"); err == nil {
+			t.Error("a wrong password was taken")
+		}
+	}
+	if err := d.Check(ctx, "m-1", "alice", good); err == nil {
+		t.Error("tries have no end")
+	}
+	leaveSecond()
+	p.users["alice"] = shoal.User{Name: "alice", Disabled: true}
+	_, _, leave = attend(d, "alice", "m-1", "192.0.2.1:5", now)
+	defer leave()
+	if err := d.Check(ctx, "m-1", "alice", good); err == nil {
+		t.Error("a disabled user got in")
+	}
+}
+
+func TestTicketsAreGoodOnceAndForAWhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &people{users: map[shoal.UserName]shoal.User{"alice": {Name: "alice"}}}
+		d := New(Config{People: p})
+		ctx := t.Context()
+		password, expires := d.Issue("alice", "lab", "192.0.2.1")
+		if len(password) != 24 || time.Until(expires) != ticketLife {
+			t.Errorf("%q until %v", password, expires)
+		}
+		if got := d.Recent("192.0.2.1:1"); !slices.Equal(got, []shoal.UserName{"alice"}) {
+			t.Errorf("%v", got)
+		}
+		d.mu.Lock()
+		if got := d.recent("192.0.2.1", "other"); len(got) != 0 {
+			t.Errorf("a ticket for one pool counts in another: %v", got)
+		}
+		d.mu.Unlock()
+		_, proved, leave := attend(d, "alice", "m-1", "192.0.2.1:5", time.Now())
+		if err := d.Check(ctx, "m-1", "alice", password); err != nil || !is(proved) || len(p.asked) != 0 {
+			t.Errorf("%v, %v", err, p.asked)
+		}
+		leave()
+		_, _, leave = attend(d, "alice", "m-1", "192.0.2.1:5", time.Now())
+		if err := d.Check(ctx, "m-1", "alice", password); err == nil {
+			t.Error("it was good twice")
+		}
+		leave()
+
+		password, _ = d.Issue("alice", "lab", "192.0.2.1")
+		v, _, leave := attend(d, "alice", "m-1", "192.0.2.1:5", time.Now())
+		v.Pool = "other"
+		if err := d.Check(ctx, "m-1", "alice", password); err == nil {
+			t.Error("it was good in another pool")
+		}
+		v.Pool = "lab"
+		time.Sleep(ticketLife)
+		if err := d.Check(ctx, "m-1", "alice", password); err == nil {
+			t.Error("it was good for ever")
+		}
+		leave()
+
+		var all []string
+		for range ticketsOfUser + 2 {
+			password, _ = d.Issue("alice", "lab", "192.0.2.1")
+			all = append(all, password)
+		}
+		_, _, leave = attend(d, "alice", "m-1", "192.0.2.1:5", time.Now())
+		defer leave()
+		if err := d.Check(ctx, "m-1", "alice", all[0]); err == nil {
+			t.Error("there is no end to tickets")
+		}
+		if err := d.Check(ctx, "m-1", "alice", all[len(all)-1]); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSignInsAgeAndAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := New(Config{})
+		d.SignedIn("alice", "192.0.2.1:1")
+		time.Sleep(time.Minute)
+		d.SignedIn("bob", "192.0.2.1:2")
+		d.SignedIn("carol", "[2001:db8:1:2:3::4]:2")
+		d.SignedIn("dora", "@")
+		if got := d.Recent("192.0.2.1:9"); !slices.Equal(got, []shoal.UserName{"bob", "alice"}) {
+			t.Errorf("%v", got)
+		}
+		if got := d.Recent("[2001:db8:1:2:ff::1]:2"); !slices.Equal(got, []shoal.UserName{"carol"}) {
+			t.Errorf("of the same site: %v", got)
+		}
+		if got := d.Recent("@"); len(got) != 0 {
+			t.Errorf("by a socket: %v", got)
+		}
+		time.Sleep(signInLife - time.Minute)
+		if got := d.Recent("192.0.2.1:9"); !slices.Equal(got, []shoal.UserName{"bob"}) {
+			t.Errorf("later: %v", got)
+		}
+	})
+}
+
+func TestSignInsSurviveARestart(t *testing.T) {
+	t.Parallel()
+	d, _ := newDesk(t)
+	d.SignedIn("alice", "192.0.2.1:1")
+	if err := d.save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again := New(Config{Store: d.cfg.Store})
+	if err := again.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Recent("192.0.2.1:9"); !slices.Equal(got, []shoal.UserName{"alice"}) {
+		t.Errorf("%v", got)
+	}
+	err := d.cfg.Store.Update(t.Context(), func(tx *store.Tx) error { return tx.SetSetting(setting, "{") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.load(t.Context()); err != nil {
+		t.Errorf("what cannot be read is in the way: %v", err)
+	}
+}
+
+func TestTicket(t *testing.T) {
+	t.Parallel()
+	d, _ := newDesk(t)
+	desktop := []shoal.Endpoint{{Name: "desktop", Protocol: shoal.ProtocolRDP, Port: 3389}}
+	err := d.cfg.Store.Update(t.Context(), func(tx *store.Tx) error {
+		for _, p := range []shoal.Pool{{Name: "lab", Provider: "local", Endpoints: desktop}, {Name: "plain", Provider: "local", Default: true}} {
+			if _, err := tx.Pools().Put(p); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Users().Put(shoal.User{Name: "alice", UID: 20001})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice := access.Subject{User: "alice", Role: shoal.RoleMember}
+	got, err := d.Ticket(t.Context(), alice, api.DesktopRequest{}, "192.0.2.1:99")
+	if err != nil || got.Pool != "lab" || got.Endpoint != "desktop" || got.From != "192.0.2.1" || got.Address != "127.0.0.1:3389" || got.Password == "" || got.User != "alice" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := d.Ticket(t.Context(), alice, api.DesktopRequest{From: "2001:db8::1"}, "local"); err != nil || got.From != "2001:db8::1" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	machine, browser, host := alice, alice, access.Subject{Host: true}
+	machine.Machine, browser.Browser = "m-1", true
+	for what, c := range map[string]struct {
+		by   access.Subject
+		req  api.DesktopRequest
+		kind shoal.Kind
+	}{
+		"through a machine":        {machine, api.DesktopRequest{}, shoal.KindDenied},
+		"in a browser":             {browser, api.DesktopRequest{}, shoal.KindDenied},
+		"the host":                 {host, api.DesktopRequest{}, shoal.KindDenied},
+		"nobody":                   {access.Subject{}, api.DesktopRequest{}, shoal.KindDenied},
+		"not there":                {access.Subject{User: "carol"}, api.DesktopRequest{}, shoal.KindDenied},
+		"a pool without":           {alice, api.DesktopRequest{Pool: "plain"}, shoal.KindNotFound},
+		"no such pool":             {alice, api.DesktopRequest{Pool: "x"}, shoal.KindNotFound},
+		"no such endpoint":         {alice, api.DesktopRequest{Endpoint: "x"}, shoal.KindNotFound},
+		"an address that is none":  {alice, api.DesktopRequest{From: "here"}, shoal.KindInvalid},
+		"an address with a prefix": {alice, api.DesktopRequest{From: "10.0.0.0/8"}, shoal.KindInvalid},
+	} {
+		if _, err := d.Ticket(t.Context(), c.by, c.req, "192.0.2.1:99"); shoal.KindOf(err) != c.kind {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if strings.Contains(got.Password, " ") {
+		t.Errorf("%q", got.Password)
+	}
+}
