@@ -140,7 +140,7 @@ var table = []rule{
 	{shoal.ObjectGroup, Apply, []who{admins}},
 	{shoal.ObjectGroup, Delete, []who{admins}},
 
-	{shoal.ObjectUser, View, []who{owner, operators}},
+	{shoal.ObjectUser, View, []who{owner, operators, hub}},
 	{shoal.ObjectUser, Apply, []who{admins}},
 	{shoal.ObjectUser, Delete, []who{admins}},
 	{shoal.ObjectUser, SetPassword, []who{atHome, admins}},

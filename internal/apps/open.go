@@ -35,6 +35,11 @@ func (a *Apps) Open(ctx context.Context, user shoal.UserName, pool shoal.PoolNam
 
 // Ask is Open with all that may be asked for. fresh: the app is new.
 func (a *Apps) Ask(ctx context.Context, req api.OpenApp) (p shoal.App, fresh bool, err error) {
+	if r := req.Ready; r != nil && r.Path != "" && !strings.HasPrefix(r.Path, "/") {
+		whole := *r
+		whole.Path = "/" + r.Path
+		req.Ready = &whole
+	}
 	if err := check(req); err != nil {
 		return p, false, err
 	}
@@ -150,7 +155,7 @@ func find(c *change, req api.OpenApp, late bool) (p, before shoal.App, fresh boo
 	}
 	switch {
 	case e.Command == "" && req.Command == "":
-		return p, before, false, shoal.Errorf(shoal.KindInvalid, "%s is started by JupyterHub", e.Name).WithHint("open the hub's page, /hub/")
+		return p, before, false, shoal.Errorf(shoal.KindInvalid, "%s is started by JupyterHub", e.Name).WithHint("open /hub/spawn?pool=%s", pool.Name)
 	case pool.Deleting:
 		return p, before, false, shoal.Errorf(shoal.KindConflict, "pool %s is being deleted and takes nobody new", pool.Name)
 	case len(hers) >= mostApps:
@@ -215,6 +220,7 @@ func insert(c *change, pool shoal.Pool, e shoal.Endpoint, req api.OpenApp) (shoa
 	}
 	maps.Copy(o.Env, e.Env)
 	maps.Copy(o.Env, req.Env)
+	o.Env["SHOAL_POOL"] = string(pool.Name)
 	if e.Ready != nil {
 		o.Ready = *e.Ready
 	}

@@ -83,7 +83,7 @@ func take(c *change, p shoal.App, m shoal.Machine, r api.AppReport) error {
 	if r.State.Ended() {
 		return finish(c, p, r)
 	}
-	if !p.Stopping {
+	if !p.Stopping && r.Progress != "" {
 		p.Progress = r.Progress
 	}
 	p.Ill = r.Ill
