@@ -5,6 +5,9 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -99,7 +102,7 @@ func (l *frontListener) Accept() (net.Conn, error) {
 			continue
 		}
 		tune(c)
-		return &client{Conn: c, source: source, door: l.door}, nil
+		return &client{Conn: c, source: source, addr: c.RemoteAddr().String(), door: l.door}, nil
 	}
 }
 
@@ -128,6 +131,7 @@ func tune(c net.Conn) {
 type client struct {
 	net.Conn
 	source string
+	addr   string
 	door   *door
 	closed atomic.Bool
 	told   atomic.Bool  // somebody has set a deadline for writes
@@ -182,10 +186,59 @@ func withClient(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, clientKey{}, c)
 }
 
-// sourceOf returns what a request's client is counted as.
-func sourceOf(r *http.Request) string {
-	if c, ok := r.Context().Value(clientKey{}).(*client); ok {
-		return c.source
+// clientOf returns the connection that a request came by, or nil.
+func clientOf(r *http.Request) *client {
+	c, _ := r.Context().Value(clientKey{}).(*client)
+	return c
+}
+
+// peerOf returns the address that a request came from: that of a proxy, where one is before this front end.
+func peerOf(r *http.Request) string {
+	if c := clientOf(r); c != nil {
+		return c.addr
 	}
 	return r.RemoteAddr
+}
+
+// sourceOf returns what a request's client is counted as.
+func sourceOf(r *http.Request) string {
+	if c := clientOf(r); c != nil && c.addr == r.RemoteAddr {
+		return c.source
+	}
+	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		return gateway.Source(net.TCPAddrFromAddrPort(a))
+	}
+	return r.RemoteAddr
+}
+
+// believe puts the client's own address into a request that a trusted proxy has passed on: the last one of
+// X-Forwarded-For that is not a trusted proxy's.
+func (f *Front) believe(r *http.Request) {
+	if len(f.cfg.Trusted) == 0 || !f.trusts(addrOf(r.RemoteAddr)) {
+		return
+	}
+	list := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	for _, text := range slices.Backward(list) {
+		a, err := netip.ParseAddr(strings.TrimSpace(text))
+		if err != nil {
+			return
+		}
+		r.RemoteAddr = netip.AddrPortFrom(a.Unmap(), 0).String()
+		if !f.trusts(a.Unmap()) {
+			return
+		}
+	}
+}
+
+// addrOf is the address of HOST:PORT; the zero one: there is none in it.
+func addrOf(hostPort string) netip.Addr {
+	a, err := netip.ParseAddrPort(hostPort)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Addr().Unmap().WithZone("")
+}
+
+func (f *Front) trusts(a netip.Addr) bool {
+	return slices.ContainsFunc(f.cfg.Trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -89,9 +88,6 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, d dest, call *cal
 
 // unreachable answers for a server that does not.
 func (f *Front) unreachable(w http.ResponseWriter, r *http.Request, d dest, err error) {
-	if r.Context().Err() != nil {
-		panic(http.ErrAbortHandler) // it is the client that has gone
-	}
 	var slow *slowBody
 	if errors.As(err, &slow) {
 		w.Header().Set("Connection", "close")
@@ -101,6 +97,9 @@ func (f *Front) unreachable(w http.ResponseWriter, r *http.Request, d dest, err 
 			f.fail(w, r, http.StatusBadRequest, "The body of the request is not as it says it is.")
 		}
 		return
+	}
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // it is the client that has gone
 	}
 	server := "none"
 	if d.target != nil {
@@ -207,10 +206,8 @@ var forgeable = map[string]bool{"X-Forwarded-For": true, "X-Forwarded-Port": tru
 // forwarded says in the headers who the client is. What the client says of that itself counts only from a proxy
 // that is trusted.
 func (f *Front) forwarded(r *http.Request, d dest) {
-	ip, port := r.RemoteAddr, "80"
-	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		ip = a.Addr().Unmap().WithZone("").String()
-	}
+	peer, port := addrOf(peerOf(r)), "80"
+	ip := peer.String()
 	proto := "http"
 	if isWebsocket(r) {
 		proto = "ws"
@@ -218,16 +215,13 @@ func (f *Front) forwarded(r *http.Request, d dest) {
 	if r.TLS != nil {
 		proto, port = proto+"s", "443"
 	}
-	if strings.HasPrefix(proto, "ws") && r.TLS != nil {
-		proto = "wss"
-	}
 	if i := strings.LastIndexByte(r.Host, ':'); i > strings.LastIndexByte(r.Host, ']') {
 		if p := r.Host[i+1:]; p != "" {
 			port = p
 		}
 	}
 	h := r.Header
-	if f.trusts(ip) {
+	if len(f.cfg.Trusted) > 0 && f.trusts(peer) {
 		add := func(name, value string) {
 			if former := h[name]; len(former) > 0 {
 				value = strings.Join(former, ",") + "," + value
@@ -252,22 +246,6 @@ func (f *Front) forwarded(r *http.Request, d dest) {
 	if d.strip {
 		h["X-Forwarded-Prefix"] = []string{d.prefix}
 	}
-}
-
-func (f *Front) trusts(ip string) bool {
-	if len(f.cfg.Trusted) == 0 {
-		return false
-	}
-	a, err := netip.ParseAddr(ip)
-	if err != nil {
-		return false
-	}
-	for _, p := range f.cfg.Trusted {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
 }
 
 // requestURI is what the server behind is asked for: byte for byte what the client has asked for, but for bytes that have

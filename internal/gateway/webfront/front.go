@@ -178,6 +178,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(`{"status":"OK"}`))
 		return
 	}
+	f.believe(r)
 	source := sourceOf(r)
 	if !f.flights.enter(source) {
 		w.Header().Set("Retry-After", "1")

@@ -17,6 +17,8 @@ import (
 const (
 	dialTime = 5 * time.Second
 	keepTime = 30 * time.Second // an idle connection to a server behind
+	// reapEvery is how often idle connections are looked at: what the other end has closed is not kept longer.
+	reapEvery = 3 * time.Second
 	// maxAnswerHeader bounds the headers of an answer.
 	maxAnswerHeader = 256 << 10
 	maxEarly        = 5 // answers ahead of the answer, as 103
@@ -122,23 +124,25 @@ func (p *pool) put(l *link) {
 	p.total++
 	if !p.reaping {
 		p.reaping = true
-		time.AfterFunc(keepTime, p.reap)
+		time.AfterFunc(reapEvery, p.reap)
 	}
 }
 
-// reap closes what nobody has needed for a while.
+// reap closes what nobody has needed for a while, and what the other end has closed.
 func (p *pool) reap() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	for key := range p.idle {
-		for len(p.idle[key]) > 0 && now.Sub(p.idle[key][0].since) >= keepTime {
-			p.idle[key][0].Close()
-			p.drop(key, 0)
+		for i := len(p.idle[key]) - 1; i >= 0; i-- {
+			if l := p.idle[key][i]; now.Sub(l.since) >= keepTime || !l.alive() {
+				l.Close()
+				p.drop(key, i)
+			}
 		}
 	}
 	if p.reaping = p.total > 0; p.reaping {
-		time.AfterFunc(keepTime/2, p.reap)
+		time.AfterFunc(reapEvery, p.reap)
 	}
 }
 

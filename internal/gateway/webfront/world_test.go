@@ -218,3 +218,29 @@ func (guard) StripAnswer(h http.Header) {
 	}
 	h["Set-Cookie"] = rest
 }
+
+// serving is a front end that serves on a listener of a test.
+type serving struct {
+	cancel func()
+	ended  chan error
+	t      *testing.T
+}
+
+func newServe(t *testing.T, f *webfront.Front, l net.Listener) *serving {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &serving{cancel: cancel, ended: make(chan error, 1), t: t}
+	go func() { s.ended <- f.Serve(ctx, l) }()
+	return s
+}
+
+func (s *serving) stop() {
+	s.cancel()
+	if err := <-s.ended; err != nil {
+		s.t.Errorf("the front end ended with %v", err)
+	}
+}
+
+func target(url string) map[string]json.RawMessage {
+	text, _ := json.Marshal(url)
+	return map[string]json.RawMessage{"target": text}
+}

@@ -1,0 +1,231 @@
+package webfront_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront"
+)
+
+// apps are those that a test puts in.
+type apps struct {
+	mu     sync.Mutex
+	of     map[string]shoal.App
+	opened []string
+	used   int
+}
+
+func appKey(user shoal.UserName, pool shoal.PoolName, endpoint string) string {
+	return fmt.Sprintf("%s/%s/%s", user, pool, endpoint)
+}
+
+func (a *apps) Find(_ context.Context, user shoal.UserName, pool shoal.PoolName, endpoint, name string) (shoal.App, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	app, ok := a.of[appKey(user, pool, endpoint)]
+	return app, ok && name == ""
+}
+
+func (a *apps) Open(_ context.Context, user shoal.UserName, pool shoal.PoolName, endpoint, _ string) (shoal.App, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if pool == "none" {
+		return shoal.App{}, shoal.Errorf(shoal.KindNotFound, "there is no pool none")
+	}
+	a.opened = append(a.opened, appKey(user, pool, endpoint))
+	return shoal.App{ID: "a-1", User: user, Pool: pool, Endpoint: endpoint, State: shoal.AppStarting}, nil
+}
+
+func (a *apps) Used(shoal.AppID, time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.used++
+}
+
+func (a *apps) take() (opened string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	opened = strings.Join(a.opened, " ")
+	a.opened = nil
+	return opened
+}
+
+// guarded is a front end with pages, an API, apps and two users' servers.
+func guarded(t *testing.T) (*world, *apps) {
+	a := &apps{of: map[string]shoal.App{}}
+	say := func(what string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s %s", what, r.URL.Path) })
+	}
+	w := start(t, webfront.Config{Guard: guard{}, Apps: a, Pages: say("pages"), API: say("api"), AppsDomain: "apps.example.org",
+		Tokens: func(r *http.Request) (shoal.UserName, bool) {
+			name, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer token-of-")
+			return shoal.UserName(name), ok
+		}})
+	seen := func(name string) string {
+		return backend(t, func(rw http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(rw, "%s %s cookie=%q auth=%q prefix=%q", name, r.RequestURI, r.Header.Get("Cookie"), r.Header.Get("Authorization"), r.Header.Get("X-Forwarded-Prefix"))
+		})
+	}
+	w.route("/user/alice", seen("alice"), "guarded", `user="alice"`)
+	w.route("/user/mallory", seen("mallory"), "guarded", `user="mallory"`)
+	w.route("/user/outside", seen("outside"), `user="alice"`)
+	w.route("/services/x", seen("service"), "guarded")
+	w.route("/mallory.apps.example.org/user/mallory", seen("apart"), "guarded", `user="mallory"`)
+	address := func(url string) string { return strings.TrimPrefix(url, "http://") }
+	a.of["alice/lab/code"] = shoal.App{ID: "a-2", User: "alice", Pool: "lab", Endpoint: "code", State: shoal.AppRunning, Address: address(seen("code"))}
+	a.of["alice/lab/strip"] = shoal.App{ID: "a-3", User: "alice", Pool: "lab", Endpoint: "strip", State: shoal.AppRunning, Address: address(seen("strip")), StripPrefix: true}
+	a.of["alice/lab/dead"] = shoal.App{ID: "a-4", User: "alice", Pool: "lab", Endpoint: "dead", State: shoal.AppRunning, Address: address(deadPort(t))}
+	a.of["alice/lab/starting"] = shoal.App{ID: "a-5", User: "alice", Pool: "lab", Endpoint: "starting", State: shoal.AppStarting}
+	a.of["alice/lab/ended"] = shoal.App{ID: "a-6", User: "alice", Pool: "lab", Endpoint: "ended", State: shoal.AppEnded, Address: "127.0.0.1:1"}
+	return w, a
+}
+
+func TestWhoGetsWhere(t *testing.T) {
+	w, a := guarded(t)
+	const alice, html = "Cookie: x=1; __Host-shoal=alice", "Accept: text/html"
+	for _, c := range []struct {
+		method, path string
+		headers      []string
+		status       int
+		answer       string // the body's beginning, or where to
+		opened       string
+	}{
+		{"GET", "/", nil, 302, "/shoal/", ""},
+		{"GET", "/shoal", nil, 302, "/shoal/", ""},
+		{"GET", "/shoal/login", nil, 200, "pages /shoal/login", ""},
+		{"GET", "/%73hoal/login", nil, 200, "pages /shoal/login", ""},
+		{"GET", "/api/v1/pools", nil, 200, "api /api/v1/pools", ""},
+		{"GET", "/hub/home", nil, 404, "", ""},
+
+		{"GET", "/user/alice/tree?a=b", []string{alice}, 200, `alice /user/alice/tree?a=b cookie="x=1" auth=""`, ""},
+		{"GET", "/user/alice/tree?a=b", []string{html}, 302, "/shoal/login?next=%2Fuser%2Falice%2Ftree%3Fa%3Db", ""},
+		{"GET", "/user/alice/api", nil, 401, "", ""},
+		{"POST", "/user/alice/api", []string{html}, 401, "", ""},
+		{"GET", "/user/mallory/tree", []string{alice, html}, 403, "", ""},
+		{"GET", "/user/mallory/tree", []string{alice, "Authorization: token hers"}, 403, "", ""},
+		{"GET", "/user/mallory/api", []string{"Authorization: token hers"}, 200, `mallory /user/mallory/api cookie="" auth="token hers"`, ""},
+		{"GET", "/user/mallory", []string{"Cookie: __Host-shoal=bob", "Authorization: x"}, 403, "", ""},
+		{"GET", "/user/mallory", []string{"Cookie: other=1", "Authorization: x"}, 401, "", ""},
+		{"POST", "/user/alice/api", []string{alice, "Origin: https://evil.example.org"}, 403, "", ""},
+		{"POST", "/user/alice/api", []string{alice, "Origin: null"}, 403, "", ""},
+		{"POST", "/user/alice/api", []string{alice, "Sec-Fetch-Site: cross-site"}, 403, "", ""},
+		{"POST", "/user/alice/api", []string{alice, "Host: pool.example.org", "Origin: https://pool.example.org"}, 200, "alice", ""},
+		{"GET", "/user/outside", nil, 200, "outside", ""},
+		{"GET", "/services/x", nil, 200, "service", ""},
+
+		{"GET", "/user/mallory/x", []string{"Host: mallory.apps.example.org"}, 200, "apart", ""},
+		{"GET", "/user/mallory/x", []string{"Host: MALLORY.apps.example.org:7443"}, 200, "apart", ""},
+		{"GET", "/user/alice/x", []string{"Host: mallory.apps.example.org", alice}, 404, "", ""},
+		{"GET", "/shoal/login", []string{"Host: mallory.apps.example.org"}, 404, "", ""},
+		{"GET", "/api/v1/pools", []string{"Host: mallory.apps.example.org"}, 404, "", ""},
+		{"GET", "/shoal/app/lab/code/", []string{"Host: mallory.apps.example.org", alice}, 404, "", ""},
+		{"GET", "/user/alice/x", []string{"Host: apps.example.org", alice}, 200, "alice", ""},
+
+		{"GET", "/shoal/app/lab/code/a/b?c", []string{alice}, 200, `code /shoal/app/lab/code/a/b?c cookie="x=1" auth="" prefix=""`, ""},
+		{"GET", "/shoal/app/lab/strip/a%2Fb?c", []string{alice}, 200, `strip /a%2Fb?c cookie="x=1" auth="" prefix="/shoal/app/lab/strip"`, ""},
+		{"GET", "/shoal/app/lab/strip/", []string{alice}, 200, `strip / cookie`, ""},
+		{"GET", "/shoal/app/lab/strip//evil.example.org/x", []string{alice}, 200, `strip /evil.example.org/x cookie`, ""},
+		{"GET", "/shoal/app/lab/code?q=1", []string{alice}, 302, "/shoal/app/lab/code/?q=1", ""},
+		{"GET", "/shoal/app/lab/code/x", []string{html}, 302, "/shoal/login?next=%2Fshoal%2Fapp%2Flab%2Fcode%2Fx", ""},
+		{"GET", "/shoal/app/lab/code/x", nil, 401, "", ""},
+		{"GET", "/shoal/app/lab/code/x", []string{"Authorization: Bearer token-of-alice"}, 200, `code /shoal/app/lab/code/x cookie="" auth=""`, ""},
+		{"GET", "/shoal/app/lab/code/x", []string{"Authorization: Bearer wrong"}, 401, "", ""},
+		{"POST", "/shoal/app/lab/code/x", []string{alice, "Origin: https://evil.example.org"}, 403, "", ""},
+		{"GET", "/shoal/app/lab/dead/x", []string{alice}, 503, "", ""},
+		{"GET", "/shoal/app/lab/dead/../../../x", []string{alice}, 503, "", ""},
+		{"GET", "/shoal/app/", []string{alice}, 404, "", ""},
+		{"GET", "/shoal/app/lab", []string{alice}, 404, "", ""},
+		{"GET", "/shoal/app//code/", []string{alice}, 404, "", ""},
+		{"GET", "/shoal/app/lab%2Fcode/x", []string{alice}, 404, "", ""},
+		{"GET", "/shoal%2Fapp/lab/code/x", []string{alice}, 404, "", ""},
+
+		{"GET", "/shoal/app/lab/new/x", []string{alice, html}, 302, "/shoal/start/lab/new?next=%2Fshoal%2Fapp%2Flab%2Fnew%2Fx", "alice/lab/new"},
+		{"GET", "/shoal/app/lab/new/x", []string{alice, html, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: same-origin"}, 302, "/shoal/start/lab/new", "alice/lab/new"},
+		{"GET", "/shoal/app/lab/new/x", []string{alice, html, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: cross-site"}, 302, "/shoal/start/lab/new", ""},
+		{"GET", "/shoal/app/lab/new/x", []string{alice, "Sec-Fetch-Mode: cors"}, 503, "", ""},
+		{"GET", "/shoal/app/lab/ended/x", []string{alice, html}, 302, "/shoal/start/lab/ended", "alice/lab/ended"},
+		{"GET", "/shoal/app/lab/starting/x", []string{alice, html}, 302, "/shoal/start/lab/starting", ""},
+		{"GET", "/shoal/app/lab/starting/x", []string{"Authorization: Bearer token-of-alice"}, 202, "/shoal/start/lab/starting", ""},
+		{"GET", "/shoal/app/lab/new/x", []string{"Authorization: Bearer token-of-alice"}, 202, "/shoal/start/lab/new", "alice/lab/new"},
+		{"GET", "/shoal/app/none/new/x", []string{"Authorization: Bearer token-of-alice"}, 404, "", ""},
+	} {
+		res, body := w.get(c.method, c.path, c.headers...)
+		got := body
+		if l := res.Header.Get("Location"); l != "" {
+			got = l
+		}
+		if res.StatusCode != c.status || !strings.HasPrefix(got, c.answer) {
+			t.Errorf("%s %s %q: %d %.300s, want %d %s", c.method, c.path, c.headers, res.StatusCode, got, c.status, c.answer)
+		}
+		if opened := a.take(); opened != c.opened {
+			t.Errorf("%s %s %q has opened %q, want %q", c.method, c.path, c.headers, opened, c.opened)
+		}
+	}
+	if a.used == 0 || a.used > 3 {
+		t.Errorf("the use of apps was told %d times", a.used)
+	}
+	if _, _, res := w.websocket("/user/alice/x", "Cookie: __Host-shoal=alice", "Origin: https://evil.example.org"); res.StatusCode != 403 {
+		t.Errorf("a websocket of another site: %d", res.StatusCode)
+	}
+	if _, _, res := w.websocket("/shoal/app/lab/new/x", "Cookie: __Host-shoal=alice"); res.StatusCode != 503 || a.take() != "" {
+		t.Errorf("a websocket to an app that does not run: %d", res.StatusCode)
+	}
+}
+
+func TestNobodyIsAsked(t *testing.T) {
+	w := start(t, webfront.Config{})
+	w.route("/user/alice", backend(t, echo("alice")), "guarded", `user="alice"`)
+	if res, _ := w.get("GET", "/user/alice", "Cookie: __Host-shoal=alice", "Accept: text/html"); res.StatusCode != 401 {
+		t.Errorf("without a guard, what is guarded is open: %d", res.StatusCode)
+	}
+	for _, path := range []string{"/", "/shoal/", "/api/v1/x", "/shoal/app/a/b/"} {
+		if res, _ := w.get("GET", path); res.StatusCode != 404 {
+			t.Errorf("%s: %d", path, res.StatusCode)
+		}
+	}
+}
+
+// TestHubStarts: what belongs to a hub that is about to come is not taken for missing.
+func TestHubStarts(t *testing.T) {
+	w := start(t, webfront.Config{OwnHub: func() bool { return true }})
+	for path, want := range map[string]int{"/hub": 503, "/hub/login": 503, "/user/alice/tree": 503, "/other": 404, "/hubx": 404} {
+		if res, body := w.get("GET", path); res.StatusCode != want || (want == 503) != (res.Header.Get("Retry-After") != "") {
+			t.Errorf("%s: %d %q", path, res.StatusCode, body)
+		}
+	}
+}
+
+// TestClientBehindProxy: pages see the client's address where a trusted proxy tells it, and else the one that it came from.
+func TestClientBehindProxy(t *testing.T) {
+	pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = json.NewEncoder(w).Encode(r.RemoteAddr) })
+	for _, c := range []struct{ trusted, header, want string }{
+		{"", "1.2.3.4", "127.0.0.1"},
+		{"10.0.0.0/8", "1.2.3.4", "127.0.0.1"},
+		{"127.0.0.1/32", "1.2.3.4", "1.2.3.4"},
+		{"127.0.0.1/32", "9.9.9.9, 1.2.3.4", "1.2.3.4"},
+		{"127.0.0.0/8", "9.9.9.9, 1.2.3.4,127.0.0.7", "1.2.3.4"},
+		{"127.0.0.0/8", "2001:db8::1", "2001:db8::1"},
+		{"127.0.0.0/8", "nonsense", "127.0.0.1"},
+		{"127.0.0.0/8", "", "127.0.0.1"},
+	} {
+		cfg := webfront.Config{Pages: pages}
+		if c.trusted != "" {
+			cfg.Trusted = prefixes(c.trusted)
+		}
+		w := start(t, cfg)
+		_, body := w.get("GET", "/shoal/", "X-Forwarded-For: "+c.header)
+		var addr string
+		_ = json.Unmarshal([]byte(body), &addr)
+		if a, err := netip.ParseAddrPort(addr); err != nil || a.Addr().String() != c.want {
+			t.Errorf("trusting %q, told %q: %s", c.trusted, c.header, body)
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package webfront_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/shoal-pool/shoal/internal/gateway/webfront"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/certs"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
+)
+
+func TestWebsocketLimits(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		limits webfront.Limits
+	}{
+		{"of all", webfront.Limits{Websockets: 3}},
+		{"of a source", webfront.Limits{SourceWebsockets: 3}},
+		{"of a user", webfront.Limits{UserWebsockets: 3}},
+	} {
+		w := start(t, webfront.Config{Limits: c.limits})
+		w.route("/user/alice", wsEcho(t), `user="alice"`)
+		w.route("/user/bob", wsEcho(t), `user="bob"`)
+		var open []net.Conn
+		for range 3 {
+			conn, _, res := w.websocket("/user/alice/x")
+			if res.StatusCode != 101 {
+				t.Fatalf("%s: %d", c.name, res.StatusCode)
+			}
+			open = append(open, conn)
+		}
+		if _, _, res := w.websocket("/user/alice/x"); res.StatusCode != 429 {
+			t.Errorf("%s: the fourth gave %d", c.name, res.StatusCode)
+		}
+		if res, _ := w.get("GET", "/user/alice/x"); res.StatusCode != 200 {
+			t.Errorf("%s: a request beside them gave %d", c.name, res.StatusCode)
+		}
+		want := map[bool]int{true: 101, false: 429}[c.name == "of a user"]
+		if _, _, res := w.websocket("/user/bob/x"); res.StatusCode != want {
+			t.Errorf("%s: another user's gave %d", c.name, res.StatusCode)
+		}
+		open[0].Close()
+		for end := time.Now().Add(10 * time.Second); ; {
+			if _, _, res := w.websocket("/user/alice/x"); res.StatusCode == 101 {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: one that has gone still counts", c.name)
+			}
+		}
+	}
+}
+
+func TestConnectionLimits(t *testing.T) {
+	w := start(t, webfront.Config{Limits: webfront.Limits{PerSource: 3}})
+	w.route("/", backend(t, echo("x")))
+	var open []net.Conn
+	for range 3 {
+		c, err := net.Dial("tcp", w.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		open = append(open, c)
+		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if _, err := io.ReadFull(c, make([]byte, 12)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n"); got != "" {
+		t.Errorf("the fourth connection was answered: %.60q", got)
+	}
+	open[0].Close()
+	for end := time.Now().Add(10 * time.Second); w.raw("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == ""; {
+		if time.Now().After(end) {
+			t.Fatal("one that has gone still counts")
+		}
+	}
+}
+
+func TestRequestLimits(t *testing.T) {
+	hold, held := make(chan struct{}), make(chan struct{}, 10)
+	w := start(t, webfront.Config{Limits: webfront.Limits{SourceRequests: 2}})
+	w.route("/", backend(t, func(http.ResponseWriter, *http.Request) { held <- struct{}{}; <-hold }))
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() { w.get("GET", "/") })
+		<-held
+	}
+	if res, _ := w.get("GET", "/"); res.StatusCode != 429 || res.Header.Get("Retry-After") == "" {
+		t.Errorf("the third at once gave %d", res.StatusCode)
+	}
+	if res, _ := w.get("GET", "/_chp_healthz"); res.StatusCode != 200 {
+		t.Errorf("health gave %d", res.StatusCode)
+	}
+	close(hold)
+	all.Wait()
+	if res, _ := w.get("GET", "/"); res.StatusCode != 200 {
+		t.Errorf("afterwards: %d", res.StatusCode)
+	}
+}
+
+// bubble is a front end on a network in memory, with fake time. The backend answers with what it has read of a body.
+type bubble struct {
+	t      *testing.T
+	accept chan net.Conn
+	front  *webfront.Front
+	once   sync.Once
+}
+
+func (b *bubble) Accept() (net.Conn, error) {
+	c, ok := <-b.accept
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (b *bubble) Close() error   { b.once.Do(func() { close(b.accept) }); return nil }
+func (b *bubble) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443} }
+
+// TestSlowClients: who sends slowly, or not at all, is given up in time; others are not disturbed.
+func TestSlowClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := routes.New()
+		backendSide := make(chan net.Conn, 10)
+		b := &bubble{t: t, accept: make(chan net.Conn)}
+		b.front = webfront.New(webfront.Config{Routes: table, Dial: func(context.Context, string, string) (net.Conn, error) {
+			a, z := net.Pipe()
+			backendSide <- z
+			return a, nil
+		}})
+		_ = table.Put("/", target("http://backend:1"), false, time.Now())
+		serve := newServe(t, b.front, b)
+		connect := func() net.Conn {
+			a, z := net.Pipe()
+			b.accept <- z
+			return a
+		}
+		ends := func(c net.Conn) (string, time.Duration) {
+			began := time.Now()
+			text, _ := io.ReadAll(c)
+			return string(text), time.Since(began)
+		}
+
+		c := connect()
+		if text, took := ends(c); text != "" || took > 15*time.Second {
+			t.Errorf("who says nothing: %q after %v", text, took)
+		}
+		slow := connect()
+		go func() {
+			for range 100 {
+				if _, err := io.WriteString(slow, "G"); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}()
+		if text, took := ends(slow); strings.Contains(text, "200") || took > 15*time.Second {
+			t.Errorf("who sends a header slowly: %q after %v", text, took)
+		}
+
+		c = connect()
+		go func() {
+			z := <-backendSide
+			_, _ = io.Copy(io.Discard, z)
+		}()
+		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+		if text, took := ends(c); !strings.Contains(text, "408") || took < 50*time.Second || took > 70*time.Second {
+			t.Errorf("who does not send the rest of a body: %.200q after %v", text, took)
+		}
+
+		c = connect()
+		gone := make(chan time.Duration, 1)
+		began := time.Now()
+		go func() { // a server that sends without end
+			z := <-backendSide
+			buf := make([]byte, 1000)
+			_, _ = z.Read(buf)
+			_, _ = io.WriteString(z, "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+			for {
+				if _, err := z.Write(buf); err != nil {
+					gone <- time.Since(began)
+					return
+				}
+			}
+		}()
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, _ = c.Read(make([]byte, 10))
+		if took := <-gone; took < time.Minute || took > 2*time.Minute {
+			t.Errorf("who does not read holds a server for %v", took)
+		}
+		_ = c.Close()
+		serve.stop()
+	})
+}
+
+func TestHTTP2(t *testing.T) {
+	own, err := certs.FromOwn(t.TempDir(), []string{"localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan http.Header, 1)
+	w := start(t, webfront.Config{TLS: own.TLS()})
+	w.route("/", backend(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Trailer", "X-Sum")
+		fmt.Fprintf(w, "%s %s %q", r.Method, r.RequestURI, body)
+		w.Header().Set("X-Sum", "1")
+		seen <- r.Header
+	}))
+	roots := x509.NewCertPool()
+	roots.AddCert(own.CA())
+	w.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost"}, ForceAttemptHTTP2: true}}
+	defer w.client.CloseIdleConnections()
+	w.url = "https://" + w.addr
+	res, body := w.send("POST", "/a%2Fb?x=%20", io.MultiReader(strings.NewReader("some "), strings.NewReader("body")), "Cookie: a=1", "Cookie: b=2")
+	if res.ProtoMajor != 2 || body != `POST /a%2Fb?x=%20 "some body"` || res.Trailer.Get("X-Sum") != "1" {
+		t.Errorf("%s %q %v", res.Proto, body, res.Trailer)
+	}
+	if h := <-seen; h.Get("X-Forwarded-Proto") != "https" || h.Get("Cookie") != "a=1; b=2" {
+		t.Errorf("headers are %v", h)
+	}
+	large := strings.Repeat("x", 200_000)
+	if _, body := w.send("PUT", "/", strings.NewReader(large)); body != fmt.Sprintf("PUT / %q", large) {
+		t.Errorf("a large body: %.100s", body)
+	}
+	<-seen
+}
