@@ -209,7 +209,10 @@ func (w *Web) endpointFor(user shoal.UserName, pool shoal.PoolName, e shoal.Endp
 	if e.Protocol != shoal.ProtocolHTTP {
 		host, _ := w.gateway()
 		ev.Address = net.JoinHostPort(host, fmt.Sprint(e.Listen))
-		ev.Sentence = map[string]string{shoal.ProtocolRDP: "Remote desktop: connect to this address as " + string(user) + "."}[e.Protocol]
+		ev.Sentence = "Connect to this address."
+		if e.Protocol == shoal.ProtocolRDP {
+			ev.Sentence = "Remote desktop: connect to this address as " + string(user) + ".."
+		}
 		return ev
 	}
 	path := string(pool) + "/" + e.Name

@@ -208,7 +208,7 @@ func TestStart(t *testing.T) {
 	}
 	a = b.get(next)
 	want(t, "waiting", a, http.StatusOK)
-	for _, part := range []string{`<noscript><meta http-equiv="refresh" content="3"></noscript>`, "no machine is ready; one is starting", "usually ready in 13 seconds", `max="13"`, "<progress"} {
+	for _, part := range []string{`<noscript><meta http-equiv="refresh" content="3"></noscript>`, "No machine is ready; one is starting.", "usually ready in 13 seconds", `max="13"`, "<progress"} {
 		if !strings.Contains(a.body, part) {
 			t.Errorf("the page lacks %q:\n%s", part, a.body)
 		}
@@ -242,7 +242,7 @@ func TestStart(t *testing.T) {
 	if s := status(path, http.StatusAccepted); !strings.Contains(s.Sentence, "does not answer") {
 		t.Errorf("%+v", s)
 	}
-	if a := b.get(path); !strings.Contains(a.body, "machine m-1 does not answer now") {
+	if a := b.get(path); !strings.Contains(a.body, "Machine m-1 does not answer now") {
 		t.Errorf("unknown:\n%s", a.body)
 	}
 	w.apps.set(func(a *shoal.App) {

@@ -43,7 +43,8 @@
       const far = await answer.json();
       wait = String(far.rev) === rev ? Math.min(wait * 2, 5000) : 500;
       rev = String(far.rev);
-      if (sentence.textContent !== far.sentence) sentence.textContent = far.sentence;
+      const says = far.sentence.charAt(0).toUpperCase() + far.sentence.slice(1) + ".";
+      if (sentence.textContent !== says) sentence.textContent = says;
     } catch {
       wait = Math.min(wait * 2, 5000); // the server may be starting anew
     }
