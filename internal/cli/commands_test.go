@@ -294,7 +294,7 @@ func TestVersionWithoutServer(t *testing.T) {
 
 func TestDoctorCommand(t *testing.T) {
 	w := newWorld(t)
-	got := w.run("doctor", "-o", "json", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0")
+	got := w.run("doctor", "-o", "json", "--data", t.TempDir(), "--listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0", "--https-listen", "127.0.0.1:0")
 	var found []struct{ Check, State, Detail, Mend string }
 	if err := json.Unmarshal([]byte(got.stdout), &found); err != nil || len(found) < 8 {
 		t.Fatalf("%v: %q", err, got.stdout)

@@ -11,7 +11,7 @@ import (
 )
 
 func (p *program) doctorCommand() *cobra.Command {
-	var data, listen, sshListen, gpuRoot string
+	var data, listen, sshListen, httpsListen, gpuRoot string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this host lacks to run a server, and the command that mends it",
@@ -24,6 +24,7 @@ mends it. It changes nothing and needs no server. Exit code 1 if something that 
 	f.StringVar(&data, "data", "", "the data `DIR` of the server to be (SHOAL_DATA; default "+p.DataDir+")")
 	f.StringVar(&listen, "listen", "127.0.0.1:7420", "where its API is to listen")
 	f.StringVar(&sshListen, "ssh-listen", "127.0.0.1:2222", "where its ssh gateway is to listen")
+	f.StringVar(&httpsListen, "https-listen", "127.0.0.1:7443", "where browsers are to come in, or off")
 	f.StringVar(&gpuRoot, "gpu-root", "", "where the GPUs' device nodes and driver lie, a `DIR` (/)")
 	files(cmd, "data")
 	files(cmd, "gpu-root")
@@ -34,7 +35,7 @@ mends it. It changes nothing and needs no server. Exit code 1 if something that 
 			}
 		}
 		host := doctor.Here(data, listen, sshListen)
-		host.GPURoot = gpuRoot
+		host.GPURoot, host.HTTPSListen = gpuRoot, httpsListen
 		found := host.Look(cmd.Context())
 		if *format != show.Table {
 			if err := show.Data(p.Stdout, *format, found); err != nil {

@@ -38,9 +38,11 @@ type Host struct {
 	Data      string // the data directory to be
 	Listen    string // the addresses to be
 	SSHListen string
-	GPURoot   string // below which the GPUs' nodes and driver lie; empty: Root
-	Agent     string // where shoal-agent is expected
-	LookPath  func(name string) (string, error)
+	// HTTPSListen is empty, or off, where browsers are not served.
+	HTTPSListen string
+	GPURoot     string // below which the GPUs' nodes and driver lie; empty: Root
+	Agent       string // where shoal-agent is expected
+	LookPath    func(name string) (string, error)
 	// Output runs a program and returns what it writes.
 	Output func(ctx context.Context, name string, args ...string) (string, error)
 	// Try holds looks that act on the real host. Nil: they are left out.
@@ -85,7 +87,7 @@ func (h Host) read(path string) (string, error) {
 // Look makes all checks, in an order in which mending one may mend those below.
 func (h Host) Look(ctx context.Context) []Finding {
 	checks := []func(context.Context) []Finding{h.root, h.programs, h.agent, h.capabilities, h.cgroups, h.overlay, h.network,
-		h.forwarding, h.forwardChains, h.ports, h.disk, h.clock, h.accounts, h.gpus, h.hub}
+		h.forwarding, h.forwardChains, h.ports, h.disk, h.clock, h.accounts, h.gpus, h.authority, h.hub}
 	var found []Finding
 	for _, check := range checks {
 		if ctx.Err() != nil {

@@ -103,6 +103,8 @@ func TestWhatIsMissing(t *testing.T) {
 		{"port taken", nil, func(h *Host) {
 			h.Try.Listen = func(context.Context, string) error { return errors.New("address already in use") }
 		}, "SSH port", Missing, "--ssh-listen"},
+		{"broken authority", map[string]string{"var/lib/shoal/tls/ca.crt": "x"}, nil, "certificate", Warning, "restore"},
+		{"browsers' port", nil, func(h *Host) { h.HTTPSListen = "7443" }, "HTTPS port", Missing, "HOST:PORT"},
 		{"impossible address", nil, func(h *Host) { h.Listen = "7420" }, "API port", Missing, "HOST:PORT"},
 		{"running", nil, func(h *Host) { h.Try.Serves = func(string) bool { return true } }, "ports", OK, ""},
 		{"clock", nil, func(h *Host) { h.Try.Clock = func() (bool, error) { return false, nil } }, "clock", Warning, "timedatectl"},

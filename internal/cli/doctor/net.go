@@ -116,7 +116,10 @@ func (h Host) ports(ctx context.Context) []Finding {
 		return ok("ports", "a server is running with %s", h.Data)
 	}
 	var found []Finding
-	for _, l := range []struct{ check, flag, address string }{{"API port", "--listen", h.Listen}, {"SSH port", "--ssh-listen", h.SSHListen}} {
+	for _, l := range []struct{ check, flag, address string }{{"API port", "--listen", h.Listen}, {"SSH port", "--ssh-listen", h.SSHListen}, {"HTTPS port", "--https-listen", h.HTTPSListen}} {
+		if l.flag == "--https-listen" && (l.address == "" || l.address == "off") {
+			continue
+		}
 		if _, _, err := net.SplitHostPort(l.address); err != nil {
 			found = append(found, missing(l.check, "write HOST:PORT, as in 127.0.0.1:2222", "cannot use %s %q: %v", l.flag, l.address, err)...)
 			continue
