@@ -1,0 +1,187 @@
+package translate
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/arm"
+	"github.com/shoal-pool/shoal/internal/arm/sizes"
+	"github.com/shoal-pool/shoal/internal/arm/tree"
+	"github.com/shoal-pool/shoal/internal/spec"
+)
+
+const scaleSetType = "microsoft.compute/virtualmachinescalesets"
+
+// scaleSets makes a pool of each scale set.
+func (t *translation) scaleSets() {
+	for _, r := range t.of(scaleSetType) {
+		t.deal(r)
+		profile := r.Body.Get("properties", "virtualMachineProfile")
+		if !profile.Present() {
+			t.change(r)
+			continue
+		}
+		p := t.pool(r, nameOf(r.Name, "pool"))
+		p.ids = []string{tree.Fold(r.ID)}
+		t.capacity(p, r)
+		t.size(p, r.Body.Get("sku", "name"))
+		t.profile(p, profile)
+		t.priority(p, profile)
+		p.backends = backends(profile.Get("networkProfile", "networkInterfaceConfigurations"))
+		t.network(p)
+		for _, e := range profile.Get("extensionProfile", "extensions").Items() {
+			t.extension(p, e.Get("name").Text(), e.Get("properties"), e.At)
+		}
+		t.unused(r.Body, what(r), bodyKeys)
+		t.unused(r.Body.Get("properties"), what(r), setKeys)
+		t.unused(profile, what(r), profileKeys)
+	}
+}
+
+// pool begins one.
+func (t *translation) pool(r *arm.Resource, name string) *pool {
+	p := &pool{of: r, places: map[string]tree.Place{}}
+	p.Name, p.Provider = shoal.PoolName(name), t.options.Provider
+	if name != r.Name {
+		t.note(r.At, "%s becomes pool %q", what(r), name)
+	}
+	if t.in.Group != "" {
+		p.places["name"] = r.At
+	}
+	t.pools = append(t.pools, p)
+	return p
+}
+
+// change is for a scale set that describes no machines: it resizes one that is there.
+func (t *translation) change(r *arm.Resource) {
+	c := Change{Pool: shoal.PoolName(nameOf(r.Name, "pool")), At: r.At}
+	sku := r.Body.Get("sku")
+	if n, at, ok := t.count(sku.Get("capacity"), what(r)); ok {
+		c.Size = &shoal.Size{Min: n, Max: n}
+		t.note(at, "%s describes no machines: pool %q of before gets %d of them", what(r), c.Pool, n)
+	}
+	if name := sku.Get("name"); name.Present() {
+		if m, ok := t.resources(name, what(r)); ok {
+			c.Machine = &m
+		}
+	}
+	if c.Size == nil && c.Machine == nil && len(t.mistakes) == 0 {
+		t.wrong(r.At, what(r), "", "the scale set has neither a virtualMachineProfile nor a capacity, so it changes nothing")
+	}
+	t.out.Changes = append(t.out.Changes, c)
+}
+
+// count reads a number of machines.
+func (t *translation) count(v *tree.Value, path string) (int, tree.Place, bool) {
+	const limit = 10_000
+	if !v.Present() {
+		return 0, tree.Place{}, false
+	}
+	n, ok := v.AsInt()
+	switch {
+	case !ok:
+		t.wrong(v.At, path, "", "a number of machines is wanted here, not %s", v.Show())
+		return 0, v.At, false
+	case n < 0 || n > limit:
+		t.wrong(v.At, path, "", "%d machines are not between 0 and %d", n, limit)
+		return 0, v.At, false
+	}
+	return int(n), v.At, true
+}
+
+func (t *translation) capacity(p *pool, r *arm.Resource) {
+	v := r.Body.Get("sku", "capacity")
+	n, at, ok := t.count(v, what(r)+" sku.capacity")
+	if !ok {
+		if !v.Present() {
+			t.note(r.At, "%s: it has no capacity, so the pool has one machine at most", what(r))
+		}
+		n, at = 1, r.At
+	}
+	p.count = n
+	p.Size = shoal.Size{Min: n, Max: n}
+	p.places["size"] = at
+}
+
+// size finds what machines of the size have.
+func (t *translation) size(p *pool, v *tree.Value) {
+	if !v.Present() || v.Text() == "" {
+		t.wrong(p.of.At, what(p.of), "write Standard_D2s_v3, for example", "the machines have no size")
+		return
+	}
+	p.places["machine"] = v.At
+	if m, ok := t.resources(v, what(p.of)); ok {
+		p.Machine = m
+	}
+}
+
+func (t *translation) resources(v *tree.Value, path string) (shoal.Resources, bool) {
+	var m shoal.Resources
+	found := false
+	for name, r := range t.options.Sizes {
+		if strings.EqualFold(name, v.Text()) {
+			m, found = r, true
+		}
+	}
+	if !found {
+		m, found = sizes.Of(v.Text())
+	}
+	if !found {
+		hint := "say what it has: --size-map " + tree.Clip(v.Text(), 60) + "=CPUS,MEMORY[,GPUS]"
+		if s := spec.Suggest(v.Text(), sizes.Like(v.Text())); strings.HasPrefix(s, "did you mean") {
+			hint = s
+		}
+		t.wrong(v.At, path, hint, "the size %s is not known", v.Show())
+		return m, false
+	}
+	given := m
+	most := t.options.Most
+	if most.CPUs > 0 {
+		m.CPUs = min(m.CPUs, most.CPUs)
+	}
+	if most.Memory > 0 {
+		m.Memory = min(m.Memory, most.Memory)
+	}
+	if most != (shoal.Resources{}) {
+		m.GPUs = min(m.GPUs, most.GPUs)
+	}
+	if m != given {
+		t.note(v.At, "machines of size %s have %s, and get %s here", v.Text(), amount(given), amount(m))
+	}
+	return m, true
+}
+
+// amount is what a machine has, in words.
+func amount(r shoal.Resources) string {
+	s := fmt.Sprintf("%s processors and %s", r.CPUs, r.Memory)
+	if r.GPUs > 0 {
+		s += fmt.Sprintf(" and %d GPUs", r.GPUs)
+	}
+	return s
+}
+
+// priority is for machines that the old services could take away.
+func (t *translation) priority(p *pool, profile *tree.Value) {
+	v := profile.Get("priority")
+	policy := profile.Get("evictionPolicy")
+	if !v.Present() || strings.EqualFold(v.Text(), "regular") {
+		return
+	}
+	if p.Provider == "" || p.Provider == "local" || p.Provider == "fake" {
+		t.note(v.At, "priority %s: machines of a pool here are its own, and nobody takes them away", v.Text())
+		return
+	}
+	p.config("priority", strings.ToLower(v.Text()))
+	if policy.Present() {
+		p.config("evictionPolicy", strings.ToLower(policy.Text()))
+	}
+	t.note(v.At, "priority %s: what runs on a machine that is taken away is started again on another", v.Text())
+}
+
+func (p *pool) config(key string, value any) {
+	if p.ProviderConfig == nil {
+		p.ProviderConfig = map[string]any{}
+	}
+	p.ProviderConfig[key] = value
+}

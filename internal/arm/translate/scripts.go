@@ -1,0 +1,313 @@
+package translate
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/arm/tree"
+)
+
+// extensions are those that are resources of their own.
+func (t *translation) extensions() {
+	for _, what := range []string{scaleSetType + "/extensions", machineType + "/extensions"} {
+		for _, r := range t.of(what) {
+			owner := tree.Fold(r.ID[:max(strings.LastIndex(tree.Fold(r.ID), "/extensions/"), 0)])
+			i := slices.IndexFunc(t.pools, func(p *pool) bool { return slices.Contains(p.ids, owner) })
+			t.deal(r)
+			if i < 0 {
+				t.note(r.At, "extension %s: it belongs to no machine of the template, and is left out", tree.Clip(r.Name, 60))
+				continue
+			}
+			p := t.pools[i]
+			if len(p.ids) > 1 && owner != p.ids[0] {
+				continue // the same for each copy of a machine
+			}
+			t.extension(p, lastOf(r.Name), r.Body.Get("properties"), r.At)
+		}
+	}
+}
+
+// extension reads one: scripts that mount a share become the share, other scripts the pool's setup.
+func (t *translation) extension(p *pool, name string, v *tree.Value, at tree.Place) {
+	word := strings.ToLower(v.Get("type").Text())
+	title := "extension " + tree.Clip(name, 60)
+	if !strings.HasPrefix(word, "customscript") {
+		t.note(at, "%s: %s", title, extensionSays(word))
+		return
+	}
+	command := v.Get("protectedSettings", "commandToExecute")
+	public := false
+	if !command.Present() {
+		command = v.Get("settings", "commandToExecute")
+		public = command.Hides()
+	}
+	if encoded := v.Get("protectedSettings", "script"); !command.Present() && encoded.Present() {
+		t.note(encoded.At, "%s: its script is encoded and is left out", title)
+		return
+	}
+	if !command.Present() {
+		t.note(at, "%s: it has no commandToExecute, and does nothing", title)
+		return
+	}
+	if command.Kind == tree.Unknown {
+		t.note(command.At, "%s: its command is known only once something is deployed (%s): it is left out", title, command.Text())
+		return
+	}
+	var uris []string
+	for _, settings := range []string{"settings", "protectedSettings"} {
+		for _, u := range v.Get(settings, "fileUris").Items() {
+			uris = append(uris, u.Text())
+		}
+	}
+	if m, ok := mountOf(command.Text()); ok && t.tellable(m) {
+		t.mount(p, title, m, command, public)
+		return
+	}
+	if public {
+		t.note(command.At, "%s: a secret stands in its public settings, where everybody reads it who may look at the machines: replace it", title)
+	}
+	t.script(p, title, command.Text(), uris, command.Hides() || slices.ContainsFunc(v.Get("protectedSettings", "fileUris").Items(), (*tree.Value).Hides), command.At)
+}
+
+// script makes a setup of a script, if that is wanted.
+func (t *translation) script(p *pool, title, command string, uris []string, secret bool, at tree.Place) {
+	switch {
+	case p.windows:
+		t.note(at, "%s: a script for Windows; it is left out", title)
+		return
+	case secret:
+		t.note(at, "%s: its command holds a secret, which a pool's setup must not: it is left out. Let the script read the secret from a share", title)
+		return
+	case !t.options.AllowScripts:
+		t.note(at, "%s: it runs a script of the template's as root, and is left out; with --allow-scripts it becomes the pool's setup", title)
+		return
+	}
+	var lines []string
+	if p.Setup != nil {
+		lines = append(lines, p.Setup.Command)
+	}
+	lines = append(lines, "set -e", `cd "$(mktemp -d)"`)
+	for _, u := range uris {
+		lines = append(lines, "curl -fsSL -O "+quoted(u))
+	}
+	if strings.HasPrefix(command, "#!") {
+		lines = append(lines, "cat > script <<'END-OF-SCRIPT'", strings.TrimRight(strings.ReplaceAll(command, "\r", ""), "\n"), "END-OF-SCRIPT", "chmod +x script", "./script")
+	} else {
+		lines = append(lines, command)
+	}
+	p.Setup = &shoal.Setup{Command: strings.Join(lines, "\n")}
+	p.places["setup"] = at
+	t.note(at, "%s: it becomes the pool's setup, and runs as root on each new machine; what it downloads is whatever its address has by then", title)
+}
+
+// quoted is a word for the shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// mounted is a share that a script mounts.
+type mounted struct {
+	source  string // azurefiles://ACCOUNT/SHARE, nfs://HOST/PATH, smb://HOST/SHARE
+	account string
+	share   string
+	key     string
+	path    string
+	links   bool // it links the share into the home of a user
+	more    bool // the command does something else too
+}
+
+// mountOf recognises scripts that mount a share, and the commands that they are made of.
+func mountOf(command string) (mounted, bool) {
+	words := split(command)
+	for i, w := range words {
+		switch {
+		case path.Base(w) == "mountazurefiles.sh" && len(words) >= i+5:
+			m := mounted{account: words[i+1], key: words[i+2], share: words[i+3], path: words[i+4], links: len(words) > i+5}
+			m.source = "azurefiles://" + m.account + "/" + m.share
+			m.more = doesMore(words[:i]) || len(words) > i+6
+			return m, m.account != "" && m.share != ""
+		case w == "mount" && len(words) > i+4:
+			if m, ok := mountCommand(words[i+1:]); ok {
+				m.more = m.more || doesMore(words[:i])
+				return m, true
+			}
+		}
+	}
+	return mounted{}, false
+}
+
+var (
+	shareWord = regexp.MustCompile(`^[A-Za-z0-9.-]{1,63}$`)
+	pathWord  = regexp.MustCompile(`^/[A-Za-z0-9._/-]{1,255}$`)
+)
+
+// tellable reports whether what a command says about a share is that, and not a secret in another's place.
+func (t *translation) tellable(m mounted) bool {
+	for _, w := range []string{m.account, m.share, m.path} {
+		for _, used := range t.in.Used {
+			if used.Value.Secret && used.Value.Text() == w {
+				return false
+			}
+		}
+	}
+	return shareWord.MatchString(m.account) && shareWord.MatchString(m.share) && pathWord.MatchString(m.path)
+}
+
+// doesMore reports whether what stands before a mount in a command is more than how to run it.
+func doesMore(words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool {
+		return !slices.Contains([]string{"bash", "sh", "/bin/bash", "/bin/sh", "sudo", "-c", "-x", "-e"}, w)
+	})
+}
+
+// mountCommand reads: -t cifs //ACCOUNT.file.core.windows.net/SHARE PATH -o OPTIONS, and -t nfs HOST:/PATH PATH.
+func mountCommand(words []string) (mounted, bool) {
+	var m mounted
+	kind, options := "", ""
+	var plain []string
+	for i := 0; i < len(words); i++ {
+		switch w := words[i]; {
+		case (w == "-t" || w == "-o") && i+1 < len(words):
+			i++
+			if w == "-t" {
+				kind = words[i]
+			} else {
+				options = words[i]
+			}
+		case strings.HasPrefix(w, "-"):
+		case w == "&&" || w == ";" || w == "||" || w == "|":
+			m.more = true
+			i = len(words)
+		default:
+			plain = append(plain, strings.TrimSuffix(w, ";"))
+			if strings.HasSuffix(w, ";") {
+				m.more = i+1 < len(words)
+				i = len(words)
+			}
+		}
+	}
+	if len(plain) < 2 {
+		return m, false
+	}
+	m.path = plain[1]
+	switch {
+	case kind == "cifs" && strings.HasPrefix(plain[0], "//"):
+		host, share, ok := strings.Cut(strings.Trim(plain[0], "/"), "/")
+		m.account, m.share = host, lastOf(share)
+		m.source = "smb://" + host + "/" + share
+		if account, azure := strings.CutSuffix(host, ".file.core.windows.net"); azure {
+			m.account, m.source = account, "azurefiles://"+account+"/"+share
+		}
+		for _, o := range strings.Split(options, ",") {
+			if v, ok := strings.CutPrefix(o, "password="); ok {
+				m.key = v
+			}
+		}
+		return m, ok && share != ""
+	case strings.HasPrefix(kind, "nfs"):
+		host, dir, ok := strings.Cut(plain[0], ":/")
+		m.account, m.share, m.source = host, lastOf(dir), "nfs://"+host+"/"+dir
+		return m, ok && host != "" && dir != ""
+	}
+	return m, false
+}
+
+// split takes a command apart as a shell would, without its expansions.
+func split(command string) []string {
+	var words []string
+	var b strings.Builder
+	inWord, quote := false, byte(0)
+	for i := 0; i < len(command); i++ {
+		c := command[i]
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote, inWord = c, true
+		case c == '\\' && quote != '\'' && i+1 < len(command):
+			i++
+			b.WriteByte(command[i])
+			inWord = true
+		case quote == 0 && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
+			if inWord {
+				words = append(words, b.String())
+				b.Reset()
+				inWord = false
+			}
+		default:
+			b.WriteByte(c)
+			inWord = true
+		}
+	}
+	if inWord {
+		words = append(words, b.String())
+	}
+	return words
+}
+
+// mount makes a share of what a script mounts.
+func (t *translation) mount(p *pool, title string, m mounted, command *tree.Value, public bool) {
+	at := command.At
+	// The command is secret where its key is; what else it says is a template's to tell.
+	s := shoal.Share{Name: shoal.ShareName(nameOf(m.share, "share")), Source: m.source}
+	source, mapped := t.options.Shares[m.account+"/"+m.share]
+	if !mapped {
+		source, mapped = t.options.Shares[m.share]
+	}
+	if mapped {
+		s.Source = source
+	} else if !strings.HasPrefix(m.source, "nfs://") {
+		s.Credentials = &shoal.SecretRef{Secret: nameOf(string(s.Name)+"-key", "key")}
+		if m.key != "" && !slices.ContainsFunc(t.out.Secrets, func(o Secret) bool { return o.Name == s.Credentials.Secret }) {
+			t.out.Secrets = append(t.out.Secrets, Secret{s.Credentials.Secret, tree.StringValue(m.key).Hidden(), at})
+		}
+		if public {
+			t.note(at, "%s: the key of the share stands in public settings, where everybody reads it who may look at the machines. Here it is secret %q; replace it", title, s.Credentials.Secret)
+		}
+	}
+	p.places[fmt.Sprintf("mounts[%d]", len(p.Mounts))] = at
+	p.Mounts = append(p.Mounts, shoal.Mount{Share: s.Name, Path: path.Clean("/" + m.path)})
+	i := slices.IndexFunc(t.out.Set.Shares, func(o shoal.Share) bool { return o.Name == s.Name })
+	switch {
+	case i < 0:
+		t.out.Set.Shares = append(t.out.Set.Shares, s)
+	case t.out.Set.Shares[i].Source != s.Source:
+		t.wrong(at, title, "", "two shares would be called %q", s.Name)
+	}
+	if mapped {
+		t.note(at, "%s: it mounts a share; that is share %q of source %s at %s, by the map of shares", title, s.Name, s.Source, path.Clean("/"+m.path))
+	} else {
+		t.note(at, "%s: it mounts a share; that becomes share %q of source %s at %s; --share %s=SOURCE takes another", title, s.Name, s.Source, path.Clean("/"+m.path), m.share)
+	}
+	if m.more {
+		t.note(at, "%s: its command does more than to mount the share; that is left out", title)
+	}
+	if m.links && p.Home.Share == "" {
+		p.Home = shoal.Home{Share: s.Name}
+		t.note(at, "%s: it links the share into the home of one user; here the homes of all lie on the share, below home, so nothing in them goes with a machine", title)
+	}
+}
+
+// extensionSays says why an extension of a type has no meaning here.
+func extensionSays(word string) string {
+	for _, e := range [][2]string{
+		{"applicationhealth", "a machine is ready when a login through sshd has succeeded; the extension is left out"},
+		{"diagnostics", "`/metrics` of the server has the pool's numbers; the extension is left out"},
+		{"omsagent", "`/metrics` of the server has the pool's numbers; the extension is left out"},
+		{"monitor", "`/metrics` of the server has the pool's numbers; the extension is left out"},
+		{"dependencyagent", "`/metrics` of the server has the pool's numbers; the extension is left out"},
+		{"vmaccess", "users and keys are the directory's; the extension is left out"},
+		{"aadlogin", "users and keys are the directory's; the extension is left out"},
+		{"domain", "users are the directory's; the extension is left out"},
+		{"encryption", "disks are the provider's; the extension is left out"},
+		{"gpudriver", "drivers come with the image or the host; the extension is left out"},
+		{"dsc", "a configuration of PowerShell; it is left out"},
+	} {
+		if strings.Contains(word, e[0]) {
+			return e[1]
+		}
+	}
+	return fmt.Sprintf("extensions of the type %q have no meaning here; it is left out", tree.Clip(word, 60))
+}
