@@ -76,7 +76,7 @@ func told(r *arm.Result, err error) string {
 	for _, o := range r.Outputs {
 		value := indented(o.Value)
 		if o.Value.Kind == tree.Unknown {
-			value = "unknown: " + o.Value.Text()
+			value = "unknown: " + o.Value.Sketch()
 		}
 		fmt.Fprintf(&b, "output %s (%s) %s\n", o.Name, o.Type, value)
 	}

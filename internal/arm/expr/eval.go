@@ -196,11 +196,7 @@ func (c *Call) pure(f *Function) (*tree.Value, error) {
 		secret = secret || a.Hides()
 		steps += int64(len(a.Text())/32 + a.Len())
 		if a.Kind == tree.Unknown && !holds || !shapes && a.Uncertain() {
-			v := tree.UnknownValue(a.Text())
-			if secret {
-				v = v.Hidden()
-			}
-			return v, nil
+			return c.unknown(f, a), nil
 		}
 	}
 	if err := c.Budget.take(steps, 0); err != nil {
@@ -223,6 +219,33 @@ func (c *Call) pure(f *Function) (*tree.Value, error) {
 		v = v.Hidden()
 	}
 	return v, nil
+}
+
+// unknown is the result of a call with an unknown argument. Of a text that is put together, the rest is kept.
+func (c *Call) unknown(f *Function, which *tree.Value) *tree.Value {
+	v := tree.UnknownValue(which.Text())
+	if which.Kind != tree.Unknown {
+		v = tree.UnknownValue("part of " + which.Kind.String())
+	}
+	if f.Name == "concat" || f.Name == "format" {
+		known := *c
+		known.Args = slices.Clone(c.Args)
+		for i, a := range c.Args {
+			switch {
+			case a.Kind == tree.Unknown:
+				known.Args[i] = tree.StringValue(a.Sketch())
+			case a.Hides():
+				known.Args[i] = tree.StringValue(tree.HiddenText)
+			}
+		}
+		if text, err := f.Call(&known); err == nil && text.Kind == tree.String && text.Weight() < 1<<16 {
+			v = tree.PartialValue(text.Text())
+		}
+	}
+	if slices.ContainsFunc(c.Args, (*tree.Value).Hides) {
+		v = v.Hidden()
+	}
+	return v
 }
 
 func (n *Node) countArgs(f *Function) *Error {

@@ -68,6 +68,9 @@ func (t *translation) image(p *pool, ref, disk *tree.Value) {
 		return
 	}
 	hint := "--image-map " + tree.Clip(urn, 120) + "=IMAGE says otherwise"
+	if strings.Contains(urn, " ") {
+		hint = "--image-map '*=IMAGE' says otherwise"
+	}
 	switch {
 	case p.windows, p.Provider != "" && p.Provider != "local" && p.Provider != "fake":
 		p.Image = strings.ReplaceAll(tree.Clip(urn, 200), " ", "-")

@@ -90,7 +90,17 @@ func (t *translation) rest() {
 		says, ok := sayings[kind(r)]
 		switch {
 		case kind(r) == "microsoft.storage/storageaccounts/fileservices/shares" || kind(r) == "microsoft.storage/storageaccounts/shares":
-			says = "a file share becomes a Share where a script mounts it, and nothing mounts this one, or it is that Share already"
+			says = "a file share becomes a Share where a script mounts it, and none mounts this one"
+			parts := strings.Split(r.Name, "/")
+			for _, s := range t.out.Set.Shares {
+				if s.Source == "azurefiles://"+parts[0]+"/"+parts[len(parts)-1] {
+					t.note(r.At, "%s: it is share %q", r.Type+" "+tree.Clip(r.Name, 60), s.Name)
+					says = ""
+				}
+			}
+			if says == "" {
+				continue
+			}
 		case !ok:
 			says = "Shoal has nothing like it"
 		}

@@ -54,7 +54,12 @@ func (t *translation) extension(p *pool, name string, v *tree.Value, at tree.Pla
 		return
 	}
 	if command.Kind == tree.Unknown {
-		t.note(command.At, "%s: its command is known only once something is deployed (%s): it is left out", title, command.Text())
+		if m, ok := mountOf(command.Sketch()); ok && t.tellable(m) {
+			m.key = "" // a deployment alone has it
+			t.mount(p, title, m, command, false)
+			return
+		}
+		t.note(command.At, "%s: its command is known only once something is deployed (%s): it is left out", title, tree.Clip(command.Sketch(), 200))
 		return
 	}
 	var uris []string
@@ -262,6 +267,9 @@ func (t *translation) mount(p *pool, title string, m mounted, command *tree.Valu
 		s.Credentials = &shoal.SecretRef{Secret: nameOf(string(s.Name)+"-key", "key")}
 		if m.key != "" && !slices.ContainsFunc(t.out.Secrets, func(o Secret) bool { return o.Name == s.Credentials.Secret }) {
 			t.out.Secrets = append(t.out.Secrets, Secret{s.Credentials.Secret, tree.StringValue(m.key).Hidden(), at})
+		}
+		if m.key == "" {
+			t.note(at, "%s: the key of the share is not in the template; share %q takes it from secret %q", title, s.Name, s.Credentials.Secret)
 		}
 		if public {
 			t.note(at, "%s: the key of the share stands in public settings, where everybody reads it who may look at the machines. Here it is secret %q; replace it", title, s.Credentials.Secret)

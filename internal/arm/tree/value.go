@@ -55,6 +55,7 @@ type Value struct {
 	plain   bool // a string whose text in the file has no escapes
 	hides   bool // it or something in it is secret
 	unknown bool // it or something in it is unknown
+	partial bool // of an unknown string: the text is known in part
 	depth   int32
 	number  uint64 // an int64, the bits of a float64, or 1 for true
 	text    string // of a string; of a number as it was written; of what is unknown or open, whose it is
@@ -99,6 +100,19 @@ func StringValue(s string) *Value {
 // UnknownValue is a value that only a deployment has; what says which, for people.
 func UnknownValue(what string) *Value {
 	return &Value{Kind: Unknown, text: what, unknown: true, weight: weightOfValue}
+}
+
+// PartialValue is a string of which parts are unknown: text has <WHAT> in their place.
+func PartialValue(text string) *Value {
+	return &Value{Kind: Unknown, text: text, partial: true, unknown: true, weight: weightOfValue + int64(len(text))}
+}
+
+// Sketch is what is known of an unknown value: its text, with <WHAT> in place of what is not.
+func (v *Value) Sketch() string {
+	if v.partial {
+		return v.text
+	}
+	return "<" + v.text + ">"
 }
 
 // ArrayValue is an array. It keeps the slice.
