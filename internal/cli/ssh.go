@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,11 +11,10 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/desktop"
+	"github.com/shoal-pool/shoal/internal/cli/gate"
 	"github.com/shoal-pool/shoal/internal/cli/names"
+	"github.com/shoal-pool/shoal/internal/cli/show"
 )
-
-// defaultGateway is where the gateway listens when the server does not say.
-const defaultGateway = "127.0.0.1:2222"
 
 func (p *program) sshCommand() *cobra.Command {
 	var user, gateway string
@@ -57,7 +54,7 @@ handed to ssh as it is, so the shell there reads it.`,
 		if gateway == "" {
 			gateway = p.Getenv("SHOAL_GATEWAY")
 		}
-		host, port, err := gatewayOf(cmd.Context(), c, t, gateway)
+		host, port, err := gate.Of(cmd.Context(), c, t.server, gateway)
 		if err != nil {
 			return err
 		}
@@ -89,7 +86,13 @@ func (p *program) connectAt() (*client.Client, string, error) {
 
 // desktopCommand is in its own package.
 func (p *program) desktopCommand() *cobra.Command {
-	cmd := desktop.Command(desktop.Env{Out: p.Stdout, Format: formatFlag, Connect: p.connectAt})
+	data := func(format string, v any) (bool, error) {
+		if format == show.Table {
+			return false, nil
+		}
+		return true, show.Data(p.Stdout, format, v)
+	}
+	cmd := desktop.Command(desktop.Env{Out: p.Stdout, Format: formatFlag, Data: data, Connect: p.connectAt})
 	cmd.ValidArgsFunction = p.completer(names.Pools)
 	return cmd
 }
@@ -107,29 +110,4 @@ func (p *program) sshUser(ctx context.Context, c *client.Client, told string) (s
 		return "", shoal.Errorf(shoal.KindInvalid, "cannot log in as %q", told).WithHint("say who with --user NAME")
 	}
 	return told, nil
-}
-
-// gatewayOf finds the gateway: as told, or where the server says it listens. A listener on all
-// addresses, and one that says nothing, is at the address by which the server was reached.
-func gatewayOf(ctx context.Context, c *client.Client, t target, told string) (host, port string, err error) {
-	if told == "" {
-		told = defaultGateway
-		if v, err := c.Version(ctx); err == nil && v.SSH != "" {
-			told = v.SSH
-		}
-		host, port, err = net.SplitHostPort(told)
-		u, urlErr := url.Parse(t.server)
-		if ip := net.ParseIP(host); err == nil && urlErr == nil && u.Hostname() != "" && (host == "" || ip != nil && (ip.IsUnspecified() || ip.IsLoopback())) {
-			return u.Hostname(), port, nil
-		}
-	} else if host, port, err = net.SplitHostPort(told); err == nil && host == "" {
-		host = "127.0.0.1"
-	}
-	if err != nil || strings.HasPrefix(host, "-") {
-		return "", "", shoal.Errorf(shoal.KindInvalid, "cannot use %q as the gateway", told).WithHint("write HOST:PORT")
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return host, port, nil
 }

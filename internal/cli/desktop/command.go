@@ -8,7 +8,6 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
-	"github.com/shoal-pool/shoal/internal/cli/show"
 )
 
 // Env is the command line that the command is part of.
@@ -17,6 +16,8 @@ type Env struct {
 	Connect func() (*client.Client, string, error)
 	Out     io.Writer
 	Format  func(*cobra.Command) *string // adds the flag
+	// Data writes a value in a format, and is false for that which people read.
+	Data func(format string, v any) (bool, error)
 }
 
 // Command makes `shoal desktop`.
@@ -58,11 +59,12 @@ have a session, or have signed in from the same address during the last hours.`,
 		if err := way.Write(); err != nil {
 			return err
 		}
-		if *format != show.Table {
-			if way.PasswordFile != "" {
-				way.Password = ""
-			}
-			return show.Data(env.Out, *format, way.DesktopTicket)
+		ticket := way.DesktopTicket
+		if way.PasswordFile != "" {
+			ticket.Password = ""
+		}
+		if done, err := env.Data(*format, ticket); done || err != nil {
+			return err
 		}
 		return way.Say(env.Out)
 	}

@@ -32,7 +32,8 @@ type Config struct {
 
 // Doors are the listeners. Run makes them work; the other methods may be called from any goroutine.
 type Doors struct {
-	cfg Config
+	cfg  Config
+	poke chan struct{} // capacity 1: a front has failed
 
 	mu   sync.Mutex
 	open map[key]*door
@@ -62,7 +63,7 @@ func New(cfg Config) *Doors {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Doors{cfg: cfg, open: map[key]*door{}, shut: map[key]string{}}
+	return &Doors{cfg: cfg, poke: make(chan struct{}, 1), open: map[key]*door{}, shut: map[key]string{}}
 }
 
 // Run keeps the doors as the pools want them until ctx ends, and waits for what goes through them.
@@ -94,6 +95,7 @@ func (d *Doors) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-d.poke:
 		case <-again.C:
 		}
 		again.Stop()
@@ -175,6 +177,10 @@ func (d *Doors) settle(ctx context.Context, want []key, serving *sync.WaitGroup)
 			e := shoal.Endpoint{Name: k.name, Protocol: k.protocol, Port: k.port, Listen: k.listen, Affinity: k.affinity}
 			if err := front(ctx, ln, k.pool, e); err != nil && ctx.Err() == nil {
 				o.failed <- err
+				select {
+				case d.poke <- struct{}{}:
+				default:
+				}
 			}
 		})
 	}
