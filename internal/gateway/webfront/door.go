@@ -25,6 +25,7 @@ type Limits struct {
 	PerSource        int // connections; default 5000
 	Requests         int // being answered, of all; default 20000
 	SourceRequests   int // being answered; default 5000
+	ServerRequests   int // waiting for one server behind; default 1000
 	Streams          int // at once on one connection of HTTP/2; default 128
 	Websockets       int // of all; default 10000
 	SourceWebsockets int // default 4000
@@ -37,7 +38,7 @@ func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		of    *int
 		value int
-	}{{&l.Connections, 20000}, {&l.PerSource, 5000}, {&l.Requests, 20000}, {&l.SourceRequests, 5000}, {&l.Streams, 128},
+	}{{&l.Connections, 20000}, {&l.PerSource, 5000}, {&l.Requests, 20000}, {&l.SourceRequests, 5000}, {&l.ServerRequests, 1000}, {&l.Streams, 128},
 		{&l.Websockets, 10000}, {&l.SourceWebsockets, 4000}, {&l.UserWebsockets, 3000}, {&l.Idle, 64}, {&l.AllIdle, 2000}} {
 		if *d.of <= 0 {
 			*d.of = d.value

@@ -75,7 +75,8 @@ type Front struct {
 	pool    *pool
 	tunnels *counts // websockets, by source
 	users   *counts // websockets, by whose server they are to
-	flights *counts // requests being answered
+	flights *counts // requests being answered, by source
+	servers *counts // requests that servers behind are answering
 	errors  *http.Client
 	used    usage
 
@@ -102,6 +103,7 @@ func New(cfg Config) *Front {
 	f.door = &door{limits: cfg.Limits, connections: newCounts(cfg.Limits.Connections, cfg.Limits.PerSource)}
 	f.tunnels = newCounts(cfg.Limits.Websockets, cfg.Limits.SourceWebsockets)
 	f.users = newCounts(cfg.Limits.Websockets, cfg.Limits.UserWebsockets)
+	f.servers = newCounts(cfg.Limits.Requests, cfg.Limits.ServerRequests)
 	f.flights = newCounts(cfg.Limits.Requests, cfg.Limits.SourceRequests)
 	f.errors = f.pool.client(errorPageTime)
 	return f

@@ -19,6 +19,9 @@ func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes
 	if route == nil {
 		if f.cfg.OwnHub != nil && hubPath(r.URL.Path) && f.cfg.OwnHub() {
 			w.Header().Set("Retry-After", "3")
+			if isVisit(r) {
+				w.Header().Set("Refresh", "3") // the page comes again by itself
+			}
 			f.failHint(w, r, http.StatusServiceUnavailable, "JupyterHub is starting.", "Try again in a moment.")
 			return
 		}
