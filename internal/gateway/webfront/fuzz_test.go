@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -58,16 +59,14 @@ func talk(t testing.TB, f *webfront.Front, sent []byte, patience time.Duration) 
 	a, z := net.Pipe()
 	l := &one{conn: make(chan net.Conn, 1), done: make(chan struct{})}
 	l.conn <- z
-	ctx, cancel := context.WithCancel(context.Background())
+	s := &http.Server{Handler: f, MaxHeaderBytes: 64 << 10, ErrorLog: log.New(io.Discard, "", 0)} // not Serve, which ends gracefully
 	ended := make(chan error, 1)
-	go func() { ended <- f.Serve(ctx, l) }()
-	go func() {
-		_, _ = a.Write(sent)
-	}()
+	go func() { ended <- s.Serve(l) }()
+	go func() { _, _ = a.Write(sent) }()
 	_ = a.SetReadDeadline(time.Now().Add(patience))
 	got, _ := io.ReadAll(a)
 	a.Close()
-	cancel()
+	s.Close()
 	select {
 	case <-ended:
 	case <-time.After(30 * time.Second):
