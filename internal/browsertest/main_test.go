@@ -12,7 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,8 +66,12 @@ func run(m *testing.M) int {
 type world struct {
 	*rig.World
 	t    *testing.T
-	spki string // the hash of the server's key, which is all that the browsers here trust
+	net  *network // the browsers'
+	spki string   // the hash of the server's key, which is all that they trust
 }
+
+// networks counts those that were made.
+var networks atomic.Int64
 
 // newWorld starts a server with users and further documents.
 func newWorld(t *testing.T, users map[shoal.UserName]string, documents ...string) *world {
@@ -103,6 +107,8 @@ func newWorld(t *testing.T, users map[shoal.UserName]string, documents ...string
 		}
 	}
 	w.spki = w.fingerprint()
+	w.net = newNetwork(t, &networks)
+	w.net.relay(w.HTTPS)
 	return w
 }
 
@@ -156,6 +162,10 @@ func (w *world) browser() *browser {
 	if err != nil {
 		w.t.Fatalf("chromium is missing, run scripts/setup test: %v", err)
 	}
+	ip, err := exec.LookPath("ip")
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	dir, err := os.MkdirTemp("", "shoal-chromium-")
 	if err != nil {
 		w.t.Fatal(err)
@@ -174,7 +184,8 @@ func (w *world) browser() *browser {
 		chromedp.Env("HOME="+dir),
 		chromedp.ModifyCmdFunc(func(cmd *exec.Cmd) {
 			cmd.Dir = dir
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, Pdeathsig: syscall.SIGKILL}
+			cmd.Args = append([]string{"ip", "netns", "exec", w.net.name, "setpriv", fmt.Sprintf("--reuid=%d", nobody), fmt.Sprintf("--regid=%d", nobody), "--clear-groups", path}, cmd.Args[1:]...)
+			cmd.Path, cmd.Err = ip, nil
 		}))...)
 	w.t.Cleanup(cancel)
 	ctx, end := chromedp.NewContext(alloc)
@@ -228,9 +239,15 @@ func (b *browser) eval(script string) string {
 	return must(b, "a script of the page", chromedp.Evaluate[string]("(async () => { "+script+" })()", chromedp.EvalAwaitPromise))
 }
 
-// text is what one reads on the page.
+// text is what one reads on the page; a page that gives way to another while it is looked at is looked at again.
 func (b *browser) text() string {
 	b.t.Helper()
+	for range 20 {
+		if text, err := get(b, chromedp.Text(chromedp.CSS("body"))); err == nil {
+			return text
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 	return must(b, "the page's text", chromedp.Text(chromedp.CSS("body")))
 }
 
