@@ -9,6 +9,9 @@ import (
 // DesktopOrder asks a machine's agent for remote desktops at a port of the machine.
 type DesktopOrder struct {
 	Port int `json:"port"`
+	// Certificate and Key are those of the pool, PEM: clients know its desktops by them.
+	Certificate string `json:"certificate"`
+	Key         string `json:"key"`
 }
 
 // PasswordCheck is what a machine asks before it opens a desktop (POST /agent/v1/password): is this her password? It
@@ -35,5 +38,7 @@ type DesktopTicket struct {
 	Address  string         `json:"address"` // host:port of the gateway
 	From     string         `json:"from"`
 	Password string         `json:"password"`
+	// Fingerprint is the SHA-256 of the desktops' certificate, as clients show it: aa:bb:…
+	Fingerprint string `json:"fingerprint"`
 	Expires  time.Time      `json:"expires"`
 }

@@ -257,13 +257,14 @@ func (m *machine) remember(root string, d accounts.Done) {
 // maxLog is how large sshd's log may grow; a login has four lines in it.
 const maxLog = 4 << 20
 
-// Load measures the machine. Since that is done with each heartbeat, it also keeps sshd's log short.
+// Load measures the machine. Since that is done with each heartbeat, it also keeps logs short.
 func (m *machine) Load(have shoal.Resources) shoal.Load {
 	if info, err := os.Stat(sshdLog); err == nil && info.Size() > maxLog {
 		if err := os.Truncate(sshdLog, 0); err != nil { // sshd appends
 			m.log.Warn("cannot cut sshd's log", "error", err)
 		}
 	}
+	m.desktop.CutLogs()
 	l := m.load.read(have)
 	m.gpus.load(&l)
 	return l

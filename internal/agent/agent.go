@@ -38,8 +38,8 @@ type Host interface {
 
 // Desktop gives remote desktops. See package host/desktop.
 type Desktop interface {
-	// Serve configures them for a port, and returns once they answer there. What cannot be in this image is KindInvalid.
-	Serve(ctx context.Context, port int) error
+	// Serve configures them, and returns once they answer. What cannot be in this image is KindInvalid.
+	Serve(ctx context.Context, o api.DesktopOrder) error
 }
 
 // Tasks runs the attempts of jobs. See package tasks.

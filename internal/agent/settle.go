@@ -150,7 +150,7 @@ func (a *Agent) desktop(ctx context.Context) error {
 	a.progress(desktopStep)
 	try, cancel := context.WithTimeout(ctx, filesTime)
 	defer cancel()
-	return a.cfg.Desktop.Serve(try, order.Port)
+	return a.cfg.Desktop.Serve(try, *order)
 }
 
 // ready ends the boot.

@@ -47,6 +47,8 @@ type Config struct {
 	CAKeys func() []string // the gateways' signing keys, authorized_keys form
 	// UserSlices reports whether agents on a provider's machines make control groups for users; nil: all do.
 	UserSlices func(provider string) bool
+	// Desktop returns the certificate and the key of a pool's desktops, PEM; nil: there are none.
+	Desktop func(pool shoal.PoolName) (cert, key string, err error)
 	// Lease is for how long agents let tasks run without an answer; zero: five minutes.
 	Lease    time.Duration
 	Engine   Engine

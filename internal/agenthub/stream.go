@@ -150,7 +150,10 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 		if err != nil {
 			return err
 		}
-		s.Setup, s.Desktop = p.Setup, desktopOf(p)
+		if s.Desktop, err = h.desktopOf(p); err != nil {
+			return err
+		}
+		s.Setup = p.Setup
 		s.Mounts, err = mountsOf(tx, p)
 		return err
 	})
@@ -184,13 +187,15 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 }
 
 // desktopOf is what a pool's machines do for its rdp endpoint.
-func desktopOf(p shoal.Pool) *api.DesktopOrder {
+func (h *Hub) desktopOf(p shoal.Pool) (*api.DesktopOrder, error) {
 	for _, e := range p.Endpoints {
-		if e.Protocol == shoal.ProtocolRDP {
-			return &api.DesktopOrder{Port: e.Port}
+		if e.Protocol != shoal.ProtocolRDP || h.cfg.Desktop == nil {
+			continue
 		}
+		cert, key, err := h.cfg.Desktop(p.Name)
+		return &api.DesktopOrder{Port: e.Port, Certificate: cert, Key: key}, err
 	}
-	return nil
+	return nil, nil
 }
 
 // feed sends what comes after a Snapshot, until another one is due.

@@ -159,7 +159,8 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }})
 	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys,
 		UserSlices: func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices },
-		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Apps: a.apps, Doors: a.doors, Log: a.log})
+		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Apps: a.apps, Doors: a.doors, Desktop: func(pool shoal.PoolName) (string, string, error) { return a.desk.Identity(pool) },
+		Log: a.log})
 	a.catalog = catalog.New(catalog.Config{Store: a.store, Check: a.engine, Passwords: a.people,
 		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
 	a.makeDesktops()

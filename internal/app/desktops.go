@@ -17,7 +17,7 @@ import (
 
 // makeDesktops makes what is between people's desktops, or other ports of machines, and the pools that have them.
 func (a *App) makeDesktops() {
-	a.desk = desk.New(desk.Config{Store: a.store, People: a.people, Log: a.log,
+	a.desk = desk.New(desk.Config{Store: a.store, Dir: a.opts.path("keys", "desktops"), People: a.people, Log: a.log,
 		Address: func(pool shoal.PoolName, endpoint string) (string, bool) { return a.endpoints.Address(pool, endpoint) }})
 	rdp := rdpfront.New(rdpfront.Config{Desk: a.desk, Router: a.broker, Dial: a.dial(), Log: a.log})
 	tcp := tcpfront.New(tcpfront.Config{Recent: a.desk.Recent, Router: a.broker, Dial: a.dial(), Log: a.log})

@@ -94,7 +94,7 @@ autoreconnection enabled:i:0
 // FreeRDP is the command that opens the desktop. The password does not belong into it: everybody on the host sees it there.
 func (w *Way) FreeRDP() string {
 	// An empty domain and force: else it reads the password as something else, or asks for none.
-	command := fmt.Sprintf("xfreerdp /v:%s /u:%s /d: /sec:tls /cert:tofu /bpp:32 /from-stdin:force", w.Address, w.User)
+	command := fmt.Sprintf("xfreerdp /v:%s /u:%s /d: /sec:tls /cert:fingerprint:sha256:%s /bpp:32 /from-stdin:force", w.Address, w.User, w.Fingerprint)
 	if w.PasswordFile != "" {
 		command += " < " + quote(w.PasswordFile)
 	}
@@ -117,7 +117,7 @@ func (w *Way) Say(out io.Writer) error {
 		password = "in " + w.PasswordFile
 	}
 	rows := [][2]string{{"Address", w.Address}, {"User", string(w.User)}, {"Password", password}, {"", "good once, until " + w.Expires.Local().Format(time.TimeOnly)},
-		{"Coming from", w.From}, {"FreeRDP", w.FreeRDP()}}
+		{"Coming from", w.From}, {"Certificate", "SHA-256 " + w.Fingerprint}, {"FreeRDP", w.FreeRDP()}}
 	if w.File != "" {
 		rows = append(rows, [2]string{"Others", "open " + w.File})
 	}

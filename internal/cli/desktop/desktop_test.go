@@ -13,7 +13,7 @@ import (
 
 func way() Way {
 	return Way{DesktopTicket: api.DesktopTicket{User: "alice", Pool: "lab", Endpoint: "desktop", Address: "127.0.0.1:3389", From: "192.0.2.1",
-		Password: "abcdefghijklmnopqrstuvwx", Expires: time.Date(2026, 11, 24, 15, 4, 5, 0, time.UTC)}}
+		Fingerprint: "aa:bb", Password: "abcdefghijklmnopqrstuvwx", Expires: time.Date(2026, 11, 24, 15, 4, 5, 0, time.UTC)}}
 }
 
 func TestReached(t *testing.T) {
@@ -66,7 +66,7 @@ func TestFiles(t *testing.T) {
 	if strings.Contains(out.String()+string(document)+w.FreeRDP(), w.Password) {
 		t.Errorf("the password is told:\n%s", &out)
 	}
-	if !strings.Contains(out.String(), `/from-stdin:force < '`+dir+`/it'\''s secret'`) {
+	if !strings.Contains(out.String(), `/cert:fingerprint:sha256:aa:bb /bpp:32 /from-stdin:force < '`+dir+`/it'\''s secret'`) {
 		t.Errorf("%s", &out)
 	}
 	left, err := os.ReadDir(dir)

@@ -9,11 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 )
 
 // Where the programs are, as Debian and Fedora have them.
@@ -29,7 +29,7 @@ const (
 type Config struct {
 	Root  string // of the machine's files: /
 	Dir   string // for what is written here; root's, open to be passed by all: /run/shoal/desktop
-	State string // a directory of root's on the machine's disk, for the key
+	State string // a directory of root's on the machine's disk
 	Agent string // the binary that is the door, and asks for passwords
 	Name  string // of the machine
 	// Account finds who Account is.
@@ -57,9 +57,9 @@ func (s *Server) etc(elem ...string) string {
 	return filepath.Join(append([]string{s.cfg.Root, "etc"}, elem...)...)
 }
 
-// Serve configures xrdp for a port, has it started, and returns once it answers there with TLS, or when ctx ends. An
-// image in which something is missing is KindInvalid. Repeating it changes nothing.
-func (s *Server) Serve(ctx context.Context, port int) error {
+// Serve configures xrdp, has it started, and returns once it answers with TLS, or when ctx ends. An image in which
+// something is missing is KindInvalid. Repeating it changes nothing.
+func (s *Server) Serve(ctx context.Context, o api.DesktopOrder) error {
 	owner, err := s.complete()
 	if err != nil {
 		return err
@@ -67,8 +67,8 @@ func (s *Server) Serve(ctx context.Context, port int) error {
 	if err := s.places(owner); err != nil {
 		return fmt.Errorf("cannot prepare remote desktops: %w", err)
 	}
-	if err := s.identity(owner); err != nil {
-		return fmt.Errorf("cannot make the certificate of remote desktops: %w", err)
+	if err := s.identity(o, owner); err != nil {
+		return fmt.Errorf("cannot put the certificate of remote desktops in place: %w", err)
 	}
 	if err := s.oldKeys(ctx, owner); err != nil {
 		return fmt.Errorf("cannot make the keys that xrdp wants: %w", err)
@@ -81,7 +81,8 @@ func (s *Server) Serve(ctx context.Context, port int) error {
 		{s.etc("pam.d", "xrdp-sesman"), s.pam(), 0o644},
 		{filepath.Join(s.cfg.Dir, "startwm"), startwm, 0o755},
 		{SesmanConfig(s.cfg.Dir), s.sesmanText(), 0o644},
-		{XRDPConfig(s.cfg.Dir), s.xrdpText(port), 0o644},
+		{s.etc("xrdp", "sesman.ini"), s.sesmanText(), 0o644}, // what each desktop's channel server reads
+		{XRDPConfig(s.cfg.Dir), s.xrdpText(o.Port), 0o644},
 	} {
 		if err := put(f.path, f.text, f.mode); err != nil {
 			return fmt.Errorf("cannot configure remote desktops: %w", err)
@@ -90,7 +91,7 @@ func (s *Server) Serve(ctx context.Context, port int) error {
 	if err := s.cfg.Start(); err != nil {
 		return err
 	}
-	return Probe(ctx, port)
+	return Probe(ctx, o.Port)
 }
 
 // complete says what the image lacks, or as whom xrdp runs.
@@ -219,6 +220,3 @@ func put(path, text string, mode fs.FileMode) error {
 	}
 	return nil
 }
-
-// certLife is that of a machine's certificate, which is made anew when half of it is over.
-const certLife = 2 * 365 * 24 * time.Hour

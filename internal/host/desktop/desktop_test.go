@@ -2,9 +2,13 @@ package desktop
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/tls"
-	"errors"
+	"crypto/x509"
+	"encoding/pem"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +18,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 )
 
 // image makes the files that Serve looks for, and a Server in it. Keys are not made: xrdp-keygen is the host's.
@@ -46,14 +51,14 @@ func TestServeSaysWhatAnImageLacks(t *testing.T) {
 		if err := os.Remove(filepath.Join(root, f)); err != nil {
 			t.Fatal(err)
 		}
-		err := s.Serve(t.Context(), 3389)
+		err := s.Serve(t.Context(), order(t, 3389))
 		if shoal.KindOf(err) != shoal.KindInvalid || !strings.Contains(err.Error(), filepath.Base(f)) || shoal.HintOf(err) == "" {
 			t.Errorf("without %s: %v", f, err)
 		}
 	}
 	s, _ := image(t)
 	s.cfg.Account = func() (Owner, bool) { return Owner{}, false }
-	if err := s.Serve(t.Context(), 3389); shoal.KindOf(err) != shoal.KindInvalid || !strings.Contains(err.Error(), "account xrdp") {
+	if err := s.Serve(t.Context(), order(t, 3389)); shoal.KindOf(err) != shoal.KindInvalid || !strings.Contains(err.Error(), "account xrdp") {
 		t.Errorf("without an account: %v", err)
 	}
 }
@@ -94,6 +99,7 @@ func TestServe(t *testing.T) {
 	}
 	s, root := image(t)
 	port := xrdp(t, confirms)
+	o := order(t, port)
 	// A user was there first.
 	if err := os.MkdirAll(filepath.Join(root, "tmp"), 0o777); err != nil {
 		t.Fatal(err)
@@ -111,7 +117,7 @@ func TestServe(t *testing.T) {
 		}
 		return nil
 	}
-	if err := s.Serve(t.Context(), port); err != nil {
+	if err := s.Serve(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{"run/xrdp/sockdir": "dgtrwxrwxrwx", "tmp/.X11-unix": "dtrwxrwxrwx", "run/shoal/desktop/key.pem": "-r--------",
@@ -136,23 +142,54 @@ func TestServe(t *testing.T) {
 	}
 	// Again: the same key, and nothing else changes.
 	again := New(s.cfg)
-	if err := again.Serve(t.Context(), port); err != nil {
+	if err := again.Serve(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	second, err := tls.LoadX509KeyPair(filepath.Join(s.cfg.Dir, "cert.pem"), filepath.Join(s.cfg.Dir, "key.pem"))
 	if err != nil || string(second.Certificate[0]) != string(pair.Certificate[0]) || started != 2 {
 		t.Errorf("%v, started %d times", err, started)
 	}
-	// What is broken is made anew.
-	if err := os.WriteFile(filepath.Join(s.cfg.State, "desktop-key.pem"), []byte("x"), 0o600); err != nil {
+	log := filepath.Join(root, "var/log/xrdp/xrdp.log")
+	if err := os.WriteFile(log, make([]byte, maxLog+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := again.Serve(t.Context(), port); err != nil {
+	s.CutLogs()
+	if info, err := os.Stat(log); err != nil || info.Size() != 0 {
+		t.Errorf("%v, %v", info, err)
+	}
+	// A pool with another certificate, and one with none.
+	o = order(t, port)
+	if err := again.Serve(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tls.LoadX509KeyPair(filepath.Join(s.cfg.Dir, "cert.pem"), filepath.Join(s.cfg.Dir, "key.pem")); err != nil {
+	third, err := tls.LoadX509KeyPair(filepath.Join(s.cfg.Dir, "cert.pem"), filepath.Join(s.cfg.Dir, "key.pem"))
+	if err != nil || string(third.Certificate[0]) == string(pair.Certificate[0]) {
 		t.Error(err)
 	}
+	o.Key = order(t, port).Key
+	if err := again.Serve(t.Context(), o); shoal.KindOf(err) != shoal.KindInvalid {
+		t.Errorf("with the key of another: %v", err)
+	}
+}
+
+// order is one with a certificate of its own.
+func order(t *testing.T, port int) api.DesktopOrder {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return api.DesktopOrder{Port: port, Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))}
 }
 
 func TestProbe(t *testing.T) {
@@ -175,22 +212,5 @@ func TestProbe(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 		cancel()
-	}
-}
-
-func TestCertificatesAge(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	cert, key, err := makeCertificate("m-1", now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for after, want := range map[time.Duration]bool{0: true, certLife / 3: true, 2 * certLife / 3: false, 2 * certLife: false} {
-		if usable(cert, key, now.Add(after)) != want {
-			t.Errorf("after %s: %v", after, !want)
-		}
-	}
-	if other, _, err := makeCertificate("m-1", now); errors.Join(err) != nil || usable(other, key, now) {
-		t.Error("a key that belongs to another")
 	}
 }

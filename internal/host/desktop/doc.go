@@ -1,4 +1,4 @@
-// Package desktop configures a machine's xrdp, which gives remote desktops: with what certificate, who is let in, and
+// Package desktop configures a machine's xrdp, which gives remote desktops: with the pool's certificate, who is let in, and
 // through which door people come. It starts nothing; init does.
 //
 // There are two programs. xrdp speaks RDP with strangers, so it runs under an account of its own. xrdp-sesman starts

@@ -28,6 +28,7 @@ type People interface {
 // Config is what a Desk needs.
 type Config struct {
 	Store  *store.DB
+	Dir    string // for the certificates of pools' desktops, readable by root only
 	People People
 	// Address is where an endpoint is reached, or false if it is not.
 	Address func(pool shoal.PoolName, endpoint string) (string, bool)
@@ -51,6 +52,8 @@ const (
 // Desk knows who may come to a desktop. Its methods may be called from any goroutine.
 type Desk struct {
 	cfg Config
+
+	making sync.Mutex // held while a certificate is made
 
 	mu      sync.Mutex // guards what follows; never held while waiting or in the store
 	signIns map[signIn]time.Time

@@ -2,7 +2,12 @@ package desk
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -94,7 +99,7 @@ func TestDecide(t *testing.T) {
 func newDesk(t *testing.T) (*Desk, *people) {
 	t.Helper()
 	p := &people{users: map[shoal.UserName]shoal.User{"alice": {Name: "alice"}, "bob": {Name: "bob"}}}
-	return New(Config{Store: storetest.Open(t), People: p, Address: func(shoal.PoolName, string) (string, bool) { return "127.0.0.1:3389", true }}), p
+	return New(Config{Store: storetest.Open(t), Dir: filepath.Join(t.TempDir(), "desktops"), People: p, Address: func(shoal.PoolName, string) (string, bool) { return "127.0.0.1:3389", true }}), p
 }
 
 func attend(d *Desk, user shoal.UserName, machine shoal.MachineID, source string, active time.Time) (v *Visit, proved <-chan struct{}, leave func()) {
@@ -324,5 +329,46 @@ func TestTicket(t *testing.T) {
 	}
 	if strings.Contains(got.Password, " ") {
 		t.Errorf("%q", got.Password)
+	}
+}
+
+func TestAPoolsDesktopsAreKnownByOneCertificate(t *testing.T) {
+	t.Parallel()
+	d, _ := newDesk(t)
+	cert, key, err := d.Identity("lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(pair.Certificate[0])
+	got, err := d.Fingerprint("lab")
+	if err != nil || strings.ReplaceAll(got, ":", "") != hex.EncodeToString(sum[:]) || len(got) != 95 {
+		t.Errorf("%s, %v", got, err)
+	}
+	if again, _, err := New(d.cfg).Identity("lab"); err != nil || again != cert {
+		t.Errorf("after a restart: %v", err)
+	}
+	if other, _, err := d.Identity("other"); err != nil || other == cert {
+		t.Errorf("another pool: %v", err)
+	}
+	file := filepath.Join(d.cfg.Dir, "lab.pem")
+	for path, want := range map[string]os.FileMode{d.cfg.Dir: 0o700, file: 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+	for _, name := range []shoal.PoolName{"", "..", "../x", ".x", "a/b"} {
+		if _, _, err := d.Identity(name); shoal.KindOf(err) != shoal.KindInvalid {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if err := os.WriteFile(file, []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if anew, _, err := d.Identity("lab"); err != nil || anew == cert {
+		t.Errorf("a broken file: %v", err)
 	}
 }

@@ -50,6 +50,9 @@ func (d *Desk) Ticket(ctx context.Context, by access.Subject, req api.DesktopReq
 		return t, shoal.Errorf(shoal.KindUnavailable, "endpoint %s of pool %s is not open at the gateway", t.Endpoint, t.Pool).
 			WithHint("`shoal why pool %s` says why", t.Pool)
 	}
+	if t.Fingerprint, err = d.Fingerprint(t.Pool); err != nil {
+		return t, err
+	}
 	t.User, t.From, t.Address = by.User, from, address
 	t.Password, t.Expires = d.Issue(by.User, t.Pool, Source(from))
 	return t, nil
