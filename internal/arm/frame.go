@@ -363,7 +363,7 @@ func (s *scope) count(l *tree.Value, path string) (int64, bool) {
 
 // undecided tells that a template's shape depends on what only a deployment would know.
 func (s *scope) undecided(v *tree.Value, path string, unknown *tree.Value) {
-	s.frame.run.wrong(v.At, path, "say what it is: --reference RESOURCE=@FILE", "this must be known before anything is deployed, and %s is not, in %s", unknown.Text(), expressionOf(v))
+	s.frame.run.wrong(v.At, path, "say what it is in a file: --answers FILE", "this must be known before anything is deployed, and %s is not, in %s", unknown.Text(), expressionOf(v))
 }
 
 // text evaluates a string.
@@ -411,6 +411,9 @@ func (s *scope) say(v *tree.Value, err error) {
 	at, hint, msg := v.At, "", err.Error()
 	if e, ok := asError(err); ok {
 		hint = e.Hint
+		if e.Word != "" {
+			hint = tree.Clip(spec.Suggest(e.Word, e.Known), 300)
+		}
 		if e.Offset >= 0 {
 			at = v.Within(e.Offset)
 		}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/shoal-pool/shoal/internal/arm/tree"
-	"github.com/shoal-pool/shoal/internal/spec"
 )
 
 // The bounds of values.
@@ -149,7 +148,7 @@ func (n *Node) because(err error) error {
 func (n *Node) call(s Scope, b *Budget) (*tree.Value, error) {
 	f := find(n.name, s, b)
 	if f == nil {
-		return nil, failure(n.at, spec.Suggest(n.name, Known(s, b)), "there is no function %q", tree.Clip(n.name, 60))
+		return nil, failure(n.at, "", "there is no function %q", tree.Clip(n.name, 60)).among(n.name, Known(s, b))
 	}
 	if err := n.countArgs(f); err != nil {
 		return nil, err
@@ -277,7 +276,7 @@ func (n *Node) Check(s Scope, b *Budget) []*Error {
 		}
 		f := find(c.name, s, b)
 		if f == nil {
-			all = append(all, failure(c.at, spec.Suggest(c.name, Known(s, b)), "there is no function %q", tree.Clip(c.name, 60)))
+			all = append(all, failure(c.at, "", "there is no function %q", tree.Clip(c.name, 60)).among(c.name, Known(s, b)))
 			return
 		}
 		if err := c.countArgs(f); err != nil {
@@ -313,11 +312,12 @@ func (n *Node) member(of *tree.Value, name string) (*tree.Value, error) {
 	for _, m := range of.Members()[:min(of.Len(), 100)] {
 		names = append(names, m.Name)
 	}
-	hint := "it is empty"
+	err := failure(n.at, "it is empty", "the object has no %q", tree.Clip(name, 60))
 	if len(names) > 0 {
-		hint = tree.Clip(spec.Suggest(name, names), 300)
+		err.Hint = ""
+		err = err.among(name, names)
 	}
-	return nil, failure(n.at, hint, "the object has no %q", tree.Clip(name, 60))
+	return nil, err
 }
 
 // unknown is what is found in something unknown.

@@ -20,6 +20,15 @@ type Error struct {
 	Msg    string
 	Hint   string
 	Err    error
+	// Word was not found among Known, so one of those was probably meant.
+	Word  string
+	Known []string
+}
+
+// among says that a word was not found among known ones.
+func (e *Error) among(word string, known []string) *Error {
+	e.Word, e.Known = word, known
+	return e
 }
 
 func (e *Error) Error() string { return e.Msg }

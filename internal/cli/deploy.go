@@ -1,0 +1,18 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/shoal-pool/shoal/internal/cli/deploy"
+	"github.com/shoal-pool/shoal/internal/cli/show/term"
+)
+
+func (p *program) deployCommand() *cobra.Command {
+	cmd := deploy.Command(deploy.Env{
+		In: p.Stdin, Out: p.Stdout, Err: p.Stderr, Getenv: p.Getenv, Note: p.note, Clean: term.Clean, Format: formatFlag,
+		Terminal: func() bool { return term.Is(p.Stdin) }, Secret: p.ask,
+	})
+	files(cmd, "template-file")
+	files(cmd, "answers")
+	return cmd
+}

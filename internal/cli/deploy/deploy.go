@@ -1,0 +1,267 @@
+// Package deploy is `shoal deploy`: templates of Azure's resource manager become pools.
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/arm"
+	"github.com/shoal-pool/shoal/internal/arm/translate"
+	"github.com/shoal-pool/shoal/internal/arm/tree"
+	"github.com/shoal-pool/shoal/internal/spec"
+)
+
+// Env is the command line that the command is part of.
+type Env struct {
+	In     io.Reader
+	Out    io.Writer
+	Err    io.Writer
+	Getenv func(string) string
+	Note   func(format string, args ...any) // says what is not a result
+	Clean  func(string) string              // takes out of a stranger's text what a terminal would obey
+	// Terminal reports whether somebody can be asked; Secret asks for what is not shown while it is typed.
+	Terminal func() bool
+	Secret   func(prompt string) (string, error)
+	Format   func(*cobra.Command) *string // adds the flag
+}
+
+// options are the command's flags.
+type options struct {
+	group, location, name string
+	file, uri             string
+	parameters            []string
+	images, sizes, shares []string
+	answers               string
+	provider              string
+	whatIf, noPrompt      bool
+	scripts               bool
+}
+
+// Command makes `shoal deploy`.
+func Command(env Env) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "deploy --template-file FILE [--parameters @FILE] [KEY=VALUE…] --what-if",
+		Short: "Make pools of a deployment template of Azure's",
+		Long: `Read a deployment template of Azure's resource manager with its parameters, and say which pools, shares and users it becomes,
+and what of it has no meaning here. With -o yaml the documents are written, which "shoal apply -f" takes.
+
+Parameters come from files (@FILE), from KEY=VALUE, from KEY=@FILE (what is in the file) and from KEY=env:NAME; what is said in the
+command line comes before what files say, and later before earlier. What is missing is asked for, unless --no-prompt is given.
+
+This version of Shoal only says what would be: --what-if is needed.`,
+		Example: `  shoal deploy --template-file azuredeploy.json --parameters @azuredeploy.parameters.json --what-if
+  shoal deploy --template-file vmss.json --parameters @p.json vmssName=lab adminPassword=@pw --what-if -o yaml | shoal apply -f -`,
+		Args: cobra.ArbitraryArgs,
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.group, "group", "g", "shoal", "the `GROUP` that resourceGroup() answers with")
+	f.StringVarP(&o.location, "location", "l", "local", "the `LOCATION` of the group")
+	f.StringVar(&o.name, "name", "", "the `NAME` of the deployment; default: the template's")
+	f.StringVarP(&o.file, "template-file", "f", "", "the template's `FILE`")
+	f.StringVarP(&o.uri, "template-uri", "u", "", "the template's `URL`: https or file")
+	f.StringArrayVarP(&o.parameters, "parameters", "p", nil, "values of parameters: `@FILE`, KEY=VALUE, KEY=@FILE, KEY=env:NAME; may be repeated")
+	f.StringArrayVar(&o.images, "image-map", nil, "what an image of the template is here, `REF=IMAGE`; *=IMAGE is for all others; may be repeated")
+	f.StringArrayVar(&o.sizes, "size-map", nil, "what machines of a size have, `SIZE=CPUS,MEMORY[,GPUS]`; may be repeated")
+	f.StringArrayVar(&o.shares, "share", nil, "where a share of the template's is, `NAME=SOURCE`: team=/srv/team; may be repeated")
+	f.StringVar(&o.answers, "answers", "", "a `FILE` with what resources have that only a deployment would know")
+	f.StringVar(&o.provider, "provider", "local", "the `PROVIDER` that makes the machines")
+	f.BoolVar(&o.scripts, "allow-scripts", false, "run the template's own scripts, as root, on each new machine")
+	f.BoolVar(&o.whatIf, "what-if", false, "only say what would be")
+	f.BoolVar(&o.noPrompt, "no-prompt", false, "ask for nothing: what is missing is a mistake")
+	format := env.Format(cmd)
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		o.parameters = append(o.parameters, args...) // --parameters @FILE KEY=VALUE, as az takes it
+		if !o.whatIf {
+			return shoal.Errorf(shoal.KindInvalid, "cannot deploy yet: this version of Shoal only says what a template becomes").
+				WithHint("add --what-if; `shoal deploy … --what-if -o yaml | shoal apply -f -` makes the objects")
+		}
+		return env.whatIf(o, *format)
+	}
+	return cmd
+}
+
+// whatIf says what a template becomes.
+func (env Env) whatIf(o options, format string) error {
+	load := &loader{}
+	f, err := load.template(o.file, o.uri)
+	if err != nil {
+		return err
+	}
+	t, err := arm.Read(f)
+	if err != nil {
+		return err
+	}
+	values, err := env.values(t, o)
+	if err != nil {
+		return err
+	}
+	name := o.name
+	if name == "" {
+		name = strings.TrimSuffix(filepath.Base(f.Name), filepath.Ext(f.Name))
+	}
+	in := arm.Input{Values: values, Loader: load, Context: arm.Context{Deployment: name, Group: o.group, Location: o.location, Now: time.Now(), Seed: o.group + "/" + name}}
+	if o.answers != "" {
+		data, err := readFile(o.answers)
+		if err != nil {
+			return err
+		}
+		if in.Answers, err = arm.ReadAnswers(arm.File{Name: o.answers, Data: data}); err != nil {
+			return err
+		}
+	}
+	how, err := o.translation()
+	if err != nil {
+		return err
+	}
+	evaluated, err := arm.Evaluate(t, in)
+	if err != nil {
+		return err
+	}
+	result, err := translate.Translate(evaluated, how)
+	if err != nil {
+		return err
+	}
+	return env.show(result, format)
+}
+
+// translation are the options of translating.
+func (o options) translation() (translate.Options, error) {
+	out := translate.Options{AllowScripts: o.scripts, Provider: o.provider, Images: map[string]string{}, Shares: map[string]string{}, Sizes: map[string]shoal.Resources{}}
+	for _, m := range []struct {
+		flag string
+		list []string
+		into map[string]string
+	}{{"--image-map", o.images, out.Images}, {"--share", o.shares, out.Shares}} {
+		for _, s := range m.list {
+			from, to, ok := cutLast(s, m.flag == "--image-map")
+			if !ok || from == "" || to == "" {
+				return out, shoal.Errorf(shoal.KindInvalid, "cannot read %s %q", m.flag, s).WithHint("write %s NAME=WHAT", m.flag)
+			}
+			m.into[from] = to
+		}
+	}
+	for _, s := range o.sizes {
+		name, has, _ := strings.Cut(s, "=")
+		r, err := resources(has)
+		if err != nil || name == "" {
+			return out, shoal.Errorf(shoal.KindInvalid, "cannot read --size-map %q", s).WithHint("write --size-map Standard_X1=4,16GiB or Standard_X1=4,16GiB,1")
+		}
+		out.Sizes[name] = r
+	}
+	return out, nil
+}
+
+// cutLast cuts NAME=WHAT at its first, or for images, which have no = in them, its last equals sign.
+func cutLast(s string, last bool) (from, to string, ok bool) {
+	i := strings.IndexByte(s, '=')
+	if last {
+		i = strings.LastIndexByte(s, '=')
+	}
+	if i < 0 {
+		return "", "", false
+	}
+	return s[:i], s[i+1:], true
+}
+
+func resources(s string) (shoal.Resources, error) {
+	var r shoal.Resources
+	parts := strings.Split(s, ",")
+	if len(parts) < 2 || len(parts) > 3 {
+		return r, fmt.Errorf("%q has not two or three parts", s)
+	}
+	var err error
+	if r.CPUs, err = shoal.ParseCPU(parts[0]); err != nil {
+		return r, err
+	}
+	if r.Memory, err = shoal.ParseBytes(parts[1]); err != nil {
+		return r, err
+	}
+	if len(parts) == 3 {
+		r.GPUs, err = strconv.Atoi(parts[2])
+	}
+	return r, err
+}
+
+// show writes the documents, and says what is not one of them.
+func (env Env) show(r *translate.Result, format string) error {
+	if format == "json" {
+		e := json.NewEncoder(env.Out)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(map[string]any{"shares": r.Set.Shares, "users": r.Set.Users, "pools": r.Set.Pools, "changes": r.Changes, "outputs": outputs(r.Outputs), "notes": r.Notes})
+	}
+	for _, n := range r.Notes {
+		env.Note("%s", n)
+	}
+	for _, s := range r.Secrets {
+		env.Note("secret %q: the template has its value, and it is shown nowhere", s.Name)
+	}
+	for _, p := range r.Passwords {
+		env.Note("user %q: the template has a password for her; `shoal user passwd %s` sets one", p.User, p.User)
+	}
+	for _, c := range r.Changes {
+		env.Note("%s", change(c))
+	}
+	for _, o := range r.Outputs {
+		env.Note("output %s: %s", o.Name, shown(o.Value))
+	}
+	if format == "yaml" {
+		out, err := spec.Documents(r.Set)
+		if err != nil {
+			return err
+		}
+		_, err = env.Out.Write(out)
+		return err
+	}
+	for _, s := range r.Set.Shares {
+		fmt.Fprintf(env.Out, "share %s of %s\n", s.Name, s.Source)
+	}
+	for _, u := range r.Set.Users {
+		fmt.Fprintf(env.Out, "user %s\n", u.Name)
+	}
+	for _, p := range r.Set.Pools {
+		fmt.Fprintf(env.Out, "pool %s: %d to %d machines with %s processors and %s\n", p.Name, p.Size.Min, p.Size.Max, p.Machine.CPUs, p.Machine.Memory)
+	}
+	return nil
+}
+
+func change(c translate.Change) string {
+	s := fmt.Sprintf("pool %s is to change", c.Pool)
+	if c.Size != nil {
+		s += fmt.Sprintf(": %d to %d machines", c.Size.Min, c.Size.Max)
+	}
+	if c.Machine != nil {
+		s += fmt.Sprintf(", with %s processors and %s", c.Machine.CPUs, c.Machine.Memory)
+	}
+	return s
+}
+
+// shown is an output for people.
+func shown(v *tree.Value) string {
+	switch {
+	case v.Secret:
+		return tree.HiddenText
+	case v.Kind == tree.Unknown:
+		return v.Sketch()
+	case v.Kind == tree.String:
+		return v.Text()
+	}
+	return v.Show()
+}
+
+func outputs(all []arm.Output) map[string]any {
+	out := map[string]any{}
+	for _, o := range all {
+		out[o.Name] = map[string]any{"type": o.Type, "value": o.Value}
+	}
+	return out
+}
