@@ -16,6 +16,7 @@ const (
 	ObjectSession ObjectKind = "Session"
 	ObjectTask    ObjectKind = "Task"
 	ObjectApp     ObjectKind = "App"
+	ObjectSecret  ObjectKind = "Secret"
 )
 
 // Event is something that happened, for users: stored in the transaction that made it

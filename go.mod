@@ -3,6 +3,7 @@ module github.com/shoal-pool/shoal
 go 1.26.0
 
 require (
+	filippo.io/age v1.2.1
 	github.com/caddyserver/certmagic v0.25.6
 	github.com/chromedp/chromedp v0.23.0
 	github.com/coder/websocket v1.8.15

@@ -143,6 +143,7 @@ type TaskOrder struct {
 	Signal      string            `json:"signal,omitempty"` // "USR1": sent SignalAhead before the time limit
 	SignalAhead shoal.Duration    `json:"signalAhead,omitempty"`
 	Idempotent  bool              `json:"idempotent,omitempty"`
+	Refused     string            `json:"refused,omitempty"` // why it cannot start: it fails with that
 	After       *shoal.AttemptRef `json:"after,omitempty"`   // begin when that one, if it is here, has ended
 	Release     bool              `json:"release,omitempty"` // Command is the job's release command; the job's local scratch goes with its end
 }

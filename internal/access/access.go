@@ -76,11 +76,12 @@ const (
 	ActAs       Action = "act as"
 	Open        Action = "open"
 	TellUse     Action = "tell the use of"
+	Reveal      Action = "read the value of"
 )
 
 // Actions are all of them.
 func Actions() []Action {
-	return []Action{View, Output, Apply, Delete, Scale, Drain, End, KeepAwake, Submit, Cancel, SetPassword, ActAs, Open, TellUse}
+	return []Action{View, Output, Apply, Delete, Scale, Drain, End, KeepAwake, Submit, Cancel, SetPassword, ActAs, Open, TellUse, Reveal}
 }
 
 // What can be acted on beside the objects of the vocabulary.
@@ -108,6 +109,7 @@ const (
 	owner     who = "whose it is"
 	atHome    who = "whose it is, but not through a machine"
 	fellow    who = "fellow members of a group it is shared with"
+	unseen    who = "whose it is or is shared with, but not through a browser"
 	person    who = "users" // not the host
 	hub       who = "the hub"
 	operators who = "operators"
@@ -166,6 +168,11 @@ var table = []rule{
 	{ObjectImage, Apply, []who{admins}},
 	{ObjectImage, Delete, []who{admins}},
 
+	{shoal.ObjectSecret, View, []who{owner, fellow, admins}},
+	{shoal.ObjectSecret, Apply, []who{owner, admins}},
+	{shoal.ObjectSecret, Delete, []who{owner, admins}},
+	{shoal.ObjectSecret, Reveal, []who{unseen}},
+
 	{ObjectUsage, View, []who{owner, operators}},
 	{ObjectServer, View, []who{operators}},
 }
@@ -210,6 +217,8 @@ func (w who) holds(s Subject, o Object) bool {
 		return owns && s.Machine == "" && !s.Browser
 	case fellow:
 		return !s.Host && s.User != "" && slices.ContainsFunc(s.Groups, func(g shoal.GroupName) bool { return slices.Contains(o.Fellows, g) })
+	case unseen:
+		return !s.Browser && (owns || fellow.holds(s, o))
 	case hub:
 		return s.Service == ServiceHub
 	case person:

@@ -30,6 +30,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/hub"
 	identity "github.com/shoal-pool/shoal/internal/identity/local"
 	"github.com/shoal-pool/shoal/internal/providers/local"
+	"github.com/shoal-pool/shoal/internal/secret"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/web"
 	"github.com/shoal-pool/shoal/provider"
@@ -45,6 +46,7 @@ type App struct {
 	images    *local.Provider // nil where another provider was handed in
 	engine    *engine.Engine
 	batch     *batch.Batch
+	secrets   *secret.Keeper
 	broker    *broker.Broker
 	apps      *apps.Apps
 	hub       *agenthub.Hub
@@ -149,7 +151,10 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 		return a.hub.AccountsReady(ctx, id, rev)
 	}), Wake: a.engine.Wake, Log: a.log})
-	a.batch, err = batch.New(batch.Config{Store: a.store, Dir: a.opts.path("output"), OutputCap: int64(a.opts.OutputCap), Wake: a.engine.Wake, Log: a.log,
+	if a.secrets, err = secret.New(a.store, a.keys.secrets); err != nil {
+		return err
+	}
+	a.batch, err = batch.New(batch.Config{Store: a.store, Secrets: a.secrets, Dir: a.opts.path("output"), OutputCap: int64(a.opts.OutputCap), Wake: a.engine.Wake, Log: a.log,
 		Send:     func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) },
 		Answered: func(id shoal.MachineID) time.Time { return a.hub.Answered(id) }, Key: a.keys.agents})
 	if err != nil {
@@ -181,7 +186,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		return err
 	}
 	a.api = httpapi.New(httpapi.Config{Web: a.pages, Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
-		Catalog: a.catalog, Engine: explained{a.engine, a.endpoints, a.whyJupyter}, Desktops: a.desk, Broker: a.broker, Batch: a.batch, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, a.whyJupyter}, Desktops: a.desk, Broker: a.broker, Batch: a.batch, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
 }

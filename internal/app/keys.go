@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/secret"
 )
 
 // keys are what an installation is known by and signs with. Each is made once, in a file of
@@ -22,6 +23,7 @@ type keys struct {
 	userCA      ssh.Signer // this gateway's: signs the minutes-long certificates that machines trust
 	hostCA      ssh.Signer // signs the host certificates that gateways trust
 	agents      []byte     // 32 bytes, by which agents' tokens are made
+	secrets     string     // an age identity, with which secrets are encrypted
 }
 
 func loadKeys(dir string) (keys, error) {
@@ -40,8 +42,26 @@ func loadKeys(dir string) (keys, error) {
 		*f.to = signer
 	}
 	var err error
-	k.agents, err = loadBytes(filepath.Join(dir, "agents"), agentKeySize)
+	if k.agents, err = loadBytes(filepath.Join(dir, "agents"), agentKeySize); err != nil {
+		return k, err
+	}
+	k.secrets, err = loadSecretsKey(filepath.Join(dir, "secrets"))
 	return k, err
+}
+
+// loadSecretsKey reads the key of the secrets, or makes it where there is none.
+func loadSecretsKey(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		var key string
+		if key, err = secret.NewKey(); err == nil {
+			text, err = []byte(key), writeSecret(path, []byte(key))
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot read key %s: %w", path, err)
+	}
+	return string(text), nil
 }
 
 const agentKeySize = 32

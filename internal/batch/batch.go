@@ -7,6 +7,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/book"
+	"github.com/shoal-pool/shoal/internal/batch/vault"
 )
 
 // Config is what a Batch needs.
@@ -28,6 +29,9 @@ const (
 
 // New makes a Batch. Run makes it work.
 func New(cfg Config) (*Batch, error) {
+	if cfg.Secrets == nil {
+		cfg.Secrets = vault.Empty{}
+	}
 	kept, err := book.New(cfg)
 	if err != nil {
 		return nil, err

@@ -237,7 +237,7 @@ func TestRefused(t *testing.T) {
 				"it asks for 2.5 processors and 8GiB of memory and 5 GPUs, and a machine of pool lab has 2 processors, 4GiB of memory and 4 GPUs"},
 			{"more GPUs than one may hold", alice, ok(func(s *shoal.JobSpec) { s.Resources = shoal.Resources{GPUs: 3} }), shoal.KindInvalid, "a user may hold 2 GPUs"},
 			{"two nodes", alice, ok(func(s *shoal.JobSpec) { s.Nodes = shoal.Fixed(2) }), shoal.KindInvalid, "2 machines at once, and pool lab has 0 at most"},
-			{"secrets", alice, ok(func(s *shoal.JobSpec) { s.Secrets = map[string]string{"A": "b"} }), shoal.KindInvalid, "secrets is not supported"},
+			{"secrets", alice, ok(func(s *shoal.JobSpec) { s.Secrets = map[string]string{"A": "b"} }), shoal.KindNotFound, `there is no secret "b"`},
 			{"array", alice, ok(func(s *shoal.JobSpec) { s.Array = "5-1" }), shoal.KindInvalid, "ends before it begins"},
 			{"outputs of one name", alice, ok(func(s *shoal.JobSpec) { s.Outputs = map[string]shoal.OutputDir{"a": {Path: "/a"}, "A": {Path: "/b"}} }), shoal.KindInvalid, "the same variable"},
 			{"after nothing", alice, ok(func(s *shoal.JobSpec) { s.After = []shoal.Dependency{{Job: "99"}} }), shoal.KindNotFound, `no job "99"`},

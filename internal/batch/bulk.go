@@ -15,6 +15,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/book"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
+	"github.com/shoal-pool/shoal/internal/batch/vault"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -66,7 +67,7 @@ func (b *Batch) SubmitBatch(ctx context.Context, by access.Subject, req api.Batc
 	case len(req.Jobs) == 0 || len(req.Jobs) > api.MaxBatch:
 		return api.BatchResult{}, shoal.Errorf(shoal.KindInvalid, "cannot submit %d jobs at once", len(req.Jobs)).WithHint("send from 1 to %d jobs in a request", api.MaxBatch)
 	}
-	s := &bulk{by: by, all: req.AllOrNothing, key: key, jobs: req.Jobs, result: api.BatchResult{Items: make([]api.BatchItem, len(req.Jobs))}}
+	s := &bulk{by: by, secrets: b.cfg.Secrets, all: req.AllOrNothing, key: key, jobs: req.Jobs, result: api.BatchResult{Items: make([]api.BatchItem, len(req.Jobs))}}
 	if key != "" {
 		var err error
 		if s.digest, err = digestOf(req); err != nil {
@@ -98,6 +99,7 @@ type bulk struct {
 	jobs        []shoal.JobSpec
 	checked     []api.BatchItem // what is known before the transaction, which may run twice
 	result      api.BatchResult
+	secrets     vault.Vault
 }
 
 func (s *bulk) keyOwner() string { return "jobs:" + string(s.by.User) }
@@ -146,7 +148,7 @@ func (s *bulk) remember(g *book.Group) error {
 
 // check completes the jobs and finds out which cannot be taken.
 func (s *bulk) check(tx *store.Tx) error {
-	p := preparing{tx: tx, by: s.by}
+	p := preparing{tx: tx, by: s.by, secrets: s.secrets}
 	for i := range s.jobs {
 		item := &s.result.Items[i]
 		*item = api.BatchItem{ExternalID: s.jobs[i].ExternalID}

@@ -14,6 +14,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/batch/admit"
 	"github.com/shoal-pool/shoal/internal/batch/book"
 	"github.com/shoal-pool/shoal/internal/batch/ledger"
+	"github.com/shoal-pool/shoal/internal/batch/vault"
 	"github.com/shoal-pool/shoal/internal/spec"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -43,7 +44,7 @@ func (b *Batch) Submit(ctx context.Context, by access.Subject, s shoal.JobSpec, 
 		if known, err = called(tx, by.User, s.ExternalID); err != nil || known != "" {
 			return err
 		}
-		p := preparing{tx: tx, by: by}
+		p := preparing{tx: tx, by: by, secrets: b.cfg.Secrets}
 		s, err = p.job(s)
 		return err
 	})
@@ -142,6 +143,8 @@ type preparing struct {
 	user  shoal.User // Name is empty: not read yet
 	pool  shoal.PoolName
 	pools map[shoal.PoolName]shoal.Pool
+
+	secrets vault.Vault
 }
 
 // job completes a job and says everything that is wrong with it.
@@ -183,6 +186,9 @@ func (p *preparing) job(s shoal.JobSpec) (_ shoal.JobSpec, err error) {
 	spec.FitJob(&s, pool.Machine)
 	admit.Limit(&s, pool)
 	if err := admit.Check(s, pool); err != nil {
+		return s, err
+	}
+	if err := p.secrets.Known(p.tx, p.user, s); err != nil {
 		return s, err
 	}
 	s.After, err = resolve(p.tx, p.by, s.After)

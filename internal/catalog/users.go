@@ -183,6 +183,17 @@ func forget(tx *store.Tx, name shoal.UserName) error {
 			}
 		}
 	}
+	secrets, err := tx.Secrets()
+	if err != nil {
+		return err
+	}
+	for _, s := range secrets {
+		if s.Owner == name {
+			if _, err := tx.DeleteSecret(name, s.Name); err != nil {
+				return err
+			}
+		}
+	}
 	if err := tx.DeleteTokens(string(name)); err != nil {
 		return err
 	}

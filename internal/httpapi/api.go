@@ -14,6 +14,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/batch/files"
 	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/httpapi/guess"
+	"github.com/shoal-pool/shoal/internal/httpapi/metrics"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -107,6 +108,7 @@ type Config struct {
 	Files      Files
 	Hub        Hub
 	People     People
+	Secrets    Secrets
 	Images     Images   // nil: there is nowhere to keep any
 	Web        Web      // nil: there are no pages for browsers
 	Desktops   Desktops // nil: there are none
@@ -145,7 +147,7 @@ func New(cfg Config) *API {
 	}
 	a := &API{cfg: cfg, guesses: guess.New(), large: make(chan struct{}, largeBodies)}
 	a.openapi = a.describe()
-	a.metrics = a.newMetrics()
+	a.metrics = metrics.New(cfg.Store)
 	return a
 }
 

@@ -80,6 +80,7 @@ func (a *API) table() []endpoint {
 	all = append(all, a.peopleTable()...)
 	all = append(all, a.machineTable()...)
 	all = append(all, a.appTable()...)
+	all = append(all, a.secretTable()...)
 	all = append(all, a.desktopTable()...)
 	all = append(all, a.webTable()...)
 	return append(all, a.jobTable()...)

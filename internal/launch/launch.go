@@ -33,6 +33,9 @@ type Task struct {
 	Item     shoal.Item    // what the task works on, of a job that has items
 	Pool     shoal.Pool    // of its machines: Mounts and Home count
 	Nodes    []Node        // by rank; one at least
+	// Secrets are the values of those that the job names, by the variables that get them.
+	Secrets map[string]string
+	Refused string // why it cannot start; empty: it can
 	// SSH is the key pair of an attempt of several nodes: Key and Authorized. It must be the same each time.
 	SSH *api.TaskSSH
 }
@@ -71,9 +74,10 @@ func Order(t Task, rank int) api.TaskOrder {
 	v := newView(t, rank)
 	s := v.spec
 	o := api.TaskOrder{Ref: t.Attempt.AttemptRef, User: t.Job.User, Rank: rank, Workdir: v.workdir, Prepare: s.Prepare, Resources: v.resources,
-		TimeLimit: s.TimeLimit, GPUs: v.node.GPUs, Container: s.Container, Idempotent: s.Idempotent, Outputs: v.outputs(), Env: v.environment()}
+		TimeLimit: s.TimeLimit, GPUs: v.node.GPUs, Container: s.Container, Idempotent: s.Idempotent, Refused: t.Refused, Outputs: v.outputs(), Env: v.environment()}
 	o.Signal, o.SignalAhead = signal(s.Signal)
 	o.Command = v.command()
+	v.secrets(&o)
 	if t.Attempt.Release {
 		o.Release, o.Prepare, o.Outputs, o.Command = true, "", nil, s.Release
 		return o
@@ -91,7 +95,9 @@ func Order(t Task, rank int) api.TaskOrder {
 		o.SSH = &ssh
 	}
 	o.Idle = rank > 0 && v.launcher() != each
-	o.Files = v.files(o.Env, o.Command)
+	for name, text := range v.files(o.Env, o.Command) {
+		setFile(&o, name, text)
+	}
 	switch {
 	case o.Idle:
 		o.Command, o.Stdout, o.Stderr = "", "", ""

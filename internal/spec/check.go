@@ -255,3 +255,6 @@ func CheckGroup(g shoal.Group) []shoal.Mistake {
 	}
 	return c.mistakes
 }
+
+// IsName reports whether an object other than a user can have a name.
+func IsName(s string) bool { return objectName.MatchString(s) }

@@ -16,7 +16,6 @@ const (
 func CheckJob(j shoal.JobSpec) []shoal.Mistake {
 	var c checks
 	c.jobForm(j)
-	c.jobNotYet(j)
 	return c.mistakes
 }
 
@@ -52,16 +51,4 @@ func (c *checks) jobForm(j shoal.JobSpec) {
 	c.identity(j)
 	c.oneOf("share", j.Share, "private", "group")
 	c.oneOf("priority", j.Priority, "low", "normal", "high")
-}
-
-// jobNotYet refuses what would be accepted and then have no effect.
-func (c *checks) jobNotYet(j shoal.JobSpec) {
-	for _, f := range []struct {
-		path string
-		used bool
-	}{{"secrets", len(j.Secrets) > 0}} {
-		if f.used {
-			c.wrong(f.path, "leave it out", "%s is not supported by this version of Shoal", f.path)
-		}
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/batch/bell"
 	"github.com/shoal-pool/shoal/internal/batch/book/outlook"
 	"github.com/shoal-pool/shoal/internal/batch/output"
+	"github.com/shoal-pool/shoal/internal/batch/vault"
 	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -20,16 +21,16 @@ import (
 
 // Config is what a Book needs.
 type Config struct {
-	Store *store.DB
-	Dir   string // for the output of tasks; made if it is not there
-	// OutputCap bounds what is kept of each stream of a task, in bytes; 0: output.DefaultCap.
-	OutputCap int64
+	Store     *store.DB
+	Dir       string // for the output of tasks; made if it is not there
+	OutputCap int64  // of what is kept of each stream of a task, in bytes; 0: output.DefaultCap
 	// Send hands a record to a machine's agent. False means that no stream is open: the agent
 	// will get a Snapshot. A Snapshot's orders are asked for after its stream takes records.
 	Send func(shoal.MachineID, api.Record) bool
 	// Answered is when a machine's agent was last answered; zero: not since the server's start. Nil: nothing
 	// is taken for lost because its machine is silent.
 	Answered func(shoal.MachineID) time.Time
+	Secrets  vault.Vault
 	Key      []byte // a secret from which the keys of attempts follow; random if there is none
 	Wake     func() // wakes the engine: demand changed; may be nil
 	Log      *slog.Logger

@@ -31,6 +31,5 @@
 // A task's output as it is read is that of all its attempts, one after the other, with a line
 // between them; so an offset means the same whenever it is asked for.
 //
-// What it deliberately does not do: it makes no machines. Waiting tasks are demand that the engine
-// sees in the store.
+// It makes no machines: waiting tasks are demand that the engine sees in the store.
 package book

@@ -329,12 +329,7 @@ func (b *Book) tellFrozen(ctx context.Context, v fence.Verdict) error {
 	if frozen := len(v.Frozen) > 0; frozen == b.frozen {
 		return nil
 	}
-	pools := map[shoal.PoolName]bool{}
-	for id, m := range b.world.Machines {
-		if v.Frozen[id] || len(v.Frozen) == 0 && b.frozenIn[m.Pool] {
-			pools[m.Pool] = true
-		}
-	}
+	pools := v.Pools(b.world.Machines, b.frozenIn)
 	_, err := b.update(ctx, func(g *Group) error {
 		for _, name := range slices.Sorted(maps.Keys(pools)) {
 			e := shoal.Event{Time: g.Now, Kind: shoal.ObjectPool, Name: string(name), Pool: name}

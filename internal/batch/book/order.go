@@ -107,6 +107,9 @@ func (p *placing) order(j shoal.Job, a shoal.Attempt, position, rank int) (api.T
 			return api.TaskOrder{}, err
 		}
 	}
+	if t.Secrets, t.Refused, err = p.b.cfg.Secrets.ForTask(p.Tx, j); err != nil {
+		return api.TaskOrder{}, err
+	}
 	o := launch.Order(t, rank)
 	o.Hold, o.After = gang.Held(a), p.inPlaceOf(a)
 	if a.Release {

@@ -1,6 +1,8 @@
 package book
 
 import (
+	"errors"
+
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/after"
@@ -100,7 +102,7 @@ func (p *placing) start(s sched.Placement) error {
 	p.Put(a)
 	p.position[a.TaskRef] = s.Position
 	p.changes = append(p.changes, sched.Start{Placement: s, At: p.Now})
-	return p.command(j.Job, *a, s.Position)
+	return errors.Join(p.b.cfg.Secrets.Given(p.Tx, j.Job, a.AttemptRef), p.command(j.Job, *a, s.Position))
 }
 
 // standing is the attempt of a task that another is to come behind; nil if it has ended, or did not start where it was to.

@@ -51,6 +51,17 @@ type Verdict struct {
 	Next time.Time
 }
 
+// Pools are those of which people are told that they are frozen, or that they are no more, as they were before.
+func (v Verdict) Pools(machines map[shoal.MachineID]shoal.Machine, before map[shoal.PoolName]bool) map[shoal.PoolName]bool {
+	pools := map[shoal.PoolName]bool{}
+	for id, m := range machines {
+		if v.Frozen[id] || len(v.Frozen) == 0 && before[m.Pool] {
+			pools[m.Pool] = true
+		}
+	}
+	return pools
+}
+
 // News is what people are told when tasks of so many machines begin not to be taken for lost, or are again.
 func (v Verdict) News(machines int) (code, sentence string) {
 	if len(v.Frozen) == 0 {

@@ -99,6 +99,10 @@ func (r *Runner) start(o api.TaskOrder) {
 		r.cfg.Log.Error("cannot run a task", "error", err)
 		return
 	}
+	if o.Refused != "" {
+		r.refuse(o, tasks.Result{State: shoal.JobFailed, Cause: shoal.CauseSetupFailed, Reason: o.Refused})
+		return
+	}
 	p, ok := r.cfg.Lookup(o.User)
 	if !ok || p.UID == 0 {
 		r.refuse(o, tasks.Result{State: shoal.JobFailed, Cause: shoal.CauseSetupFailed, Reason: "user " + string(o.User) + " has no account on this machine"})

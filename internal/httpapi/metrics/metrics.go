@@ -1,4 +1,5 @@
-package httpapi
+// Package metrics counts what is in a store, for Prometheus.
+package metrics
 
 import (
 	"context"
@@ -15,11 +16,11 @@ import (
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
-// newMetrics makes the handler of /metrics. Figures are counted when they are asked for, from the store; their
+// New makes the handler of /metrics. Figures are counted when they are asked for, from the store; their
 // labels are pools and states only, so that their number is bounded.
-func (a *API) newMetrics() http.Handler {
+func New(db *store.DB) http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newFigures(a.cfg.Store))
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newFigures(db))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 30 * time.Second})
 }
 

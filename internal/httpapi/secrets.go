@@ -1,0 +1,46 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/access"
+)
+
+// Secrets keeps values that nobody is to see but what uses them. It asks who asks.
+type Secrets interface {
+	Set(ctx context.Context, by access.Subject, name shoal.SecretName, req api.SetSecret) (shoal.Secret, error)
+	List(ctx context.Context, by access.Subject) ([]shoal.Secret, error)
+	Remove(ctx context.Context, by access.Subject, name shoal.SecretName) error
+	Value(ctx context.Context, by access.Subject, name shoal.SecretName) ([]byte, error)
+}
+
+func (a *API) secretTable() []endpoint {
+	return []endpoint{
+		{"GET", "/secrets", may(access.View, shoal.ObjectSecret), "", "List the secrets that the caller may use, without values", read((*API).secrets)},
+		{"PUT", "/secrets/{name}", may(access.Apply, shoal.ObjectSecret), "", "Keep a secret of the caller's, or give it another value", take(http.StatusOK, (*API).setSecret)},
+		{"GET", "/secrets/{name}/value", may(access.Reveal, shoal.ObjectSecret), "", "Read a secret's value; each time is put on record", read((*API).secretValue)},
+		{"DELETE", "/secrets/{name}", may(access.Delete, shoal.ObjectSecret), "", "Remove a secret of the caller's", act(http.StatusNoContent, (*API).removeSecret)},
+	}
+}
+
+func (a *API) secrets(c *call) (p api.List[shoal.Secret], err error) {
+	p.Items, err = a.cfg.Secrets.List(c.ctx, c.by)
+	return p, err
+}
+
+func (a *API) setSecret(c *call, req api.SetSecret) (shoal.Secret, error) {
+	return a.cfg.Secrets.Set(c.ctx, c.by, shoal.SecretName(c.name("name")), req)
+}
+
+func (a *API) secretValue(c *call) (v api.SecretValue, err error) {
+	c.w.Header().Set("Cache-Control", "no-store")
+	v.Value, err = a.cfg.Secrets.Value(c.ctx, c.by, shoal.SecretName(c.name("name")))
+	return v, err
+}
+
+func (a *API) removeSecret(c *call) error {
+	return a.cfg.Secrets.Remove(c.ctx, c.by, shoal.SecretName(c.name("name")))
+}
