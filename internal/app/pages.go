@@ -1,10 +1,17 @@
 package app
 
-import "github.com/shoal-pool/shoal/internal/web"
+import (
+	"net/http"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/web"
+)
 
 // makePages makes the pages for browsers.
 func (a *App) makePages() (err error) {
 	a.pages, err = web.New(web.Config{Store: a.store, People: a.people, Broker: a.broker, Apps: a.apps, Log: a.log,
-		URL: a.webURL, SSH: func() string { return a.sockets.SSH.Addr().String() }})
+		URL: a.webURL, SSH: func() string { return a.sockets.SSH.Addr().String() },
+		Tokens:   func(r *http.Request) (shoal.UserName, bool) { return a.api.TokenUser(r) },
+		SignedIn: a.desk.SignedIn})
 	return err
 }

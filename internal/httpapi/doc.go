@@ -1,9 +1,12 @@
 // Package httpapi is the REST API: one table of endpoints, each with who may and
-// what it is for (table.go), and three faces of it.
+// what it is for (table.go), and four faces of it.
 //
 //   - Control asks everybody for a bearer token: an API token of a user, or the
 //     admin token. There are no cookies, so no page in a browser can use anybody's
 //     rights.
+//   - Browser is beside the pages of package web, and takes their cookie as well:
+//     with a token that only our own pages hold, and with a member's rights unless
+//     the very request has been confirmed.
 //   - Local is for the server's own Unix socket, which only root can open: who
 //     sends no token there is the host.
 //   - Agent is for machines: the agent protocol of package api, and the users'

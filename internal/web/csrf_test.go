@@ -302,6 +302,9 @@ func TestForms(t *testing.T) {
 		want(t, path+" with another's", bob.post(path, url.Values{"csrf": {alice.csrf()}}), 403)
 		want(t, path+" from another site", bob.post(path, url.Values{"csrf": {bob.csrf()}}, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"), 403)
 	}
+	if a := w.browser().post("/shoal/logout", nil, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"); a.StatusCode != 403 || len(a.Header["Set-Cookie"]) > 0 {
+		t.Errorf("signing out from another site, without the cookie: %d %v", a.StatusCode, a.Header)
+	}
 	for path, status := range map[string]int{"/shoal/start/lab/code": 200, "/shoal/stop/a-000000": 404, "/shoal/end/s-bob": 404, "/shoal/logout": 303} {
 		want(t, path+" by GET", bob.get(path), status)
 	}

@@ -26,7 +26,7 @@ func (w *Web) routes() *http.ServeMux {
 	mux.HandleFunc("POST /shoal/logout", w.logout)
 	mux.HandleFunc("GET /shoal/logout", func(rw http.ResponseWriter, _ *http.Request) { redirect(rw, http.StatusSeeOther, home) }) // where the button is
 	mux.HandleFunc("GET /shoal/authorize", w.authorize)
-	mux.HandleFunc("GET /shoal/start/{pool}/{endpoint}", w.person(w.startPage))
+	mux.HandleFunc("GET /shoal/start/{pool}/{endpoint}", w.personOrProgram(w.startPage))
 	mux.HandleFunc("POST /shoal/start/{pool}/{endpoint}", w.form(w.start))
 	mux.HandleFunc("POST /shoal/stop/{app}", w.form(w.stopApp))
 	mux.HandleFunc("POST /shoal/end/{session}", w.form(w.endSession))
@@ -69,6 +69,23 @@ func (w *Web) person(serve func(http.ResponseWriter, *http.Request, visitor)) ht
 			return
 		}
 		serve(rw, r, visitor{u, secret})
+	}
+}
+
+// personOrProgram also serves a program with an API token, which gets no page.
+func (w *Web) personOrProgram(serve func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
+	person := w.person(serve)
+	return func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "" || w.cfg.Tokens == nil || wantsPage(r) {
+			person(rw, r)
+			return
+		}
+		name, ok := w.cfg.Tokens(r)
+		if !ok {
+			w.notSignedIn(rw, r)
+			return
+		}
+		serve(rw, r, visitor{User: shoal.User{Name: name}})
 	}
 }
 
@@ -157,6 +174,9 @@ func (w *Web) login(rw http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = w.signIn(rw, r, name, passwordLife)
 	}
+	if err != nil {
+		w.noteRefused(r, name, err)
+	}
 	switch shoal.KindOf(err) {
 	case shoal.KindUnauthenticated, shoal.KindNotFound, shoal.KindDenied:
 		b.Mistake = "The name or the password is not right."
@@ -174,6 +194,14 @@ func (w *Web) login(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// noteRefused logs that somebody was not signed in. A name that is nobody's may be a password in the wrong field.
+func (w *Web) noteRefused(r *http.Request, name shoal.UserName, err error) {
+	if _, ok := w.cfg.People.User(r.Context(), name); !ok {
+		name = "(nobody)"
+	}
+	w.cfg.Log.Info("web: not signed in", "user", name, "from", r.RemoteAddr, "err", err)
+}
+
 // signIn gives a browser a new cookie; the one it had is good for nothing any more.
 func (w *Web) signIn(rw http.ResponseWriter, r *http.Request, name shoal.UserName, life time.Duration) error {
 	secret, _, err := w.cfg.People.OpenBrowser(r.Context(), name, life)
@@ -185,6 +213,9 @@ func (w *Web) signIn(rw http.ResponseWriter, r *http.Request, name shoal.UserNam
 	setCookie(rw, formCookie, "", 0)
 	leaveHub(rw)
 	w.cfg.Log.Info("web: signed in", "user", name, "from", r.RemoteAddr)
+	if w.cfg.SignedIn != nil {
+		w.cfg.SignedIn(name, r.RemoteAddr)
+	}
 	return nil
 }
 
@@ -200,18 +231,18 @@ func (w *Web) leave(r *http.Request) {
 	w.known.forget(u.Name)
 }
 
+// logout ends what the cookie stands for. Another site's form comes here without the cookie; it must not get the browser
+// to forget it either.
 func (w *Web) logout(rw http.ResponseWriter, r *http.Request) {
-	_, secret, ok := w.signedIn(r)
-	if ok {
-		if !w.readForm(rw, r) {
-			return
-		}
-		if !fromHere(r) || !tokenFits(secret, r.PostForm.Get("csrf")) {
-			w.stale(rw, r)
-			return
-		}
-		w.leave(r)
+	if !w.readForm(rw, r) {
+		return
 	}
+	_, secret, ok := w.signedIn(r)
+	if !fromHere(r) || ok && !tokenFits(secret, r.PostForm.Get("csrf")) {
+		w.stale(rw, r)
+		return
+	}
+	w.leave(r)
 	setCookie(rw, sessionCookie, "", 0)
 	leaveHub(rw)
 	redirect(rw, http.StatusSeeOther, "/shoal/login")

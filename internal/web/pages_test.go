@@ -272,6 +272,10 @@ func TestStart(t *testing.T) {
 		t.Errorf("notebooks: %d %s", a.StatusCode, a.location())
 	}
 	want(t, "a program of nobody's", w.browser().get(path, asProgram...), http.StatusUnauthorized)
+	want(t, "a program with a token", w.bearer(w.token("alice"), "GET", path, ""), http.StatusAccepted)
+	want(t, "a program with another's token", w.bearer(w.token("bob"), "GET", path, ""), http.StatusNotFound)
+	want(t, "a program with a wrong token", w.bearer("x", "GET", path, ""), http.StatusUnauthorized)
+	want(t, "starting with a token", w.bearer(w.token("alice"), "POST", path, ""), http.StatusUnauthorized)
 }
 
 // TestMessages: what goes wrong reads well for people and for programs.

@@ -53,7 +53,11 @@ type Config struct {
 	SSH func() string
 	// Jupyter is the path where a pool's notebooks are opened; nil: the hub's usual one.
 	Jupyter func(pool shoal.PoolName, user shoal.UserName) string
-	Log     *slog.Logger
+	// Tokens says whose API token a request carries: programs may ask how far a start is. Nil: nobody's.
+	Tokens func(*http.Request) (shoal.UserName, bool)
+	// SignedIn is told who has proved who she is in a browser, and from where; may be nil.
+	SignedIn func(user shoal.UserName, address string)
+	Log      *slog.Logger
 }
 
 // Web signs browsers in and serves the pages.

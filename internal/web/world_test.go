@@ -33,6 +33,7 @@ type world struct {
 	db     *store.DB
 	people *local.Directory
 	web    *web.Web
+	rest   *httpapi.API
 	apps   *apps
 	broker *broker
 	server *httptest.Server
@@ -176,16 +177,17 @@ func (w *world) pages() *world {
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	w.web, err = web.New(web.Config{Store: w.db, People: w.people, Broker: w.broker, Apps: w.apps, Log: log,
-		URL: func() string { return w.server.URL }, SSH: func() string { return "127.0.0.1:2222" }})
+		Tokens: func(r *http.Request) (shoal.UserName, bool) { return w.rest.TokenUser(r) },
+		URL:    func() string { return w.server.URL }, SSH: func() string { return "127.0.0.1:2222" }})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	cat := catalog.New(catalog.Config{Store: w.db, Check: anything{}, Passwords: w.people,
 		EndSession: func(context.Context, shoal.SessionID) error { return nil }, CancelJob: func(context.Context, shoal.JobID) error { return nil }})
-	rest := httpapi.New(httpapi.Config{Store: w.db, Catalog: cat, People: w.people, Web: w.web, HubToken: hubToken, Log: log})
+	w.rest = httpapi.New(httpapi.Config{Store: w.db, Catalog: cat, People: w.people, Web: w.web, HubToken: hubToken, Log: log})
 	mux := http.NewServeMux()
 	mux.Handle("/shoal/", w.web.Handler())
-	mux.Handle("/api/v1/", rest.Browser())
+	mux.Handle("/api/v1/", w.rest.Browser())
 	mux.HandleFunc("/user/{name}/", func(rw http.ResponseWriter, r *http.Request) { // as the front end guards it
 		if name, ok := w.web.Who(r); !ok || string(name) != r.PathValue("name") {
 			http.Error(rw, "no", http.StatusForbidden)
