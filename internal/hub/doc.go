@@ -10,6 +10,7 @@
 //	DIR/state/    the hub's own: database, cookie secret, the socket where it listens
 //	DIR/custom.py what an administrator adds to the configuration
 //	DIR/port      where machines find its API: notebook servers keep the address
+//	DIR/pid       its process while it runs
 //	DIR/hub.log   what it writes, and hub.log.1 before that
 //
 // States: off (no pool wants it) → starting → up ⇄ ill (does not answer) → down (a pause, longer each time) →

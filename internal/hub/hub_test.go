@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -256,18 +257,16 @@ func TestLife(t *testing.T) {
 
 // kill ends it as a crash would.
 func (w *world) kill() {
-	out, err := exec.Command("pgrep", "-u", "60990", "-f", w.cfg.Program).Output()
+	text, err := os.ReadFile(w.path("pid"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for _, pid := range strings.Fields(string(out)) {
-		n := 0
-		for _, c := range pid {
-			n = 10*n + int(c-'0')
-		}
-		if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
-			w.t.Error(err)
-		}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		w.t.Fatal(err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -45,6 +46,11 @@ func (h *Hub) once(ctx context.Context) error {
 	c, err := h.start()
 	if err != nil {
 		return err
+	}
+	// For people who look for it among others.
+	defer os.Remove(h.path("pid"))
+	if err := write(h.path("pid"), []byte(strconv.Itoa(c.pid)+"\n"), 0o644, 0); err != nil {
+		h.cfg.Log.Warn("JupyterHub's process number is not written down", "err", err)
 	}
 	err = h.watch(ctx, c)
 	c.stop(h.cfg.patience.stop)
@@ -197,7 +203,7 @@ func (c *child) stop(patience time.Duration) {
 func (c *child) why() error {
 	how := "it ended"
 	if ws, ok := c.state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		how = fmt.Sprintf("it was killed by signal %d", ws.Signal())
+		return fmt.Errorf("it was killed by signal %d", ws.Signal()) // its last word knew nothing of it
 	} else if c.state != nil {
 		how = fmt.Sprintf("it ended with exit code %d", c.state.ExitCode())
 	}
@@ -215,6 +221,9 @@ type tail struct {
 	size int64
 	line string // the last that tells something
 }
+
+// usualLine is of JupyterHub's log, below errors.
+var usualLine = regexp.MustCompile(`^\[[DIW] `)
 
 const (
 	maxLog  = 8 << 20
@@ -247,7 +256,7 @@ func (t *tail) copy(from io.Reader) {
 func (t *tail) add(line []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if text := strings.TrimSpace(string(line[:min(len(line), 300)])); text != "" && !strings.HasPrefix(text, "[I ") && !strings.HasPrefix(text, "[D ") {
+	if text := strings.TrimSpace(string(line[:min(len(line), 300)])); text != "" && !usualLine.MatchString(text) {
 		t.line = text
 	}
 	if t.size > maxLog {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import ssl
+import time
 import urllib.parse
+import weakref
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from tornado.httpclient import HTTPClientError, HTTPRequest
@@ -112,6 +115,43 @@ class Shoal(Configurable):
                 raise ShoalError("invalid", f"cannot use {ca} to trust Shoal by: {e}") from e
         return HTTPRequest(self._url(path, query), method=method, headers=headers, body=data, follow_redirects=False,
                            allow_nonstandard_methods=True, connect_timeout=CONNECT, request_timeout=timeout, **extra)  # fmt: skip
+
+
+class Census:
+    """All apps that live, asked for once for all servers of a hub that look at the same time."""
+
+    FRESH = 3.0  # seconds
+    all: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Dict[str, Census]]" = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, shoal: Shoal) -> "Census":
+        """The one of this event loop, which is one for a hub."""
+        return cls.all.setdefault(asyncio.get_running_loop(), {}).setdefault(shoal.server, cls())
+
+    def __init__(self) -> None:
+        self._apps: Dict[str, Any] = {}
+        self._at = float("-inf")
+        self._asking: Optional["asyncio.Future[None]"] = None
+
+    async def find(self, shoal: Shoal, app: str) -> Optional[Dict[str, Any]]:
+        """The app, or None where it is not among them."""
+        if time.monotonic() - self._at > self.FRESH:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.ensure_future(self._ask(shoal))
+            await asyncio.shield(self._asking)
+        found: Optional[Dict[str, Any]] = self._apps.get(app)
+        return found
+
+    async def _ask(self, shoal: Shoal) -> None:
+        began, cursor = time.monotonic(), ""
+        apps: Dict[str, Any] = {}
+        while True:
+            page = await shoal.call("GET", "/apps", limit=1000, cursor=cursor)
+            apps.update((a["id"], a) for a in page["items"])
+            cursor = page.get("next") or ""
+            if not cursor:
+                break
+        self._apps, self._at = apps, began
 
 
 def _problem(status: int, body: Optional[bytes]) -> ShoalError:

@@ -15,7 +15,7 @@ from jupyterhub.spawner import Spawner
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from traitlets import Bool, Unicode, default
 
-from ._api import WAIT, Shoal, ShoalError
+from ._api import WAIT, Census, Shoal, ShoalError
 from ._command import command
 
 ENDED = ("ended", "failed")
@@ -90,6 +90,10 @@ class ShoalSpawner(Spawner):
         self._reporting: Optional["asyncio.Task[None]"] = None
         self._key: Tuple[str, float] = ("", 0.0)
         self._patience: Optional[int] = None  # http_timeout while that is put aside
+
+    @default("poll_interval")
+    def _poll_interval_default(self) -> int:
+        return 10  # all servers are looked at with one request
 
     @default("options_form")
     def _options_form_default(self) -> Any:
@@ -283,7 +287,8 @@ class ShoalSpawner(Spawner):
     async def _look(self) -> Tuple[Optional[int], bool]:
         """The exit code, None while it runs, and whether that is known."""
         try:
-            app = await self._shoal.call("GET", f"/apps/{self.app}")
+            # What ended is not among those that live, and has to be asked for.
+            app = await Census.of(self._shoal).find(self._shoal, self.app) or await self._shoal.call("GET", f"/apps/{self.app}")
         except ShoalError as e:
             if e.kind == "notFound":
                 return 0, True

@@ -165,6 +165,8 @@ class Handler(BaseHTTPRequestHandler):
             return 200, {"user": user, "groups": w.users[user].get("groups", []), "admin": False}
         if path[0] == "users" and path[1] in w.users:
             return 200, w.users[path[1]]
+        if path == ["apps"] and self.command == "GET":
+            return 200, {"items": [a for a in w.apps.values() if a["state"] not in ("ended", "failed")]}
         if path == ["apps"]:
             return w.open(body)
         if path[0] == "apps" and path[1] in w.apps:
