@@ -26,6 +26,9 @@ func noDesktops() error {
 }
 
 func (a *API) desktop(c *call, req api.DesktopRequest) (api.DesktopTicket, error) {
+	if err := access.Check(c.by, access.Open, access.Object{Kind: access.ObjectDesktop, Owner: c.by.User}); err != nil {
+		return api.DesktopTicket{}, err
+	}
 	if a.cfg.Desktops == nil {
 		return api.DesktopTicket{}, noDesktops()
 	}

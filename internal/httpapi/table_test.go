@@ -65,6 +65,7 @@ func sample(method, path string, job string) request {
 		"POST /api/v1/sessions/{id}/keep-awake": `{"for":"1h"}`,
 		"POST /api/v1/apps":                     `{"pool":"lab","endpoint":"web","user":"alice"}`,
 		"POST /api/v1/apps/{id}/activity":       `{"lastActivity":"2026-11-24T15:04:05Z","kernels":1}`,
+		"POST /api/v1/desktops":                 `{"pool":"lab"}`,
 		"POST /api/v1/machines/{id}/drain":      `{}`,
 		"POST /api/v1/images":                   `{"name":"new"}`,
 		"POST /api/v1/jobs":                     `{"pool":"lab","command":"true"}`,

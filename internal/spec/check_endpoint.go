@@ -23,7 +23,7 @@ func (c *checks) endpoints(all []shoal.Endpoint) {
 		c.wrong("endpoints", "", "%d endpoints are more than %d", len(all), maxEndpoints)
 		return
 	}
-	names, listens := map[string]bool{}, map[int]bool{}
+	names, listens, desktops := map[string]bool{}, map[int]bool{}, 0
 	for i, e := range all {
 		at := fmt.Sprintf("endpoints[%d]", i)
 		switch {
@@ -46,6 +46,12 @@ func (c *checks) endpoints(all []shoal.Endpoint) {
 				c.wrong(at+".listen", "", "two endpoints listen on port %d of the gateway", e.Listen)
 			}
 			listens[e.Listen] = true
+			if e.Protocol != shoal.ProtocolRDP {
+				break
+			}
+			if desktops++; desktops == 2 {
+				c.wrong(at+".protocol", "leave one of them out", "a pool has one endpoint of protocol rdp at most: its machines give desktops at one port")
+			}
 		}
 	}
 }

@@ -64,6 +64,7 @@ func TestEndpointMistakes(t *testing.T) {
 		`{name: db, protocol: tcp, port: 99, command: x}`:                        "only http endpoints",
 		`{name: a, protocol: tcp, port: 99}, {name: a, protocol: tcp, port: 98}`: "two endpoints",
 		`{name: a, protocol: tcp, port: 99}, {name: b, protocol: tcp, port: 99}`: "two endpoints listen",
+		`{name: a, protocol: rdp}, {name: b, protocol: rdp, port: 3390}`:         "one endpoint of protocol rdp at most",
 	} {
 		_, err := spec.Parse(spec.File{Data: []byte("kind: Pool\nname: lab\nendpoints: [" + document + "]\n")})
 		var all []string

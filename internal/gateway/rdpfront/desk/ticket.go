@@ -17,7 +17,7 @@ import (
 // openTime is how long a ticket waits for its endpoint's port to be opened.
 const openTime = 3 * time.Second
 
-// Ticket lets who asks come to a desktop, from the address in the request or from where the request comes itself.
+// Ticket lets who asks, and may, come to a desktop, from the address in the request or from where the request comes itself.
 func (d *Desk) Ticket(ctx context.Context, by access.Subject, req api.DesktopRequest, source string) (api.DesktopTicket, error) {
 	var t api.DesktopTicket
 	if err := access.Check(by, access.Open, access.Object{Kind: access.ObjectDesktop, Owner: by.User}); err != nil {
