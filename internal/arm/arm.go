@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -103,8 +104,20 @@ type Result struct {
 	Resources []Resource
 	Outputs   []Output
 	// Used are the parameters' values; secret ones are marked so.
-	Used  []Output
-	Notes []Note
+	Used    []Output
+	Notes   []Note
+	secrets []string
+}
+
+// Redact takes the template's secrets out of a text, wherever they come from: a second guard beside the marks that
+// secret values have.
+func (r *Result) Redact(s string) string { return redact(s, r.secrets) }
+
+func redact(s string, secrets []string) string {
+	for _, secret := range secrets {
+		s = strings.ReplaceAll(s, secret, tree.HiddenText)
+	}
+	return s
 }
 
 // Find finds a resource by its id in any letters' case, or nil.
@@ -127,6 +140,15 @@ func Evaluate(t *Template, in Input) (*Result, error) {
 	}
 	r := &run{in: in, budget: expr.NewBudget(), parsed: map[string]*expr.Node{}, static: map[*tree.Value]bool{}, byID: map[string]*node{}}
 	r.functions = r.scopeFunctions()
+	if word := t.scopeWord(); word != "group" {
+		in.Group = ""
+		r.note(t.root.At, "the template is for a %s: only resources of its nested deployments belong to a group", word)
+	}
+	for _, list := range in.Answers {
+		for _, v := range list {
+			r.hide(v)
+		}
+	}
 	f := r.newFrame(t, in.Context, nil)
 	f.bind(in.Values)
 	f.check()
@@ -135,7 +157,7 @@ func Evaluate(t *Template, in Input) (*Result, error) {
 	if len(r.mistakes) > 0 {
 		return nil, r.invalid()
 	}
-	out := &Result{Context: in.Context, Outputs: outputs, Used: f.used(), Notes: r.notes}
+	out := &Result{Context: in.Context, Outputs: outputs, Used: f.used(), Notes: r.notes, secrets: r.secrets}
 	f.collect(out, "")
 	slices.SortStableFunc(out.Notes, func(a, b Note) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
@@ -161,6 +183,21 @@ type run struct {
 	mistakes  []shoal.Mistake
 	more      bool
 	notes     []Note
+	secrets   []string // that no message may have
+}
+
+// hide keeps the secret texts in a value out of all messages. Very short ones are left: they would be everywhere.
+func (r *run) hide(v *tree.Value) {
+	const shortest = 4
+	if v.Secret && len(v.Text()) >= shortest && v.Kind == tree.String && len(r.secrets) < maxParameters {
+		r.secrets = append(r.secrets, v.Text())
+	}
+	for _, item := range v.Items() {
+		r.hide(item)
+	}
+	for _, m := range v.Members() {
+		r.hide(m.Value)
+	}
 }
 
 // errReported stands for a mistake that was told already.
@@ -170,7 +207,7 @@ var errReported = errors.New("told already")
 func (r *run) full() bool { return len(r.mistakes) >= maxTold }
 
 func (r *run) wrong(at tree.Place, path, hint, format string, args ...any) {
-	m := shoal.Mistake{File: at.File, Line: at.Line, Column: at.Column, Path: path, Msg: fmt.Sprintf(format, args...), Hint: hint}
+	m := shoal.Mistake{File: at.File, Line: at.Line, Column: at.Column, Path: redact(path, r.secrets), Msg: redact(fmt.Sprintf(format, args...), r.secrets), Hint: redact(hint, r.secrets)}
 	switch {
 	case r.full():
 		r.more = true
@@ -180,7 +217,7 @@ func (r *run) wrong(at tree.Place, path, hint, format string, args ...any) {
 }
 
 func (r *run) note(at tree.Place, format string, args ...any) {
-	n := Note{at.File, at.Line, at.Column, fmt.Sprintf(format, args...)}
+	n := Note{at.File, at.Line, at.Column, redact(fmt.Sprintf(format, args...), r.secrets)}
 	if len(r.notes) < maxTold && !slices.Contains(r.notes, n) {
 		r.notes = append(r.notes, n)
 	}

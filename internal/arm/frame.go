@@ -258,8 +258,8 @@ func (s *scope) object(v *tree.Value) (*tree.Value, bool) {
 				ok = false
 				continue
 			}
-			if n.Kind != tree.String {
-				s.frame.run.wrong(m.At, path, "", "the name of a key is a string, not %s", n.Kind)
+			if n.Kind != tree.String || n.Secret {
+				s.frame.run.wrong(m.At, path, "", "the name of a key is a string that is no secret, not %s", n.Show())
 				ok = false
 				continue
 			}
@@ -445,7 +445,7 @@ func (f *frame) checkAll(v *tree.Value, s *scope, path string) {
 			inner = path + "." + m.Name
 		}
 		switch {
-		case path == "" && (strings.EqualFold(m.Name, "metadata") || strings.EqualFold(m.Name, "$schema")):
+		case strings.EqualFold(m.Name, "metadata") || strings.EqualFold(m.Name, "comments"): // for people
 		case strings.EqualFold(m.Name, "template") && strings.HasSuffix(path, "properties"): // it is checked when it is evaluated
 		case path == "" && strings.EqualFold(m.Name, "parameters"):
 			for _, p := range m.Value.Members() {

@@ -120,8 +120,16 @@ func (r *run) scopeFunctions() map[string]*expr.Function {
 	return table
 }
 
+// named is the name that a function is asked by: messages show it, so it cannot be a secret.
+func named(c *expr.Call) (string, error) {
+	if c.Args[0].Hides() {
+		return "", c.Wrong(0, "", "%s cannot be asked by a secret", c.Name())
+	}
+	return c.Text(0)
+}
+
 func (s *scope) callParameters(c *expr.Call) (*tree.Value, error) {
-	name, err := c.Text(0)
+	name, err := named(c)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +143,7 @@ func (s *scope) callParameters(c *expr.Call) (*tree.Value, error) {
 }
 
 func (s *scope) callVariables(c *expr.Call) (*tree.Value, error) {
-	name, err := c.Text(0)
+	name, err := named(c)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +174,11 @@ func (s *scope) callCopyIndex(c *expr.Call) (*tree.Value, error) {
 	name, offset := "", int64(0)
 	for i, a := range c.Args {
 		if a.Kind == tree.String && i == 0 {
-			name = a.Text()
+			text, err := named(c)
+			if err != nil {
+				return nil, err
+			}
+			name = text
 			continue
 		}
 		n, err := c.Int(i)

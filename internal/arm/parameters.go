@@ -191,6 +191,8 @@ func (f *frame) bind(layers []Values) {
 			f.give(p, c, g)
 		case p.Default != nil:
 			c.evaluate = func() (*tree.Value, bool) { return f.fallback(p) }
+		case nullable(p):
+			c.done(tree.NullValue())
 		default:
 			hint := "give it: --parameters " + p.Name + "=VALUE"
 			if p.Secure() {
@@ -206,6 +208,12 @@ func (f *frame) bind(layers []Values) {
 			c.fail()
 		}
 	}
+}
+
+// nullable reports whether a parameter may be left out.
+func nullable(p Parameter) bool {
+	yes, _ := p.declared.Get("nullable").AsBool()
+	return yes
 }
 
 // strangers tells values for parameters that the template does not have.
@@ -242,6 +250,7 @@ func (f *frame) give(p Parameter, c *cell, g Given) {
 	v := g.Value
 	if p.Secure() {
 		v = v.Hidden()
+		f.run.hide(v)
 	}
 	if v.Kind == tree.Unknown { // of a nested deployment: it is computed
 		c.done(v)
@@ -282,6 +291,7 @@ func (f *frame) fallback(p Parameter) (*tree.Value, bool) {
 	}
 	if p.Secure() {
 		v = v.Hidden()
+		f.run.hide(v)
 	}
 	if v.Kind == tree.Unknown || v.Kind == tree.Null {
 		return v, true

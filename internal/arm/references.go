@@ -140,7 +140,7 @@ func (s *scope) callReference(c *expr.Call) (*tree.Value, error) {
 	if c.Args[0].Kind == tree.Unknown {
 		return c.Args[0], nil
 	}
-	name, err := c.Text(0)
+	name, err := named(c)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +237,7 @@ func (s *scope) callReferences(c *expr.Call) (*tree.Value, error) {
 	if err := s.early(c); err != nil {
 		return nil, err
 	}
-	name, err := c.Text(0)
+	name, err := named(c)
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +267,7 @@ func (s *scope) callList(c *expr.Call) (*tree.Value, error) {
 	if c.Args[0].Kind == tree.Unknown {
 		return c.Args[0].Hidden(), nil
 	}
-	name, err := c.Text(0)
+	name, err := named(c)
 	if err != nil {
 		return nil, err
 	}

@@ -329,7 +329,7 @@ func (f *frame) depend(n *node) {
 		switch {
 		case d.Kind == tree.Unknown || d.Kind == tree.Null || d.Kind == tree.String && d.Text() == "":
 			continue
-		case d.Kind != tree.String:
+		case d.Kind != tree.String || d.Secret:
 			f.run.wrong(d.At, at, "", "the name of a resource is wanted here, not %s", d.Kind)
 			continue
 		}

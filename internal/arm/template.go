@@ -162,9 +162,6 @@ func (t *Template) scopeWord() string {
 	return "group"
 }
 
-// symbolic reports whether resources are named by the template, as newer ones have it.
-func (t *Template) symbolic() bool { return t.root.Get("resources").Kind == tree.Object }
-
 // expressionOf is an expression for a message.
 func expressionOf(v *tree.Value) string {
 	return tree.Clip(strings.Join(strings.Fields(v.Text()), " "), 120)

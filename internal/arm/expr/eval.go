@@ -335,6 +335,8 @@ func (n *Node) item(of, index *tree.Value) (*tree.Value, error) {
 		return n.unknown(of, "["+index.Show()+"]"), nil
 	case index.Kind == tree.Unknown:
 		return n.unknown(index, ""), nil
+	case of.Kind == tree.Object && index.Hides():
+		return nil, failure(n.at, "", "an object cannot be asked by a secret")
 	case of.Kind == tree.Object && index.Kind == tree.String:
 		return n.member(of, index.Text())
 	case n.safe && of.Kind == tree.Null:

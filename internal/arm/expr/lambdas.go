@@ -23,7 +23,7 @@ func lambdas() []*Function {
 					return v.value, nil
 				}
 			}
-			return nil, c.Wrong(0, "", "no lambda around has a variable %q", tree.Clip(name, 60))
+			return nil, c.Wrong(0, "", "no lambda around has a variable %s", c.Args[0].Show())
 		}},
 		{Name: "map", Min: 2, Max: 2, lazy: true, Call: mapItems},
 		{Name: "filter", Min: 2, Max: 2, lazy: true, Call: filter},
@@ -82,8 +82,11 @@ func (c *Call) applyText(i int, values ...*tree.Value) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if v.Kind != tree.String && v.Kind != tree.Int {
+	switch {
+	case v.Kind != tree.String && v.Kind != tree.Int:
 		return "", c.Wrong(i, "", "the lambda gives a name, not %s", v.Kind)
+	case v.Hides():
+		return "", c.Wrong(i, "", "the name of a key cannot be a secret")
 	}
 	return v.Text(), nil
 }

@@ -60,6 +60,9 @@ func createObject(c *Call) (*tree.Value, error) {
 		if err != nil {
 			return nil, err
 		}
+		if c.Args[i].Hides() {
+			return nil, c.Wrong(i, "", "the name of a key cannot be a secret")
+		}
 		b.set(name, c.Args[i].At, c.Args[i+1])
 	}
 	return b.value(), nil

@@ -115,14 +115,14 @@ type pool struct {
 const most = 200
 
 func (t *translation) note(at tree.Place, format string, args ...any) {
-	n := arm.Note{File: at.File, Line: at.Line, Column: at.Column, Text: fmt.Sprintf(format, args...)}
+	n := arm.Note{File: at.File, Line: at.Line, Column: at.Column, Text: t.in.Redact(fmt.Sprintf(format, args...))}
 	if len(t.out.Notes) < most && !slices.Contains(t.out.Notes, n) {
 		t.out.Notes = append(t.out.Notes, n)
 	}
 }
 
 func (t *translation) wrong(at tree.Place, path, hint, format string, args ...any) {
-	m := shoal.Mistake{File: at.File, Line: at.Line, Column: at.Column, Path: path, Msg: fmt.Sprintf(format, args...), Hint: hint}
+	m := shoal.Mistake{File: at.File, Line: at.Line, Column: at.Column, Path: path, Msg: t.in.Redact(fmt.Sprintf(format, args...)), Hint: hint}
 	if len(t.mistakes) < most && !slices.Contains(t.mistakes, m) {
 		t.mistakes = append(t.mistakes, m)
 	}
