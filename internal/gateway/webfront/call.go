@@ -93,14 +93,7 @@ func (c *call) read(w http.ResponseWriter, early int) error {
 func (c *call) end() error {
 	var sent error
 	if c.body != nil {
-		if !c.body.ended() { // the answer came ahead of the end of the request, or never
-			c.broken = true
-			c.link.Close()
-			c.body.quit()
-		}
-		if sent = <-c.body.done; sent != nil {
-			c.broken = true
-		}
+		sent = c.endBody()
 	}
 	if !c.stop() || c.broken || c.response == nil || c.response.Close || c.link.r.Buffered() > 0 {
 		c.link.Close()
@@ -112,6 +105,26 @@ func (c *call) end() error {
 		return sent
 	}
 	return nil
+}
+
+// lateBody is how much longer than its answer a request may take to be sent.
+const lateBody = 100 * time.Millisecond
+
+// endBody waits until the request's body is sent, and returns why it was not. Where the answer has come ahead of the end of the
+// request, or not at all, it is cut off: the client's connection then ends, too.
+func (c *call) endBody() error {
+	patience := lateBody
+	if c.response == nil || c.broken {
+		patience = 0
+	}
+	sent, err := c.body.wait(patience)
+	if !sent {
+		c.link.Close()
+		c.body.quit()
+		err = <-c.body.done
+	}
+	c.broken = c.broken || !sent || err != nil
+	return err
 }
 
 // smallBody is what a body is read and sent in one piece up to, without a goroutine.
@@ -225,22 +238,10 @@ type sending struct {
 	done    chan error // one value, at the end
 
 	mu    sync.Mutex
-	over  bool
 	given bool // nobody waits for it any more
 }
 
-func (s *sending) finish(err error) {
-	s.mu.Lock()
-	s.over = true
-	s.mu.Unlock()
-	s.done <- err
-}
-
-func (s *sending) ended() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.over
-}
+func (s *sending) finish(err error) { s.done <- err }
 
 // quit lets a read that waits for the client return.
 func (s *sending) quit() {
@@ -250,8 +251,28 @@ func (s *sending) quit() {
 	_ = s.control.SetReadDeadline(time.Now().Add(-time.Second))
 }
 
-// wait sets for how long the next read may wait.
-func (s *sending) wait(until time.Time) {
+// wait waits for the end.
+func (s *sending) wait(patience time.Duration) (sent bool, err error) {
+	select {
+	case err = <-s.done:
+		return true, err
+	default:
+	}
+	if patience == 0 {
+		return false, nil
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case err = <-s.done:
+		return true, err
+	case <-late.C:
+		return false, nil
+	}
+}
+
+// allow sets until when the next read may wait.
+func (s *sending) allow(until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.given {
@@ -265,7 +286,7 @@ func (s *sending) copy(body io.Reader, out io.Writer, flush func() error) (int64
 	defer s.buffers.put(buf)
 	var total int64
 	for {
-		s.wait(time.Now().Add(bodyTime))
+		s.allow(time.Now().Add(bodyTime))
 		n, err := body.Read(*buf)
 		if n > 0 {
 			total += int64(n)
@@ -277,7 +298,7 @@ func (s *sending) copy(body io.Reader, out io.Writer, flush func() error) (int64
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			s.wait(time.Time{})
+			s.allow(time.Time{})
 			return total, nil
 		}
 		if err != nil {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -39,14 +38,21 @@ func (f *Front) serveTunnel(w http.ResponseWriter, r *http.Request, d dest) {
 		f.fail(w, r, http.StatusTooManyRequests, "Too many websockets are open from where you are.")
 		return
 	}
-	defer f.tunnels.leave(source)
+	leave := func() { f.tunnels.leave(source) }
 	if d.user != "" {
 		if !f.users.enter(d.user) {
+			leave()
 			f.fail(w, r, http.StatusTooManyRequests, "Too many websockets are open to the servers of "+d.user+".")
 			return
 		}
-		defer f.users.leave(d.user)
+		leave = func() { f.tunnels.leave(source); f.users.leave(d.user) }
 	}
+	var t *tunnel
+	defer func() {
+		if t == nil {
+			leave()
+		}
+	}()
 	c, err := f.askTunnel(r, d)
 	if err != nil {
 		f.unreachable(w, r, d, err)
@@ -58,11 +64,14 @@ func (f *Front) serveTunnel(w http.ResponseWriter, r *http.Request, d dest) {
 		f.answer(w, r, d, c)
 		return
 	}
-	defer c.link.Close()
-	if !c.stop() {
+	if c.stop() {
+		t = f.open(w, d, c, leave)
+	}
+	if t == nil {
+		c.link.Close()
 		return
 	}
-	f.pipe(w, d, c)
+	t.begin()
 }
 
 // askTunnel asks the server for a websocket, on a connection of its own.
@@ -101,50 +110,49 @@ func (discardEarly) Header() http.Header         { return http.Header{} }
 func (discardEarly) Write(b []byte) (int, error) { return len(b), nil }
 func (discardEarly) WriteHeader(int)             {}
 
-// pipe takes the client's connection over.
-func (f *Front) pipe(w http.ResponseWriter, d dest, c *call) {
+// open takes the client's connection over and makes a tunnel of it, which needs nothing of the request any more. Nil: it
+// cannot be.
+func (f *Front) open(w http.ResponseWriter, d dest, c *call, ended func()) *tunnel {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		f.log.Error("a connection cannot be taken over", "err", err)
-		return
+		return nil
 	}
-	defer conn.Close()
-	t := &tunnel{client: conn, server: c.link.Conn, buffers: &f.pool.buffers}
-	f.mu.Lock()
-	if f.closing {
-		f.mu.Unlock()
-		return
-	}
-	f.piping[t] = struct{}{}
-	f.all.Add(1)
-	f.mu.Unlock()
-	defer func() {
-		f.mu.Lock()
-		delete(f.piping, t)
-		f.mu.Unlock()
-		f.all.Done()
-	}()
-	out := bufio.NewWriterSize(conn, 2<<10)
-	out.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
-	head := http.Header{}
 	if f.cfg.Guard != nil && !d.foreign {
 		f.cfg.Guard.StripAnswer(c.response.Header)
 	}
-	copyHeader(head, c.response.Header)
+	if writeSwitch(conn, c.response.Header) != nil {
+		conn.Close()
+		return nil
+	}
+	now := time.Now()
+	d.used(now)
+	t := &tunnel{front: f, client: conn, server: c.link.Conn, used: d.used, ended: ended, fromClient: ahead(buffered.Reader), fromServer: ahead(c.link.r)}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closing {
+		conn.Close()
+		return nil
+	}
+	f.piping[t] = struct{}{}
+	f.all.Add(1)
+	return t
+}
+
+// writeSwitch tells the client that the server has agreed.
+func writeSwitch(conn net.Conn, from http.Header) error {
+	out := bufio.NewWriterSize(conn, 1<<10)
+	out.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+	head := http.Header{}
+	copyHeader(head, from)
+	delete(head, "Content-Length")
 	for name, values := range head {
-		if name == "Content-Length" {
-			continue
-		}
 		for _, v := range values {
 			writeHeader(out, name, v)
 		}
 	}
 	out.WriteString("\r\n")
-	if out.Flush() != nil {
-		return
-	}
-	d.used(time.Now())
-	t.run(d.used, ahead(buffered.Reader), ahead(c.link.r))
+	return out.Flush()
 }
 
 // ahead takes out of a reader what it has read ahead.
@@ -155,9 +163,14 @@ func ahead(r *bufio.Reader) []byte {
 
 // tunnel is a websocket: two connections and the bytes between them.
 type tunnel struct {
+	front          *Front
 	client, server net.Conn
-	buffers        *buffers
-	closed         atomic.Bool
+	used           func(time.Time)
+	ended          func()
+	// What was read ahead goes first.
+	fromClient, fromServer []byte
+	closed                 atomic.Bool
+	ways                   atomic.Int32 // that have ended
 }
 
 func (t *tunnel) close() {
@@ -170,20 +183,30 @@ func (t *tunnel) close() {
 // lingerTime is how long the other direction may go on once one has ended.
 const lingerTime = 5 * time.Second
 
-// run passes bytes on until both directions have ended, beginning with those that were read ahead.
-func (t *tunnel) run(used func(time.Time), fromClient, fromServer []byte) {
-	var both sync.WaitGroup
-	both.Go(func() { t.copy(t.client, t.server, used, fromServer) })
-	t.copy(t.server, t.client, used, fromClient)
-	both.Wait()
+// begin passes bytes on until both directions have ended. It does not wait for that.
+func (t *tunnel) begin() {
+	go func() { t.copy(t.client, t.server, t.fromServer); t.end() }()
+	go func() { t.copy(t.server, t.client, t.fromClient); t.end() }()
+}
+
+// end is the end of one direction.
+func (t *tunnel) end() {
+	if t.ways.Add(1) < 2 {
+		return
+	}
 	t.close()
+	t.front.mu.Lock()
+	delete(t.front.piping, t)
+	t.front.mu.Unlock()
+	t.ended()
+	t.front.all.Done()
 }
 
 // Websockets are quiet for most of the time: their buffers are small, and borrowed when much comes.
 const quietBuffer = 1 << 10
 
 // copy passes on one direction.
-func (t *tunnel) copy(to, from net.Conn, used func(time.Time), ahead []byte) {
+func (t *tunnel) copy(to, from net.Conn, ahead []byte) {
 	defer t.half(to)
 	if len(ahead) > 0 {
 		if _, err := to.Write(ahead); err != nil {
@@ -194,7 +217,7 @@ func (t *tunnel) copy(to, from net.Conn, used func(time.Time), ahead []byte) {
 	var large *[]byte
 	defer func() {
 		if large != nil {
-			t.buffers.put(large)
+			t.front.pool.buffers.put(large)
 		}
 	}()
 	for {
@@ -204,7 +227,7 @@ func (t *tunnel) copy(to, from net.Conn, used func(time.Time), ahead []byte) {
 		}
 		n, err := from.Read(buf)
 		if n > 0 {
-			used(time.Now())
+			t.used(time.Now())
 			if _, err := to.Write(buf[:n]); err != nil {
 				t.close()
 				return
@@ -218,9 +241,9 @@ func (t *tunnel) copy(to, from net.Conn, used func(time.Time), ahead []byte) {
 		}
 		switch {
 		case n == len(buf) && large == nil:
-			large = t.buffers.get()
+			large = t.front.pool.buffers.get()
 		case n <= quietBuffer/2 && large != nil:
-			t.buffers.put(large)
+			t.front.pool.buffers.put(large)
 			large = nil
 		}
 	}
