@@ -163,13 +163,47 @@ func newWorld(t testing.TB) *world {
 			Endpoints: []shoal.Endpoint{{Name: "code", Protocol: "http", Command: "serve"}, {Name: "jupyter", Protocol: "http"}, {Name: "desktop", Protocol: "rdp", Port: 3389, Listen: 3389}}})
 		return err
 	})
-	for _, name := range []shoal.UserName{"alice", "bob", "ada"} {
-		if err := w.people.SetPassword(t.Context(), name, "password of "+string(name)); err != nil {
+	for name, hash := range hashes() {
+		if err := (store.Credentials{DB: w.db}).SetPasswordHash(t.Context(), name, hash); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return w
 }
+
+// hashes are those of everybody's passwords, made once: that is slow on purpose.
+var hashes = sync.OnceValue(func() map[shoal.UserName]string {
+	made := vault{}
+	for _, name := range []shoal.UserName{"alice", "bob", "ada"} {
+		if err := local.New(made).SetPassword(context.Background(), name, "password of "+string(name)); err != nil {
+			panic(err)
+		}
+	}
+	return made
+})
+
+// vault keeps password hashes and nothing else.
+type vault map[shoal.UserName]string
+
+func (v vault) SetPasswordHash(_ context.Context, name shoal.UserName, hash string) error {
+	v[name] = hash
+	return nil
+}
+func (v vault) PasswordHash(_ context.Context, name shoal.UserName) (string, error) {
+	return v[name], nil
+}
+func (v vault) User(_ context.Context, name shoal.UserName) (shoal.User, error) {
+	return shoal.User{Name: name}, nil
+}
+func (v vault) Member(ctx context.Context, name shoal.UserName) (shoal.User, error) {
+	return v.User(ctx, name)
+}
+func (vault) DropTokens(context.Context, shoal.UserName) error { return nil }
+func (vault) DropToken(context.Context, string) error          { return nil }
+func (vault) PutToken(context.Context, string, string, shoal.UserName, time.Time) error {
+	return nil
+}
+func (vault) TokenUser(context.Context, string, string) (shoal.User, error) { return shoal.User{}, nil }
 
 // pages serves pages and API for the directory that there is.
 func (w *world) pages() *world {
