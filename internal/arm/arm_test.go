@@ -178,3 +178,47 @@ func evaluate(t testing.TB, text string, in arm.Input, pairs ...string) (*arm.Re
 	in.Values = append(in.Values, words(t, template, pairs...))
 	return arm.Evaluate(template, in)
 }
+
+// Templates of a directory that the environment names are read with values made up for what they need.
+func TestOthers(t *testing.T) {
+	t.Parallel()
+	dir := os.Getenv("SHOAL_ARM_CASES")
+	if dir == "" {
+		t.Skip("SHOAL_ARM_CASES names no directory")
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no files in %s: %v", dir, err)
+	}
+	for _, name := range names {
+		template, err := arm.Read(read(t, name))
+		if err != nil {
+			t.Errorf("%s: %s", name, told(nil, err))
+			continue
+		}
+		var v arm.Values
+		for _, p := range template.Parameters() {
+			if p.Default != nil {
+				continue
+			}
+			word := map[string]string{"int": "1", "bool": "true", "array": "[]", "object": "{}", "secureobject": "{}"}[p.Type]
+			if word == "" {
+				word = "abcdefgh"
+			}
+			g, err := template.Word(p.Name, word)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(p.Allowed) > 0 {
+				g.Value = p.Allowed[0]
+			}
+			v.Given = append(v.Given, g)
+		}
+		r, err := arm.Evaluate(template, arm.Input{Context: place(), Values: []arm.Values{v}})
+		if err != nil {
+			t.Errorf("%s: %s", name, told(nil, err))
+			continue
+		}
+		t.Logf("%s: %d resources, %d outputs, %d notes", filepath.Base(name), len(r.Resources), len(r.Outputs), len(r.Notes))
+	}
+}

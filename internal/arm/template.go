@@ -76,6 +76,10 @@ func open(f File, root *tree.Value) (*Template, []shoal.Mistake) {
 		r.wrong(root.At, "$schema", "give it with --parameters @FILE", "this is a parameter file, not a template")
 		return nil, r.mistakes
 	}
+	if root.Get("$schema") == nil && root.Get("resources") == nil {
+		r.wrong(root.At, "", "", "this is no deployment template: it has neither $schema nor resources")
+		return nil, r.mistakes
+	}
 	for _, m := range root.Members() {
 		known := false
 		for _, s := range sections {

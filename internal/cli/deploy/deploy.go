@@ -40,7 +40,7 @@ type options struct {
 	parameters            []string
 	images, sizes, shares []string
 	answers               string
-	provider              string
+	provider, most        string
 	whatIf, noPrompt      bool
 	scripts               bool
 }
@@ -74,6 +74,7 @@ This version of Shoal only says what would be: --what-if is needed.`,
 	f.StringArrayVar(&o.shares, "share", nil, "where a share of the template's is, `NAME=SOURCE`: team=/srv/team; may be repeated")
 	f.StringVar(&o.answers, "answers", "", "a `FILE` with what resources have that only a deployment would know")
 	f.StringVar(&o.provider, "provider", "local", "the `PROVIDER` that makes the machines")
+	f.StringVar(&o.most, "most", "", "give machines no more than `CPUS,MEMORY[,GPUS]`, whatever their size says")
 	f.BoolVar(&o.scripts, "allow-scripts", false, "run the template's own scripts, as root, on each new machine")
 	f.BoolVar(&o.whatIf, "what-if", false, "only say what would be")
 	f.BoolVar(&o.noPrompt, "no-prompt", false, "ask for nothing: what is missing is a mistake")
@@ -148,6 +149,13 @@ func (o options) translation() (translate.Options, error) {
 			}
 			m.into[from] = to
 		}
+	}
+	if o.most != "" {
+		r, err := resources(o.most)
+		if err != nil {
+			return out, shoal.Errorf(shoal.KindInvalid, "cannot read --most %q", o.most).WithHint("write --most 2,4GiB or --most 2,4GiB,1")
+		}
+		out.Most = r
 	}
 	for _, s := range o.sizes {
 		name, has, _ := strings.Cut(s, "=")

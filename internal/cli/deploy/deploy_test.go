@@ -73,11 +73,11 @@ func TestArticle(t *testing.T) {
 	}
 	base := cases + "DataScienceVM__Scripts__CreateDSVM__Ubuntu__dsvm-vmss-cluster"
 	if err := w.run("-g", "research", "--template-file", base+".json", "--parameters", "@"+base+".parameters.json", "vmssName=lab", "shareName=team", "storageAccountKey=env:KEY", "adminPassword=@"+pw,
-		"--share", "team=/srv/team", "--what-if", "-o", "yaml"); err != "" {
+		"--share", "team=/srv/team", "--most", "1,2GiB", "--what-if", "-o", "yaml"); err != "" {
 		t.Fatal(err)
 	}
 	set, err := spec.Parse(spec.File{Name: "out", Data: w.out.Bytes()})
-	if err != nil || len(set.Pools) != 1 || set.Pools[0].Name != "lab" || len(set.Shares) != 1 || len(set.Users) != 1 {
+	if err != nil || len(set.Pools) != 1 || set.Pools[0].Name != "lab" || len(set.Shares) != 1 || len(set.Users) != 1 || set.Pools[0].Machine.Memory != 2<<30 {
 		t.Fatalf("%v: %s", err, w.out.String())
 	}
 	has(t, "stderr", w.err.String(), "the map of shares", `user "dsvmuser"`, "virtualNetworks")
@@ -145,6 +145,7 @@ func TestRefused(t *testing.T) {
 		`cannot read the parameters "x"`:   {"--what-if", "--template-file", inside, "--parameters", "x"},
 		"the variable NOPE is not set":     {"--what-if", "--template-file", inside, "p=env:NOPE"},
 		"cannot read --size-map":           {"--what-if", "--template-file", inside, "--size-map", "X=1"},
+		"cannot read --most":                {"--what-if", "--template-file", inside, "--most", "lots"},
 		"cannot read --share":              {"--what-if", "--template-file", inside, "--share", "x"},
 		"does not answer":                  {"--what-if", "--template-uri", "https://127.0.0.1:1/x.json?sig=very"},
 		"a template has no section \"a\"":  {"--what-if", "--template-file", write(t, `{"a": 1, "resources": []}`)},
