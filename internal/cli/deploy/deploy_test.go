@@ -145,7 +145,7 @@ func TestRefused(t *testing.T) {
 		`cannot read the parameters "x"`:   {"--what-if", "--template-file", inside, "--parameters", "x"},
 		"the variable NOPE is not set":     {"--what-if", "--template-file", inside, "p=env:NOPE"},
 		"cannot read --size-map":           {"--what-if", "--template-file", inside, "--size-map", "X=1"},
-		"cannot read --most":                {"--what-if", "--template-file", inside, "--most", "lots"},
+		"cannot read --most":               {"--what-if", "--template-file", inside, "--most", "lots"},
 		"cannot read --share":              {"--what-if", "--template-file", inside, "--share", "x"},
 		"does not answer":                  {"--what-if", "--template-uri", "https://127.0.0.1:1/x.json?sig=very"},
 		"a template has no section \"a\"":  {"--what-if", "--template-file", write(t, `{"a": 1, "resources": []}`)},
