@@ -27,8 +27,10 @@ func followed(r *http.Request) bool {
 // fromHere reports whether a page of this origin made a request, as far as headers tell: what no other site's
 // page could have made, whatever cookies the browser adds.
 func fromHere(r *http.Request) bool {
-	if origin := r.Header.Get("Origin"); origin != "" && origin != "null" && !sameOrigin(origin, r) {
-		return false
+	for _, origin := range r.Header["Origin"] { // more than one is from no browser
+		if origin != "null" && !sameOrigin(origin, r) {
+			return false
+		}
 	}
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "same-origin", "none":
