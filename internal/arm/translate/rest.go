@@ -55,6 +55,7 @@ var sayings = map[string]string{
 	"microsoft.network/networkinterfaces":              "machines of a pool have a network of their own",
 	"microsoft.network/natgateways":                    "machines reach the network through their provider",
 	"microsoft.network/routetables":                    "machines reach the network through their provider",
+	"microsoft.network/loadbalancers/inboundnatrules":  "single machines are reached by name through ssh",
 	"microsoft.network/loadbalancers":                  "it leads to no machine of the template",
 	"microsoft.network/applicationgateways":            "web apps are endpoints of a pool, behind the gateway's https; its listeners and rules are left out",
 	"microsoft.network/privatednszones":                "machines of a pool find each other by name",

@@ -92,7 +92,7 @@ This version of Shoal only says what would be: --what-if is needed.`,
 
 // whatIf says what a template becomes.
 func (env Env) whatIf(o options, format string) error {
-	load := &loader{}
+	load := &loader{note: env.Note}
 	f, err := load.template(o.file, o.uri)
 	if err != nil {
 		return err

@@ -178,7 +178,7 @@ func TestLinked(t *testing.T) {
 		fmt.Fprint(w, `{"resources": []}`)
 	}))
 	defer server.Close()
-	l := &loader{client: server.Client()}
+	l := &loader{client: server.Client(), note: func(string, ...any) {}}
 	f, err := l.Load(server.URL + "/dir/net.json?sig=x")
 	if err != nil || string(f.Data) != `{"resources": []}` || strings.Contains(f.Name, "sig") {
 		t.Fatal(f, err)
@@ -190,7 +190,13 @@ func TestLinked(t *testing.T) {
 		t.Error(err)
 	}
 	dir := filepath.Dir(write(t, "{}"))
-	l.dir = dir
+	l.dir, l.own = dir, "own.json"
+	if f, err := l.Load("https://127.0.0.1:1/a/b/file.json?sig=x"); err != nil || string(f.Data) != "{}" {
+		t.Error(f, err)
+	}
+	if _, err := l.Load("https://127.0.0.1:1/a/b/own.json"); err == nil {
+		t.Error("the template was taken for another")
+	}
 	if f, err := l.Load("file://" + dir + "/file.json"); err != nil || string(f.Data) != "{}" {
 		t.Error(f, err)
 	}

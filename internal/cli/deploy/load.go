@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -18,7 +19,9 @@ import (
 // loader fetches templates. Files are those in the directory of the template that is deployed and below it, and
 // only where that is a file itself.
 type loader struct {
-	dir    string       // empty: no files
+	dir    string // empty: no files
+	own    string // the template's name in it
+	note   func(format string, args ...any)
 	client *http.Client // nil: the usual one
 }
 
@@ -51,7 +54,7 @@ func (l *loader) template(file, uri string) (arm.File, error) {
 	if err != nil {
 		return arm.File{}, err
 	}
-	l.dir = filepath.Dir(whole)
+	l.dir, l.own = filepath.Dir(whole), filepath.Base(whole)
 	return arm.File{Name: file, URI: (&url.URL{Scheme: "file", Path: filepath.ToSlash(whole)}).String(), Data: data}, nil
 }
 
@@ -64,12 +67,35 @@ func (l *loader) Load(uri string) (arm.File, error) {
 	shown := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 	switch u.Scheme {
 	case "https":
+		if f, ok := l.copied(u.Path); ok {
+			l.note("%s is taken from %s, beside the template", shown, f.Name)
+			return f, nil
+		}
 		data, err := l.fetch(uri, shown)
 		return arm.File{Name: shown, URI: uri, Data: data}, err
 	case "file", "":
 		return l.beside(u.Path)
 	}
 	return arm.File{}, shoal.Errorf(shoal.KindInvalid, "templates are fetched by https, or lie beside the template").WithHint("use an https address")
+}
+
+// copied finds a linked template of an address beside the template: whoever has copied nested/net.json with the
+// template means that one.
+func (l *loader) copied(path string) (arm.File, bool) {
+	if l.dir == "" {
+		return arm.File{}, false
+	}
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	for i := max(len(parts)-4, 0); i < len(parts); i++ {
+		name := strings.Join(parts[i:], "/")
+		if name == "" || name == l.own {
+			continue
+		}
+		if f, err := l.beside(name); err == nil {
+			return f, true
+		}
+	}
+	return arm.File{}, false
 }
 
 // beside reads a file in the template's directory or below.
