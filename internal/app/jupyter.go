@@ -10,11 +10,31 @@ import (
 	"github.com/shoal-pool/shoal/internal/hub"
 )
 
-// makeJupyter makes what runs JupyterHub for pools that want it. It needs the front end for browsers, where it is seen.
+// makeJupyter makes what runs JupyterHub for pools that want it, or leads machines to another one.
 func (a *App) makeJupyter() error {
-	if a.web.front == nil {
-		return nil
+	cfg := hub.Config{Store: a.store, Dir: a.opts.path("hub"), Log: a.log}
+	if a.images != nil {
+		cfg.Machines = a.images.Listen
 	}
+	switch a.opts.Web.JupyterHub {
+	case externalHub:
+		return nil
+	case ownHub:
+		if a.web.front == nil { // there is nowhere to see it
+			return nil
+		}
+		if err := a.ownJupyter(&cfg); err != nil {
+			return err
+		}
+	default:
+		cfg.External = a.opts.Web.JupyterHub
+	}
+	a.jupyter = hub.New(cfg)
+	return nil
+}
+
+// ownJupyter adds what a hub of our own needs.
+func (a *App) ownJupyter(cfg *hub.Config) error {
 	token, err := tokenOf("hub's", a.opts.path("hub", "token"))
 	if err != nil {
 		return err
@@ -32,13 +52,9 @@ func (a *App) makeJupyter() error {
 		return err
 	}
 	a.onClose(func(context.Context) error { l.Close(); return nil })
-	cfg := hub.Config{Store: a.store, Dir: a.opts.path("hub"), Token: token, RoutesToken: routes, Public: a.webURL, AppsDomain: a.opts.Web.AppsDomain, Log: a.log,
-		API:    func() string { return "http://" + fromHere(a.sockets.Control.Addr()) },
-		Routes: func() string { return "http://" + l.Addr().String() }}
-	if a.images != nil {
-		cfg.Machines = a.images.Listen
-	}
-	a.jupyter = hub.New(cfg)
+	cfg.Token, cfg.RoutesToken, cfg.Public, cfg.AppsDomain = token, routes, a.webURL, a.opts.Web.AppsDomain
+	cfg.API = func() string { return "http://" + fromHere(a.sockets.Control.Addr()) }
+	cfg.Routes = func() string { return "http://" + l.Addr().String() }
 	a.routes = part{"jupyterhub's routes", serve(l, api)}
 	return nil
 }
@@ -56,7 +72,11 @@ func (a *App) jupyterRuns() []part {
 	if a.jupyter == nil {
 		return nil
 	}
-	return []part{a.routes, {"jupyterhub", a.jupyter.Run}}
+	runs := []part{{"jupyterhub", a.jupyter.Run}}
+	if a.routes.run != nil {
+		runs = append(runs, a.routes)
+	}
+	return runs
 }
 
 // fromHere is how this host's own processes reach a listener.

@@ -40,11 +40,15 @@ type Web struct {
 	CHPDefaultTarget string
 	CHPErrorTarget   string
 	CHPHostRouting   bool
+
+	JupyterHub string // own: it is run where a pool wants it; external, or its URL. Default own, unless CHPListen is set
 }
 
 const (
 	defaultHTTPSListen = "127.0.0.1:7443"
 	off                = "off"
+	ownHub             = "own"
+	externalHub        = "external"
 )
 
 func (o Web) withDefaults() (Web, error) {
@@ -73,6 +77,18 @@ func (o Web) withDefaults() (Web, error) {
 		return o, shoal.Errorf(shoal.KindInvalid, "cannot ask for certificates by ACME without names").WithHint("add --acme-domain NAME")
 	case (o.CHPDefaultTarget != "" || o.CHPErrorTarget != "" || o.CHPHostRouting || o.CHPTokenFile != "") && o.CHPListen == "":
 		return o, shoal.Errorf(shoal.KindInvalid, "cannot use the flags that begin with --chp without --chp-listen").WithHint("add --chp-listen 127.0.0.1:8001")
+	}
+	switch {
+	case o.JupyterHub == "" && o.CHPListen != "":
+		o.JupyterHub = externalHub
+	case o.JupyterHub == "":
+		o.JupyterHub = ownHub
+	case o.JupyterHub != ownHub && o.JupyterHub != externalHub:
+		if at, err := url.Parse(o.JupyterHub); err != nil || at.Scheme != "http" && at.Scheme != "https" || at.Host == "" || strings.Trim(at.Path, "/") != "" {
+			return o, shoal.Errorf(shoal.KindInvalid, "cannot use --jupyterhub %q", o.JupyterHub).WithHint("write own, external, or where the hub listens, as in http://127.0.0.1:8081")
+		}
+	case o.JupyterHub == ownHub && o.CHPListen != "":
+		return o, shoal.Errorf(shoal.KindInvalid, "cannot use --jupyterhub own with --chp-listen: both hubs would want every route").WithHint("leave one of them out")
 	}
 	o.URL = strings.TrimRight(o.URL, "/")
 	o.AppsDomain = strings.ToLower(strings.Trim(o.AppsDomain, "."))
@@ -134,6 +150,7 @@ type webParts struct {
 	front  *webfront.Front // nil: there is none
 	routes *routes.Table
 	chp    http.Handler // nil: there is none
+	keeper chp.Keeper   // where there is one
 	acme   *certs.ACME  // nil: certificates come from elsewhere
 	ca     string       // the fingerprint of our own authority, where that is used
 }
@@ -182,6 +199,8 @@ func (a *App) makeCHP(o Web) (err error) {
 	} else if token, err = tokenOf("routes'", a.opts.path("chp.token")); err != nil {
 		return err
 	}
+	a.web.keeper = chp.Keeper{Routes: a.web.routes, Path: a.opts.path("chp.routes"), Log: a.log}
+	a.web.keeper.Load()
 	if o.CHPDefaultTarget != "" {
 		posted, err := json.Marshal(o.CHPDefaultTarget)
 		if err == nil {
@@ -277,7 +296,7 @@ func (a *App) webRuns() (runs []part) {
 		runs = append(runs, part{"https", func(ctx context.Context) error { return a.web.front.Serve(ctx, a.sockets.HTTPS) }})
 	}
 	if a.web.chp != nil {
-		runs = append(runs, part{"routes api", serve(a.sockets.CHP, a.web.chp)})
+		runs = append(runs, part{"routes api", serve(a.sockets.CHP, a.web.chp)}, part{"routes", a.web.keeper.Run})
 	}
 	if a.sockets.HTTP != nil {
 		redirect := webfront.Redirect(func() string {

@@ -61,18 +61,22 @@ func (h *Hub) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 // forward hands requests to the hub as they are. The port that it stands behind is held while the hub is not
 // there, so that nobody else can take it and be sent what is meant for the hub.
 func (h *Hub) forward() http.Handler {
+	return forwardTo("http", "hub", &http.Transport{DialContext: h.dial, MaxIdleConnsPerHost: 32, IdleConnTimeout: time.Minute, DisableCompression: true}, h.cfg.Log)
+}
+
+func forwardTo(scheme, host string, by http.RoundTripper, log *slog.Logger) http.Handler {
 	return &httputil.ReverseProxy{
-		Transport:     &http.Transport{DialContext: h.dial, MaxIdleConnsPerHost: 32, IdleConnTimeout: time.Minute, DisableCompression: true},
+		Transport:     by,
 		FlushInterval: -1, // it streams progress
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host = "http", "hub"
+			r.Out.URL.Scheme, r.Out.URL.Host = scheme, host
 			for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proxy", "X-Scheme"} {
 				if v, ok := r.In.Header[name]; ok { // the gateway's word
 					r.Out.Header[name] = v
 				}
 			}
 		},
-		ErrorLog: slog.NewLogLogger(h.cfg.Log.Handler(), slog.LevelDebug),
+		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, _ error) { absent(w, r) },
 	}
 }

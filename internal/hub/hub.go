@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/url"
 	"os/exec"
 	"slices"
 	"sync"
@@ -30,6 +32,9 @@ type Config struct {
 	Public func() string
 	// AppsDomain: each user's server has a host name of its own below it; empty: all have the hub's.
 	AppsDomain string
+	// External is where a hub of somebody else is asked, as in http://127.0.0.1:8081: machines get to its API, and
+	// none is run here. Of the above only Store and Dir are needed then.
+	External string
 	// Machines opens a port of the host to machines, and says at which address they find it; nil: they find
 	// the hub at Public.
 	Machines func(ctx context.Context, port int) (net.Listener, error)
@@ -52,7 +57,7 @@ type patience struct {
 }
 
 func usual() patience {
-	return patience{start: 2 * time.Minute, probe: 15 * time.Second, answer: 10 * time.Second, fails: 4,
+	return patience{start: 5 * time.Minute, probe: 15 * time.Second, answer: 10 * time.Second, fails: 4,
 		steady: 5 * time.Minute, most: time.Minute, stop: 10 * time.Second, look: 30 * time.Second}
 }
 
@@ -91,6 +96,9 @@ func New(cfg Config) *Hub {
 
 // Wanted reports whether some pool has it, so that what belongs to it is about to come if it is not there.
 func (h *Hub) Wanted(ctx context.Context) bool {
+	if h.cfg.External != "" {
+		return false
+	}
 	pools, err := h.pools(ctx)
 	return err == nil && len(pools) > 0
 }
@@ -98,7 +106,7 @@ func (h *Hub) Wanted(ctx context.Context) bool {
 // Why says how JupyterHub is, for `shoal why pool` of a pool that has it; nothing where all is well.
 func (h *Hub) Why(ctx context.Context, name shoal.PoolName) []shoal.Reason {
 	wanted, err := h.pools(ctx)
-	if err != nil || !slices.Contains(wanted, name) {
+	if err != nil || h.cfg.External != "" || !slices.Contains(wanted, name) {
 		return nil
 	}
 	h.mu.Lock()
@@ -143,6 +151,9 @@ func (h *Hub) pools(ctx context.Context) (names []shoal.PoolName, err error) {
 // Run keeps the hub running while a pool wants it, until ctx ends. It returns an error only if it cannot
 // know what pools there are.
 func (h *Hub) Run(ctx context.Context) error {
+	if h.cfg.External != "" {
+		return h.leadTo(ctx, h.cfg.External)
+	}
 	for {
 		if err := h.until(ctx, true); err != nil || ctx.Err() != nil {
 			return err
@@ -161,6 +172,25 @@ func (h *Hub) Run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// leadTo lets machines get to the API of somebody else's hub.
+func (h *Hub) leadTo(ctx context.Context, to string) error {
+	at, err := url.Parse(to)
+	if err != nil {
+		return err
+	}
+	if err := h.makeDir(); err != nil {
+		return err
+	}
+	door, err := h.listenForMachines(ctx)
+	if err != nil || door == nil {
+		return err
+	}
+	defer serveHTTP(door, onlyAPI(forwardTo(at.Scheme, at.Host, http.DefaultTransport, h.cfg.Log)), h.cfg.Log)()
+	h.cfg.Log.Info("machines reach JupyterHub's API", "c.Spawner.hub_connect_url", "http://"+door.Addr().String())
+	<-ctx.Done()
+	return nil
 }
 
 // until waits until a pool wants the hub, or none does.
@@ -266,4 +296,3 @@ func (h *Hub) tell(ctx context.Context, code, sentence string) {
 		h.cfg.Log.Warn("an event of JupyterHub cannot be recorded", "err", err)
 	}
 }
-

@@ -424,6 +424,29 @@ print(c.Shoal.server == sys.argv[1], c.Spawner.hub_connect_url == sys.argv[1], c
 	}
 }
 
+// Machines get to the API of somebody else's hub, and no hub is run.
+func TestExternal(t *testing.T) {
+	w := newWorld(t)
+	theirs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path) }))
+	defer theirs.Close()
+	w.cfg.External = theirs.URL
+	w.pool(jupyter)
+	w.run()
+	door := "http://" + (<-w.doors).Addr().String()
+	if status, body := get(t, door, "/hub/api/x"); status != 200 || !strings.Contains(body, "/hub/api/x") {
+		t.Errorf("machines do not reach it: %d %s", status, body)
+	}
+	if status, _ := get(t, door, "/hub/home"); status != http.StatusNotFound {
+		t.Errorf("machines reach more than the API: %d", status)
+	}
+	if w.Wanted(t.Context()) || len(w.Why(t.Context(), "lab")) > 0 {
+		t.Error("a hub of our own is told of")
+	}
+	if _, err := os.Stat(w.path("pid")); err == nil {
+		t.Error("a hub of our own runs")
+	}
+}
+
 // What a program says is kept, but not without end.
 func TestTail(t *testing.T) {
 	t.Parallel()
