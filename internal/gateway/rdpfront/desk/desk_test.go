@@ -45,6 +45,9 @@ func (p *people) CheckPassword(_ context.Context, name shoal.UserName, password,
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	users := []shoal.User{{Name: "alice"}, {Name: "bob"}, {Name: "gone", Disabled: true}, {Name: "margarete-a"}, {Name: "margarete-b"}, {Name: "longername"}}
+	usable := func(name shoal.UserName) bool {
+		return slices.ContainsFunc(users, func(u shoal.User) bool { return u.Name == name && !u.Disabled })
+	}
 	machines := []shoal.Machine{{ID: "m-1", State: shoal.MachineReady, Health: shoal.HealthUp, Address: "10.0.0.1:22"},
 		{ID: "m-2", State: shoal.MachineReady, Health: shoal.HealthDown, Address: "10.0.0.2:22"}, {ID: "m-3", State: shoal.MachineBooting}}
 	on := func(user shoal.UserName, machine shoal.MachineID) shoal.Session {
@@ -85,7 +88,7 @@ func TestDecide(t *testing.T) {
 		{what: "short of the cut", name: "margaret", sessions: []shoal.Session{on("margarete-a", "m-1")}, refused: "unknown"},
 		{what: "cut, and nobody", name: "longernam", refused: "unknown"},
 	} {
-		l, err := decide(c.name, c.known, users, c.sessions, machines)
+		l, err := decide(c.name, c.known, usable, c.sessions, machines)
 		refused := ""
 		if r, ok := errors.AsType[*route.Refusal](err); ok {
 			refused = r.Reason.Code

@@ -32,10 +32,6 @@ func (d *Desk) Lead(ctx context.Context, pool shoal.PoolName, name, address stri
 	source := Source(address)
 	var l Lead
 	err := d.cfg.Store.View(ctx, func(tx *store.Tx) error {
-		users, err := tx.Users().List()
-		if err != nil {
-			return err
-		}
 		sessions, err := tx.LiveSessionsIn(pool)
 		if err != nil {
 			return err
@@ -48,15 +44,28 @@ func (d *Desk) Lead(ctx context.Context, pool shoal.PoolName, name, address stri
 		d.sweep(time.Now())
 		known := d.recent(source, pool)
 		d.mu.Unlock()
-		l, err = decide(name, known, users, sessions, machines)
+		// Not all users are read for a stranger: there may be many.
+		var failed error
+		usable := func(name shoal.UserName) bool {
+			u, err := tx.Users().Get(name)
+			if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
+				failed = err
+			}
+			return err == nil && !u.Disabled
+		}
+		l, err = decide(name, known, usable, sessions, machines)
+		if failed != nil {
+			return failed
+		}
 		return err
 	})
 	return l, err
 }
 
-// decide is Lead without the world. Known are the users who are known at the source, the latest first.
-func decide(name string, known []shoal.UserName, users []shoal.User, sessions []shoal.Session, machines []shoal.Machine) (Lead, error) {
-	user, why := whose(name, known, users, sessions)
+// decide is Lead without the world. Known are the users who are known at the source, the latest first; usable tells of a
+// name whether there is such a user who may log in.
+func decide(name string, known []shoal.UserName, usable func(shoal.UserName) bool, sessions []shoal.Session, machines []shoal.Machine) (Lead, error) {
+	user, why := whose(name, known, usable, sessions)
 	if user == "" {
 		return Lead{}, refuse("unknown", "%s", why)
 	}
@@ -78,10 +87,10 @@ func decide(name string, known []shoal.UserName, users []shoal.User, sessions []
 }
 
 // whose finds the user a connection is for; why not, if it is nobody's.
-func whose(name string, known []shoal.UserName, users []shoal.User, sessions []shoal.Session) (user shoal.UserName, why string) {
+func whose(name string, known []shoal.UserName, usable func(shoal.UserName) bool, sessions []shoal.Session) (user shoal.UserName, why string) {
 	bySource := func() (shoal.UserName, string) {
 		for _, u := range known {
-			if usable(users, u) {
+			if usable(u) {
 				return u, ""
 			}
 		}
@@ -97,7 +106,7 @@ func whose(name string, known []shoal.UserName, users []shoal.User, sessions []s
 		return bySource()
 	}
 	for _, n := range []string{name, strings.ToLower(name)} {
-		if usable(users, shoal.UserName(n)) {
+		if usable(shoal.UserName(n)) {
 			return shoal.UserName(n), ""
 		}
 	}
@@ -106,7 +115,7 @@ func whose(name string, known []shoal.UserName, users []shoal.User, sessions []s
 	}
 	// The name may be cut: it means who is known here, or else who is the only one with a session.
 	begins := func(u shoal.UserName) bool {
-		return strings.HasPrefix(strings.ToLower(string(u)), strings.ToLower(name)) && usable(users, u)
+		return strings.HasPrefix(strings.ToLower(string(u)), strings.ToLower(name)) && usable(u)
 	}
 	for _, u := range known {
 		if begins(u) {
@@ -126,10 +135,6 @@ func whose(name string, known []shoal.UserName, users []shoal.User, sessions []s
 		return user, ""
 	}
 	return bySource()
-}
-
-func usable(users []shoal.User, name shoal.UserName) bool {
-	return slices.ContainsFunc(users, func(u shoal.User) bool { return u.Name == name && !u.Disabled })
 }
 
 func refuse(code, format string, args ...any) error {
