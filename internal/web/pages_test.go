@@ -3,9 +3,12 @@ package web_test
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -260,6 +263,9 @@ func TestStart(t *testing.T) {
 	if len(w.apps.all) != 2 {
 		t.Errorf("%d apps", len(w.apps.all))
 	}
+	if a := b.get(path); !strings.Contains(a.body, "The one before could not go on.</strong> Machine m-1 is gone: its agent was not heard for 5m.") {
+		t.Errorf("what became of the one before is not told:\n%s", a.body)
+	}
 	// Another's app is another's.
 	if a := w.as("bob").get(path); !strings.Contains(a.body, "has not been started") {
 		t.Errorf("bob sees:\n%s", a.body)
@@ -293,4 +299,47 @@ func TestMessages(t *testing.T) {
 	if err := json.Unmarshal([]byte(a.body), &p); err != nil || p.Kind != shoal.KindNotFound || p.Status != 404 || a.Header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("%v %s", err, a.body)
 	}
+}
+
+// TestContrast: text stands out from what is behind it as WCAG 2 asks (AA, 4.5 to 1), by day and by night.
+func TestContrast(t *testing.T) {
+	t.Parallel()
+	css, err := os.ReadFile("static/shoal.css")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile(`(?s):root \{(.*?)\}`).FindAllStringSubmatch(string(css), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d sets of colours, want 2", len(blocks))
+	}
+	for _, block := range blocks {
+		colours := map[string]float64{}
+		for _, m := range regexp.MustCompile(`--([a-z-]+): #([0-9a-f]{6});`).FindAllStringSubmatch(block[1], -1) {
+			colours[m[1]] = luminance(t, m[2])
+		}
+		for _, pair := range [][2]string{{"text", "ground"}, {"text", "card"}, {"text", "code"}, {"soft", "ground"}, {"soft", "card"}, {"accent", "card"}, {"accent", "ground"},
+			{"on-accent", "accent"}, {"good", "good-bg"}, {"busy", "busy-bg"}, {"bad", "bad-bg"}} {
+			a, b := colours[pair[0]], colours[pair[1]]
+			if ratio := (max(a, b) + 0.05) / (min(a, b) + 0.05); ratio < 4.5 {
+				t.Errorf("%s on %s: %.1f to 1", pair[0], pair[1], ratio)
+			}
+		}
+	}
+}
+
+// luminance is WCAG's relative luminance of a colour.
+func luminance(t *testing.T, hex string) float64 {
+	t.Helper()
+	n, err := strconv.ParseUint(hex, 16, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	linear := func(c uint64) float64 {
+		if v := float64(c&255) / 255; v > 0.04045 {
+			return math.Pow((v+0.055)/1.055, 2.4)
+		} else {
+			return v / 12.92
+		}
+	}
+	return 0.2126*linear(n>>16) + 0.7152*linear(n>>8) + 0.0722*linear(n)
 }

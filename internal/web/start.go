@@ -25,6 +25,7 @@ type startBody struct {
 	Poll     string // where a script asks
 	Usually  string // how long it takes as a rule, in words
 	Start    string // a path to POST to
+	Before   string // what became of the one in whose place this comes
 }
 
 // refreshEvery is how often a browser without scripts asks again.
@@ -60,7 +61,7 @@ func (w *Web) startPage(rw http.ResponseWriter, r *http.Request, v visitor) {
 	case there && a.State == shoal.AppRunning && !a.Unknown:
 		redirect(rw, http.StatusSeeOther, b.Location)
 	case there && a.Live():
-		b.Poll = r.URL.RequestURI()
+		b.Poll, b.Before = r.URL.RequestURI(), before(apps, a)
 		if b.Expected > 0 {
 			b.Usually = inWords(time.Duration(b.Expected) * time.Second)
 		}
@@ -70,6 +71,19 @@ func (w *Web) startPage(rw http.ResponseWriter, r *http.Request, v visitor) {
 	default:
 		w.stopped(rw, r, v, a, there, b)
 	}
+}
+
+// before says what became of the app that came before one, if that failed shortly before: whoever was at work in it
+// is led here, and should know.
+func before(apps []shoal.App, a shoal.App) string {
+	const shortly = 10 * time.Minute
+	i := slices.IndexFunc(apps, func(x shoal.App) bool { return x.ID == a.ID })
+	former, ok := appAt(apps[i+1:], a.Pool, a.Endpoint)
+	if !ok || former.State != shoal.AppFailed || a.Created.Sub(former.Ended) > shortly {
+		return ""
+	}
+	why, _, _ := strings.Cut(former.Reason, ";")
+	return sentence(why)
 }
 
 // stopped shows an app that does not run: that it never did, how it ended, or what happened to it.
