@@ -28,13 +28,26 @@ const lastActivity = "last_activity"
 
 // Table is a table of routes. It may be used by many at once; what was put is seen by the next Find.
 type Table struct {
-	mu     sync.RWMutex
-	routes map[string]*Route
-	depth  int // no prefix has had more segments
+	mu      sync.RWMutex
+	routes  map[string]*Route
+	depth   int           // no prefix has had more segments
+	changed chan struct{} // closed at the next change
 }
 
 // New makes an empty table.
-func New() *Table { return &Table{routes: map[string]*Route{}} }
+func New() *Table { return &Table{routes: map[string]*Route{}, changed: make(chan struct{})} }
+
+// Changed is closed when a route is put or removed after this call.
+func (t *Table) Changed() <-chan struct{} {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.changed
+}
+
+func (t *Table) tell() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
 
 // Route is one entry. It does not change, but for when it was used.
 type Route struct {
@@ -87,6 +100,7 @@ func (t *Table) Put(prefix string, posted map[string]json.RawMessage, guarded bo
 	}
 	t.routes[r.Prefix] = r
 	t.depth = max(t.depth, depth)
+	t.tell()
 	return nil
 }
 
@@ -105,7 +119,10 @@ func (t *Table) Remove(prefix string) bool {
 	defer t.mu.Unlock()
 	prefix = Clean(prefix)
 	_, there := t.routes[prefix]
-	delete(t.routes, prefix)
+	if there {
+		delete(t.routes, prefix)
+		t.tell()
+	}
 	return there
 }
 

@@ -1,0 +1,140 @@
+package app_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/app"
+	"github.com/shoal-pool/shoal/internal/providers/fake"
+	"github.com/shoal-pool/shoal/provider"
+)
+
+func TestWebRefusals(t *testing.T) {
+	for _, c := range []struct {
+		web  app.Web
+		says string
+	}{
+		{app.Web{HTTPSListen: "7443"}, "--https-listen"},
+		{app.Web{HTTPListen: "off"}, "--http-listen"},
+		{app.Web{URL: "http://pool.example.org"}, "--https-url"},
+		{app.Web{URL: "https://pool.example.org/x"}, "--https-url"},
+		{app.Web{TLSCert: "x"}, "--tls-key"},
+		{app.Web{TLSCert: "x", TLSKey: "y", ACMEDomain: "z"}, "--acme-domain"},
+		{app.Web{TLSCert: "/nowhere", TLSKey: "/nowhere"}, "/nowhere"},
+		{app.Web{ACMEEmail: "x"}, "ACME"},
+		{app.Web{ACMEDomain: "*.example.org"}, "*.example.org"},
+		{app.Web{CHPErrorTarget: "http://h"}, "--chp-listen"},
+		{app.Web{CHPListen: "127.0.0.1:0", CHPDefaultTarget: "h"}, "--chp-default-target"},
+		{app.Web{CHPListen: "127.0.0.1:0", CHPTokenFile: "/nowhere"}, "--chp-token-file"},
+		{app.Web{Trusted: "10.0.0.0/8,x"}, `"x"`},
+	} {
+		if c.web.HTTPSListen == "" {
+			c.web.HTTPSListen = "127.0.0.1:0"
+		}
+		_, err := app.New(t.Context(), app.Options{Data: t.TempDir(), Listen: "127.0.0.1:0", SSHListen: "127.0.0.1:0", Web: c.web, Providers: map[string]provider.Provider{}})
+		if shoal.KindOf(err) != shoal.KindInvalid || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%+v: %v", c.web, err)
+		}
+	}
+}
+
+// TestWebDoors: browsers come in by HTTPS with a certificate of the authority in the data directory, and a hub's routes
+// outlive a restart.
+func TestWebDoors(t *testing.T) {
+	data := t.TempDir()
+	start := func() (https, chp net.Listener, stop func()) {
+		machines := fake.New(fake.Config{})
+		for _, l := range []*net.Listener{&https, &chp} {
+			var err error
+			if *l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a, err := app.New(t.Context(), app.Options{Data: data, Listen: "127.0.0.1:0", SSHListen: "127.0.0.1:0", Providers: map[string]provider.Provider{"fake": machines},
+			Listeners: app.Listeners{HTTPS: https, CHP: chp}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		ended := make(chan error, 1)
+		go func() { ended <- a.Run(ctx) }()
+		return https, chp, func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if err := a.Close(context.WithoutCancel(t.Context())); err != nil {
+				t.Error(err)
+			}
+			machines.Close()
+		}
+	}
+	https, chp, stop := start()
+	pemText, err := os.ReadFile(filepath.Join(data, "tls", "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(pemText)
+	ca, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	get := func(l net.Listener, path string) (int, string) {
+		res, err := client.Get("https://" + l.Addr().String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		return res.StatusCode, string(body)
+	}
+	for path, want := range map[string]int{"/": 302, "/shoal/": 401, "/api/v1/pools": 401, "/nowhere": 404, "/_chp_healthz": 200} {
+		if status, body := get(https, path); status != want {
+			t.Errorf("%s: %d %.200s", path, status, body)
+		}
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "the hub") })}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(l) }()
+	defer server.Close()
+	token, err := os.ReadFile(filepath.Join(data, "chp.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _ := http.NewRequest("POST", "http://"+chp.Addr().String()+"/api/routes/", strings.NewReader(`{"target":"http://`+l.Addr().String()+`","hub":true}`))
+	r.Header.Set("Authorization", "token "+string(token))
+	res, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 201 {
+		t.Errorf("the route: %d", res.StatusCode)
+	}
+	if status, body := get(https, "/hub/login"); status != 200 || body != "the hub" {
+		t.Errorf("%d %s", status, body)
+	}
+	stop()
+	https, _, stop = start()
+	defer stop()
+	if status, body := get(https, "/hub/login"); status != 200 || body != "the hub" {
+		t.Errorf("after a restart: %d %s", status, body)
+	}
+}
