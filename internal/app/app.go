@@ -30,7 +30,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/hub"
 	identity "github.com/shoal-pool/shoal/internal/identity/local"
 	"github.com/shoal-pool/shoal/internal/providers/local"
-	"github.com/shoal-pool/shoal/internal/secret"
+	"github.com/shoal-pool/shoal/internal/secrets"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/web"
 	"github.com/shoal-pool/shoal/provider"
@@ -46,7 +46,7 @@ type App struct {
 	images    *local.Provider // nil where another provider was handed in
 	engine    *engine.Engine
 	batch     *batch.Batch
-	secrets   *secret.Keeper
+	secrets   *secrets.Keeper
 	broker    *broker.Broker
 	apps      *apps.Apps
 	hub       *agenthub.Hub
@@ -151,7 +151,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 		return a.hub.AccountsReady(ctx, id, rev)
 	}), Wake: a.engine.Wake, Log: a.log})
-	if a.secrets, err = secret.New(a.store, a.keys.secrets); err != nil {
+	if a.secrets, err = secrets.New(a.store, a.keys.secrets); err != nil {
 		return err
 	}
 	a.batch, err = batch.New(batch.Config{Store: a.store, Secrets: a.secrets, Dir: a.opts.path("output"), OutputCap: int64(a.opts.OutputCap), Wake: a.engine.Wake, Log: a.log,

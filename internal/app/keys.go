@@ -13,7 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/shoal-pool/shoal"
-	"github.com/shoal-pool/shoal/internal/secret"
+	"github.com/shoal-pool/shoal/internal/secrets"
 )
 
 // keys are what an installation is known by and signs with. Each is made once, in a file of
@@ -54,7 +54,7 @@ func loadSecretsKey(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		var key string
-		if key, err = secret.NewKey(); err == nil {
+		if key, err = secrets.NewKey(); err == nil {
 			text, err = []byte(key), writeSecret(path, []byte(key))
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/book"
-	"github.com/shoal-pool/shoal/internal/batch/vault"
+	"github.com/shoal-pool/shoal/internal/batch/book/vault"
 )
 
 // Config is what a Batch needs.

@@ -14,8 +14,8 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/book"
+	"github.com/shoal-pool/shoal/internal/batch/book/vault"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
-	"github.com/shoal-pool/shoal/internal/batch/vault"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 

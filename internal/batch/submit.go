@@ -13,8 +13,8 @@ import (
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/admit"
 	"github.com/shoal-pool/shoal/internal/batch/book"
+	"github.com/shoal-pool/shoal/internal/batch/book/vault"
 	"github.com/shoal-pool/shoal/internal/batch/ledger"
-	"github.com/shoal-pool/shoal/internal/batch/vault"
 	"github.com/shoal-pool/shoal/internal/spec"
 	"github.com/shoal-pool/shoal/internal/store"
 )

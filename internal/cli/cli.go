@@ -112,7 +112,7 @@ did, and with 125 where Shoal itself failed.`,
 		id       string
 		commands []*cobra.Command
 	}{
-		{work, []*cobra.Command{p.loginCommand(), web.Command(web.Env{Connect: p.connectAt, In: p.Stdin, Say: p.say, Note: p.note}), p.sshCommand(), p.desktopCommand(), p.runCommand(), p.jobCommand(), p.appCommand(), p.sessionCommand()}},
+		{work, []*cobra.Command{p.loginCommand(), web.Command(web.Env{Connect: p.connectAt, In: p.Stdin, Say: p.say, Note: p.note}), p.sshCommand(), p.desktopCommand(), p.runCommand(), p.jobCommand(), p.appCommand(), p.secretCommand(), p.sessionCommand()}},
 		{look, []*cobra.Command{p.whyCommand(), p.eventsCommand(), p.usageCommand()}},
 		{keep, []*cobra.Command{p.serveCommand(), p.doctorCommand(), p.applyCommand(), p.deployCommand(), p.poolCommand(), p.machineCommand(),
 			p.imageCommand(), p.userCommand(), p.groupCommand()}},

@@ -13,18 +13,24 @@ import (
 	"github.com/shoal-pool/shoal/internal/cli/apps"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/cli/names"
+	"github.com/shoal-pool/shoal/internal/cli/secrets"
 	"github.com/shoal-pool/shoal/internal/cli/show"
+	"github.com/shoal-pool/shoal/internal/cli/show/term"
 )
 
 func (p *program) sessionCommand() *cobra.Command {
 	return parent("session", "Sessions: who is where, and keeping one's machine awake", p.sessionList(), p.sessionEnd(), p.sessionKeepAwake())
 }
 
-// appCommand's commands are in their own package.
 func (p *program) appCommand() *cobra.Command {
 	return parent("app", "Web apps: one's own instances of the pools' http endpoints", apps.Commands(apps.Env{Connect: p.connect, Say: p.note,
 		List: func(format string, all []shoal.App) error { return show.Apps(p.Stdout, format, all) },
 		Show: func(format string, a shoal.App) error { return show.App(p.Stdout, format, a) }, Format: formatFlag, Pools: func(cmd *cobra.Command, flag string) { p.completeFlag(cmd, flag, names.Pools) }})...)
+}
+
+func (p *program) secretCommand() *cobra.Command {
+	return parent("secret", "Secrets: values for jobs that nobody is to see", secrets.Commands(secrets.Env{Connect: p.connect, In: p.Stdin, Out: p.Stdout, Ask: p.ask,
+		Terminal: term.Is(p.Stdin), Say: p.note, Format: formatFlag, List: func(format string, all []shoal.Secret) error { return show.Secrets(p.Stdout, format, all) }})...)
 }
 
 func (p *program) sessionList() *cobra.Command {

@@ -13,8 +13,8 @@ import (
 	"github.com/shoal-pool/shoal/internal/agenthub"
 	"github.com/shoal-pool/shoal/internal/batch/files"
 	"github.com/shoal-pool/shoal/internal/batch/output"
+	"github.com/shoal-pool/shoal/internal/httpapi/figures"
 	"github.com/shoal-pool/shoal/internal/httpapi/guess"
-	"github.com/shoal-pool/shoal/internal/httpapi/metrics"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -147,7 +147,7 @@ func New(cfg Config) *API {
 	}
 	a := &API{cfg: cfg, guesses: guess.New(), large: make(chan struct{}, largeBodies)}
 	a.openapi = a.describe()
-	a.metrics = metrics.New(cfg.Store)
+	a.metrics = figures.New(cfg.Store)
 	return a
 }
 

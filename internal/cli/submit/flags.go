@@ -16,6 +16,7 @@ type Flags struct {
 	Job         shoal.JobSpec
 	Items       Items
 	env         []string
+	secrets     []string
 	labels      []string
 	inputs      []string
 	outputs     []string
@@ -46,6 +47,7 @@ func (o *Flags) Bind(cmd *cobra.Command) {
 	f.StringVar(&j.Priority, "priority", "normal", "low, normal or high")
 	f.Var(flags.After{Value: &j.After}, "after", "start after `JOB` (number or name) succeeded; JOB:any, JOB:failed: after another end; JOB/*: each task after that of its index; may be repeated")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "set a variable, `K=V`; K alone takes yours; may be repeated")
+	f.StringArrayVar(&o.secrets, "secret", nil, "give the task a secret as variable and file, `K=NAME`; NAME alone: in K is NAME in capitals; may be repeated")
 	f.StringVar(&j.Workdir, "workdir", "", "the `DIR` to run in")
 	o.bindAgain(cmd)
 	o.Items.Bind(cmd)
@@ -77,6 +79,9 @@ func (o *Flags) bindAgain(cmd *cobra.Command) {
 func (o *Flags) Spec(getenv func(string) string) (j shoal.JobSpec, err error) {
 	j = o.Job
 	if j.Env, err = environment(o.env, getenv); err != nil {
+		return j, err
+	}
+	if j.Secrets, err = secrets(o.secrets); err != nil {
 		return j, err
 	}
 	if j.Labels, err = pairs("label", o.labels); err != nil {
@@ -135,6 +140,17 @@ func environment(list []string, getenv func(string) string) (map[string]string, 
 		env[key] = value
 	}
 	return env, nil
+}
+
+// secrets reads K=NAME, and NAME, which becomes a variable of that name: api-key is API_KEY.
+func secrets(list []string) (map[string]string, error) {
+	full := make([]string, len(list))
+	for i, s := range list {
+		if full[i] = s; !strings.Contains(s, "=") {
+			full[i] = strings.ToUpper(strings.ReplaceAll(s, "-", "_")) + "=" + s
+		}
+	}
+	return pairs("secret", full)
 }
 
 // pairs reads K=V.

@@ -1,11 +1,11 @@
-// Package secret keeps values that nobody is to see but what uses them: passwords, tokens, keys of accounts.
+// Package secrets keeps values that nobody is to see but what uses them: passwords, tokens, keys of accounts.
 //
 // They lie in the store encrypted (age, X25519) with a key that lies in a file beside it, so a copy of the
 // database alone tells nothing. Each belongs to the user who set it, who may share its use with groups; those that
 // the host set are the site's own, for shares. A value leaves in three ways: to a task that names it, as
 // environment and file; to its user, inside a session, by `shoal secret get`; and to what mounts a share. Each time is on
 // record as an event, without the value.
-package secret
+package secrets
 
 import (
 	"bytes"
@@ -62,10 +62,10 @@ func (k *Keeper) seal(value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(value); err != nil {
-		return nil, err
+	if _, err = w.Write(value); err == nil {
+		err = w.Close()
 	}
-	return b.Bytes(), w.Close()
+	return b.Bytes(), err
 }
 
 func (k *Keeper) open(s shoal.Secret, sealed []byte) ([]byte, error) {
@@ -216,8 +216,12 @@ func (k *Keeper) ForTask(tx *store.Tx, j shoal.Job) (values map[string]string, w
 
 // Given puts on record that an attempt gets the secrets that its job names.
 func (k *Keeper) Given(tx *store.Tx, j shoal.Job, ref shoal.AttemptRef) error {
+	task := "job " + string(j.ID)
+	if j.Counts.Total() > 1 {
+		task = "task " + ref.TaskRef.String()
+	}
 	err := k.each(tx, j, func(_ string, s shoal.Secret) error {
-		k.event(tx, s, "secretRead", "task %s of %s gets secret %s", ref.TaskRef, j.User, s.Name)
+		k.event(tx, s, "secretRead", "%s of %s gets secret %s", task, j.User, s.Name)
 		return nil
 	})
 	if shoal.KindOf(err) == shoal.KindNotFound || shoal.KindOf(err) == shoal.KindConflict {

@@ -1,5 +1,5 @@
-// Package metrics counts what is in a store, for Prometheus.
-package metrics
+// Package figures counts what is in a store, for Prometheus.
+package figures
 
 import (
 	"context"
