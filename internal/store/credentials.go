@@ -157,10 +157,17 @@ func (c Credentials) SetPasswordHash(ctx context.Context, name shoal.UserName, h
 	})
 }
 
-// PutToken stores the hash of a user's API token.
+// maxTokens is how many tokens of a kind a user has; the oldest make room for more.
+const maxTokens = 1000
+
+// PutToken stores the hash of a user's token.
 func (c Credentials) PutToken(ctx context.Context, hash, kind string, user shoal.UserName, expires time.Time) error {
 	return c.DB.Update(ctx, func(tx *Tx) error {
 		if err := tx.TrimTokens(); err != nil {
+			return err
+		}
+		if _, err := tx.change("DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE subject = ? AND kind = ? ORDER BY created DESC LIMIT -1 OFFSET ?)",
+			string(user), kind, maxTokens-1); err != nil {
 			return err
 		}
 		return tx.PutToken(hash, TokenRow{Subject: string(user), Kind: kind, Expires: expires})

@@ -418,3 +418,32 @@ func TestBrowsers(t *testing.T) {
 		wantKind(t, err, shoal.KindNotFound)
 	})
 }
+
+// TestTokensAreBounded: who signs in again and again does not fill the store; the oldest tokens make room.
+func TestTokensAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, one())
+		ctx := t.Context()
+		token, _, err := d.IssueToken(ctx, "alice", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var secrets []string
+		for range 1005 {
+			time.Sleep(time.Second)
+			secret, _, err := d.OpenBrowser(ctx, "alice", time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			secrets = append(secrets, secret)
+		}
+		for i, s := range secrets[:10] {
+			if _, err := d.BrowserUser(ctx, s); (err == nil) != (i >= 5) {
+				t.Errorf("%d: %v", i, err)
+			}
+		}
+		if _, err := d.TokenUser(ctx, token); err != nil {
+			t.Errorf("a token of another kind: %v", err)
+		}
+	})
+}
