@@ -45,13 +45,14 @@ type Machine struct {
 	held     map[shoal.AttemptRef]bool       // ready to begin
 	done     map[shoal.AttemptRef]api.Report // what is to be told of ended tasks until it is acknowledged
 	present  map[shoal.UserName]int          // ssh connections
+	apps     map[shoal.AppID]*webApp
 	news     chan struct{}
 }
 
 // boot is a machine's life, from running to the end of ctx.
 func (w *World) boot(ctx context.Context, spec provider.MachineSpec) {
 	m := &Machine{w: w, spec: spec, address: w.Provider.Address(spec.ID), running: map[shoal.AttemptRef]context.CancelCauseFunc{}, held: map[shoal.AttemptRef]bool{},
-		done: map[shoal.AttemptRef]api.Report{}, present: map[shoal.UserName]int{}, news: make(chan struct{}, 1)}
+		done: map[shoal.AttemptRef]api.Report{}, present: map[shoal.UserName]int{}, apps: map[shoal.AppID]*webApp{}, news: make(chan struct{}, 1)}
 	m.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return w.net.dial(ctx, "tcp", agentDoor)
 	}}}
@@ -183,6 +184,11 @@ func (m *Machine) take(ctx context.Context, r api.Record, parts *sync.WaitGroup)
 				m.drop(ref, shoal.JobCancelled)
 			}
 		}
+		m.takeApps(ctx, r.Snapshot.Apps, parts)
+	case r.App != nil:
+		m.startApp(ctx, *r.App, parts)
+	case r.StopApp != nil:
+		m.stopApp(r.StopApp.ID)
 	case r.Accounts != nil:
 		m.accounts = *r.Accounts
 	case r.Run != nil:
@@ -331,6 +337,7 @@ func (m *Machine) report(ctx context.Context) {
 		for _, ref := range refs { // told; kept until it may be forgotten
 			m.done[ref] = api.Report{}
 		}
+		m.appsTold(r.Apps)
 		m.mu.Unlock()
 		select {
 		case <-m.news:
@@ -356,6 +363,7 @@ func (m *Machine) gather() (r api.Report, refs []shoal.AttemptRef) {
 	for ref := range m.held {
 		r.Tasks = append(r.Tasks, api.TaskReport{Ref: ref, State: shoal.JobStarting})
 	}
+	r.Apps = m.appNews()
 	r.Activity = &api.Activity{Users: []api.UserActivity{}}
 	for user, n := range m.present {
 		if n > 0 {

@@ -97,6 +97,7 @@ func (w *World) Start() {
 	w.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	a, err := app.New(ctx, app.Options{Data: w.data, Version: "test", Log: w.log, Dial: w.net.dial,
+		Web:       app.Web{JupyterHub: "external"}, // one of our own has sockets that stop fake time
 		Providers: map[string]provider.Provider{"fake": w.Provider},
 		Listeners: app.Listeners{Control: w.net.listen(controlDoor), Local: w.net.listen(localDoor),
 			Agent: w.net.listen(agentDoor), SSH: w.net.listen(gatewayDoor), HTTPS: w.net.listen(browserDoor)}})
