@@ -13,6 +13,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from tornado.web import HTTPError
 from traitlets import Unicode
 from traitlets.config import Configurable
 
@@ -23,13 +24,20 @@ AT_ONCE = 1000  # requests: each server that starts holds one
 MAX_ANSWER = 8 << 20  # bytes
 
 
-class ShoalError(Exception):
-    """What went wrong, as the server says it; ``kind`` is "unreachable" where it could not be asked."""
+STATUS = {"invalid": 400, "unauthenticated": 403, "denied": 403, "notFound": 404, "conflict": 409, "exhausted": 409, "unreachable": 503, "unavailable": 503}
+
+
+class ShoalError(HTTPError):
+    """What went wrong, as the server says it; ``kind`` is "unreachable" where it could not be asked. The hub answers with
+    the status and shows the text on its page of a failed start."""
 
     def __init__(self, kind: str, message: str, hint: str = "") -> None:
-        super().__init__(message + (f" ({hint})" if hint else ""))
         self.kind, self.message, self.hint = kind, message, hint
-        self.jupyterhub_message = str(self)  # what the hub's page of a failed start shows
+        self.jupyterhub_message = message + (f" ({hint})" if hint else "")
+        super().__init__(STATUS.get(kind, 500), self.jupyterhub_message)
+
+    def __str__(self) -> str:
+        return self.jupyterhub_message
 
     @property
     def unknown(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import html
 import json
 import math
@@ -68,6 +69,17 @@ def fits(pool: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """
     machine = pool.get("machine") or {}
     return all(size(machine.get(k) or 0) >= size(wanted[k]) for k in ("cpus", "memory", "gpus") if wanted.get(k))
+
+
+def app_name(name: str) -> str:
+    """Shoal's name for a named server. People write anything there.
+
+    >>> app_name(""), app_name("exam-2"), app_name("Zweiter Server")
+    ('', 'exam-2', 'Zweiter-Server-9bd96558')
+    """
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}|", name):
+        return name
+    return (re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:20] or "server") + "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 class ShoalSpawner(Spawner):
@@ -170,7 +182,7 @@ class ShoalSpawner(Spawner):
         if self.internal_ssl:
             raise ShoalError("invalid", "cannot start a server with internal_ssl", "leave c.JupyterHub.internal_ssl out: Shoal guards the way to the server itself")
         request = {
-            "pool": await self._place(), "endpoint": self.endpoint, "name": self.name, "user": self.user.name,
+            "pool": await self._place(), "endpoint": self.endpoint, "name": app_name(self.name), "user": self.user.name,
             "command": command([*self.cmd, *self.get_args()], self.local_scratch), "env": self.get_env(), "baseURL": self._base(),
             "ready": {"path": "api", "timeout": f"{READY}s"},
         }  # fmt: skip
