@@ -67,7 +67,7 @@ func (b *bench) fronts(ctx context.Context) (*fronts, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	standIn, err := proxy.StandIn(ctx, ".", dir)
+	standIn, err := proxy.StandIn(".", dir)
 	if err != nil {
 		return nil, err
 	}

@@ -224,6 +224,11 @@ return out.join(" ");`, "SHOAL", b.w.url("")))
 		if f := strings.Fields(strings.ReplaceAll(got, "opaque", "refused")); strings.Join(f, " ") != "refused refused refused refused refused refused refused unseen" {
 			b.t.Errorf("a page at %s gets %s", host, got)
 		}
+		b.do("a form of the other site", chromedp.Submit(chromedp.CSS("form")), chromedp.WaitReady(chromedp.CSS("body")))
+		b.open("/shoal/")
+		if text := b.text(); !strings.Contains(text, "alice") || strings.Contains(b.at(), "login") {
+			b.t.Errorf("a form at %s has signed alice out:\n%s", host, text)
+		}
 	}
 	jobs, err := b.w.Client.Jobs(b.t.Context(), client.JobQuery{})
 	if err != nil || len(jobs) > 0 {

@@ -38,7 +38,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if standIn, err = proxy.StandIn(context.Background(), filepath.Join("..", ".."), dir); err != nil {
+	if standIn, err = proxy.StandIn(filepath.Join("..", ".."), dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/shoal-pool/shoal/internal/rig"
 )
 
 // Token is what the API of the proxies here wants to see.
@@ -44,16 +46,10 @@ func Original() (string, error) {
 	return p, nil
 }
 
-// StandIn builds our own front with the same command line, below the module's root, into a directory.
-func StandIn(ctx context.Context, root, dir string) (string, error) {
+// StandIn builds our own front with the same command line, of the module at root, into a directory.
+func StandIn(root, dir string) (string, error) {
 	to := filepath.Join(dir, "configurable-http-proxy")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", to, "./internal/standin")
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("cannot build the stand-in: %w: %s", err, out)
-	}
-	return to, nil
+	return to, rig.Build(root, to, "./internal/standin")
 }
 
 // Start starts a proxy on free ports and waits until both answer. Its output goes to a file in dir.
