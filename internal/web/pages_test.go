@@ -106,7 +106,7 @@ func TestPlain(t *testing.T) {
 				t.Errorf("%s has %s, which the policy forbids", name, inline)
 			}
 		}
-		if strings.Count(page, "<script ") != 1 || !strings.Contains(page, `<html lang="en">`) || !strings.Contains(page, "<title>") || strings.Count(page, "<h1") < 1 {
+		if strings.Count(page, "<script ") != 1 || !strings.Contains(page, `<html lang="en">`) || !strings.Contains(page, "<title>") || strings.Count(page, "<h1") != 1 {
 			t.Errorf("%s:\n%s", name, page)
 		}
 		for _, m := range regexp.MustCompile(`<input id="([^"]+)"`).FindAllStringSubmatch(page, -1) {
