@@ -208,7 +208,7 @@ func (w *Web) signIn(rw http.ResponseWriter, r *http.Request, name shoal.UserNam
 	if err != nil {
 		return err
 	}
-	w.leave(r)
+	w.leave(rw, r)
 	setCookie(rw, sessionCookie, secret, life)
 	setCookie(rw, formCookie, "", 0)
 	leaveHub(rw)
@@ -219,12 +219,14 @@ func (w *Web) signIn(rw http.ResponseWriter, r *http.Request, name shoal.UserNam
 	return nil
 }
 
-// leave ends what a browser's cookie stands for.
-func (w *Web) leave(r *http.Request) {
+// leave ends what a browser's cookie stands for. What the browser keeps of apps and notebooks of hers goes, too: whoever
+// sits there next could read it.
+func (w *Web) leave(rw http.ResponseWriter, r *http.Request) {
 	u, secret, ok := w.signedIn(r)
 	if !ok {
 		return
 	}
+	rw.Header().Set("Clear-Site-Data", `"cache"`)
 	if err := w.cfg.People.CloseBrowser(r.Context(), secret); err != nil {
 		w.cfg.Log.Warn("web: a cookie's secret cannot be removed", "user", u.Name, "err", err)
 	}
@@ -242,7 +244,7 @@ func (w *Web) logout(rw http.ResponseWriter, r *http.Request) {
 		w.stale(rw, r)
 		return
 	}
-	w.leave(r)
+	w.leave(rw, r)
 	setCookie(rw, sessionCookie, "", 0)
 	leaveHub(rw)
 	redirect(rw, http.StatusSeeOther, "/shoal/login")

@@ -207,6 +207,9 @@ func TestEnds(t *testing.T) {
 		"logout": func(_ *world, b *browser) {
 			a := b.post("/shoal/logout", url.Values{"csrf": {b.token("/shoal/")}})
 			want(b.t, "logout", a, http.StatusSeeOther)
+			if a.Header.Get("Clear-Site-Data") != `"cache"` {
+				b.t.Errorf("what the browser keeps stays: %v", a.Header)
+			}
 		},
 		"password": func(w *world, _ *browser) {
 			if err := w.people.SetPassword(w.t.Context(), "alice", "another password"); err != nil {
