@@ -109,7 +109,6 @@ func TestUsageMistakes(t *testing.T) {
 		"events --since tomorrow":              "as a time",
 		"serve --config x":                     "--config",
 		"serve --database x":                   "--database",
-		"serve --https-listen 127.0.0.1:1":     "--https-listen",
 		"serve --role boss":                    "unknown role",
 		"completion csh":                       "unknown shell",
 		"user add x --key /nonexistent":        "cannot read a key",
