@@ -1,16 +1,22 @@
 package webfront_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/shoal-pool/shoal/internal/gateway/webfront"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
 )
 
 func prefixes(texts ...string) (all []netip.Prefix) {
@@ -230,4 +236,32 @@ func TestOddNames(t *testing.T) {
 			t.Errorf("%q: %.100q", name, answer)
 		}
 	}
+}
+
+// TestHubHangs: who asks for a server that has gone gets a page of ours when the hub, who is asked for one, does not answer.
+func TestHubHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := routes.New()
+		for prefix, to := range map[string]string{"/": "http://hub:1", "/user/alice": "http://gone:1"} {
+			posted := target(to)
+			posted["hub"] = []byte("true")
+			if err := table.Put(prefix, posted, false, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f := webfront.New(webfront.Config{Routes: table, Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+			if address == "gone:1" {
+				return nil, errors.New("refused")
+			}
+			a, z := net.Pipe()
+			go func() { _, _ = io.Copy(io.Discard, z) }() // it takes everything and says nothing
+			return a, nil
+		}})
+		began := time.Now()
+		w := httptest.NewRecorder()
+		f.ServeHTTP(w, httptest.NewRequest("GET", "/user/alice/tree", nil))
+		if took := time.Since(began); w.Code != 503 || took > 6*time.Second {
+			t.Errorf("%d after %v", w.Code, took)
+		}
+	})
 }
