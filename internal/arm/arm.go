@@ -154,6 +154,9 @@ func Evaluate(t *Template, in Input) (*Result, error) {
 	f.check()
 	f.evaluate()
 	outputs := f.outputs()
+	if r.budget.Spent() && len(r.mistakes) == 0 {
+		r.wrong(t.root.At, "", "", "evaluating the template takes too much: it was stopped")
+	}
 	if len(r.mistakes) > 0 {
 		return nil, r.invalid()
 	}
@@ -208,10 +211,15 @@ func (r *run) full() bool { return len(r.mistakes) >= maxTold }
 
 func (r *run) wrong(at tree.Place, path, hint, format string, args ...any) {
 	m := shoal.Mistake{File: at.File, Line: at.Line, Column: at.Column, Path: redact(path, r.secrets), Msg: redact(fmt.Sprintf(format, args...), r.secrets), Hint: redact(hint, r.secrets)}
+	// Copies of a resource say the same at the same place, each with its own name.
+	told := slices.ContainsFunc(r.mistakes, func(o shoal.Mistake) bool {
+		return o == m || m.Line > 0 && o.File == m.File && o.Line == m.Line && o.Column == m.Column && o.Path == m.Path
+	})
 	switch {
+	case told:
 	case r.full():
 		r.more = true
-	case !slices.Contains(r.mistakes, m):
+	default:
 		r.mistakes = append(r.mistakes, m)
 	}
 }

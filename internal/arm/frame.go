@@ -27,12 +27,13 @@ type frame struct {
 	loops      map[string]bool
 	results    []Output
 	done       bool
-	crowded    bool // it has too many resources
+	crowded    bool            // it has too many resources
+	checked    map[string]bool // expressions that are well formed
 }
 
 func (r *run) newFrame(t *Template, c Context, parent *frame) *frame {
 	f := &frame{run: r, template: t, context: c, parent: parent, parameters: map[string]*cell{}, variables: map[string]*cell{},
-		named: map[string][]*node{}, loops: map[string]bool{}}
+		named: map[string][]*node{}, loops: map[string]bool{}, checked: map[string]bool{}}
 	if parent != nil {
 		f.depth = parent.depth + 1
 	}
@@ -175,7 +176,7 @@ func (s *scope) value(v *tree.Value) (*tree.Value, bool) {
 	case tree.String:
 		return s.text(v)
 	case tree.Array, tree.Object:
-		if s.frame.run.fixed(v) && (!s.nulls || !holdsNull(v)) {
+		if s.frame.run.fixed(v) && (!s.nulls || !v.HasNull()) {
 			return v, true
 		}
 		if v.Kind == tree.Object {
@@ -184,6 +185,10 @@ func (s *scope) value(v *tree.Value) (*tree.Value, bool) {
 		ok := true
 		items := make([]*tree.Value, len(v.Items()))
 		for i, item := range v.Items() {
+			if s.frame.run.fixed(item) && (!s.nulls || !item.HasNull()) {
+				items[i] = item
+				continue
+			}
 			c, fine := s.with(fmt.Sprintf("%s[%d]", s.path, i)).value(item)
 			if ok = ok && fine; !fine {
 				c = tree.NullValue()
@@ -209,13 +214,6 @@ func (s *scope) made(from, v *tree.Value, ok bool) (*tree.Value, bool) {
 		return nil, false
 	}
 	return v.Placed(from.At), true
-}
-
-func holdsNull(v *tree.Value) bool {
-	if v.Kind == tree.Null {
-		return true
-	}
-	return slices.ContainsFunc(v.Items(), holdsNull) || slices.ContainsFunc(v.Members(), func(m tree.Member) bool { return holdsNull(m.Value) })
 }
 
 // fixed reports whether nothing in a value is to be evaluated.
@@ -404,10 +402,14 @@ var quoted = regexp.MustCompile(`(?s)".*"`)
 
 // say tells what is wrong with an expression.
 func (s *scope) say(v *tree.Value, err error) {
-	if is(err, errReported) {
+	r := s.frame.run
+	switch {
+	case is(err, errReported):
+		return
+	case r.full():
+		r.more = true
 		return
 	}
-	r := s.frame.run
 	at, hint, msg := v.At, "", err.Error()
 	if e, ok := asError(err); ok {
 		hint = e.Hint
@@ -436,7 +438,14 @@ func (f *frame) check() {
 }
 
 func (f *frame) checkAll(v *tree.Value, s *scope, path string) {
+	const steps = 8 // for a value, an expression most of all
+	if f.run.fixed(v) || f.run.full() || f.run.budget.Take(steps, 0) != nil {
+		return
+	}
 	for i, item := range v.Items() {
+		if evaluated(item) && f.checked[item.Text()] || f.run.fixed(item) {
+			continue
+		}
 		f.checkAll(item, s, fmt.Sprintf("%s[%d]", path, i))
 	}
 	for _, m := range v.Members() {
@@ -465,6 +474,15 @@ func (f *frame) checkAll(v *tree.Value, s *scope, path string) {
 }
 
 func (f *frame) checkOne(v *tree.Value, s *scope) {
+	if f.checked[v.Text()] {
+		return
+	}
+	before := len(f.run.mistakes)
+	defer func() {
+		if len(f.run.mistakes) == before {
+			f.checked[v.Text()] = true
+		}
+	}()
 	n, ok := f.run.parsed[v.Text()]
 	if !ok {
 		parsed, err := expr.Parse(v.Text())

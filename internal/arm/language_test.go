@@ -237,15 +237,19 @@ two lines", "v": "x", "V": "y",}`, `"Resources": [{"TYPE": "A.B/c", "Name": "[va
 	}
 }
 
+// doubled are variables of which each is twice the one before.
+func doubled(name, first string, n int) string {
+	all := fmt.Sprintf(`"%s0": %s`, name, first)
+	for i := range n {
+		all += fmt.Sprintf(`, "%s%d": "[concat(variables('%s%d'), variables('%s%d'))]"`, name, i+1, name, i, name, i)
+	}
+	return all
+}
+
 // Templates made to be too much are stopped with a sentence.
 func TestBombs(t *testing.T) {
 	t.Parallel()
-	chain := `"v0": ["aaaaaaaaaa"]`
-	text := `"v0": "aaaaaaaaaa"`
-	for i := range 40 {
-		chain += fmt.Sprintf(`, "v%d": "[concat(variables('v%d'), variables('v%d'))]"`, i+1, i, i)
-		text += fmt.Sprintf(`, "v%d": "[concat(variables('v%d'), variables('v%d'))]"`, i+1, i, i)
-	}
+	chain, text := doubled("v", `["aaaaaaaaaa"]`, 40), doubled("v", `"aaaaaaaaaa"`, 40)
 	sharing := `"v0": {"a": 1}`
 	for i := range 40 {
 		sharing += fmt.Sprintf(`, "v%d": "[createArray(variables('v%d'), variables('v%d'))]"`, i+1, i, i)
@@ -254,15 +258,20 @@ func TestBombs(t *testing.T) {
 	self := files{"https://h/self": template(resources(nested("a", `"templateLink": {"uri": "https://h/self"}`), nested("b", `"templateLink": {"uri": "https://h/self"}`)))}
 	users := `"functions": [{"namespace": "f", "members": {"a": {"parameters": [], "output": {"type": "string", "value": "[f.a()]"}}}}]`
 	for name, text := range map[string]string{
-		"arrays":    output("[variables('v40')]", `"variables": {`+chain+"}"),
-		"strings":   output("[variables('v40')]", `"variables": {`+text+"}"),
-		"sharing":   output("[variables('v40')]", `"variables": {`+sharing+"}"),
-		"loops":     template(resources(disk("a", `"properties": `+loop(loop(loop(`"x"`)))))),
-		"copies":    template(resources(strings.Repeat(disk("[concat('a', copyIndex())]", `"copy": {"name": "l", "count": 800}`)+",", 3) + disk("[guid(string(copyIndex()))]", `"copy": {"name": "m", "count": 800}`))),
-		"bodies":    template(`"variables": {"big": "[padLeft('x', 1000000)]"}`, resources(disk("[concat('a', copyIndex())]", `"copy": {"name": "l", "count": 800}, "properties": {"x": "[variables('big')]"}`))),
-		"self":      self["https://h/self"],
-		"functions": output("[f.a()]", users),
-		"steps":     template(resources(disk("[concat('a', copyIndex())]", `"copy": {"name": "l", "count": 800}, "properties": {"x": "[length(map(range(0, 10000), lambda('x', lambdaVariables('x'))))]"}`))),
+		"arrays":        output("[variables('v40')]", `"variables": {`+chain+"}"),
+		"strings":       output("[variables('v40')]", `"variables": {`+text+"}"),
+		"sharing":       output("[variables('v40')]", `"variables": {`+sharing+"}"),
+		"loops":         template(resources(disk("a", `"properties": `+loop(loop(loop(`"x"`)))))),
+		"copies":        template(resources(strings.Repeat(disk("[concat('a', copyIndex())]", `"copy": {"name": "l", "count": 800}`)+",", 3) + disk("[guid(string(copyIndex()))]", `"copy": {"name": "m", "count": 800}`))),
+		"bodies":        template(`"variables": {"big": "[padLeft('x', 1000000)]"}`, resources(disk("[concat('a', copyIndex())]", `"copy": {"name": "l", "count": 800}, "properties": {"x": "[variables('big')]"}`))),
+		"self":          self["https://h/self"],
+		"functions":     output("[f.a()]", users),
+		"nested":        template(resources(nested("[concat('n', copyIndex())]", `"expressionEvaluationOptions": {"scope": "inner"}, "template": {"variables": {"big": [`+strings.Repeat(`"[guid('x')]",`, 50_000)+`]}, "resources": []}}, "copy": {"name": "l", "count": 800`))),
+		"intersection":  output("[length(intersection(variables('v14'), variables('w14')))]", `"variables": {`+doubled("v", `[{"a": 1}, {"b": 2}]`, 14)+", "+doubled("w", `[{"c": 1}, {"d": 2}]`, 14)+"}"),
+		"needs":         template(resources(disk("[concat('a', copyIndex())]", `"copy": {"name": "l", "count": 700}`), disk("[concat('b', copyIndex())]", `"copy": {"name": "m", "count": 90}, "dependsOn": [`+strings.Repeat(`"l",`, 20_000)+`"x"]`))),
+		"mistakes":      template(`"variables": [`+strings.Repeat(`"[cocnat()]",`, 20_000)+"]", `"outputs": {"a": {"type": "array", "value": [`+strings.Repeat(`"[cocnat()]",`, 20_000)+"]}}", noResources),
+		"more-mistakes": template(`"outputs": {"a": {"type": "array", "value": [`+strings.Repeat(`"[cocnat(1)]",`, 20_000)+"]}}", noResources),
+		"steps":         template(resources(disk("[concat('a', copyIndex())]", `"copy": {"name": "l", "count": 800}, "properties": {"x": "[length(map(range(0, 10000), lambda('x', lambdaVariables('x'))))]"}`))),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -237,6 +237,10 @@ func (f *frame) strangers(layer Values) {
 		return
 	}
 	for _, g := range unknown {
+		if f.run.full() {
+			f.run.more = true
+			return
+		}
 		hint := "the template has no parameters"
 		if len(names) > 0 {
 			hint = spec.Suggest(g.Name, names)

@@ -111,6 +111,9 @@ func (f *frame) expand(s *scope, v *tree.Value, path string, parent *node, symbo
 		return
 	}
 	for i := range count {
+		if r.budget.Spent() {
+			return // which is told
+		}
 		inner := s.with(path)
 		inner.loops = append(slices.Clone(s.loops), loop{name: name, index: i, resource: true})
 		if !f.add(inner, v, path, parent, symbol) {
@@ -324,7 +327,12 @@ func (f *frame) depend(n *node) {
 		f.run.wrong(written.At, path, "", "an array of names is wanted here, not %s", v.Kind)
 		return
 	}
+	seen := map[string]bool{}
 	for i, d := range list {
+		if seen[d.Text()] && d.Kind == tree.String {
+			continue
+		}
+		seen[d.Text()] = true
 		at := fmt.Sprintf("%s[%d]", path, i)
 		switch {
 		case d.Kind == tree.Unknown || d.Kind == tree.Null || d.Kind == tree.String && d.Text() == "":
@@ -351,8 +359,10 @@ func (f *frame) depend(n *node) {
 func (f *frame) suggest(text string) string {
 	last := text[strings.LastIndexByte(text, '/')+1:]
 	var names []string
-	for _, n := range f.nodes[:min(len(f.nodes), 50)] {
-		names = append(names, n.name)
+	for _, n := range f.nodes {
+		if len(names) < 20 {
+			names = append(names, n.name)
+		}
 		if strings.EqualFold(n.name, last) {
 			return "did you mean " + n.kind + "/" + n.name + "?"
 		}
@@ -360,7 +370,7 @@ func (f *frame) suggest(text string) string {
 	if len(names) == 0 {
 		return ""
 	}
-	return tree.Clip(spec.Suggest(last, names), 300)
+	return tree.Clip(spec.Suggest(last, names), 150)
 }
 
 func (n *node) need(o *node) {
@@ -384,6 +394,10 @@ func (n *node) settle() bool {
 		return n.state == good
 	case busy:
 		r.circle(r.stack[slices.Index(r.stack, n):])
+		n.state = bad
+		return false
+	}
+	if r.budget.Spent() || r.full() {
 		n.state = bad
 		return false
 	}

@@ -79,7 +79,7 @@ func (c *Call) decoded(s string) (string, error) {
 
 // json reads a value from a text. What json('null') gives is left out of resources.
 func (c *Call) json(s string) (*tree.Value, error) {
-	if err := c.Budget.take(int64(len(s)), int64(len(s))*16); err != nil {
+	if err := c.Budget.take(int64(len(s)), int64(len(s))*64); err != nil {
 		return nil, err
 	}
 	v, _, m := tree.Parse("", []byte(s))

@@ -280,6 +280,9 @@ func intersection(c *Call) (*tree.Value, error) {
 		}
 		var both []*tree.Value
 		for _, item := range v.Items() {
+			if err := c.Budget.take(1, 0); err != nil {
+				return nil, err
+			}
 			if slices.ContainsFunc(other.Items(), func(o *tree.Value) bool { return tree.Equal(o, item, &c.Budget.Steps) }) {
 				both = append(both, item)
 			}

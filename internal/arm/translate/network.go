@@ -38,7 +38,7 @@ func (t *translation) network(p *pool) {
 	for _, lb := range t.of(balancerType) {
 		properties := lb.Body.Get("properties")
 		found := false
-		for _, rule := range properties.Get("loadBalancingRules").Items() {
+		for _, rule := range t.few(properties.Get("loadBalancingRules"), what(lb)) {
 			ids := []string{rule.Get("properties", "backendAddressPool", "id").Text()}
 			for _, more := range rule.Get("properties", "backendAddressPools").Items() {
 				ids = append(ids, more.Get("id").Text())
@@ -49,7 +49,7 @@ func (t *translation) network(p *pool) {
 			}
 		}
 		for _, key := range []string{"inboundNatPools", "inboundNatRules"} {
-			for _, nat := range properties.Get(key).Items() {
+			for _, nat := range t.few(properties.Get(key), what(lb)) {
 				id := lb.ID + "/" + key + "/" + nat.Get("name").Text()
 				if p.leads(id) {
 					found = true
@@ -68,6 +68,16 @@ func (t *translation) network(p *pool) {
 	if p.windows && !slices.ContainsFunc(p.Endpoints, func(e shoal.Endpoint) bool { return e.Protocol == shoal.ProtocolRDP }) {
 		p.endpoint(shoal.Endpoint{Name: "desktop", Protocol: shoal.ProtocolRDP, Port: 3389}, p.of.At)
 	}
+}
+
+// few are the items of a list that a person may have written.
+func (t *translation) few(v *tree.Value, title string) []*tree.Value {
+	const limit = 1000
+	if v.Len() <= limit {
+		return v.Items()
+	}
+	t.wrong(v.At, title, "", "%d rules are more than %d", v.Len(), limit)
+	return nil
 }
 
 // balancer tells what of a load balancer has no meaning here.

@@ -17,7 +17,7 @@ import (
 const (
 	MaxSize  = 4 << 20
 	MaxDepth = 100
-	maxNodes = 1 << 20
+	maxNodes = 1 << 18
 	maxTwice = 100 // keys that are there twice and are told
 )
 

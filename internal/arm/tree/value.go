@@ -55,6 +55,7 @@ type Value struct {
 	plain   bool // a string whose text in the file has no escapes
 	hides   bool // it or something in it is secret
 	unknown bool // it or something in it is unknown
+	null    bool // it or something in it is null
 	partial bool // of an unknown string: the text is known in part
 	depth   int32
 	number  uint64 // an int64, the bits of a float64, or 1 for true
@@ -73,7 +74,7 @@ const (
 )
 
 // NullValue is a null.
-func NullValue() *Value { return &Value{Kind: Null, weight: weightOfValue} }
+func NullValue() *Value { return &Value{Kind: Null, null: true, weight: weightOfValue} }
 
 // BoolValue is true or false.
 func BoolValue(b bool) *Value {
@@ -143,6 +144,7 @@ func ObjectValue(members []Member) *Value {
 func (v *Value) holds(c *Value) {
 	v.hides = v.hides || c.hides
 	v.unknown = v.unknown || c.unknown
+	v.null = v.null || c.null
 	v.depth = max(v.depth, c.depth+1)
 	v.weight = min(v.weight+c.weight, maxWeight)
 }
@@ -207,6 +209,9 @@ func (v *Value) Hides() bool { return v != nil && v.hides }
 
 // Uncertain reports whether the value is unknown or holds something that is.
 func (v *Value) Uncertain() bool { return v != nil && v.unknown }
+
+// HasNull reports whether the value is null or holds something that is.
+func (v *Value) HasNull() bool { return v != nil && v.null }
 
 // Weight is how much the value would be if it were written out: bytes, roughly.
 func (v *Value) Weight() int64 { return v.weight }
