@@ -39,7 +39,8 @@ func (w *world) subjects() []subject {
 		{"wrong token", "control", bearer("wrong")},
 		{"machine token", "control", bearer(w.mtoken)},
 		{"absent in m-1", "agent", relayed("carol").header},
-		relayed("bob"), user("bob"), user("carol"), {"hub", "control", bearer(hubToken)}, relayed("alice"), user("alice"), user("oscar"), user("ada"),
+		{"browser of ada", "browser", w.browser("ada")},
+		relayed("bob"), user("bob"), user("carol"), {"hub", "control", bearer(hubToken)}, relayed("alice"), user("alice"), {"alice in a browser", "browser", w.browser("alice")}, user("oscar"), user("ada"),
 		{"admin token", "control", bearer(adminToken)},
 		{"host", "local", nil},
 	}
@@ -68,6 +69,9 @@ func sample(method, path string, job string) request {
 		"POST /api/v1/desktops":                 `{"pool":"lab"}`,
 		"POST /api/v1/machines/{id}/drain":      `{}`,
 		"POST /api/v1/images":                   `{"name":"new"}`,
+		"POST /api/v1/web/redeem":               `{}`,
+		"POST /api/v1/web/step-up":              `{"method":"GET","path":"/api/v1/users"}`,
+		"POST /api/v1/web/confirm":              `{"code":"x"}`,
 		"POST /api/v1/jobs":                     `{"pool":"lab","command":"true"}`,
 		"POST /api/v1/jobs/{id}/cancel":         `{"tasks":"0"}`,
 		"POST /api/v1/jobs/{id}/retry":          `{}`,
@@ -128,7 +132,7 @@ func golden(t *testing.T, path, got string) {
 
 // askAll asks one thing as everybody and tells who got what.
 func (w *world) askAll(t *testing.T, r request, rule string) string {
-	faces := map[string]string{"control": start(t, w.api.Control()), "local": start(t, w.api.Local()), "agent": start(t, w.api.Agent())}
+	faces := map[string]string{"control": start(t, w.api.Control()), "local": start(t, w.api.Local()), "agent": start(t, w.api.Agent()), "browser": start(t, w.api.Browser())}
 	by := map[string][]string{}
 	var order []string
 	for _, s := range w.subjects() {

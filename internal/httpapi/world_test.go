@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +36,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/identity/local"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
+	"github.com/shoal-pool/shoal/internal/web"
 )
 
 // world is the API on real services, with a pool, a ready machine, and people of all sorts:
@@ -139,6 +143,9 @@ func newWorld(t testing.TB) *world {
 	cat := catalog.New(catalog.Config{Store: w.db, Check: anyPool{}, Passwords: w.people, EndSession: w.broker.End, CancelJob: w.batch.CancelAs})
 	w.cfg = httpapi.Config{Store: w.db, Catalog: cat, Engine: eng, Broker: w.broker, Batch: w.batch, Files: w.batch, Hub: w.hub, People: w.people, Images: w.images, Desktops: desktops{},
 		AdminToken: adminToken, HubToken: hubToken, Apps: w.apps, Version: "test", SSH: func() string { return "127.0.0.1:2222" }, Log: newLogger(w.log)}
+	if w.cfg.Web, err = web.New(web.Config{Store: w.db, People: w.people, Broker: w.broker, Apps: w.apps, Log: w.cfg.Log}); err != nil {
+		t.Fatal(err)
+	}
 	w.api = httpapi.New(w.cfg)
 	w.populate()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -148,6 +155,18 @@ func newWorld(t testing.TB) *world {
 	}
 	t.Cleanup(func() { cancel(); running.Wait() })
 	return w
+}
+
+// browser are the headers of a request from a page of Shoal's in a browser in which somebody has signed in.
+func (w *world) browser(name shoal.UserName) map[string]string {
+	w.t.Helper()
+	secret, _, err := w.people.OpenBrowser(context.Background(), name, time.Hour)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte("shoal csrf"))
+	return map[string]string{"Cookie": "__Host-shoal=" + secret, "Sec-Fetch-Site": "same-origin", web.CSRFHeader: base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])}
 }
 
 func newSigner(t testing.TB) ssh.Signer {
