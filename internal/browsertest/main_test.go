@@ -111,7 +111,9 @@ func newWorld(t *testing.T, users map[shoal.UserName]string, documents ...string
 	}
 	w.spki = w.fingerprint()
 	w.net = newNetwork(t, &networks)
-	w.net.relay(w.HTTPS)
+	if err := w.net.Relay(w.HTTPS); err != nil {
+		t.Fatal(err)
+	}
 	return w
 }
 
@@ -187,7 +189,7 @@ func (w *world) browser() *browser {
 		chromedp.Env("HOME="+dir),
 		chromedp.ModifyCmdFunc(func(cmd *exec.Cmd) {
 			cmd.Dir = dir
-			cmd.Args = append([]string{"ip", "netns", "exec", w.net.name, "setpriv", fmt.Sprintf("--reuid=%d", nobody), fmt.Sprintf("--regid=%d", nobody), "--clear-groups", path}, cmd.Args[1:]...)
+			cmd.Args = append([]string{"ip", "netns", "exec", w.net.Name, "setpriv", fmt.Sprintf("--reuid=%d", nobody), fmt.Sprintf("--regid=%d", nobody), "--clear-groups", path}, cmd.Args[1:]...)
 			cmd.Path, cmd.Err = ip, nil
 		}))...)
 	w.t.Cleanup(cancel)
