@@ -59,7 +59,6 @@ type App struct {
 	pages     *web.Web
 	web       webParts
 	jupyter   *hub.Hub                      // nil: there is nowhere to show it
-	routes    part                          // by which it writes its routes
 	cleanups  []func(context.Context) error // run last to first
 }
 

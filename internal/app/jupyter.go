@@ -12,10 +12,10 @@ import (
 
 // makeJupyter makes what runs JupyterHub for pools that want it, or leads machines to another one.
 func (a *App) makeJupyter() error {
-	cfg := hub.Config{Store: a.store, Dir: a.opts.path("hub"), Log: a.log}
-	if a.images != nil {
-		cfg.Machines = a.images.Listen
+	if a.images == nil { // another provider was handed in, and time may be a test's
+		return nil
 	}
+	cfg := hub.Config{Store: a.store, Dir: a.opts.path("hub"), Machines: a.images.Listen, Log: a.log}
 	switch a.opts.Web.JupyterHub {
 	case externalHub:
 		return nil
@@ -47,15 +47,8 @@ func (a *App) ownJupyter(cfg *hub.Config) error {
 	if err != nil {
 		return err
 	}
-	l, err := listenTCP("127.0.0.1:0", "")
-	if err != nil {
-		return err
-	}
-	a.onClose(func(context.Context) error { l.Close(); return nil })
-	cfg.Token, cfg.RoutesToken, cfg.Public, cfg.AppsDomain = token, routes, a.webURL, a.opts.Web.AppsDomain
+	cfg.Token, cfg.Routes, cfg.RoutesToken, cfg.Public, cfg.AppsDomain = token, api, routes, a.webURL, a.opts.Web.AppsDomain
 	cfg.API = func() string { return "http://" + fromHere(a.sockets.Control.Addr()) }
-	cfg.Routes = func() string { return "http://" + l.Addr().String() }
-	a.routes = part{"jupyterhub's routes", serve(l, api)}
 	return nil
 }
 
@@ -72,11 +65,7 @@ func (a *App) jupyterRuns() []part {
 	if a.jupyter == nil {
 		return nil
 	}
-	runs := []part{{"jupyterhub", a.jupyter.Run}}
-	if a.routes.run != nil {
-		runs = append(runs, a.routes)
-	}
-	return runs
+	return []part{{"jupyterhub", a.jupyter.Run}}
 }
 
 // fromHere is how this host's own processes reach a listener.

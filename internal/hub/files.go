@@ -39,7 +39,7 @@ func makeDir(dir string, mode os.FileMode, id int) error {
 }
 
 // layout makes the directories and writes what the hub reads.
-func (h *Hub) layout(front, machines string) error {
+func (h *Hub) layout(front, routes, machines string) error {
 	err := errors.Join(makeDir(h.path("config"), 0o755, 0), makeDir(h.path("lib"), 0o755, 0), makeDir(h.path("lib", "shoal_jupyterhub"), 0o755, 0),
 		makeDir(h.path("state"), 0o700, hubID))
 	if err != nil {
@@ -58,7 +58,7 @@ func (h *Hub) layout(front, machines string) error {
 			return err
 		}
 	}
-	config, err := h.config(front, machines)
+	config, err := h.config(front, routes, machines)
 	if err != nil {
 		return err
 	}
@@ -82,14 +82,14 @@ func write(path string, text []byte, mode os.FileMode, id int) error {
 	return os.Rename(f.Name(), path)
 }
 
-func (h *Hub) config(front, machines string) ([]byte, error) {
+func (h *Hub) config(front, routes, machines string) ([]byte, error) {
 	t, err := template.New("jupyterhub_config.py").Funcs(template.FuncMap{"py": quote}).ParseFS(configText, "jupyterhub_config.py")
 	if err != nil {
 		return nil, err
 	}
 	var out strings.Builder
 	err = t.Execute(&out, map[string]any{"Front": front, "Public": h.cfg.Public(), "API": h.cfg.API(),
-		"Routes": h.cfg.Routes(), "Machines": machines, "AppsDomain": h.cfg.AppsDomain, "Inside": inside})
+		"Routes": routes, "Machines": machines, "AppsDomain": h.cfg.AppsDomain, "Inside": inside})
 	return []byte(out.String()), err
 }
 

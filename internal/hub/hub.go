@@ -25,8 +25,8 @@ type Config struct {
 	// API is where it asks Shoal, as in http://127.0.0.1:7420, by Token.
 	API   func() string
 	Token string
-	// Routes is where the proxy takes routes, by RoutesToken.
-	Routes      func() string
+	// Routes is the API of the proxy, by which the hub says where requests go, by RoutesToken.
+	Routes      http.Handler
 	RoutesToken string
 	// Public is the address that people type, as in https://pool.example.org:7443.
 	Public func() string

@@ -80,7 +80,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{t: t, db: storetest.Open(t), doors: make(chan net.Listener, 10)}
 	w.Hub = New(Config{Store: w.db, Dir: filepath.Join(dir, "data", strings.Repeat("long", 30), "hub"), Token: "the-token", RoutesToken: "routes'-token\n\"\\",
-		API: func() string { return "http://127.0.0.1:1" }, Routes: func() string { return "http://127.0.0.1:2" }, Public: func() string { return "https://pool.example:7443" },
+		API: func() string { return "http://127.0.0.1:1" }, Routes: http.NotFoundHandler(), Public: func() string { return "https://pool.example:7443" },
 		Machines: func(ctx context.Context, port int) (net.Listener, error) {
 			if port == usualPort {
 				return nil, errors.New("it is taken")
@@ -398,8 +398,8 @@ func TestOnlyAPIIsBounded(t *testing.T) {
 func TestConfigIsPython(t *testing.T) {
 	t.Parallel()
 	odd := "https://x\"'\\\n{{.}}#é.example"
-	h := New(Config{API: func() string { return odd }, Routes: func() string { return odd }, Public: func() string { return odd }, AppsDomain: "apps.example"})
-	text, err := h.config(odd, odd)
+	h := New(Config{API: func() string { return odd }, Public: func() string { return odd }, AppsDomain: "apps.example"})
+	text, err := h.config(odd, odd, odd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -412,14 +412,14 @@ text = sys.stdin.read().replace("with open", "if False: f = None\nwith open")
 import builtins, io
 builtins.open = lambda *a: io.StringIO("token")
 exec(compile(text, "config", "exec"), {"get_config": lambda: c, "load_subconfig": print})
-print(c.Shoal.server == sys.argv[1], c.Spawner.hub_connect_url == sys.argv[1], c.JupyterHub.subdomain_host == sys.argv[1], c.ConfigurableHTTPProxy.auth_token, c.JupyterHub.hub_bind_url)
+print(c.Shoal.server == sys.argv[1], c.ConfigurableHTTPProxy.api_url == sys.argv[1], c.Spawner.hub_connect_url == sys.argv[1], c.JupyterHub.subdomain_host == sys.argv[1], c.ConfigurableHTTPProxy.auth_token, c.JupyterHub.hub_bind_url)
 `, odd)
 	cmd.Stdin = strings.NewReader(string(text))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, out, text)
 	}
-	if got := strings.TrimSpace(string(out)); got != "True True True token unix+http://%2Fmnt%2Fstate%2Fhub.sock" {
+	if got := strings.TrimSpace(string(out)); got != "True True True True token unix+http://%2Fmnt%2Fstate%2Fhub.sock" {
 		t.Errorf("%s\n%s", got, text)
 	}
 }

@@ -31,6 +31,11 @@ func (h *Hub) once(ctx context.Context) error {
 		return err
 	}
 	defer serveHTTP(front, h.forward(), h.cfg.Log)()
+	routes, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer serveHTTP(routes, h.cfg.Routes, h.cfg.Log)()
 	door, err := h.listenForMachines(ctx)
 	if err != nil {
 		return err
@@ -40,7 +45,7 @@ func (h *Hub) once(ctx context.Context) error {
 		machines = "http://" + door.Addr().String()
 		defer serveHTTP(door, onlyAPI(h.forward()), h.cfg.Log)()
 	}
-	if err := h.layout("http://"+front.Addr().String(), machines); err != nil {
+	if err := h.layout("http://"+front.Addr().String(), "http://"+routes.Addr().String(), machines); err != nil {
 		return fmt.Errorf("cannot write JupyterHub's files: %w", err)
 	}
 	c, err := h.start()
