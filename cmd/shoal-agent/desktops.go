@@ -13,8 +13,35 @@ import (
 func desktops() []*child {
 	sesman, xrdp := desktop.SesmanConfig(desktopDir), desktop.XRDPConfig(desktopDir)
 	return []*child{
-		{name: "xrdp-sesman", argv: []string{desktop.Sesman, "--nodaemon", "--config", sesman}, needs: xrdp},
-		{name: "xrdp", argv: []string{desktop.XRDP, "--nodaemon", "--config", xrdp}, needs: xrdp, account: desktop.Account},
+		{name: "xrdp-sesman", argv: []string{desktop.Sesman, "--nodaemon", "--config", sesman}, needs: xrdp, gone: endXRDP},
+		{name: "xrdp", argv: []string{desktop.XRDP, "--nodaemon", "--config", xrdp}, needs: xrdp, account: desktop.Account, ready: sesmanListens},
+	}
+}
+
+// sesmanListens reports whether it is root's program that listens where xrdp takes people's passwords to. Any user could
+// listen there while sesman does not.
+func sesmanListens() bool {
+	for _, name := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile("/proc/net/" + name)
+		if err == nil && desktop.RootListens(text, desktop.SesmanPort) {
+			return true
+		}
+	}
+	return false
+}
+
+// endXRDP ends all of xrdp, also what serves connections: it would go on with whoever comes to listen in sesman's
+// place. Desktops stay, and are found again.
+func endXRDP() {
+	owner, ok := account(desktop.Account)
+	if !ok {
+		return
+	}
+	for _, pid := range people() {
+		var st syscall.Stat_t
+		if syscall.Stat(fmt.Sprintf("/proc/%d", pid), &st) == nil && int(st.Uid) == owner.UID {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 }
 

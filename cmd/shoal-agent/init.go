@@ -25,9 +25,11 @@ const (
 type child struct {
 	name    string
 	argv    []string
-	needs   string // a file without which it is not started
-	account string // as whom it runs; empty: root
-	pid     int    // 0: not running
+	needs   string      // a file without which it is not started
+	account string      // as whom it runs; empty: root
+	ready   func() bool // it may be started; nil: always
+	gone    func()      // called when it has ended; nil: nothing is to be done
+	pid     int         // 0: not running
 	started time.Time
 	due     time.Time // when to start it again
 	wait    time.Duration
@@ -77,7 +79,11 @@ func startDue(children []*child) time.Duration {
 			continue
 		}
 		if time.Until(c.due) <= 0 {
-			c.start()
+			if c.ready == nil || c.ready() {
+				c.start()
+			} else {
+				c.later()
+			}
 		}
 		if c.pid == 0 {
 			next = min(next, time.Until(c.due))
@@ -110,6 +116,14 @@ func (c *child) ended(how string) {
 		c.wait = 0
 	}
 	fmt.Fprintf(os.Stderr, "shoal-agent init: %s has ended (%s); starting it again in %s\n", c.name, how, c.wait)
+	c.later()
+	if c.gone != nil {
+		c.gone()
+	}
+}
+
+// later puts off a start, ever longer.
+func (c *child) later() {
 	c.due = time.Now().Add(c.wait)
 	c.wait = min(max(2*c.wait, firstWait), lastWait)
 }

@@ -17,11 +17,13 @@ import (
 	"github.com/shoal-pool/shoal/internal/gateway/rdpfront/desk"
 )
 
-// Config is what a Front needs. All fields but Log and Limits must be set.
+// Config is what a Front needs. All fields but Prove, Log and Limits must be set.
 type Config struct {
 	Desk   *desk.Desk
 	Router gateway.Router
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Prove returns an error unless who listens at the other end of a connection, which it uses up, is the pool's own.
+	Prove  func(ctx context.Context, c net.Conn, pool shoal.PoolName) error
 	Log    *slog.Logger
 	Limits Limits
 }

@@ -369,3 +369,29 @@ func TestAFloodIsBounded(t *testing.T) {
 		t.Errorf("%d guests are left", g)
 	}
 }
+
+// Who has taken xrdp's port on the machine gets nobody.
+func TestWhoIsNotThePoolsGetsNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Limits{})
+	asked := 0
+	w.front.cfg.Prove = func(_ context.Context, _ net.Conn, pool shoal.PoolName) error {
+		asked++
+		return desk.ErrForeign
+	}
+	w.session()
+	answer, err := io.ReadAll(w.dial(seen))
+	if err != nil || !bytes.Equal(answer, refusal()) || asked != 1 {
+		t.Errorf("%x, %v, asked %d times", answer, err, asked)
+	}
+	c, err := w.machine.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+		t.Errorf("the client's packet came to %q, %v", b, err)
+	}
+	if log := w.log.String(); !strings.Contains(log, "machine m-1 gives no desktops: what listens there is not the pool's") {
+		t.Errorf("the log says\n%s", log)
+	}
+}

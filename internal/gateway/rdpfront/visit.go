@@ -160,7 +160,7 @@ func (v *visit) reach(ctx context.Context, l desk.Lead) (back net.Conn, err erro
 }
 
 // errNoDesktop: the machine is there, and xrdp is not.
-var errNoDesktop = errors.New("gives no desktops: it was made before the pool had the endpoint, or xrdp does not run there")
+var errNoDesktop = errors.New("gives no desktops")
 
 func (v *visit) dial(ctx context.Context) (net.Conn, error) {
 	address, err := portOf(v.target.Address, v.endpoint.Port)
@@ -169,9 +169,24 @@ func (v *visit) dial(ctx context.Context) (net.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
+	if prove := v.front.cfg.Prove; prove != nil {
+		c, err := v.connect(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		err = prove(ctx, c, v.pool)
+		c.Close()
+		if err != nil {
+			return nil, fmt.Errorf("machine %s %w: %w", v.target.Machine, errNoDesktop, err)
+		}
+	}
+	return v.connect(ctx, address)
+}
+
+func (v *visit) connect(ctx context.Context, address string) (net.Conn, error) {
 	back, err := v.front.cfg.Dial(ctx, "tcp", address)
 	if gateway.Refused(err) {
-		return nil, fmt.Errorf("machine %s %w", v.target.Machine, errNoDesktop)
+		return nil, fmt.Errorf("machine %s %w: it was made before the pool had the endpoint, or xrdp does not run there", v.target.Machine, errNoDesktop)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("machine %s does not answer: %w", v.target.Machine, err)

@@ -21,6 +21,8 @@ const (
 	XRDP   = "/usr/sbin/xrdp"
 	Sesman = "/usr/sbin/xrdp-sesman"
 	keygen = "/usr/bin/xrdp-keygen"
+	// SesmanPort is where xrdp-sesman listens on the loopback.
+	SesmanPort = 3350
 	// Account is the one under which xrdp runs; its package makes it.
 	Account = "xrdp"
 )

@@ -214,3 +214,21 @@ func TestProbe(t *testing.T) {
 		cancel()
 	}
 }
+
+func TestRootListens(t *testing.T) {
+	t.Parallel()
+	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+	const root = "   0: 0100007F:0D16 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n"
+	const users = "   0: 0100007F:0D16 00000000:0000 0A 00000000:00000000 00:00000000 00000000 20001        0 1 1 0 100 0 0 10 0\n"
+	const six = "   0: 0000000000000000FFFF00000100007F:0D16 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n"
+	const connected = "   1: 0100007F:0D16 0100007F:C350 01 00000000:00000000 00:00000000 00000000 20001        0 2 1 0 20 4 30 10 -1\n"
+	for text, want := range map[string]bool{head: false, head + root: true, head + six: true, head + users: false, head + root + users: false,
+		head + connected: false, head + root + connected: true, "": false, "nonsense\n": false} {
+		if got := RootListens([]byte(text), SesmanPort); got != want {
+			t.Errorf("%v of\n%s", got, text)
+		}
+	}
+	if RootListens([]byte(head+root), 3389) {
+		t.Error("another port")
+	}
+}

@@ -100,7 +100,7 @@ func (s *Server) sesmanText() string {
 	return fmt.Sprintf(`; Written by Shoal; changes are lost.
 [Globals]
 ListenAddress=127.0.0.1
-ListenPort=3350
+ListenPort=%d
 EnableUserWindowManager=false
 UserWindowManager=startwm.sh
 DefaultWindowManager=%s
@@ -145,7 +145,7 @@ EnableFuseMount=false
 [ChansrvLogging]
 LogLevel=WARNING
 EnableSyslog=false
-`, filepath.Join(s.cfg.Dir, "startwm"), s.xorg())
+`, SesmanPort, filepath.Join(s.cfg.Dir, "startwm"), s.xorg())
 }
 
 // startwm starts what the user or the image has for a desktop. A bare window manager shows an empty screen, so it gets

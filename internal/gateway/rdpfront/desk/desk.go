@@ -228,7 +228,7 @@ func (d *Desk) Attend(v *Visit) (proved <-chan struct{}, leave func()) {
 func (d *Desk) Check(ctx context.Context, machine shoal.MachineID, user shoal.UserName, password string) error {
 	v := d.pending(machine, user)
 	if v == nil {
-		d.cfg.Log.Warn("a machine asks for a password of somebody who was not led there", "machine", machine, "user", clip(string(user)))
+		d.cfg.Log.Warn("a machine asks for a password of somebody who was not led there, or has guessed too often", "machine", machine, "user", clip(string(user)))
 		return identity.Denied()
 	}
 	if u, ok := d.cfg.People.User(ctx, user); !ok || u.Disabled {

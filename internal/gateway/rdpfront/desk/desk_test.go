@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -373,5 +375,73 @@ func TestAPoolsDesktopsAreKnownByOneCertificate(t *testing.T) {
 	}
 	if anew, _, err := d.Identity("lab"); err != nil || anew == cert {
 		t.Errorf("a broken file: %v", err)
+	}
+}
+
+func TestProve(t *testing.T) {
+	t.Parallel()
+	d, _ := newDesk(t)
+	pairOf := func(pool shoal.PoolName) tls.Certificate {
+		cert, key, err := d.Identity(pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair
+	}
+	// Somebody who shows the pool's certificate without having its key.
+	thief := pairOf("other")
+	thief.Certificate = pairOf("lab").Certificate
+	confirmed := []byte{3, 0, 0, 19, 14, 0xd0, 0, 0, 0x12, 0x34, 0, 2, 1, 8, 0, 1, 0, 0, 0}
+	old := slices.Clone(confirmed)
+	old[15] = 0
+	for _, c := range []struct {
+		what    string
+		answer  []byte
+		pair    tls.Certificate
+		good    bool
+		foreign bool
+	}{
+		{"the pool's own", confirmed, pairOf("lab"), true, false},
+		{"another pool's", confirmed, pairOf("other"), false, true},
+		{"a copied certificate", confirmed, thief, false, false},
+		{"without TLS", old, pairOf("lab"), false, true},
+		{"a short answer", confirmed[:5], pairOf("lab"), false, false},
+	} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		front, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		machine, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln.Close()
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			defer machine.Close()
+			if _, err := io.ReadFull(machine, make([]byte, 19)); err != nil {
+				return
+			}
+			if _, err := machine.Write(c.answer); err != nil || len(c.answer) < 19 {
+				return
+			}
+			_ = tls.Server(machine, &tls.Config{Certificates: []tls.Certificate{c.pair}}).HandshakeContext(t.Context())
+			_, _ = io.Copy(io.Discard, machine)
+		}()
+		err = d.Prove(t.Context(), front, "lab")
+		if (err == nil) != c.good || errors.Is(err, ErrForeign) != c.foreign {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		front.Close()
+		<-served
 	}
 }
