@@ -4,9 +4,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"regexp"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
@@ -21,8 +22,6 @@ const (
 	// the grace that apps have.
 	stopTime = 20 * time.Second
 )
-
-var appName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$`)
 
 // Open returns the app of a user, pool, endpoint and name, starting one if none lives. It does not wait until that runs.
 func (a *Apps) Open(ctx context.Context, user shoal.UserName, pool shoal.PoolName, endpoint, name string) (shoal.App, error) {
@@ -97,8 +96,8 @@ func check(req api.OpenApp) error {
 		return bad("sign in with `shoal login`, or add --as USER", "an app runs as a user, and none is named")
 	case extra && req.Endpoint != shoal.EndpointJupyter:
 		return bad("leave them out: the pool says what runs", "command, env, name, baseURL and ready are for the endpoint %s alone", shoal.EndpointJupyter)
-	case req.Name != "" && !appName.MatchString(req.Name):
-		return bad("use letters, digits, ., _ and -", "%q cannot be its name", clip(req.Name))
+	case !validName(req.Name):
+		return bad("use letters and digits", "%q cannot be its name", clip(req.Name))
 	case req.BaseURL != "" && !validBase(req.BaseURL):
 		return bad("write a path such as /user/alice/", "%q cannot be its base", clip(req.BaseURL))
 	}
@@ -114,6 +113,12 @@ func check(req api.OpenApp) error {
 		return e
 	}
 	return nil
+}
+
+// validName reports whether a server can be called so by its user. It is shown to people and no part of a path.
+func validName(s string) bool {
+	const most = 128
+	return len(s) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r == '/' || !unicode.IsPrint(r) })
 }
 
 // validBase reports whether a path can be an app's base.

@@ -8,13 +8,16 @@ import (
 	"github.com/shoal-pool/shoal"
 )
 
-// The bounds of endpoints. The ports from firstAppPort on are those at which machines let the gateway in to apps.
+// The bounds of endpoints. Web apps listen from firstAppPort on, and machines let the gateway in to them from firstDoor
+// on: who were led there by another endpoint would get in to anybody's.
 const (
 	maxEndpoints = 32
 	maxAppEnv    = 64 << 10
 	sshPort      = 22
 	firstAppPort = 61000
 	lastAppPort  = 64999
+	firstDoor    = 600
+	lastDoor     = 1019
 )
 
 // endpoints checks all front ends of a pool.
@@ -106,8 +109,8 @@ func (c *checks) portEndpoint(at string, e shoal.Endpoint) {
 	switch {
 	case e.Port == sshPort:
 		c.wrong(at+".port", "use ssh", "port 22 is that of ssh, which is reached by the gateway alone")
-	case e.Port >= firstAppPort && e.Port <= lastAppPort:
-		c.wrong(at+".port", "", "ports %d to %d are those of web apps", firstAppPort, lastAppPort)
+	case e.Port >= firstAppPort && e.Port <= lastAppPort, e.Port >= firstDoor && e.Port <= lastDoor:
+		c.wrong(at+".port", "", "ports %d to %d and %d to %d are those of web apps", firstDoor, lastDoor, firstAppPort, lastAppPort)
 	}
 }
 

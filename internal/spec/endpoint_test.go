@@ -60,6 +60,7 @@ func TestEndpointMistakes(t *testing.T) {
 		`{name: db, protocol: tcp}`:                                              "is not between",
 		`{name: db, protocol: tcp, port: 70000}`:                                 "is not between",
 		`{name: db, protocol: tcp, port: 22}`:                                    "that of ssh",
+		`{name: db, protocol: tcp, port: 700}`:                                   "those of web apps",
 		`{name: db, protocol: tcp, port: 61001}`:                                 "those of web apps",
 		`{name: db, protocol: tcp, port: 99, command: x}`:                        "only http endpoints",
 		`{name: a, protocol: tcp, port: 99}, {name: a, protocol: tcp, port: 98}`: "two endpoints",
