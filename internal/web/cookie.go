@@ -137,7 +137,7 @@ func (w *Web) signedIn(r *http.Request) (u shoal.User, secret string, ok bool) {
 // says may be some seconds old where it is not told of a change (Forget).
 func (w *Web) Who(r *http.Request) (shoal.UserName, bool) {
 	secret := secretOf(r, sessionCookie)
-	if secret == "" || !followed(r) {
+	if secret == "" || !w.followed(r) {
 		return "", false
 	}
 	key := sha256.Sum256([]byte(secret))

@@ -166,6 +166,24 @@ func TestWho(t *testing.T) {
 	want(t, "nobody", w.browser().get("/user/alice/"), 403)
 }
 
+// TestKnownAddress: a proxy before us may ask by another name; a page at the address that people know is ours all the same.
+func TestKnownAddress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.as("alice")
+	form := url.Values{"csrf": {b.csrf()}}
+	inner := func(header ...string) []string {
+		return append([]string{"Host", "inner:8443", "Cookie", "__Host-shoal=" + b.cookie("__Host-shoal")}, header...)
+	}
+	want(t, "from another site", b.post("/shoal/start/lab/code", form, inner("Origin", "https://evil.example")...), 403)
+	a := b.post("/shoal/start/lab/code", form, inner()...)
+	want(t, "from the address people know", a, 303)
+	if a.location() != "/shoal/start/lab/code" {
+		t.Errorf("it leads to %s", a.location())
+	}
+	want(t, "a websocket from there", b.get("/user/alice/", inner("Sec-Fetch-Site", "", "Origin", w.server.URL)...), 200)
+}
+
 func TestStrip(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -64,7 +64,7 @@ func (v visitor) page(title string, body any) view {
 func (w *Web) person(serve func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
 		u, secret, ok := w.signedIn(r)
-		if !ok || !followed(r) {
+		if !ok || !w.followed(r) {
 			w.notSignedIn(rw, r)
 			return
 		}
@@ -100,7 +100,7 @@ func (w *Web) form(serve func(http.ResponseWriter, *http.Request, visitor)) http
 		if !w.readForm(rw, r) {
 			return
 		}
-		if !fromHere(r) || !tokenFits(secret, r.PostForm.Get("csrf")) {
+		if !w.fromHere(r) || !tokenFits(secret, r.PostForm.Get("csrf")) {
 			w.stale(rw, r)
 			return
 		}
@@ -149,8 +149,8 @@ func (w *Web) formToken(rw http.ResponseWriter, r *http.Request) string {
 }
 
 // ownForm reports whether a form was given to the browser that sends it.
-func ownForm(r *http.Request) bool {
-	return fromHere(r) && tokenFits(secretOf(r, formCookie), r.PostForm.Get("token"))
+func (w *Web) ownForm(r *http.Request) bool {
+	return w.fromHere(r) && tokenFits(secretOf(r, formCookie), r.PostForm.Get("token"))
 }
 
 func (w *Web) login(rw http.ResponseWriter, r *http.Request) {
@@ -158,7 +158,7 @@ func (w *Web) login(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b := loginBody{User: strings.TrimSpace(r.PostForm.Get("user")), Next: next(r.PostForm.Get("next"))}
-	if !ownForm(r) {
+	if !w.ownForm(r) {
 		b.Mistake = "This form was too old. Please sign in again; your browser must accept cookies from here."
 		w.showLogin(rw, r, http.StatusForbidden, b)
 		return
@@ -240,7 +240,7 @@ func (w *Web) logout(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, secret, ok := w.signedIn(r)
-	if !fromHere(r) || ok && !tokenFits(secret, r.PostForm.Get("csrf")) {
+	if !w.fromHere(r) || ok && !tokenFits(secret, r.PostForm.Get("csrf")) {
 		w.stale(rw, r)
 		return
 	}
@@ -274,7 +274,7 @@ func (w *Web) useLink(rw http.ResponseWriter, r *http.Request) {
 	if !w.readForm(rw, r) {
 		return
 	}
-	if !ownForm(r) {
+	if !w.ownForm(r) {
 		w.showLink(rw, r, http.StatusForbidden, "This form was too old. Please try again; your browser must accept cookies from here.")
 		return
 	}

@@ -13,22 +13,22 @@ func safe(method string) bool { return method == http.MethodGet || method == htt
 // followed reports whether a request was made by a page of this origin, or by the person herself: by a link, a
 // bookmark, or by typing. Whoever sends neither Sec-Fetch-Site nor Origin is no browser of today, whose cookie
 // another site could use.
-func followed(r *http.Request) bool {
+func (w *Web) followed(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "same-origin", "none":
 		return true
 	case "":
 		origin := r.Header.Get("Origin")
-		return origin == "" || sameOrigin(origin, r)
+		return origin == "" || w.ours(origin, r)
 	}
 	return safe(r.Method) && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" && r.Header.Get("Upgrade") == ""
 }
 
 // fromHere reports whether a page of this origin made a request, as far as headers tell: what no other site's
 // page could have made, whatever cookies the browser adds.
-func fromHere(r *http.Request) bool {
+func (w *Web) fromHere(r *http.Request) bool {
 	for _, origin := range r.Header["Origin"] { // more than one is from no browser
-		if origin != "null" && !sameOrigin(origin, r) {
+		if origin != "null" && !w.ours(origin, r) {
 			return false
 		}
 	}
@@ -39,6 +39,12 @@ func fromHere(r *http.Request) bool {
 		return r.Header.Get("Origin") != "null"
 	}
 	return false
+}
+
+// ours reports whether an Origin is this one: that which was asked, or the address that people know us by, for where
+// a proxy before us asks by another name.
+func (w *Web) ours(origin string, r *http.Request) bool {
+	return sameOrigin(origin, r) || strings.HasPrefix(origin, "https://") && strings.EqualFold(origin, w.cfg.URL())
 }
 
 // sameOrigin compares an Origin with the host that was asked. A proxy that ends TLS before us leaves Host as it is.

@@ -16,7 +16,7 @@ func (w *Web) Subject(r *http.Request) (access.Subject, error) {
 		return none, shoal.Errorf(shoal.KindUnauthenticated, "nobody is signed in: the request carries no bearer token and no cookie that is good").
 			WithHint("in a browser sign in at /shoal/login; `shoal login` gets a token")
 	}
-	if !fromHere(r) || !safe(r.Method) && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" {
+	if !w.fromHere(r) || !safe(r.Method) && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" {
 		return none, shoal.Errorf(shoal.KindDenied, "another site made this request, or a browser that does not say which")
 	}
 	if !tokenFits(secret, r.Header.Get(CSRFHeader)) {

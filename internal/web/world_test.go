@@ -282,6 +282,9 @@ func (b *browser) do(method, path, body string, header ...string) answer {
 		}
 		req.Header.Set(header[i], header[i+1])
 	}
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
+	}
 	resp, err := b.http.Do(req)
 	if err != nil {
 		b.t.Fatal(err)
