@@ -27,7 +27,13 @@ type dest struct {
 	app     *shoal.App
 	own     bool // it is one of Shoal's own hub
 	used    func(time.Time)
+	still   func() bool // whether whoever asks still may; nil: nobody looks
 }
+
+// askAgain is how long a request goes on until it is looked again whether it still may.
+const askAgain = 15 * time.Second
+
+var errNoMore = errors.New("whoever asked is not signed in any more")
 
 // bodyTime is how long the next bytes of a request's body are waited for.
 const bodyTime = 60 * time.Second
@@ -73,11 +79,20 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, d dest, call *cal
 		f.cfg.Guard.StripAnswer(res.Header)
 	}
 	copyHeader(w.Header(), res.Header)
+	if d.app != nil { // the address is that of another server for everybody else
+		w.Header().Add("Vary", "Cookie")
+		if w.Header().Get("Cache-Control") == "" {
+			w.Header().Set("Cache-Control", "private")
+		}
+	}
 	for name := range res.Trailer {
 		w.Header().Add("Trailer", name)
 	}
 	w.WriteHeader(res.StatusCode)
-	if err := f.copyBody(w, r, res); err != nil {
+	if call.link.r.Buffered() == 0 && res.ContentLength != 0 && r.Method != http.MethodHead { // who waits for a stream sees that it has begun
+		_ = http.NewResponseController(w).Flush() // the next write tells of the same
+	}
+	if err := f.copyBody(w, r, res, d.still); err != nil {
 		call.broken = true
 		if r.Context().Err() == nil {
 			f.log.Debug("an answer was cut off", "host", r.Host, "path", r.URL.Path, "server", d.target.Host, "err", err)
@@ -125,7 +140,7 @@ func (f *Front) unreachable(w http.ResponseWriter, r *http.Request, d dest, err 
 
 // copyBody passes an answer's body on. What comes is sent at once, but for the end of a body whose length is
 // known, which goes with what else there is to send.
-func (f *Front) copyBody(w http.ResponseWriter, r *http.Request, res *http.Response) error {
+func (f *Front) copyBody(w http.ResponseWriter, r *http.Request, res *http.Response, still func() bool) error {
 	if res.ContentLength == 0 || r.Method == http.MethodHead {
 		return nil
 	}
@@ -133,8 +148,17 @@ func (f *Front) copyBody(w http.ResponseWriter, r *http.Request, res *http.Respo
 	defer f.pool.buffers.put(buf)
 	var control *http.ResponseController
 	left := res.ContentLength
+	var asked time.Time
+	if still != nil {
+		asked = time.Now()
+	}
 	for {
 		n, err := res.Body.Read(*buf)
+		if n > 0 && still != nil && time.Since(asked) > askAgain {
+			if asked = time.Now(); !still() {
+				return errNoMore
+			}
+		}
 		if n > 0 {
 			if r.ProtoMajor == 2 { // where one connection's deadline does not tell of a stream that nobody reads
 				if control == nil {

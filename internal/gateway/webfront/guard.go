@@ -3,6 +3,7 @@ package webfront
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,10 +33,14 @@ func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes
 		f.errorPage(w, r, http.StatusNotFound, "No server is known for this address.", "")
 		return
 	}
-	if guard && route.Guarded && route.User != "" && !f.admit(w, r, route.User) {
-		return
+	d := dest{target: route.Target, prefix: route.Prefix, user: string(route.User), used: route.Used, foreign: !guard, own: route.Guarded}
+	if guard && route.Guarded && route.User != "" {
+		var ok bool
+		if d.still, ok = f.admit(w, r, route.User); !ok {
+			return
+		}
 	}
-	f.forward(w, r, dest{target: route.Target, prefix: route.Prefix, user: string(route.User), used: route.Used, foreign: !guard, own: route.Guarded})
+	f.forward(w, r, d)
 }
 
 // hubPath reports whether a path is the hub's or a server's of its users.
@@ -44,10 +49,10 @@ func hubPath(path string) bool {
 }
 
 // admit lets the user's own browser pass, and who comes without cookies and says who she is to the server behind. So a page of
-// one user never runs with the cookies of another.
-func (f *Front) admit(w http.ResponseWriter, r *http.Request, owner shoal.UserName) bool {
+// one user never runs with the cookies of another. What it returns is asked again while a request goes on.
+func (f *Front) admit(w http.ResponseWriter, r *http.Request, owner shoal.UserName) (still func() bool, ok bool) {
 	if r.Header.Get("Cookie") == "" && r.Header.Get("Authorization") != "" {
-		return true
+		return nil, true
 	}
 	var who shoal.UserName
 	signedIn := false
@@ -62,9 +67,29 @@ func (f *Front) admit(w http.ResponseWriter, r *http.Request, owner shoal.UserNa
 	case crossOrigin(r):
 		f.fail(w, r, http.StatusForbidden, "A page of another site has asked for this; only pages of this site may.")
 	default:
-		return true
+		return f.stillSigned(r, owner), true
 	}
-	return false
+	return nil, false
+}
+
+// stillSigned asks later whether the cookie of a request still signs a user in.
+func (f *Front) stillSigned(r *http.Request, user shoal.UserName) func() bool {
+	asked := essence(r)
+	return func() bool {
+		who, ok := f.cfg.Guard.Who(asked)
+		return ok && who == user
+	}
+}
+
+// essence is of a request what says who has sent it. It outlives the request.
+func essence(r *http.Request) *http.Request {
+	e := &http.Request{Method: r.Method, URL: r.URL, Host: r.Host, RemoteAddr: r.RemoteAddr, TLS: r.TLS, Header: http.Header{}}
+	for _, name := range []string{"Cookie", "Authorization", "Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Upgrade"} {
+		if values := r.Header[name]; len(values) > 0 {
+			e.Header[name] = slices.Clone(values)
+		}
+	}
+	return e
 }
 
 // askLogin sends people to the login page, and tells programs that they are not known.
@@ -110,7 +135,7 @@ func (f *Front) serveApp(w http.ResponseWriter, r *http.Request) {
 		f.fail(w, r, http.StatusNotFound, "There is no such app. The address of one is "+appRoot+"POOL/ENDPOINT/.")
 		return
 	}
-	user, ok := f.appUser(w, r)
+	user, still, ok := f.appUser(w, r)
 	if !ok {
 		return
 	}
@@ -129,31 +154,34 @@ func (f *Front) serveApp(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d := dest{target: &url.URL{Scheme: "http", Host: app.Address}, user: string(user), prefix: base, app: &app, used: func(at time.Time) { f.used.note(f.cfg.Apps, app.ID, at) }}
-	d.strip = app.StripPrefix
+	d.strip, d.still = app.StripPrefix, still
 	f.forward(w, r, d)
 }
 
 // appUser says whose app a request is for: by her cookie, from a page of this site, or by her token of the API, which
 // the app does not get to see.
-func (f *Front) appUser(w http.ResponseWriter, r *http.Request) (shoal.UserName, bool) {
+func (f *Front) appUser(w http.ResponseWriter, r *http.Request) (_ shoal.UserName, still func() bool, ok bool) {
 	if r.Header.Get("Cookie") == "" && f.cfg.Tokens != nil && r.Header.Get("Authorization") != "" {
-		user, ok := f.cfg.Tokens(r)
-		if ok {
+		if user, ok := f.cfg.Tokens(r); ok {
+			asked := essence(r)
 			r.Header.Del("Authorization")
-			return user, true
+			return user, func() bool {
+				who, ok := f.cfg.Tokens(asked)
+				return ok && who == user
+			}, true
 		}
 	}
 	if f.cfg.Guard != nil {
 		if user, ok := f.cfg.Guard.Who(r); ok {
 			if crossOrigin(r) {
 				f.fail(w, r, http.StatusForbidden, "A page of another site has asked for this; only pages of this site may.")
-				return "", false
+				return "", nil, false
 			}
-			return user, true
+			return user, f.stillSigned(r, user), true
 		}
 	}
 	f.askLogin(w, r)
-	return "", false
+	return "", nil, false
 }
 
 // notRunning starts the app for whoever has come to see it, and for programs, and sends them to where they wait. What asks with

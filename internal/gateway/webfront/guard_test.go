@@ -1,18 +1,24 @@
 package webfront_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
 )
 
 // apps are those that a test puts in.
@@ -172,6 +178,10 @@ func TestWhoGetsWhere(t *testing.T) {
 	if a.used == 0 || a.used > 3 {
 		t.Errorf("the use of apps was told %d times", a.used)
 	}
+	res, _ := w.get("GET", "/shoal/app/lab/code/", alice)
+	if res.Header.Get("Vary") != "Cookie" || res.Header.Get("Cache-Control") != "private" {
+		t.Errorf("a cache would show an app to somebody else: %v", res.Header)
+	}
 	if _, _, res := w.websocket("/user/alice/x", "Cookie: __Host-shoal=alice", "Origin: https://evil.example.org"); res.StatusCode != 403 {
 		t.Errorf("a websocket of another site: %d", res.StatusCode)
 	}
@@ -227,5 +237,89 @@ func TestClientBehindProxy(t *testing.T) {
 		if a, err := netip.ParseAddrPort(addr); err != nil || a.Addr().String() != c.want {
 			t.Errorf("trusting %q, told %q: %s", c.trusted, c.header, body)
 		}
+	}
+}
+
+// leaving signs everybody in until told otherwise.
+type leaving struct {
+	guard
+	gone *atomic.Bool
+}
+
+func (l leaving) Who(r *http.Request) (shoal.UserName, bool) {
+	if l.gone.Load() {
+		return "", false
+	}
+	return l.guard.Who(r)
+}
+
+// TestSignedOut: what is open when somebody signs out ends soon, with no byte passed after that.
+func TestSignedOut(t *testing.T) {
+	for _, upgrade := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			table := routes.New()
+			posted := target("http://backend:1")
+			posted["user"] = []byte(`"alice"`)
+			if err := table.Put("/user/alice", posted, true, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			server := make(chan net.Conn, 1)
+			signed := leaving{gone: &atomic.Bool{}}
+			f := webfront.New(webfront.Config{Routes: table, Guard: signed, Dial: func(context.Context, string, string) (net.Conn, error) {
+				a, z := net.Pipe()
+				server <- z
+				return a, nil
+			}})
+			l := &one{conn: make(chan net.Conn, 1), done: make(chan struct{})}
+			s := newServe(t, f, l)
+			c, z := net.Pipe()
+			l.conn <- z
+			more, answer := "", "HTTP/1.1 200 OK\r\n\r\n"
+			if upgrade {
+				more, answer = "Connection: Upgrade\r\nUpgrade: websocket\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+			}
+			fmt.Fprintf(c, "GET /user/alice/x HTTP/1.1\r\nHost: x\r\nCookie: __Host-shoal=alice\r\n%s\r\n", more)
+			b := <-server
+			in := bufio.NewReader(b)
+			if r, err := http.ReadRequest(in); err != nil || r.Header.Get("Cookie") != "" {
+				t.Fatal(r, err)
+			}
+			_, _ = io.WriteString(b, answer)
+			back := bufio.NewReader(c)
+			if _, err := http.ReadResponse(back, nil); err != nil {
+				t.Fatal(err)
+			}
+			read := make(chan string, 100)
+			go func() {
+				defer close(read)
+				buf := make([]byte, 100)
+				for {
+					n, err := back.Read(buf)
+					if n > 0 {
+						read <- string(buf[:n])
+					}
+					if err != nil {
+						return
+					}
+				}
+			}()
+			say := func(what string) { go func() { _, _ = io.WriteString(b, what) }(); synctest.Wait() }
+			say("one")
+			time.Sleep(time.Minute)
+			say("two")
+			signed.gone.Store(true)
+			time.Sleep(20 * time.Second)
+			say("three")
+			var all string
+			for text := range read {
+				all += text
+			}
+			if !strings.Contains(all, "one") || !strings.Contains(all, "two") || strings.Contains(all, "three") {
+				t.Errorf("upgrade %v: came %q", upgrade, all)
+			}
+			b.Close()
+			c.Close()
+			s.stop()
+		})
 	}
 }

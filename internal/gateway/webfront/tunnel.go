@@ -128,6 +128,8 @@ func (f *Front) open(w http.ResponseWriter, d dest, c *call, ended func()) *tunn
 	now := time.Now()
 	d.used(now)
 	t := &tunnel{front: f, client: conn, server: c.link.Conn, used: d.used, ended: ended, fromClient: ahead(buffered.Reader), fromServer: ahead(c.link.r)}
+	t.still = d.still
+	t.asked.Store(now.UnixNano())
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closing {
@@ -166,6 +168,8 @@ type tunnel struct {
 	front          *Front
 	client, server net.Conn
 	used           func(time.Time)
+	still          func() bool
+	asked          atomic.Int64 // when, in Unix nanoseconds
 	ended          func()
 	// What was read ahead goes first.
 	fromClient, fromServer []byte
@@ -227,7 +231,12 @@ func (t *tunnel) copy(to, from net.Conn, ahead []byte) {
 		}
 		n, err := from.Read(buf)
 		if n > 0 {
-			t.used(time.Now())
+			now := time.Now()
+			if !t.may(now) {
+				t.close()
+				return
+			}
+			t.used(now)
 			if _, err := to.Write(buf[:n]); err != nil {
 				t.close()
 				return
@@ -247,6 +256,15 @@ func (t *tunnel) copy(to, from net.Conn, ahead []byte) {
 			large = nil
 		}
 	}
+}
+
+// may reports whether the websocket may go on: now and then it is asked whether whoever has opened it is still signed in.
+func (t *tunnel) may(now time.Time) bool {
+	if t.still == nil || now.UnixNano()-t.asked.Load() < int64(askAgain) {
+		return true
+	}
+	t.asked.Store(now.UnixNano())
+	return t.still()
 }
 
 // half tells an end that nothing more comes, and gives the other direction a moment.
