@@ -125,7 +125,7 @@ func (w *Web) poolsFor(ctx context.Context, v visitor, apps []shoal.App) ([]pool
 		}
 		pv := poolView{Name: p.Name, Default: p.Default, Sentence: asleep(p, machines), SSH: w.sshCommand(v.Name, p)}
 		for _, e := range p.Endpoints {
-			pv.Endpoints = append(pv.Endpoints, w.endpointFor(v.Name, p.Name, e, apps))
+			pv.Endpoints = append(pv.Endpoints, w.endpointFor(v.User, p.Name, e, apps))
 		}
 		all = append(all, pv)
 	}
@@ -204,20 +204,25 @@ func (w *Web) ownHost() string {
 }
 
 // endpointFor says how an endpoint stands for a user.
-func (w *Web) endpointFor(user shoal.UserName, pool shoal.PoolName, e shoal.Endpoint, apps []shoal.App) endpointView {
+func (w *Web) endpointFor(user shoal.User, pool shoal.PoolName, e shoal.Endpoint, apps []shoal.App) endpointView {
 	ev := endpointView{Name: e.Name, Protocol: e.Protocol}
 	if e.Protocol != shoal.ProtocolHTTP {
 		host, _ := w.gateway()
 		ev.Address = net.JoinHostPort(host, fmt.Sprint(e.Listen))
 		ev.Sentence = "Connect to this address."
 		if e.Protocol == shoal.ProtocolRDP {
-			ev.Sentence = "Remote desktop: connect to this address as " + string(user) + ".."
+			ev.Sentence = "Remote desktop: connect to this address as " + string(user.Name)
+			if user.HasPassword {
+				ev.Sentence += " with your password."
+			} else {
+				ev.Sentence += "; “shoal desktop " + string(pool) + "” gives a password that is good once."
+			}
 		}
 		return ev
 	}
 	path := string(pool) + "/" + e.Name
 	if e.Name == shoal.EndpointJupyter && e.Command == "" {
-		ev.Open, ev.Sentence = w.cfg.Jupyter(pool, user), "Notebooks, on the machine of your ssh session."
+		ev.Open, ev.Sentence = w.cfg.Jupyter(pool, user.Name), "Notebooks, on the machine of your ssh session."
 	} else {
 		ev.Start, ev.Sentence = "/shoal/start/"+path, "Starts when you open it."
 	}

@@ -132,7 +132,7 @@ func TestHome(t *testing.T) {
 	b := w.as("alice")
 	page := b.get("/shoal/").body
 	for _, part := range []string{"ssh -p 2222 alice@127.0.0.1", "1 machine is ready.", "why s-1", "192.0.2.1:999", "2 hours ago", "a connection (ssh) from &lt;here&gt;",
-		`action="/shoal/start/lab/code"`, `href="/hub/spawn?pool=lab"`, "127.0.0.1:3389", `action="/shoal/end/s-1"`} {
+		`action="/shoal/start/lab/code"`, `href="/hub/spawn?pool=lab"`, "127.0.0.1:3389", "as alice with your password.", `action="/shoal/end/s-1"`} {
 		if !strings.Contains(page, part) {
 			t.Errorf("the page lacks %q:\n%s", part, page)
 		}
