@@ -100,6 +100,9 @@ func (r *run) scopeFunctions() map[string]*expr.Function {
 		return object("name", "shoal", "id", "/providers/Microsoft.Management/managementGroups/shoal").Opened("managementGroup()"), nil
 	})
 	add("deployment", 0, 0, func(s *scope, _ *expr.Call) (*tree.Value, error) { return s.frame.owner().deployment(), nil })
+	add("deployer", 0, 0, func(s *scope, _ *expr.Call) (*tree.Value, error) {
+		return object("tenantId", s.frame.context.Tenant).Opened("deployer()"), nil
+	})
 	add("environment", 0, 0, func(*scope, *expr.Call) (*tree.Value, error) { return environment(), nil })
 	add("utcNow", 0, 1, func(s *scope, c *expr.Call) (*tree.Value, error) {
 		how := expr.Compact

@@ -97,6 +97,7 @@ func TestMistakes(t *testing.T) {
 		"unknown-shape":  template(resources(disk("a", ""), disk("[reference('a').name]", ""), disk("c", `"condition": "[reference('a').there]"`), disk("d", `"copy": {"name": "l", "count": "[reference('a').count]"}`))),
 		"sections":       `{"resources": [], "paramters": {}, "variables": []}`,
 		"types":          template(noResources, `"parameters": {"a": {"type": "strnig", "defaultValue": 1}, "b": {"defaultValue": 1}, "c": {"type": "int", "defaultValue": "x"}, "d": {"type": "string", "defaultValue": 3}, "e": {"type": "string", "allowedValues": [], "minLength": "x", "defaultValue": ""}}`),
+		"definitions":    template(noResources, `"definitions": {"port": {"type": "int", "minValue": 1}}`, `"parameters": {"p": {"$ref": "#/definitions/prot", "defaultValue": 8000}, "q": {"$ref": "#/definitions/port", "defaultValue": "x"}}`),
 		"outputs":        template(noResources, `"outputs": {"a": {"type": "text", "value": 1}, "b": {"type": "string"}, "c": {"type": "string", "value": "[nothing()]"}}`),
 		"not-json":       "{\n  \"resources\": [\n    {]\n}",
 		"cut-off":        `{"resources": [`,
@@ -219,6 +220,8 @@ func TestShapes(t *testing.T) {
 			`"outputs": {"url": {"type": "string", "value": "[concat('http://', reference('ip').address)]"}, "key": {"type": "string", "value": "[listKeys('a', '1').keys[0].value]"}, "later": {"type": "string", "value": "[concat('x', reference('ip').fqdn)]"}}`),
 		"symbols": template(`"languageVersion": "2.0"`, `"resources": {"one": {"type": "A.B/c", "name": "first", "properties": {"x": 1}}, "many": {"type": "A.B/c", "name": "[concat('m', copyIndex())]", "copy": {"name": "many", "count": 2}, "dependsOn": ["one"], "properties": {"x": "[reference('one').x]"}},
 			"old": {"existing": true, "type": "A.B/c", "name": "old"}}`, `"outputs": {"n": {"type": "int", "value": "[length(references('many'))]"}, "o": {"type": "string", "value": "[reference('old').x]"}}`),
+		"definitions": template(`"languageVersion": "2.0"`, `"definitions": {"port": {"type": "int", "minValue": 1, "metadata": {"__bicep_export!": true}}}`, `"parameters": {"p": {"$ref": "#/definitions/port", "defaultValue": 8000}, "n": {"type": "string", "nullable": true}}`,
+			`"resources": {}`, `"outputs": {"o": {"$ref": "#/definitions/port", "value": "[parameters('p')]"}, "n": {"type": "string", "value": "[coalesce(parameters('n'), 'none')]"}}`),
 		"tolerant": "\ufeff// a comment\n" + template(`'Variables': {"text": "over
 two lines", "v": "x", "V": "y",}`, `"Resources": [{"TYPE": "A.B/c", "Name": "[variables('V')]", "dependson": "", "properties": {"on": "true", "n": "3", "text": "[variables('text')]", "nothing": null,}, "propertes": {}},]`),
 	} {

@@ -30,6 +30,14 @@ var parameterTypes = strings.Fields("string securestring int bool array object s
 func (r *reading) parameter(m tree.Member) Parameter {
 	at := "parameters." + m.Name
 	p := Parameter{Name: m.Name, At: m.At, declared: m.Value}
+	if ref := m.Value.Get("$ref"); ref.Present() {
+		if d, ok := r.defined(ref, at); ok {
+			m.Value = laid(d, m.Value)
+			p.declared = m.Value
+		} else {
+			return p
+		}
+	}
 	if m.Value.Kind != tree.Object {
 		r.wrong(m.Value.At, at, `write {"type": "string"}`, "the declaration of a parameter is an object, not %s", m.Value.Kind)
 		return p
@@ -45,6 +53,9 @@ func (r *reading) parameter(m tree.Member) Parameter {
 	p.Description = m.Value.Get("metadata", "description").Text()
 	if d := m.Value.Get("defaultValue"); d != nil {
 		p.Default = d
+		if want, ok := literal(p.Type, d); !ok {
+			r.wrong(d.At, at+".defaultValue", "", "the default is to be %s, not %s", want, d.Kind)
+		}
 		if p.Secure() && d.Kind != tree.Null {
 			p.Default = d.Hidden()
 		}
@@ -63,6 +74,54 @@ func (r *reading) parameter(m tree.Member) Parameter {
 		}
 	}
 	return p
+}
+
+// defined finds a type that the template declares itself: #/definitions/NAME.
+func (r *reading) defined(ref *tree.Value, at string) (*tree.Value, bool) {
+	name, ok := strings.CutPrefix(ref.Text(), "#/definitions/")
+	d := r.definitions.Get(name)
+	if !ok || d == nil || d.Get("$ref").Present() {
+		var names []string
+		for _, m := range r.definitions.Members() {
+			names = append(names, "#/definitions/"+m.Name)
+		}
+		r.wrong(ref.At, at+".$ref", tree.Clip(spec.Suggest(ref.Text(), names), 300), "%s is no type that the template defines", ref.Show())
+		return nil, false
+	}
+	return d, true
+}
+
+// literal reports whether a default that is written out is of a type; one that is computed is looked at later.
+func literal(kind string, d *tree.Value) (want tree.Kind, ok bool) {
+	want, known := kindOf(kind)
+	_, isInt := d.AsInt()
+	_, isBool := d.AsBool()
+	switch {
+	case !known, d.Kind == tree.Null, evaluated(d), d.Kind == want:
+		return want, true
+	case want == tree.Int:
+		return want, isInt
+	case want == tree.Bool:
+		return want, isBool
+	}
+	return want, false
+}
+
+// kindOf is what values of a type are.
+func kindOf(kind string) (tree.Kind, bool) {
+	switch kind {
+	case "string", "securestring":
+		return tree.String, true
+	case "int":
+		return tree.Int, true
+	case "bool":
+		return tree.Bool, true
+	case "array":
+		return tree.Array, true
+	case "object", "secureobject":
+		return tree.Object, true
+	}
+	return tree.Null, false
 }
 
 // Values are values of parameters from one place: a file, or the command line.
@@ -306,27 +365,23 @@ func (f *frame) fallback(p Parameter) (*tree.Value, bool) {
 // fit checks a value against what the template declares. Numbers and truth values may be in quotes.
 func (f *frame) fit(p Parameter, v *tree.Value, at tree.Place) (*tree.Value, bool) {
 	path := "parameters." + p.Name
-	hint, kind := "", tree.String
+	kind, _ := kindOf(p.Type)
 	fitting := v
-	switch p.Type {
-	case "int":
-		kind = tree.Int
+	switch kind {
+	case tree.Int:
 		if n, ok := v.AsInt(); ok {
 			fitting = tree.IntValue(n)
 		}
-	case "bool":
-		kind = tree.Bool
+	case tree.Bool:
 		if b, ok := v.AsBool(); ok {
 			fitting = tree.BoolValue(b)
 		}
-	case "array":
-		kind = tree.Array
-	case "object", "secureobject":
-		kind = tree.Object
-	default:
-		hint = "write it in quotes"
 	}
 	if fitting.Kind != kind {
+		hint := ""
+		if kind == tree.String {
+			hint = "write it in quotes"
+		}
 		f.run.wrong(at, path, hint, "parameter %q wants %s, not %s", p.Name, kind, v.Kind)
 		return nil, false
 	}

@@ -307,6 +307,9 @@ func (f *frame) output(m tree.Member) (Output, bool) {
 		s.loops = f.outer.loops
 	}
 	kind := strings.ToLower(m.Value.Get("type").Text())
+	if ref, ok := strings.CutPrefix(m.Value.Get("$ref").Text(), "#/definitions/"); ok && kind == "" {
+		kind = strings.ToLower(f.template.root.Get("definitions", ref, "type").Text())
+	}
 	o := Output{Name: m.Name, Type: kind}
 	if !slices.Contains(parameterTypes, kind) {
 		f.run.wrong(m.At, s.path+".type", spec.Suggest(kind, parameterTypes), "%q is no type of an output", tree.Clip(kind, 60))
@@ -334,7 +337,7 @@ func (f *frame) output(m tree.Member) (Output, bool) {
 	if strings.HasPrefix(kind, "secure") {
 		v = v.Hidden()
 	}
-	want := map[string]tree.Kind{"string": tree.String, "securestring": tree.String, "int": tree.Int, "bool": tree.Bool, "array": tree.Array, "object": tree.Object, "secureobject": tree.Object}[kind]
+	want, _ := kindOf(kind)
 	if v.Kind != want && v.Kind != tree.Unknown && v.Kind != tree.Null {
 		f.run.note(m.At, "output %s is declared as %s and is %s", tree.Clip(m.Name, 60), kind, v.Kind)
 	}

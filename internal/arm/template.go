@@ -46,17 +46,11 @@ func Read(f File) (*Template, error) {
 	return t, nil
 }
 
-// Is reports whether a file looks like a template, or like a template that is broken.
-func Is(data []byte) bool {
-	head := strings.ToLower(string(data[:min(len(data), 4096)]))
-	if strings.Contains(head, "deploymentparameters.json") {
-		return false
-	}
-	return strings.Contains(head, "deploymenttemplate.json") || strings.Contains(head, `"contentversion"`) && strings.Contains(strings.ToLower(string(data)), `"resources"`)
-}
-
 // reading is a template's structure while it is looked at.
-type reading struct{ mistakes []shoal.Mistake }
+type reading struct {
+	mistakes    []shoal.Mistake
+	definitions *tree.Value
+}
 
 func (r *reading) wrong(at tree.Place, path, hint, format string, args ...any) {
 	if len(r.mistakes) < maxTold {
@@ -66,7 +60,7 @@ func (r *reading) wrong(at tree.Place, path, hint, format string, args ...any) {
 
 // open looks at a template's structure.
 func open(f File, root *tree.Value) (*Template, []shoal.Mistake) {
-	r := &reading{}
+	r := &reading{definitions: root.Get("definitions")}
 	t := &Template{name: f.Name, uri: f.URI, root: root, functions: map[string]*custom{}}
 	if root.Kind != tree.Object {
 		r.wrong(root.At, "", "", "a template is an object, not %s", root.Kind)

@@ -7,7 +7,7 @@ import (
 // builtins are the functions that need no deployment, by their names in small letters.
 func builtins() map[string]*Function {
 	table := map[string]*Function{}
-	for _, some := range [][]*Function{lists(), logic(), texts(), encodings(), times(), lambdas()} {
+	for _, some := range [][]*Function{lists(), logic(), texts(), encodings(), times(), addresses(), lambdas()} {
 		for _, f := range some {
 			table[tree.Fold(f.Name)] = f
 		}

@@ -81,6 +81,9 @@ func TestFunctions(t *testing.T) {
 		// dates
 		{"dateTimeAdd('2020-04-07 14:53:14Z', '-P9D')", `"2020-03-29 14:53:14Z"`}, {"dateTimeAdd('20200407T145314Z', 'PT1H', 'yyyy-MM-dd HH:mm')", `"2020-04-07 15:53"`},
 		{"dateTimeToEpoch('1970-01-02T00:00:00Z')", "86400"}, {"dateTimeFromEpoch(86400)", `"1970-01-02T00:00:00Z"`}, {"dateTimeAdd('2020-01-31T00:00:00Z', 'P1M', 'd MMM yy, H tt \\h')", `"2 Mar 20, 0 AM h"`},
+		// addresses
+		{"cidrSubnet('10.144.0.0/20', 24, 3)", `"10.144.3.0/24"`}, {"cidrHost('10.144.3.0/24', 0)", `"10.144.3.1"`}, {"parseCidr('10.144.0.0/20').broadcast", `"10.144.15.255"`}, {"parseCidr('10.144.0.0/20').netmask", `"255.255.240.0"`},
+		{"parseCidr('10.0.0.0/24').lastUsable", `"10.0.0.254"`}, {"cidrSubnet('fd00::/56', 64, 2)", `"fd00:0:0:2::/64"`}, {"cidrHost('fd00::/64', 1)", `"fd00::1"`},
 		// lambdas
 		{"map(range(0, 3), lambda('x', add(lambdaVariables('x'), 1)))", "[1,2,3]"}, {"filter(createArray(1, 5), lambda('x', greater(lambdaVariables('X'), 2)))", "[5]"},
 		{"sort(createArray(3, 1, 2), lambda('a', 'b', less(lambdaVariables('a'), lambdaVariables('b'))))", "[1,2,3]"},
@@ -154,6 +157,8 @@ func TestMistakes(t *testing.T) {
 		{"substring('abc', 2, 5)", "has 1 letters from 2 on, not 5", "take"},
 		{"int('x')", "cannot be read as a whole number", ""},
 		{"bool('x')", "neither true nor false", ""},
+		{"cidrSubnet('10.0.0.0/24', 25, 2)", "there is no part 2", ""}, {"cidrHost('10.0.0.0/30', 9)", "has no host 9", ""}, {"parseCidr('x')", "no range of addresses", "10.0.0.0/16"}, {"cidrSubnet('10.0.0.0/24', 99, 2)", "24 to 32 bits", ""},
+		{"fail('no luck')", `the template says: "no luck"`, ""},
 		{"json('{')", "not JSON", "cut off"},
 		{"format('{1}', 'a')", "names none of the 1 values", "{0}"},
 		{"range(0, 10001)", "0 to 10000", ""},

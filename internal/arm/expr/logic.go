@@ -37,6 +37,9 @@ func logic() []*Function {
 			b, err := c.truth(1, c.Args[1])
 			return tree.BoolValue(a != b), err
 		}},
+		{Name: "fail", Min: 1, Max: 1, Call: func(c *Call) (*tree.Value, error) {
+			return nil, c.Wrong(-1, "", "the template says: %s", c.Args[0].Show())
+		}},
 		{Name: "true", Call: func(*Call) (*tree.Value, error) { return tree.BoolValue(true), nil }},
 		{Name: "false", Call: func(*Call) (*tree.Value, error) { return tree.BoolValue(false), nil }},
 		{Name: "bool", Min: 1, Max: 1, Call: func(c *Call) (*tree.Value, error) {
