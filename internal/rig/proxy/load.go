@@ -86,17 +86,14 @@ func serveFast(c net.Conn) {
 
 // caller sends the same request again and again, over a connection that it keeps as long as the server does.
 type caller struct {
-	dial    func() (net.Conn, error)
+	addr    string
 	request string
 	c       net.Conn
 	in      *bufio.Reader
 }
 
-func newCaller(addr, path string, dial func() (net.Conn, error)) *caller {
-	if dial == nil {
-		dial = func() (net.Conn, error) { return net.Dial("tcp", addr) }
-	}
-	return &caller{dial: dial, request: "GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\nConnection: keep-alive\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n"}
+func newCaller(addr, path string) *caller {
+	return &caller{addr: addr, request: "GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\nConnection: keep-alive\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n"}
 }
 
 func (l *caller) close() {
@@ -108,7 +105,7 @@ func (l *caller) close() {
 
 func (l *caller) call() error {
 	if l.c == nil {
-		c, err := l.dial()
+		c, err := net.Dial("tcp", l.addr)
 		if err != nil {
 			return err
 		}
@@ -134,18 +131,17 @@ func (l *caller) call() error {
 	return nil
 }
 
-// Requests sends requests over n connections for a time, and returns how many were answered in a second. Dial may be
-// nil.
-func Requests(ctx context.Context, addr, path string, n int, length time.Duration, dial func() (net.Conn, error)) (float64, error) {
+// Requests sends requests over n connections for a time, and returns how many were answered in a second.
+func Requests(ctx context.Context, addr, path string, n int, length time.Duration) (float64, error) {
 	return during(ctx, n, length, func(context.Context) (func() error, func(), error) {
-		l := newCaller(addr, path, dial)
+		l := newCaller(addr, path)
 		return l.call, l.close, nil
 	})
 }
 
 // Latency returns the median of n requests one after the other, in milliseconds.
 func Latency(ctx context.Context, addr, path string, n int) (float64, error) {
-	l := newCaller(addr, path, nil)
+	l := newCaller(addr, path)
 	defer l.close()
 	var took []float64
 	for i := range n + n/10 {

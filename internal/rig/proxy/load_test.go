@@ -13,7 +13,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	rate, err := Requests(t.Context(), f.URL[len("http://"):], "/x/fast", 4, 100*time.Millisecond, nil)
+	rate, err := Requests(t.Context(), f.URL[len("http://"):], "/x/fast", 4, 100*time.Millisecond)
 	if err != nil || rate <= 0 {
 		t.Errorf("%v requests/s: %v", rate, err)
 	}
@@ -26,7 +26,7 @@ func TestLoad(t *testing.T) {
 	}
 	defer b.Close()
 	addr := b.URL[len("http://"):]
-	trips, err := RoundTrips(t.Context(), f.URL[len("http://"):], "/x", 4, 100*time.Millisecond, nil)
+	trips, err := RoundTrips(t.Context(), f.URL[len("http://"):], "/x", 4, 100*time.Millisecond)
 	if err != nil || trips <= 0 {
 		t.Errorf("%v round trips/s: %v", trips, err)
 	}
