@@ -87,6 +87,7 @@ type world struct {
 	db  *store.DB
 	svc *services
 	*agenthub.Hub
+	apps   agenthub.Apps // nil: none
 	ca     ssh.Signer
 	caKeys []string
 }
@@ -115,10 +116,12 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 // begin starts a hub, also in the place of a former one.
 func (w *world) begin() {
 	w.Hub = agenthub.New(agenthub.Config{Store: w.db, Key: []byte("0123456789abcdef0123456789abcdef"), HostCA: w.ca,
-		CAKeys: func() []string { return w.caKeys }, Engine: w.svc, Sessions: w.svc, Batch: w.svc})
+		CAKeys: func() []string { return w.caKeys }, Engine: w.svc, Sessions: w.svc, Batch: w.svc,
+		Apps: w.apps, Doors: func(string) []string { return []string{"192.0.2.1"} }})
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); _ = w.Run(ctx) }()
+	hub := w.Hub // the next one takes its place in w
+	go func() { defer close(done); _ = hub.Run(ctx) }()
 	w.t.Cleanup(func() { cancel(); <-done })
 }
 
