@@ -79,12 +79,7 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, d dest, call *cal
 		f.cfg.Guard.StripAnswer(res.Header)
 	}
 	copyHeader(w.Header(), res.Header)
-	if d.app != nil { // the address is that of another server for everybody else
-		w.Header().Add("Vary", "Cookie")
-		if w.Header().Get("Cache-Control") == "" {
-			w.Header().Set("Cache-Control", "private")
-		}
-	}
+	d.keepApart(w.Header())
 	for name := range res.Trailer {
 		w.Header().Add("Trailer", name)
 	}
@@ -104,6 +99,18 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, d dest, call *cal
 	}
 	if res.StatusCode < 300 { // a server that only refuses is not in use
 		d.used(time.Now())
+	}
+}
+
+// keepApart lets no cache, not the browser's own either, show what it has got to whoever uses the browser next. The address
+// of an app is that of another server for everybody else.
+func (d dest) keepApart(h http.Header) {
+	said := h.Get("Cache-Control") != ""
+	if d.app != nil || d.still != nil && !said {
+		h.Add("Vary", "Cookie")
+	}
+	if d.app != nil && !said {
+		h.Set("Cache-Control", "private")
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shoal-pool/shoal/internal/gateway/webfront"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/certs"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
@@ -236,3 +238,60 @@ func TestHTTP2(t *testing.T) {
 	}
 	<-seen
 }
+
+// TestHalfOpen: on both sides the kernel is told to notice an end that has gone without saying so.
+func TestHalfOpen(t *testing.T) {
+	var mu sync.Mutex
+	var conns []*net.TCPConn
+	note := func(c net.Conn, err error) (net.Conn, error) {
+		if err == nil {
+			mu.Lock()
+			conns = append(conns, c.(*net.TCPConn))
+			mu.Unlock()
+		}
+		return c, err
+	}
+	table := routes.New()
+	f := webfront.New(webfront.Config{Routes: table, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return note((&net.Dialer{}).DialContext(ctx, network, address))
+	}})
+	_ = table.Put("/", target(backend(t, echo("x"))), false, time.Now())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServe(t, f, noting{l, note})
+	defer s.stop()
+	res, err := http.Get("http://" + l.Addr().String() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	mu.Lock()
+	defer mu.Unlock()
+	if len(conns) != 2 {
+		t.Fatalf("there are %d connections", len(conns))
+	}
+	for i, c := range conns {
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Control(func(fd uintptr) {
+			for _, o := range []struct{ level, name, want int }{{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 90_000},
+				{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 30}, {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 10}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4}} {
+				if got, err := unix.GetsockoptInt(int(fd), o.level, o.name); err != nil || got != o.want {
+					t.Errorf("connection %d, option %d: %d, %v; want %d", i, o.name, got, err, o.want)
+				}
+			}
+		})
+	}
+}
+
+type noting struct {
+	net.Listener
+	note func(net.Conn, error) (net.Conn, error)
+}
+
+func (n noting) Accept() (net.Conn, error) { return n.note(n.Listener.Accept()) }
