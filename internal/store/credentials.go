@@ -179,9 +179,15 @@ func (c Credentials) DropToken(ctx context.Context, hash string) error {
 	return c.DB.Update(ctx, func(tx *Tx) error { return tx.DeleteToken(hash) })
 }
 
-// DropTokens removes all tokens of a user.
-func (c Credentials) DropTokens(ctx context.Context, user shoal.UserName) error {
-	return c.DB.Update(ctx, func(tx *Tx) error { return tx.DeleteTokens(string(user)) })
+// DropTokens removes a user's tokens of a kind; empty: of all.
+func (c Credentials) DropTokens(ctx context.Context, user shoal.UserName, kind string) error {
+	return c.DB.Update(ctx, func(tx *Tx) error {
+		if kind == "" {
+			return tx.DeleteTokens(string(user))
+		}
+		_, err := tx.change("DELETE FROM tokens WHERE subject = ? AND kind = ?", string(user), kind)
+		return err
+	})
 }
 
 // TokenUser returns the user a token of a kind was given to, or KindNotFound.

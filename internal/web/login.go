@@ -239,12 +239,19 @@ func (w *Web) logout(rw http.ResponseWriter, r *http.Request) {
 	if !w.readForm(rw, r) {
 		return
 	}
-	_, secret, ok := w.signedIn(r)
+	u, secret, ok := w.signedIn(r)
 	if !w.fromHere(r) || ok && !tokenFits(secret, r.PostForm.Get("csrf")) {
 		w.stale(rw, r)
 		return
 	}
 	w.leave(rw, r)
+	if ok && r.PostForm.Get("everywhere") != "" {
+		if err := w.cfg.People.CloseBrowsers(r.Context(), u.Name); err != nil {
+			w.failed(rw, r, "You could not be signed out everywhere", err)
+			return
+		}
+		w.Forget(u.Name)
+	}
 	setCookie(rw, sessionCookie, "", 0)
 	leaveHub(rw)
 	redirect(rw, http.StatusSeeOther, "/shoal/login")

@@ -211,6 +211,11 @@ func TestEnds(t *testing.T) {
 				b.t.Errorf("what the browser keeps stays: %v", a.Header)
 			}
 		},
+		"logout in another browser": func(w *world, b *browser) {
+			other := w.as("alice")
+			a := other.post("/shoal/logout", url.Values{"csrf": {other.csrf()}, "everywhere": {"yes"}})
+			want(b.t, "logout", a, http.StatusSeeOther)
+		},
 		"password": func(w *world, _ *browser) {
 			if err := w.people.SetPassword(w.t.Context(), "alice", "another password"); err != nil {
 				w.t.Fatal(err)

@@ -19,6 +19,7 @@ type People interface {
 	OpenBrowser(ctx context.Context, name shoal.UserName, ttl time.Duration) (secret string, expires time.Time, err error)
 	BrowserUser(ctx context.Context, secret string) (shoal.User, error)
 	CloseBrowser(ctx context.Context, secret string) error
+	CloseBrowsers(ctx context.Context, name shoal.UserName) error // all of hers
 }
 
 // Broker keeps sessions. It does not ask who asks.

@@ -198,8 +198,8 @@ func (v vault) User(_ context.Context, name shoal.UserName) (shoal.User, error) 
 func (v vault) Member(ctx context.Context, name shoal.UserName) (shoal.User, error) {
 	return v.User(ctx, name)
 }
-func (vault) DropTokens(context.Context, shoal.UserName) error { return nil }
-func (vault) DropToken(context.Context, string) error          { return nil }
+func (vault) DropTokens(context.Context, shoal.UserName, string) error { return nil }
+func (vault) DropToken(context.Context, string) error                  { return nil }
 func (vault) PutToken(context.Context, string, string, shoal.UserName, time.Time) error {
 	return nil
 }

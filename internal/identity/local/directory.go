@@ -24,7 +24,7 @@ type Store interface {
 	PutToken(ctx context.Context, hash, kind string, user shoal.UserName, expires time.Time) error
 	TokenUser(ctx context.Context, hash, kind string) (shoal.User, error) // KindNotFound
 	DropToken(ctx context.Context, hash string) error
-	DropTokens(ctx context.Context, user shoal.UserName) error
+	DropTokens(ctx context.Context, user shoal.UserName, kind string) error // empty: of all kinds
 }
 
 // Directory is the built-in directory.
@@ -172,7 +172,7 @@ func (d *Directory) SetPassword(ctx context.Context, name shoal.UserName, passwo
 	if err := d.store.SetPasswordHash(ctx, name, hash); err != nil {
 		return err
 	}
-	return d.store.DropTokens(ctx, name)
+	return d.store.DropTokens(ctx, name, "")
 }
 
 // RemovePassword takes a user's password away, and her API tokens; keys go on working.
@@ -180,7 +180,7 @@ func (d *Directory) RemovePassword(ctx context.Context, name shoal.UserName) err
 	if err := d.store.SetPasswordHash(ctx, name, ""); err != nil {
 		return err
 	}
-	return d.store.DropTokens(ctx, name)
+	return d.store.DropTokens(ctx, name, "")
 }
 
 // The kinds of tokens in the store.
@@ -213,6 +213,11 @@ func (d *Directory) BrowserUser(ctx context.Context, secret string) (shoal.User,
 // CloseBrowser makes a cookie's secret worth nothing. It need not be known.
 func (d *Directory) CloseBrowser(ctx context.Context, secret string) error {
 	return d.store.DropToken(ctx, TokenHash(secret))
+}
+
+// CloseBrowsers makes the secrets in all browsers of a user worth nothing.
+func (d *Directory) CloseBrowsers(ctx context.Context, name shoal.UserName) error {
+	return d.store.DropTokens(ctx, name, browserKind)
 }
 
 func (d *Directory) issue(ctx context.Context, kind string, name shoal.UserName, ttl time.Duration) (token string, expires time.Time, err error) {

@@ -405,6 +405,15 @@ func TestBrowsers(t *testing.T) {
 		if _, err := d.BrowserUser(ctx, b); err != nil {
 			t.Fatal(err)
 		}
+		if err := d.CloseBrowsers(ctx, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.BrowserUser(ctx, b)
+		wantKind(t, err, shoal.KindUnauthenticated)
+		if _, err := d.TokenUser(ctx, token); err != nil {
+			t.Errorf("the API token: %v", err)
+		}
+		b = open()
 		if err := d.SetPassword(ctx, "alice", "a new password"); err != nil {
 			t.Fatal(err)
 		}
