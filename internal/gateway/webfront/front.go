@@ -79,6 +79,7 @@ type Front struct {
 	servers *counts // requests that servers behind are answering
 	errors  *http.Client
 	used    usage
+	calm    calm
 
 	mu      sync.Mutex
 	piping  map[*tunnel]struct{}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -111,7 +112,7 @@ func (f *Front) relayErrorPage(w http.ResponseWriter, r *http.Request, target *u
 	}
 	answer, err := f.errors.Do(req)
 	if err != nil {
-		if r.Context().Err() == nil {
+		if r.Context().Err() == nil && f.calm.first(target.Host, time.Now()) {
 			f.log.Warn("the error page cannot be had; showing our own", "from", target.Host, "err", err)
 		}
 		return false
@@ -132,5 +133,27 @@ func (f *Front) relayErrorPage(w http.ResponseWriter, r *http.Request, target *u
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
 	}
+	return true
+}
+
+// calm keeps what happens to every request from being logged for every one.
+type calm struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+const calmFor = time.Minute
+
+// first reports whether nothing of the kind was reported lately.
+func (c *calm) first(what string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.Sub(c.last[what]) < calmFor {
+		return false
+	}
+	if c.last == nil || len(c.last) >= 1000 {
+		c.last = map[string]time.Time{}
+	}
+	c.last[what] = now
 	return true
 }
