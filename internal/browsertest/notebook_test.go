@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -74,9 +73,6 @@ func TestNotebook(t *testing.T) {
 func (b *browser) notebookServer(user string) {
 	b.t.Helper()
 	b.until("the notebook server of "+user+" is there", func() bool {
-		if strings.Contains(b.text(), "JupyterHub is starting") {
-			b.do("again", chromedp.Sleep(time.Second), chromedp.Reload())
-		}
 		return strings.HasPrefix(b.at(), "/user/"+user+"/")
 	})
 }

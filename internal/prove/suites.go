@@ -84,6 +84,8 @@ func always() []suite {
 			Args: func(int) []string {
 				return []string{"test", "-count=1", "-timeout=4h", "-run", "Partitions|Chaos", "./internal/batch"}
 			}},
+		{Name: "browsers", Goal: scriptRounds, Each: 1, Unit: "runs",
+			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/browsertest"} }},
 		{Name: "acceptance scripts", Goal: scriptRounds, Each: 1, Unit: "runs",
 			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/scripttest"} }},
 		{Name: "race detector", Goal: raceRounds, Each: 1, Unit: "runs", Env: []string{"CGO_ENABLED=1"},
