@@ -139,7 +139,11 @@ func (t *translation) user(p *pool, os *tree.Value) {
 	if password.Present() && !off && !keyLine.MatchString(password.Text()) {
 		t.out.Passwords = append(t.out.Passwords, Password{u.Name, password.Hidden(), password.At})
 	}
-	t.note(name.At, "the account %s, which all machines had in common, becomes a user without root on them; `shoal user add NAME --key FILE` adds others", lower)
+	if len(u.Keys) == 0 {
+		t.note(name.At, "the account %s, which all machines had in common, has no key. No document is made of it, since that would take away the keys of a user who is there; `shoal user add %s --password-stdin` adds her", lower, lower)
+		return
+	}
+	t.note(name.At, "the account %s, which all machines had in common, becomes a user without root on them. Its document says all of her: leave it out where she is a user already (--no-users)", lower)
 	i := slices.IndexFunc(t.out.Set.Users, func(o shoal.User) bool { return o.Name == u.Name })
 	if i < 0 {
 		t.userAt[u.Name] = name.At

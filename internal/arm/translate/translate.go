@@ -38,7 +38,7 @@ type Secret struct {
 	At    tree.Place
 }
 
-// Password is one that a template gives its user.
+// Password is one that a template gives its user. Where she has no key there is no document of her.
 type Password struct {
 	User  shoal.UserName
 	Value *tree.Value

@@ -42,7 +42,7 @@ type options struct {
 	answers               string
 	provider, most        string
 	whatIf, noPrompt      bool
-	scripts               bool
+	scripts, noUsers      bool
 }
 
 // Command makes `shoal deploy`.
@@ -76,6 +76,7 @@ This version of Shoal only says what would be: --what-if is needed.`,
 	f.StringVar(&o.provider, "provider", "local", "the `PROVIDER` that makes the machines")
 	f.StringVar(&o.most, "most", "", "give machines no more than `CPUS,MEMORY[,GPUS]`, whatever their size says")
 	f.BoolVar(&o.scripts, "allow-scripts", false, "run the template's own scripts, as root, on each new machine")
+	f.BoolVar(&o.noUsers, "no-users", false, "make no documents of the template's users, because they are users already")
 	f.BoolVar(&o.whatIf, "what-if", false, "only say what would be")
 	f.BoolVar(&o.noPrompt, "no-prompt", false, "ask for nothing: what is missing is a mistake")
 	format := env.Format(cmd)
@@ -130,6 +131,9 @@ func (env Env) whatIf(o options, format string) error {
 	result, err := translate.Translate(evaluated, how)
 	if err != nil {
 		return err
+	}
+	if o.noUsers {
+		result.Set.Users = nil
 	}
 	return env.show(result, format)
 }

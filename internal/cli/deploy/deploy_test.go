@@ -77,7 +77,7 @@ func TestArticle(t *testing.T) {
 		t.Fatal(err)
 	}
 	set, err := spec.Parse(spec.File{Name: "out", Data: w.out.Bytes()})
-	if err != nil || len(set.Pools) != 1 || set.Pools[0].Name != "lab" || len(set.Shares) != 1 || len(set.Users) != 1 || set.Pools[0].Machine.Memory != 2<<30 {
+	if err != nil || len(set.Pools) != 1 || set.Pools[0].Name != "lab" || len(set.Shares) != 1 || len(set.Users) != 0 || set.Pools[0].Machine.Memory != 2<<30 {
 		t.Fatalf("%v: %s", err, w.out.String())
 	}
 	has(t, "stderr", w.err.String(), "the map of shares", `user "dsvmuser"`, "virtualNetworks")
