@@ -77,10 +77,13 @@ func (w *Web) Redeem(ctx context.Context, by access.Subject, req api.RedeemReque
 }
 
 // link is what a one-time link stands for.
-type link struct{ user shoal.UserName }
+type link struct {
+	user  shoal.UserName
+	means string // those she could sign in by when it was made
+}
 
 // Link makes an address at which the caller is signed in, once, in whatever browser she opens it.
-func (w *Web) Link(_ context.Context, by access.Subject) (api.WebLink, error) {
+func (w *Web) Link(ctx context.Context, by access.Subject) (api.WebLink, error) {
 	switch {
 	case by.User == "":
 		return api.WebLink{}, shoal.Errorf(shoal.KindDenied, "cannot sign %s in in a browser: only users are", by).
@@ -88,7 +91,11 @@ func (w *Web) Link(_ context.Context, by access.Subject) (api.WebLink, error) {
 	case by.Browser:
 		return api.WebLink{}, shoal.Errorf(shoal.KindDenied, "in a browser you are signed in already").WithHint("run `shoal web` for another browser")
 	}
-	secret, expires := w.links.Put(string(by.User), link{by.User})
+	means, err := w.cfg.People.Means(ctx, by.User)
+	if err != nil {
+		return api.WebLink{}, err
+	}
+	secret, expires := w.links.Put(string(by.User), link{by.User, means})
 	path := "/shoal/link#" + string(by.User) + "." + secret
 	answer := api.WebLink{Path: path, Expires: expires}
 	if base := w.cfg.URL(); base != "" {

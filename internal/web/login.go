@@ -1,11 +1,13 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/identity"
 )
 
 const maxForm = 16 << 10
@@ -170,9 +172,9 @@ func (w *Web) login(rw http.ResponseWriter, r *http.Request) {
 		w.showLogin(rw, r, http.StatusBadRequest, b)
 		return
 	}
-	err := w.cfg.People.CheckPassword(r.Context(), name, password, r.RemoteAddr)
-	if err == nil {
-		err = w.signIn(rw, r, name, passwordLife)
+	err := w.withPassword(rw, r, name, password)
+	if errors.Is(err, errChanged) { // a password that is hashed anew changes its hash and stays right
+		err = w.withPassword(rw, r, name, password)
 	}
 	if err != nil {
 		w.noteRefused(r, name, err)
@@ -202,11 +204,29 @@ func (w *Web) noteRefused(r *http.Request, name shoal.UserName, err error) {
 	w.cfg.Log.Info("web: not signed in", "user", name, "from", r.RemoteAddr, "err", err)
 }
 
-// signIn gives a browser a new cookie; the one it had is good for nothing any more.
-func (w *Web) signIn(rw http.ResponseWriter, r *http.Request, name shoal.UserName, life time.Duration) error {
+func (w *Web) withPassword(rw http.ResponseWriter, r *http.Request, name shoal.UserName, password string) error {
+	means, err := w.cfg.People.Means(r.Context(), name)
+	if err == nil {
+		err = w.cfg.People.CheckPassword(r.Context(), name, password, r.RemoteAddr)
+	}
+	if err == nil {
+		err = w.signIn(rw, r, name, means, passwordLife)
+	}
+	return err
+}
+
+// errChanged: what she signs in by has changed since she proved who she is.
+var errChanged = errors.New("the password or keys have just changed")
+
+// signIn gives a browser a new cookie; the one it had is good for nothing any more. means are those of before she
+// proved who she is.
+func (w *Web) signIn(rw http.ResponseWriter, r *http.Request, name shoal.UserName, means string, life time.Duration) error {
 	secret, _, err := w.cfg.People.OpenBrowser(r.Context(), name, life)
 	if err != nil {
 		return err
+	}
+	if now, err := w.cfg.People.Means(r.Context(), name); err != nil || now != means {
+		return errors.Join(err, identity.Denied(), errChanged, w.cfg.People.CloseBrowser(r.Context(), secret))
 	}
 	w.leave(rw, r)
 	setCookie(rw, sessionCookie, secret, life)
@@ -292,12 +312,12 @@ func (w *Web) useLink(rw http.ResponseWriter, r *http.Request) {
 	name, secret, _ := strings.Cut(text, ".")
 	l, ok := w.links.Take(secret)
 	if ok && string(l.user) == name {
-		err := w.signIn(rw, r, l.user, linkedLife)
+		err := w.signIn(rw, r, l.user, l.means, linkedLife)
 		if err == nil {
 			redirect(rw, http.StatusSeeOther, home)
 			return
 		}
-		if k := shoal.KindOf(err); k != shoal.KindNotFound && k != shoal.KindDenied {
+		if k := shoal.KindOf(err); k != shoal.KindNotFound && k != shoal.KindDenied && k != shoal.KindUnauthenticated {
 			w.failed(rw, r, "You cannot be signed in now", err)
 			return
 		}

@@ -320,3 +320,33 @@ func TestLink(t *testing.T) {
 	want(t, "by cookie", w.as("alice").call("POST", "/api/v1/web/link", ""), http.StatusForbidden)
 	want(t, "by nobody", w.bearer("x", "POST", "/api/v1/web/link", ""), http.StatusUnauthorized)
 }
+
+// TestChangedMeanwhile: a password that was right a moment ago, and is changed before its cookie is made, gets none.
+func TestChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	changes := 0
+	w.before = func() {
+		changes++
+		if err := w.people.SetPassword(t.Context(), "alice", "another password"); err != nil {
+			t.Error(err)
+		}
+	}
+	b := w.browser()
+	want(t, "the former password", b.login("alice", "password of alice", ""), http.StatusUnauthorized)
+	if changes != 1 || b.cookie("__Host-shoal") != "" {
+		t.Errorf("changed %d times, cookie %q", changes, b.cookie("__Host-shoal"))
+	}
+	code := w.linkFor("alice")
+	want(t, "a link of before", b.post("/shoal/link", url.Values{"token": {b.token("/shoal/link")}, "code": {code}}), http.StatusUnauthorized)
+	rehashed := false
+	w.before = func() {
+		if !rehashed { // the same password, hashed anew
+			rehashed = true
+			if err := w.people.SetPassword(t.Context(), "alice", "another password"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	want(t, "the new password while it is hashed anew", b.login("alice", "another password", ""), http.StatusSeeOther)
+}

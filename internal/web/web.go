@@ -16,6 +16,8 @@ import (
 type People interface {
 	User(ctx context.Context, name shoal.UserName) (shoal.User, bool)
 	CheckPassword(ctx context.Context, name shoal.UserName, password, source string) error
+	// Means is a digest of what a user signs in by; another one says that it has changed.
+	Means(ctx context.Context, name shoal.UserName) (string, error)
 	OpenBrowser(ctx context.Context, name shoal.UserName, ttl time.Duration) (secret string, expires time.Time, err error)
 	BrowserUser(ctx context.Context, secret string) (shoal.User, error)
 	CloseBrowser(ctx context.Context, secret string) error

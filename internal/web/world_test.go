@@ -32,6 +32,7 @@ type world struct {
 	t      testing.TB
 	db     *store.DB
 	people *local.Directory
+	before func() // opening a browser
 	web    *web.Web
 	rest   *httpapi.API
 	apps   *apps
@@ -205,12 +206,25 @@ func (vault) PutToken(context.Context, string, string, shoal.UserName, time.Time
 }
 func (vault) TokenUser(context.Context, string, string) (shoal.User, error) { return shoal.User{}, nil }
 
+// interrupted is the directory with something that happens between a proof and what it leads to.
+type interrupted struct {
+	*local.Directory
+	w *world
+}
+
+func (i interrupted) OpenBrowser(ctx context.Context, name shoal.UserName, ttl time.Duration) (string, time.Time, error) {
+	if i.w.before != nil {
+		i.w.before()
+	}
+	return i.Directory.OpenBrowser(ctx, name, ttl)
+}
+
 // pages serves pages and API for the directory that there is.
 func (w *world) pages() *world {
 	w.t.Helper()
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	w.web, err = web.New(web.Config{Store: w.db, People: w.people, Broker: w.broker, Apps: w.apps, Log: log,
+	w.web, err = web.New(web.Config{Store: w.db, People: interrupted{w.people, w}, Broker: w.broker, Apps: w.apps, Log: log,
 		Tokens: func(r *http.Request) (shoal.UserName, bool) { return w.rest.TokenUser(r) },
 		URL:    func() string { return w.server.URL }, SSH: func() string { return "127.0.0.1:2222" }})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -208,6 +209,20 @@ func (d *Directory) OpenBrowser(ctx context.Context, name shoal.UserName, ttl ti
 // BrowserUser returns the user of a cookie's secret, or KindUnauthenticated.
 func (d *Directory) BrowserUser(ctx context.Context, secret string) (shoal.User, error) {
 	return d.bearer(ctx, browserKind, secret)
+}
+
+// Means is a digest of what a user signs in by. Who gives her something for a proof, and finds another digest once it is
+// on record than before the proof, must take it back: what ends with the former means may have ended just before.
+func (d *Directory) Means(ctx context.Context, name shoal.UserName) (string, error) {
+	u, err := d.store.User(ctx, name)
+	if shoal.KindOf(err) == shoal.KindNotFound {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	hash, err := d.store.PasswordHash(ctx, name)
+	return TokenHash(fmt.Sprintf("%q %q %v", hash, u.Keys, u.Disabled)), err
 }
 
 // CloseBrowser makes a cookie's secret worth nothing. It need not be known.
