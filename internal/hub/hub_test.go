@@ -7,9 +7,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -351,6 +354,28 @@ func TestForMachines(t *testing.T) {
 	if forMachines(r) {
 		t.Error("an upgrade passes")
 	}
+}
+
+// Whatever passes is below /hub/api for a server that reads the path as it is written, and for one that decodes it.
+func FuzzForMachines(f *testing.F) {
+	for _, s := range []string{"/hub/api/user", "/hub/api/../home", "/hub/api/%2e%2e/x", "/hub/api%2fx", "//hub/api", "/hub/api/%", "/hub/api/%00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		r := &http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}}
+		if !forMachines(r) {
+			return
+		}
+		for _, p := range []string{u.Path, u.EscapedPath()} {
+			if clean := path.Clean(p); clean != "/hub/api" && !strings.HasPrefix(clean, "/hub/api/") || slices.Contains(strings.Split(p, "/"), "..") {
+				t.Errorf("%q passes", target)
+			}
+		}
+	})
 }
 
 // One machine cannot keep the hub busy for all.

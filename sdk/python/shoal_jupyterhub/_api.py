@@ -45,8 +45,8 @@ class ShoalError(HTTPError):
         return self.kind in ("unreachable", "unavailable", "internal", "rateLimited")
 
 
-class _Client(SimpleAsyncHTTPClient):
-    """One for all, but not tornado's own, which sends ten requests at a time."""
+class Client(SimpleAsyncHTTPClient):
+    """One for all that this package asks. Tornado's own sends ten requests at a time, and the hub needs it for its proxy."""
 
     def initialize(self, **kwargs: Any) -> None:  # type: ignore[override]
         super().initialize(max_clients=AT_ONCE, max_body_size=MAX_ANSWER, **kwargs)
@@ -92,7 +92,7 @@ class Shoal(Configurable):
         """Like call, with the status before it."""
         request = self._request(method, path, body, token, timeout, query)
         try:
-            response = await _Client().fetch(request)
+            response = await Client().fetch(request)
         except HTTPClientError as e:
             if e.response is None or e.code == 599:
                 raise ShoalError("unreachable", f"Shoal does not answer: {e.message or e}") from e

@@ -7,16 +7,17 @@ import hashlib
 import html
 import json
 import math
+import random
 import re
 import time
 from datetime import datetime, timezone
 from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Tuple
 
 from jupyterhub.spawner import Spawner
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError
+from tornado.httpclient import HTTPClientError
 from traitlets import Bool, Unicode, default
 
-from ._api import WAIT, Census, Shoal, ShoalError
+from ._api import WAIT, Census, Client, Shoal, ShoalError
 from ._command import command
 
 ENDED = ("ended", "failed")
@@ -262,6 +263,7 @@ class ShoalSpawner(Spawner):
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self.app = str(state.get("app") or "")
+        self._reported = time.monotonic() - random.random() * REPORT  # not all at once when a hub comes back
 
     def get_state(self) -> Dict[str, Any]:
         state: Dict[str, Any] = super().get_state()
@@ -373,7 +375,7 @@ class ShoalSpawner(Spawner):
 
     async def _ask(self, url: str) -> List[Dict[str, Any]]:
         # Such looks must not count as use.
-        response = await AsyncHTTPClient().fetch(url + "?no_track_activity=1", headers={"Authorization": "token " + self._pass()}, request_timeout=10, follow_redirects=False)
+        response = await Client().fetch(url + "?no_track_activity=1", headers={"Authorization": "token " + self._pass()}, request_timeout=10, follow_redirects=False)
         found = json.loads(response.body[: 1 << 20])
         if not isinstance(found, list):
             raise ValueError("it is no list")
