@@ -33,30 +33,44 @@ const patience = 2 * time.Minute
 // hub is Debian's JupyterHub with the front end as its proxy, by the three lines of configuration that the guide gives.
 type hub struct {
 	*testing.T
-	url    string
-	client *http.Client
-	roots  *x509.CertPool
-	dir    string
-	table  *routes.Table
+	url       string
+	port      string
+	domain    string // where users' servers have host names of their own
+	client    *http.Client
+	transport *http.Transport
+	dir       string
+	table     *routes.Table
 }
 
-func startHub(t *testing.T) *hub {
+// startHub starts one; domain is empty, or that of users' servers.
+func startHub(t *testing.T, domain string) *hub {
 	program, err := exec.LookPath("jupyterhub")
 	if err != nil {
 		t.Skip("JupyterHub is not installed: scripts/setup test does that")
 	}
 	dir := t.TempDir()
-	own, err := certs.FromOwn(filepath.Join(dir, "tls"), []string{"localhost"})
+	own, err := certs.FromOwn(filepath.Join(dir, "tls"), []string{"localhost", "pool.test", "*.pool.test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hub{T: t, dir: dir, roots: x509.NewCertPool(), table: routes.New()}
-	h.roots.AddCert(own.CA())
-	w := start(t, webfront.Config{Routes: h.table, TLS: own.TLS()})
+	h := &hub{T: t, dir: dir, domain: domain, table: routes.New()}
+	roots := x509.NewCertPool()
+	roots.AddCert(own.CA())
+	w := start(t, webfront.Config{Routes: h.table, TLS: own.TLS(), AppsDomain: domain})
 	_, port, _ := net.SplitHostPort(w.addr)
-	h.url = "https://localhost:" + port
+	h.port, h.url = port, "https://localhost:"+port
+	subdomains := ""
+	if domain != "" {
+		h.url = "https://" + domain + ":" + port
+		subdomains = fmt.Sprintf("c.JupyterHub.subdomain_host = %q", h.url)
+	}
 	jar, _ := cookiejar.New(nil)
-	h.client = &http.Client{Jar: jar, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.roots}, ForceAttemptHTTP2: true}}
+	h.transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, w.addr)
+	}}
+	two := h.transport.Clone()
+	two.ForceAttemptHTTP2 = true
+	h.client = &http.Client{Jar: jar, Transport: two}
 	t.Cleanup(h.client.CloseIdleConnections)
 
 	api, err := chp.New(chp.Config{Routes: h.table, Token: "hub-secret"})
@@ -84,7 +98,8 @@ c.SimpleLocalProcessSpawner.home_dir_template = "%s/homes/{username}"
 c.Spawner.args = ["--allow-root"]
 c.Spawner.default_url = "/tree"
 c.JupyterHub.cleanup_servers = True
-`, l.Addr(), port, freePort(t), dir)
+%s
+`, l.Addr(), port, freePort(t), dir, subdomains)
 	if err := os.WriteFile(filepath.Join(dir, "config.py"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -151,9 +166,17 @@ func (h *hub) do(r *http.Request) (*http.Response, string) {
 	return res, string(body)
 }
 
+// at is the URL of a path, or of what is a URL already.
+func (h *hub) at(path string) string {
+	if strings.HasPrefix(path, "/") {
+		return h.url + path
+	}
+	return path
+}
+
 func (h *hub) get(path string) (*http.Response, string) {
 	h.Helper()
-	r, err := http.NewRequest("GET", h.url+path, nil)
+	r, err := http.NewRequest("GET", h.at(path), nil)
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -161,7 +184,7 @@ func (h *hub) get(path string) (*http.Response, string) {
 }
 
 func (h *hub) cookie(path, name string) string {
-	u, _ := url.Parse(h.url + path)
+	u, _ := url.Parse(h.at(path))
 	for _, c := range h.client.Jar.Cookies(u) {
 		if c.Name == name {
 			return c.Value
@@ -170,29 +193,33 @@ func (h *hub) cookie(path, name string) string {
 	return ""
 }
 
-// TestJupyterHub logs in, has a server started, and runs a cell over the kernel's websocket; with a name that has odd letters, too.
+// TestJupyterHub logs in, has a server started, and runs a cell over the kernel's websocket; with a name that has odd letters, too, and
+// with a host name for each user.
 func TestJupyterHub(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts JupyterHub")
 	}
-	h := startHub(t)
-	for _, name := range []string{"alice", "Bob@Example.org"} {
-		base := h.login(name)
-		h.runCell(base)
-		res, body := h.get("/hub/logout")
-		if res.StatusCode != 200 {
-			t.Fatalf("logout gave %d %.300s", res.StatusCode, body)
-		}
-	}
-	if n := len(h.table.All()); n != 3 {
-		t.Errorf("there are %d routes, want one of the hub and two of users", n)
-	}
-	if res, body := h.get("/user/nobody/tree"); res.StatusCode >= 500 {
-		t.Errorf("a server that nobody has: %d %.300s", res.StatusCode, body)
+	for domain, names := range map[string][]string{"": {"alice", "Bob@Example.org"}, "pool.test": {"alice", "Bob"}} {
+		t.Run("domain="+domain, func(t *testing.T) {
+			h := startHub(t, domain)
+			for _, name := range names {
+				base := h.login(name)
+				h.runCell(base)
+				if res, body := h.get("/hub/logout"); res.StatusCode != 200 {
+					t.Fatalf("logout gave %d %.300s", res.StatusCode, body)
+				}
+			}
+			if n := len(h.table.All()); n != 3 {
+				t.Errorf("there are %d routes, want one of the hub and two of users", n)
+			}
+			if res, body := h.get("/user/nobody/tree"); res.StatusCode >= 500 {
+				t.Errorf("a server that nobody has: %d %.300s", res.StatusCode, body)
+			}
+		})
 	}
 }
 
-// login signs in and waits until the user's server runs; it returns the path of the server.
+// login signs in and waits until the user's server runs; it returns the URL of the server.
 func (h *hub) login(name string) string {
 	h.Helper()
 	form := url.Values{"username": {name}, "password": {"x"}, "_xsrf": {h.cookie("/hub/login", "_xsrf")}}
@@ -202,17 +229,21 @@ func (h *hub) login(name string) string {
 	if res.StatusCode != 200 || !strings.Contains(res.Request.URL.Path, "/hub/spawn-pending/") && !strings.Contains(res.Request.URL.Path, "/user/") {
 		h.Fatalf("login led to %s: %d %.300s", res.Request.URL, res.StatusCode, body)
 	}
-	base := "/user/" + url.PathEscape(strings.ToLower(name)) + "/"
+	var at *url.URL
 	h.until("the server runs", func() bool {
-		res, _ := h.get(base + "tree")
-		return res.StatusCode == 200 && strings.HasPrefix(res.Request.URL.Path, "/user/")
+		res, _ := h.get("/user/" + url.PathEscape(strings.ToLower(name)) + "/tree")
+		at = res.Request.URL
+		return res.StatusCode == 200 && strings.HasPrefix(at.Path, "/user/")
 	})
-	return base
+	if own := at.Hostname() != "localhost" && at.Hostname() != h.domain; own != (h.domain != "") {
+		h.Errorf("the server of %s is at %s", name, at)
+	}
+	return at.Scheme + "://" + at.Host + strings.TrimSuffix(at.EscapedPath(), "tree")
 }
 
 func (h *hub) runCell(base string) {
 	h.Helper()
-	r, _ := http.NewRequest("POST", h.url+base+"api/kernels", strings.NewReader(`{"name":"python3"}`))
+	r, _ := http.NewRequest("POST", base+"api/kernels", strings.NewReader(`{"name":"python3"}`))
 	r.Header.Set("X-XSRFToken", h.cookie(base, "_xsrf"))
 	r.Header.Set("Content-Type", "application/json")
 	res, body := h.do(r)
@@ -222,14 +253,14 @@ func (h *hub) runCell(base string) {
 	}
 	ctx, cancel := context.WithTimeout(h.Context(), patience)
 	defer cancel()
-	u, _ := url.Parse(h.url + base)
+	u, _ := url.Parse(base)
 	var cookies []string
 	for _, c := range h.client.Jar.Cookies(u) {
 		cookies = append(cookies, c.Name+"="+c.Value)
 	}
-	ws, _, err := websocket.Dial(ctx, h.url+base+"api/kernels/"+kernel.ID+"/channels?session_id=s", &websocket.DialOptions{
-		HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: h.roots}}},
-		HTTPHeader: http.Header{"Cookie": {strings.Join(cookies, "; ")}, "Origin": {h.url}}})
+	ws, _, err := websocket.Dial(ctx, base+"api/kernels/"+kernel.ID+"/channels?session_id=s", &websocket.DialOptions{
+		HTTPClient: &http.Client{Transport: h.transport},
+		HTTPHeader: http.Header{"Cookie": {strings.Join(cookies, "; ")}, "Origin": {u.Scheme + "://" + u.Host}}})
 	if err != nil {
 		h.Fatal(err)
 	}
