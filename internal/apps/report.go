@@ -2,6 +2,7 @@ package apps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -118,55 +119,68 @@ const (
 	activityStep = 20 * time.Second
 )
 
-// tend stores who has used what, and ends apps that nobody uses.
+// tend stores who has used what, and ends apps that nobody uses. Where no app lives it does nothing.
 func (a *Apps) tend(ctx context.Context) error {
 	a.mu.Lock()
-	used := a.used
+	used, quiet := a.used, len(a.known) == 0
 	a.used = map[shoal.AppID]time.Time{}
 	a.mu.Unlock()
-	var idle []shoal.App
-	var after []shoal.Duration
-	err := a.update(ctx, func(c *change) error {
-		idle, after = nil, nil
-		for id, at := range used {
-			p, err := c.tx.Apps().Get(id)
-			if shoal.KindOf(err) == shoal.KindNotFound || err == nil && (!p.Live() || !at.After(p.LastActivity.Add(activityStep))) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if _, err := touch(c, p, at); err != nil {
-				return err
-			}
-		}
-		all, err := c.tx.LiveApps()
-		if err != nil {
-			return err
-		}
-		for _, p := range all {
-			d, err := idleFor(c.tx, p)
-			if err != nil {
-				return err
-			}
-			if d > 0 {
-				idle, after = append(idle, p), append(after, d)
-			}
-		}
+	if quiet {
 		return nil
-	})
-	if err != nil {
+	}
+	if err := a.keepUse(ctx, used); err != nil {
 		for id, at := range used {
 			a.Used(id, at)
 		}
 		return err
 	}
-	for i, p := range idle {
-		if err := a.Stop(ctx, p.ID, fmt.Sprintf("nobody used it for %s", after[i])); err != nil {
+	type idle struct {
+		id  shoal.AppID
+		why string
+	}
+	var over []idle
+	err := a.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		all, err := tx.LiveApps()
+		if err != nil {
 			return err
 		}
+		for _, p := range all {
+			d, err := idleFor(tx, p)
+			if err != nil {
+				return err
+			}
+			if d > 0 {
+				over = append(over, idle{p.ID, fmt.Sprintf("nobody used it for %s", d)})
+			}
+		}
+		return nil
+	})
+	for _, i := range over {
+		err = errors.Join(err, a.Stop(ctx, i.id, i.why))
 	}
-	return nil
+	return err
+}
+
+// keepUse stores who has used what.
+func (a *Apps) keepUse(ctx context.Context, used map[shoal.AppID]time.Time) error {
+	if len(used) == 0 {
+		return nil
+	}
+	return a.update(ctx, func(c *change) error {
+		for id, at := range used {
+			p, err := c.tx.Apps().Get(id)
+			if shoal.KindOf(err) == shoal.KindNotFound || err == nil && (!p.Live() || !at.After(p.LastActivity.Add(activityStep))) {
+				continue
+			}
+			if err == nil {
+				_, err = touch(c, p, at)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // idleFor is for how long nobody has used an app, if that is so long that it is to end: as long as the pool lets a
