@@ -172,12 +172,15 @@ func (w *Web) login(rw http.ResponseWriter, r *http.Request) {
 		w.showLogin(rw, r, http.StatusBadRequest, b)
 		return
 	}
-	err := w.withPassword(rw, r, name, password)
+	known, err := w.withPassword(rw, r, name, password)
 	if errors.Is(err, errChanged) { // a password that is hashed anew changes its hash and stays right
-		err = w.withPassword(rw, r, name, password)
+		known, err = w.withPassword(rw, r, name, password)
 	}
 	if err != nil {
-		w.noteRefused(r, name, err)
+		if !known { // it may be a password in the wrong field
+			name = "(nobody)"
+		}
+		w.cfg.Log.Info("web: not signed in", "user", name, "from", r.RemoteAddr, "err", err)
 	}
 	switch shoal.KindOf(err) {
 	case shoal.KindUnauthenticated, shoal.KindNotFound, shoal.KindDenied:
@@ -196,15 +199,8 @@ func (w *Web) login(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// noteRefused logs that somebody was not signed in. A name that is nobody's may be a password in the wrong field.
-func (w *Web) noteRefused(r *http.Request, name shoal.UserName, err error) {
-	if _, ok := w.cfg.People.User(r.Context(), name); !ok {
-		name = "(nobody)"
-	}
-	w.cfg.Log.Info("web: not signed in", "user", name, "from", r.RemoteAddr, "err", err)
-}
-
-func (w *Web) withPassword(rw http.ResponseWriter, r *http.Request, name shoal.UserName, password string) error {
+// withPassword signs in with a password. known: there is a user of that name; it takes as long to find out that there is none.
+func (w *Web) withPassword(rw http.ResponseWriter, r *http.Request, name shoal.UserName, password string) (known bool, err error) {
 	means, err := w.cfg.People.Means(r.Context(), name)
 	if err == nil {
 		err = w.cfg.People.CheckPassword(r.Context(), name, password, r.RemoteAddr)
@@ -212,7 +208,7 @@ func (w *Web) withPassword(rw http.ResponseWriter, r *http.Request, name shoal.U
 	if err == nil {
 		err = w.signIn(rw, r, name, means, passwordLife)
 	}
-	return err
+	return means != "", err
 }
 
 // errChanged: what she signs in by has changed since she proved who she is.

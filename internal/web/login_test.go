@@ -111,6 +111,9 @@ func TestLoginRefused(t *testing.T) {
 		text = valueOf.ReplaceAllString(text, "")
 		pages[text] = c[0]
 	}
+	if text := w.log.String(); !strings.Contains(text, `user=alice`) || strings.Contains(text, "OR 1=1") || strings.Contains(text, "ALICE") {
+		t.Errorf("the log names who is nobody, or does not name who is: %s", text)
+	}
 	if len(pages) != 1 {
 		t.Errorf("what is wrong can be told from the page: %d different ones", len(pages))
 	}

@@ -215,14 +215,16 @@ func (d *Directory) BrowserUser(ctx context.Context, secret string) (shoal.User,
 // on record than before the proof, must take it back: what ends with the former means may have ended just before.
 func (d *Directory) Means(ctx context.Context, name shoal.UserName) (string, error) {
 	u, err := d.store.User(ctx, name)
-	if shoal.KindOf(err) == shoal.KindNotFound {
-		return "", nil
-	}
-	if err != nil {
+	unknown := shoal.KindOf(err) == shoal.KindNotFound
+	if err != nil && !unknown {
 		return "", err
 	}
-	hash, err := d.store.PasswordHash(ctx, name)
-	return TokenHash(fmt.Sprintf("%q %q %v", hash, u.Keys, u.Disabled)), err
+	hash, err := d.store.PasswordHash(ctx, name) // also of nobody: it costs the same
+	digest := TokenHash(fmt.Sprintf("%q %q %v", hash, u.Keys, u.Disabled))
+	if unknown {
+		digest = ""
+	}
+	return digest, err
 }
 
 // CloseBrowser makes a cookie's secret worth nothing. It need not be known.
