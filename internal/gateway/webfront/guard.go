@@ -1,6 +1,7 @@
 package webfront
 
 import (
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,19 +19,7 @@ const appRoot = "/shoal/app/"
 // serveRoute answers by a route of the table. Guard: the host is one that Shoal's own cookies are sent to.
 func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes.Route, guard bool) {
 	if route == nil {
-		if f.cfg.OwnHub != nil && hubPath(r.URL.Path) && f.cfg.OwnHub() {
-			w.Header().Set("Retry-After", "3")
-			if isVisit(r) {
-				w.Header().Set("Refresh", "3") // the page comes again by itself
-			}
-			f.failHint(w, r, http.StatusServiceUnavailable, "JupyterHub is starting.", "Try again in a moment.")
-			return
-		}
-		if r.URL.Path == "/" && guard && f.cfg.Pages != nil {
-			http.Redirect(w, r, "/shoal/", http.StatusFound)
-			return
-		}
-		f.errorPage(w, r, http.StatusNotFound, "No server is known for this address.", "")
+		f.noRoute(w, r, guard)
 		return
 	}
 	d := dest{target: route.Target, prefix: route.Prefix, user: string(route.User), used: route.Used, foreign: !guard, own: route.Guarded}
@@ -41,6 +30,34 @@ func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes
 		}
 	}
 	f.forward(w, r, d)
+}
+
+// noRoute answers for an address that no route leads on from.
+func (f *Front) noRoute(w http.ResponseWriter, r *http.Request, guard bool) {
+	own := f.cfg.OwnHub != nil && hubPath(r.URL.Path) && f.cfg.OwnHub()
+	switch {
+	case own && !guard && f.find(f.cfg.AppsDomain, "/hub/") != nil:
+		// The user's server does not run. The hub, which has a host name of its own, says so and starts it.
+		host := f.cfg.AppsDomain
+		if _, port, err := net.SplitHostPort(r.Host); err == nil {
+			host = net.JoinHostPort(host, port)
+		}
+		if isVisit(r) {
+			http.Redirect(w, r, "https://"+host+"/hub"+r.URL.RequestURI(), http.StatusFound)
+			return
+		}
+		f.failHint(w, r, http.StatusServiceUnavailable, "This server does not run.", "Start it at https://"+host+"/hub/home.")
+	case own:
+		w.Header().Set("Retry-After", "3")
+		if isVisit(r) {
+			w.Header().Set("Refresh", "3") // the page comes again by itself
+		}
+		f.failHint(w, r, http.StatusServiceUnavailable, "JupyterHub is starting.", "Try again in a moment.")
+	case r.URL.Path == "/" && guard && f.cfg.Pages != nil:
+		http.Redirect(w, r, "/shoal/", http.StatusFound)
+	default:
+		f.errorPage(w, r, http.StatusNotFound, "No server is known for this address.", "")
+	}
 }
 
 // hubPath reports whether a path is the hub's or a server's of its users.

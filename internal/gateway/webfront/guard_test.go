@@ -213,6 +213,28 @@ func TestHubStarts(t *testing.T) {
 	}
 }
 
+// TestServerOfItsOwnHost: where a user's server has its own host name and does not run, the hub is where it is started.
+func TestServerOfItsOwnHost(t *testing.T) {
+	w := start(t, webfront.Config{AppsDomain: "pool.example.org", OwnHub: func() bool { return true }})
+	ask := func(accept string) (int, string) {
+		res, _ := w.get("GET", "/user/alice/lab?x=1", "Host: alice.pool.example.org:7443", "Accept: "+accept)
+		return res.StatusCode, res.Header.Get("Location")
+	}
+	if status, to := ask("text/html"); status != 503 || to != "" {
+		t.Errorf("before the hub has come: %d %s", status, to)
+	}
+	w.route("/pool.example.org", backend(t, echo("hub")), "hub=true", "guarded")
+	if status, to := ask("text/html"); status != 302 || to != "https://pool.example.org:7443/hub/user/alice/lab?x=1" {
+		t.Errorf("%d %s", status, to)
+	}
+	if status, to := ask("application/json"); status != 503 || to != "" {
+		t.Errorf("for a program: %d %s", status, to)
+	}
+	if res, body := w.get("GET", "/hub/home", "Host: pool.example.org"); res.StatusCode != 200 || !strings.HasPrefix(body, "hub GET /hub/home") {
+		t.Errorf("the hub itself: %d %s", res.StatusCode, body)
+	}
+}
+
 // TestClientBehindProxy: pages see the client's address where a trusted proxy tells it, and else the one that it came from.
 func TestClientBehindProxy(t *testing.T) {
 	pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = json.NewEncoder(w).Encode(r.RemoteAddr) })
