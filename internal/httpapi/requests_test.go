@@ -308,7 +308,7 @@ func TestProbesAndMetrics(t *testing.T) {
 		}
 	}
 	a := do(t, base, request{method: "GET", path: "/metrics", header: bearer(adminToken)})
-	for _, line := range []string{`shoal_machines{pool="lab",state="ready"} 1`, `shoal_sessions{pool="lab",state="disconnected"} 1`, `shoal_jobs{pool="lab",state="running"} 1`,
+	for _, line := range []string{`shoal_machines{pool="lab",state="ready"} 1`, `shoal_sessions{pool="lab",state="disconnected"} 1`, `shoal_apps{pool="lab",state="running"} 1`, `shoal_jobs{pool="lab",state="running"} 1`,
 		`shoal_tasks{pool="lab",state="running"} 1`, `shoal_pool_size_max{pool="lab"} 2`, "go_goroutines", "process_cpu_seconds_total"} {
 		if !strings.Contains(a.body, line) {
 			t.Errorf("/metrics lacks %s", line)

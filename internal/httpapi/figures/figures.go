@@ -28,7 +28,7 @@ func New(db *store.DB) http.Handler {
 type figures struct {
 	store                          *store.DB
 	machines, sessions, jobs, task *prometheus.Desc
-	size, rev                      *prometheus.Desc
+	apps, size, rev                *prometheus.Desc
 	gpus, gpuBusy, gpuMemory       *prometheus.Desc
 }
 
@@ -40,6 +40,7 @@ func newFigures(db *store.DB) *figures {
 	return &figures{store: db,
 		machines:  desc("machines", "Machines by pool and state.", byState...),
 		sessions:  desc("sessions", "Sessions that have not ended, by pool and state.", byState...),
+		apps:      desc("apps", "Users' web apps that have not ended, by pool and state.", byState...),
 		jobs:      desc("jobs", "Jobs that have not ended, by pool and state.", byState...),
 		task:      desc("tasks", "Tasks of jobs that have not ended, by pool and state.", byState...),
 		size:      desc("pool_size_max", "The most machines a pool may have.", "pool"),
@@ -52,7 +53,7 @@ func newFigures(db *store.DB) *figures {
 
 // Describe implements prometheus.Collector.
 func (f *figures) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{f.machines, f.sessions, f.jobs, f.task, f.size, f.rev, f.gpus, f.gpuBusy, f.gpuMemory} {
+	for _, d := range []*prometheus.Desc{f.machines, f.sessions, f.apps, f.jobs, f.task, f.size, f.rev, f.gpus, f.gpuBusy, f.gpuMemory} {
 		ch <- d
 	}
 }
@@ -81,7 +82,7 @@ func (t tally) send(ch chan<- prometheus.Metric, d *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (f *figures) Collect(ch chan<- prometheus.Metric) {
-	machines, sessions, jobs, tasks := tally{}, tally{}, tally{}, tally{}
+	machines, sessions, apps, jobs, tasks := tally{}, tally{}, tally{}, tally{}, tally{}
 	sizes := map[shoal.PoolName]int{}
 	gpus := map[shoal.PoolName]gpuUse{}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -115,6 +116,13 @@ func (f *figures) Collect(ch chan<- prometheus.Metric) {
 		for _, s := range live {
 			sessions.add(s.Pool, string(s.State), 1)
 		}
+		web, err := tx.LiveApps()
+		if err != nil {
+			return err
+		}
+		for _, p := range web {
+			apps.add(p.Pool, string(p.State), 1)
+		}
 		return tx.EachActiveJob(func(j shoal.Job) error {
 			jobs.add(j.Spec.Pool, string(j.State), 1)
 			for state, n := range map[shoal.JobState]int{shoal.JobQueued: j.Counts.Queued, shoal.JobStarting: j.Counts.Starting, shoal.JobRunning: j.Counts.Running,
@@ -130,6 +138,7 @@ func (f *figures) Collect(ch chan<- prometheus.Metric) {
 	}
 	machines.send(ch, f.machines)
 	sessions.send(ch, f.sessions)
+	apps.send(ch, f.apps)
 	jobs.send(ch, f.jobs)
 	tasks.send(ch, f.task)
 	for _, name := range slices.Sorted(maps.Keys(gpus)) {
