@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -180,7 +181,11 @@ func (w *Web) login(rw http.ResponseWriter, r *http.Request) {
 		if !known { // it may be a password in the wrong field
 			name = "(nobody)"
 		}
-		w.cfg.Log.Info("web: not signed in", "user", name, "from", r.RemoteAddr, "err", err)
+		level := slog.LevelInfo
+		if shoal.KindOf(err) == shoal.KindExhausted { // it was not looked at, and there may be very many
+			level = slog.LevelDebug
+		}
+		w.cfg.Log.Log(r.Context(), level, "web: not signed in", "user", name, "from", r.RemoteAddr, "err", err)
 	}
 	switch shoal.KindOf(err) {
 	case shoal.KindUnauthenticated, shoal.KindNotFound, shoal.KindDenied:
