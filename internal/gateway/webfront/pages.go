@@ -95,7 +95,11 @@ func (f *Front) errorTarget() *url.URL {
 	if f.cfg.ErrorTarget != nil {
 		return f.cfg.ErrorTarget
 	}
-	if hub := f.cfg.Routes.Get("/"); hub != nil && hub.Hub && !hub.Guarded && hub.Target != nil {
+	hub := f.cfg.Routes.Get("/")
+	if hub == nil && f.cfg.AppsDomain != "" {
+		hub = f.cfg.Routes.Get("/" + f.cfg.AppsDomain)
+	}
+	if hub != nil && hub.Hub && !hub.Guarded && hub.Target != nil {
 		return hub.Target.JoinPath("hub/error")
 	}
 	return nil
