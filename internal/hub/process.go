@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -78,6 +79,13 @@ type child struct {
 // start runs the program with nothing of root's: in a mount namespace in which DIR is at /mnt, and as an
 // account that has no name. It dies with this process.
 func (h *Hub) start() (*child, error) {
+	program, err := exec.LookPath(h.cfg.Program) // in this process's PATH: it may lie in an environment of its own
+	if err != nil {
+		return nil, err
+	}
+	if program, err = filepath.Abs(program); err != nil {
+		return nil, err
+	}
 	log, err := openTail(h.path("hub.log"))
 	if err != nil {
 		return nil, err
@@ -85,7 +93,7 @@ func (h *Hub) start() (*child, error) {
 	id := strconv.Itoa(hubID)
 	cmd := exec.Command("unshare", "--mount", "--", "sh", "-c", `mount --bind "$1" `+inside+` && cd `+inside+`/state && umask 077 && shift && exec "$@"`, "hub", h.cfg.Dir,
 		"setpriv", "--reuid="+id, "--regid="+id, "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--pdeathsig", "KILL", "--",
-		h.cfg.Program, "-f", inside+"/config/jupyterhub_config.py")
+		program, "-f", inside+"/config/jupyterhub_config.py")
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=" + inside + "/state", "USER=shoal-hub", "LOGNAME=shoal-hub", "LANG=C.UTF-8",
 		"PYTHONPATH=" + inside + "/lib", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"}
 	read, writeEnd, err := os.Pipe()

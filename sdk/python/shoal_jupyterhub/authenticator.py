@@ -92,6 +92,10 @@ class ShoalAuthenticator(Authenticator):
     def _manage_groups_default(self) -> bool:
         return True
 
+    @default("auth_refresh_age")
+    def _auth_refresh_age_default(self) -> int:
+        return 60  # seconds: who is disabled is out soon, with all tokens of hers
+
     @default("auto_login")
     def _auto_login_default(self) -> bool:
         return self.single_sign_on

@@ -160,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
             return 200, {"items": w.pools}
         if path == ["web", "redeem"]:
             user, uri, state = w.codes.pop(body["code"], ("", "", ""))
-            if not user or (uri, state) != (body["redirectUri"], body["state"]):
+            if w.users.get(user, {}).get("disabled", not user) or (uri, state) != (body["redirectUri"], body["state"]):
                 return problem(403, "denied", "this code is not valid")
             return 200, {"user": user, "groups": w.users[user].get("groups", []), "admin": False}
         if path[0] == "users" and path[1] in w.users:

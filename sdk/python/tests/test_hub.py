@@ -30,6 +30,7 @@ c.JupyterHub.authenticator_class = "shoal_jupyterhub.ShoalAuthenticator"
 c.Shoal.server = {shoal!r}
 c.Shoal.token_file = "token"
 c.ShoalAuthenticator.single_sign_on = {sso}
+c.ShoalAuthenticator.auth_refresh_age = 1
 c.ShoalSpawner.poll_interval = 1
 c.ShoalSpawner.args = ["--allow-root"]
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
@@ -241,6 +242,15 @@ class Live(unittest.TestCase):
             self.assertEqual(bob.get("/hub/shoal-callback?code=stolen&state=s")[0], 403)
             self.assertIn("stolen", world.codes)
             self.assertEqual(Browser(h.at).get("/hub/login", b"username=alice&password=correct+horse", "POST", Referer=h.at + "/hub/login")[1], h.at + "/hub/login")
+
+            # Who is disabled is out, with her tokens.
+            token = json.loads(bob.post("/hub/api/users/bob/tokens", {})[2])["token"]
+            me = {"Authorization": "token " + token}
+            self.assertEqual(Browser(h.at).get("/hub/api/user", **me)[0], 200)
+            world.users["bob"]["disabled"] = True
+            time.sleep(1.5)
+            self.assertEqual(Browser(h.at).get("/hub/api/user", **me)[0], 403)
+            self.assertNotEqual(bob.get("/hub/home")[1], h.at + "/hub/home")
 
             # Stop it; it dies by itself.
             self.assertIn(alice.get("/hub/api/users/alice/server", None, "DELETE", Referer=h.at + "/hub/home")[0], (202, 204))
