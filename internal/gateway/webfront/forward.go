@@ -313,12 +313,35 @@ func requestURI(r *http.Request, d dest) string {
 	if base := d.target.EscapedPath(); base != "" && base != "/" {
 		uri = strings.TrimSuffix(base, "/") + uri
 	}
+	if d.app == nil {
+		uri = joined(uri)
+	}
 	for i := range len(uri) {
 		if uri[i] <= ' ' || uri[i] >= 0x7f {
 			return escapeBytes(uri)
 		}
 	}
 	return uri
+}
+
+// joined does to a path what the original does, which services of JupyterHub have come to rely on: several slashes
+// become one, and the first http:/ and https:/ in it have two again. What follows a question mark stays as it is.
+func joined(uri string) string {
+	path, query, asked := strings.Cut(uri, "?")
+	if !strings.Contains(path, "//") && !strings.Contains(path, "http:/") && !strings.Contains(path, "https:/") {
+		return uri
+	}
+	var b strings.Builder
+	for i := range len(path) {
+		if path[i] != '/' || i == 0 || path[i-1] != '/' {
+			b.WriteByte(path[i])
+		}
+	}
+	path = strings.Replace(strings.Replace(b.String(), "http:/", "http://", 1), "https:/", "https://", 1)
+	if asked {
+		return path + "?" + query
+	}
+	return path
 }
 
 func escapeBytes(uri string) string {

@@ -29,7 +29,46 @@ func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes
 			return
 		}
 	}
+	if guard && route.Guarded && route.User == "" && r.Header.Get("Authorization") == "" {
+		if _, ok := f.signedIn(r); !ok {
+			dropCookies(r.Header, hubCookies)
+		}
+	}
 	f.forward(w, r, d)
+}
+
+func (f *Front) signedIn(r *http.Request) (shoal.UserName, bool) {
+	if f.cfg.Guard == nil {
+		return "", false
+	}
+	return f.cfg.Guard.Who(r)
+}
+
+// hubCookies are those by which JupyterHub knows a browser. They outlive a signing out here, after which the hub is not to take
+// whoever sits before the browser for whom it knew there.
+const hubCookies = "jupyterhub-hub-login jupyterhub-session-id"
+
+// dropCookies takes the cookies of some names out of a request and leaves the others as they are.
+func dropCookies(h http.Header, names string) {
+	var lines []string
+	for _, line := range h["Cookie"] {
+		var kept []string
+		for c := range strings.SplitSeq(line, ";") {
+			c = strings.TrimSpace(c)
+			name, _, _ := strings.Cut(c, "=")
+			if c != "" && !slices.Contains(strings.Fields(names), strings.TrimSpace(name)) {
+				kept = append(kept, c)
+			}
+		}
+		if len(kept) > 0 {
+			lines = append(lines, strings.Join(kept, "; "))
+		}
+	}
+	if lines == nil {
+		h.Del("Cookie")
+		return
+	}
+	h["Cookie"] = lines
 }
 
 // noRoute answers for an address that no route leads on from.
@@ -71,11 +110,7 @@ func (f *Front) admit(w http.ResponseWriter, r *http.Request, owner shoal.UserNa
 	if r.Header.Get("Cookie") == "" && r.Header.Get("Authorization") != "" {
 		return nil, true
 	}
-	var who shoal.UserName
-	signedIn := false
-	if f.cfg.Guard != nil {
-		who, signedIn = f.cfg.Guard.Who(r)
-	}
+	who, signedIn := f.signedIn(r)
 	switch {
 	case !signedIn:
 		f.askLogin(w, r)
@@ -188,14 +223,12 @@ func (f *Front) appUser(w http.ResponseWriter, r *http.Request) (_ shoal.UserNam
 			}, true
 		}
 	}
-	if f.cfg.Guard != nil {
-		if user, ok := f.cfg.Guard.Who(r); ok {
-			if crossOrigin(r) {
-				f.fail(w, r, http.StatusForbidden, "A page of another site has asked for this; only pages of this site may.")
-				return "", nil, false
-			}
-			return user, f.stillSigned(r, user), true
+	if user, ok := f.signedIn(r); ok {
+		if crossOrigin(r) {
+			f.fail(w, r, http.StatusForbidden, "A page of another site has asked for this; only pages of this site may.")
+			return "", nil, false
 		}
+		return user, f.stillSigned(r, user), true
 	}
 	f.askLogin(w, r)
 	return "", nil, false

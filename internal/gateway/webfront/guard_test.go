@@ -126,6 +126,10 @@ func TestWhoGetsWhere(t *testing.T) {
 		{"POST", "/user/alice/api", []string{alice, "Host: pool.example.org", "Origin: https://pool.example.org"}, 200, "alice", ""},
 		{"GET", "/user/outside", nil, 200, "outside", ""},
 		{"GET", "/services/x", nil, 200, "service", ""},
+		{"GET", "/services/x", []string{"Cookie: a=1; jupyterhub-hub-login=hers;jupyterhub-session-id=2; _xsrf=\"3 4\""}, 200, `service /services/x cookie="a=1; _xsrf=\"3 4\"" auth=""`, ""},
+		{"GET", "/services/x", []string{"Cookie: jupyterhub-hub-login=hers"}, 200, `service /services/x cookie="" auth=""`, ""},
+		{"GET", "/services/x", []string{"Cookie: jupyterhub-hub-login=hers; __Host-shoal=alice"}, 200, `service /services/x cookie="jupyterhub-hub-login=hers" auth=""`, ""},
+		{"GET", "/services/x", []string{"Cookie: jupyterhub-hub-login=hers", "Authorization: token x"}, 200, `service /services/x cookie="jupyterhub-hub-login=hers" auth="token x"`, ""},
 
 		{"GET", "/user/mallory/x", []string{"Host: mallory.apps.example.org"}, 200, "apart", ""},
 		{"GET", "/user/mallory/x", []string{"Host: MALLORY.apps.example.org:7443"}, 200, "apart", ""},
