@@ -79,6 +79,12 @@ var networks atomic.Int64
 // newWorld starts a server with users and further documents.
 func newWorld(t *testing.T, users map[shoal.UserName]string, documents ...string) *world {
 	t.Helper()
+	return newWorldWith(t, nil, users, documents...)
+}
+
+// newWorldWith starts it with further flags.
+func newWorldWith(t *testing.T, flags []string, users map[shoal.UserName]string, documents ...string) *world {
+	t.Helper()
 	if testing.Short() || os.Geteuid() != 0 {
 		t.Skip("real machines need root, and are left out with -short")
 	}
@@ -86,7 +92,7 @@ func newWorld(t *testing.T, users map[shoal.UserName]string, documents ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := rig.New(t.Context(), binaries, dir)
+	r, err := rig.New(t.Context(), binaries, dir, flags...)
 	if err != nil {
 		log, _ := os.ReadFile(filepath.Join(dir, "serve.log")) // without a log there is nothing to show
 		t.Fatalf("%v\n%s", err, log)

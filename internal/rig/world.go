@@ -24,21 +24,22 @@ import (
 
 // World is a server of one's own, made of the built binaries, with users who all have the same key.
 type World struct {
-	Bin    string // where shoal and shoal-agent lie
-	Dir    string // scratch
-	Data   string // the server's data directory
-	Share  string // the source of the share "team", mounted at /shared by Pool
-	Port   string // of the gateway
-	API    string // port of the API for tokens
-	HTTPS  string // port of the gateway for browsers
+	Bin    string   // where shoal and shoal-agent lie
+	Dir    string   // scratch
+	Data   string   // the server's data directory
+	Share  string   // the source of the share "team", mounted at /shared by Pool
+	Port   string   // of the gateway
+	API    string   // port of the API for tokens
+	HTTPS  string   // port of the gateway for browsers
+	Flags  []string // further ones of serve
 	Server *exec.Cmd
 	Client *client.Client // with the rights of root on the host
 	Signer ssh.Signer     // the users' key
 }
 
-// New starts a server with the binaries of bin, on a fresh directory below dir.
-func New(ctx context.Context, bin, dir string) (*World, error) {
-	w := &World{Bin: bin, Dir: dir, Data: filepath.Join(dir, "data"), Share: filepath.Join(dir, "share")}
+// New starts a server with the binaries of bin and further flags, on a fresh directory below dir.
+func New(ctx context.Context, bin, dir string, flags ...string) (*World, error) {
+	w := &World{Bin: bin, Dir: dir, Flags: flags, Data: filepath.Join(dir, "data"), Share: filepath.Join(dir, "share")}
 	if err := os.MkdirAll(filepath.Join(w.Share, "home"), 0o755); err != nil {
 		return nil, err
 	}
@@ -64,8 +65,8 @@ func New(ctx context.Context, bin, dir string) (*World, error) {
 // Start starts the server, on what a former one left, and waits until it answers. Its log is appended
 // to serve.log.
 func (w *World) Start(ctx context.Context) error {
-	w.Server = exec.Command(filepath.Join(w.Bin, "shoal"), "serve", "--data", w.Data,
-		"--listen", "127.0.0.1:"+w.API, "--ssh-listen", "127.0.0.1:"+w.Port, "--https-listen", "127.0.0.1:"+w.HTTPS)
+	w.Server = exec.Command(filepath.Join(w.Bin, "shoal"), append([]string{"serve", "--data", w.Data,
+		"--listen", "127.0.0.1:" + w.API, "--ssh-listen", "127.0.0.1:" + w.Port, "--https-listen", "127.0.0.1:" + w.HTTPS}, w.Flags...)...)
 	log, err := os.OpenFile(filepath.Join(w.Dir, "serve.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
