@@ -217,7 +217,7 @@ func TestLife(t *testing.T) {
 	}
 	_, sent = r.Collect()
 	sent()
-	if left, _ := filepath.Glob(filepath.Join(r.dir, "*")); len(left) != 0 {
+	if left, _ := filepath.Glob(filepath.Join(r.dir, "a-*")); len(left) != 0 {
 		t.Errorf("left on disk: %v", left)
 	}
 	r.Start(o) // late, and repeated

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -100,28 +102,56 @@ type door struct {
 	over  bool
 }
 
-// openDoor takes a port. Nobody is let in before there is an app.
-func openDoor(admits func(netip.Addr) bool) (*door, error) {
+// openDoor takes a port. Nobody is let in before there is an app. Files in dir say who has had which port since the
+// machine was started.
+func openDoor(dir string, uid int, admits func(netip.Addr) bool) (*door, error) {
 	d := &door{admits: admits, places: make(chan struct{}, maxConns), conns: map[net.Conn]bool{}, pool: newBuffers()}
-	privileged := os.Geteuid() == 0
-	cfg := net.ListenConfig{KeepAliveConfig: alive()}
 	var failed error
-	for _, i := range rand.Perm(lastDoor - firstDoor + 1) {
-		port := firstDoor + i
-		if !privileged { // a test
-			port = 0
-		}
+	for _, port := range doorPorts(dir, uid) {
+		cfg := net.ListenConfig{KeepAliveConfig: alive()}
 		l, err := cfg.Listen(context.Background(), "tcp4", ":"+strconv.Itoa(port))
+		if err == nil {
+			err = os.WriteFile(doorFile(dir, port), []byte(strconv.Itoa(uid)), 0o600)
+			if err != nil {
+				_ = l.Close()
+			}
+		}
 		if err != nil {
 			failed = err
 			continue
 		}
-		d.l = l.(*net.TCPListener)
-		d.port = d.l.Addr().(*net.TCPAddr).Port
+		d.l, d.port = l.(*net.TCPListener), port
 		go d.accept()
 		return d, nil
 	}
 	return nil, fmt.Errorf("no port between %d and %d is free: %w", firstDoor, lastDoor, failed)
+}
+
+func doorFile(dir string, port int) string { return filepath.Join(dir, "door-"+strconv.Itoa(port)) }
+
+// doorRest is after how long a port may become somebody else's. The gateway may hold the address of an app that has ended,
+// for a moment, and must not lead its user to another's.
+const doorRest = 10 * time.Minute
+
+// doorPorts are the ports to try: those that nobody but this user has had, in any order, and then those of others
+// that have rested, the longest first.
+func doorPorts(dir string, uid int) []int {
+	var fresh, used []int
+	since := map[int]time.Time{}
+	for _, i := range rand.Perm(lastDoor - firstDoor + 1) {
+		port := firstDoor + i
+		b, err := os.ReadFile(doorFile(dir, port))
+		if err != nil || string(b) == strconv.Itoa(uid) {
+			fresh = append(fresh, port)
+			continue
+		}
+		if fi, err := os.Stat(doorFile(dir, port)); err == nil && time.Since(fi.ModTime()) > doorRest {
+			since[port] = fi.ModTime()
+			used = append(used, port)
+		}
+	}
+	slices.SortFunc(used, func(a, b int) int { return since[a].Compare(since[b]) })
+	return append(fresh, used...)
 }
 
 // open lets in to an app.
@@ -141,10 +171,12 @@ func (d *door) shut() {
 	}
 }
 
-func (d *door) close() {
+func (d *door) close(dir string) {
 	d.mu.Lock()
 	d.over = true
 	d.mu.Unlock()
+	now := time.Now()
+	_ = os.Chtimes(doorFile(dir, d.port), now, now) // its rest begins
 	_ = d.l.Close()
 	d.shut()
 }

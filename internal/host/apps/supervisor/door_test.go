@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -96,7 +97,7 @@ func TestPortThatSomebodyElseHas(t *testing.T) {
 	if c, err := g.dial(t.Context()); !errors.Is(err, errNotHers) {
 		t.Errorf("%v, %v", c, err)
 	}
-	s := newSupervisor(apps.Order{Order: api.AppOrder{ID: "a-1"}, Person: tasks.Person{UID: os.Getuid()}})
+	s := newSupervisor(t.TempDir(), apps.Order{Order: api.AppOrder{ID: "a-1"}, Person: tasks.Person{UID: os.Getuid()}})
 	a := attempt{supervisor: s, guard: g}
 	if err := a.probe(t.Context()); !errors.Is(err, errTaken) {
 		t.Errorf("the probe says %v", err)
@@ -150,11 +151,15 @@ func echo(t *testing.T) guard {
 // newDoor is a door that admits this host, if it should.
 func newDoor(t *testing.T, admits bool) *door {
 	t.Helper()
-	d, err := openDoor(func(netip.Addr) bool { return admits })
+	if os.Geteuid() != 0 {
+		t.Skip("the ports of ways in are root's")
+	}
+	dir := t.TempDir()
+	d, err := openDoor(dir, os.Getuid(), func(netip.Addr) bool { return admits })
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(d.close)
+	t.Cleanup(func() { d.close(dir) })
 	return d
 }
 
@@ -272,6 +277,31 @@ func TestManyAtRest(t *testing.T) {
 	}
 }
 
+// A port that was one user's is not another's before it has rested, and hers again at once.
+func TestPortsRest(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(port, uid int, ago time.Duration) {
+		t.Helper()
+		at := time.Now().Add(-ago)
+		if err := errors.Join(os.WriteFile(doorFile(dir, port), fmt.Append(nil, uid), 0o600), os.Chtimes(doorFile(dir, port), at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for port := firstDoor; port <= lastDoor; port++ {
+		write(port, 1, time.Second)
+	}
+	write(700, 2, time.Second)
+	write(701, 3, time.Hour)
+	write(702, 3, 2*time.Hour)
+	if got := doorPorts(dir, 2); !slices.Equal(got, []int{700, 702, 701}) {
+		t.Errorf("%v", got)
+	}
+	if got := doorPorts(dir, 1); len(got) != lastDoor-firstDoor {
+		t.Errorf("%d ports", len(got))
+	}
+}
+
 func TestRing(t *testing.T) {
 	t.Parallel()
 	r := newRing(100)
@@ -307,11 +337,12 @@ func BenchmarkDoor(b *testing.B) {
 			go func() { _, _ = io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c}) }()
 		}
 	}()
-	d, err := openDoor(func(netip.Addr) bool { return true })
+	dir := b.TempDir()
+	d, err := openDoor(dir, os.Getuid(), func(netip.Addr) bool { return true })
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer d.close()
+	defer d.close(dir)
 	d.open(guard{port: l.Addr().(*net.TCPAddr).Port, uid: os.Getuid()})
 	for name, at := range map[string]string{"direct": l.Addr().String(), "door": fmt.Sprintf("127.0.0.1:%d", d.port)} {
 		b.Run(name, func(b *testing.B) {

@@ -55,7 +55,7 @@ func Main(args []string) int {
 		fmt.Fprintln(os.Stderr, "shoal-agent app: cannot listen:", err)
 		return 2
 	}
-	s := newSupervisor(order)
+	s := newSupervisor(args[1], order)
 	go s.listen(l)
 	end := s.run()
 	if err := save(filepath.Join(args[1], args[2]+apps.EndFile), end); err != nil {
@@ -94,6 +94,7 @@ func save(path string, s apps.State) error {
 
 // supervisor is one app. run has it; what others touch is behind the lock.
 type supervisor struct {
+	dir   string
 	o     apps.Order
 	group cgroups.Group
 	log   *ring
@@ -108,8 +109,8 @@ type supervisor struct {
 	keepers sync.WaitGroup
 }
 
-func newSupervisor(o apps.Order) *supervisor {
-	s := &supervisor{o: o, log: newRing(logSize), stop: make(chan struct{}), changed: make(chan struct{})}
+func newSupervisor(dir string, o apps.Order) *supervisor {
+	s := &supervisor{dir: dir, o: o, log: newRing(logSize), stop: make(chan struct{}), changed: make(chan struct{})}
 	s.state = apps.State{User: o.Order.User, UID: o.Person.UID}
 	s.state.Report.ID, s.state.Report.State = o.Order.ID, shoal.AppStarting
 	s.admit(o.Doors)

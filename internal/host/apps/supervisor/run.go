@@ -49,7 +49,7 @@ func (s *supervisor) run() apps.State {
 		}
 	}
 	if s.door != nil {
-		s.door.close()
+		s.door.close(s.dir)
 	}
 	if err := tasks.RemoveGroup(s.group); err != nil {
 		end.Report.Reason += "; " + err.Error()
@@ -79,7 +79,7 @@ func (s *supervisor) setUp() (why string, err error) {
 	if err := s.makeLocal(); err != nil {
 		return "cannot make its directory on the machine's disk", err
 	}
-	s.door, err = openDoor(s.admits)
+	s.door, err = openDoor(s.dir, s.o.Person.UID, s.admits)
 	return "cannot open the gateway's way in", err
 }
 
