@@ -45,9 +45,10 @@ var dataCases = []testCase{
 				w.t.Errorf("%s arrives as %s", path, got.URI)
 			}
 		}
-		// The original makes one slash of several.
-		if got := w.get("/bar//double//slash/").asked(w.t); w.ours && got.URI != "/bar//double//slash/" {
-			w.t.Errorf("several slashes arrive as %s", got.URI)
+		for path, want := range map[string]string{"/bar//double//slash/": "/bar/double/slash/", "//bar/x": "/bar/x", "/bar/http://a//b?c=//d": "/bar/http://a/b?c=//d", "/bar//?": "/bar/?"} {
+			if got := w.get(path).asked(w.t); got.URI != want {
+				w.t.Errorf("%s arrives as %s, want %s", path, got.URI, want)
+			}
 		}
 	}},
 	{"whole segments, the longest first", func(w *world) {
