@@ -86,7 +86,7 @@ func New(ctx context.Context, opts Options) (a *App, err error) {
 	if err = a.makeServices(providers); err != nil {
 		return a, err
 	}
-	if err = a.makeWeb(ctx); err != nil {
+	if err = a.makeWeb(); err != nil {
 		return a, err
 	}
 	if err = a.makeJupyter(); err != nil {

@@ -156,7 +156,7 @@ type webParts struct {
 }
 
 // makeWeb makes the front end for browsers.
-func (a *App) makeWeb(ctx context.Context) error {
+func (a *App) makeWeb() error {
 	a.web.routes = routes.New()
 	o := a.opts.Web
 	trusted, err := o.trusted()
@@ -171,7 +171,7 @@ func (a *App) makeWeb(ctx context.Context) error {
 	if o.HTTPSListen == off && a.opts.Listeners.HTTPS == nil {
 		return nil
 	}
-	secure, err := a.certificate(ctx, o)
+	secure, err := a.certificate(o)
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (a *App) makeCHP(o Web) (err error) {
 }
 
 // certificate opens where certificates come from.
-func (a *App) certificate(ctx context.Context, o Web) (*tls.Config, error) {
+func (a *App) certificate(o Web) (*tls.Config, error) {
 	switch {
 	case o.TLSCert != "":
 		files, err := certs.FromFiles(o.TLSCert, o.TLSKey, a.log)
@@ -225,7 +225,7 @@ func (a *App) certificate(ctx context.Context, o Web) (*tls.Config, error) {
 		return files.TLS(), nil
 	case o.ACMEDomain != "":
 		var err error
-		a.web.acme, err = certs.FromACME(ctx, certs.ACMEConfig{Dir: a.opts.path("tls", "acme"), Names: strings.Split(o.ACMEDomain, ","), Email: o.ACMEEmail, CA: o.ACMECA,
+		a.web.acme, err = certs.FromACME(certs.ACMEConfig{Dir: a.opts.path("tls", "acme"), Names: strings.Split(o.ACMEDomain, ","), Email: o.ACMEEmail, CA: o.ACMECA,
 			Root: o.ACMERoot, Also: a.appsHost(o.AppsDomain), HTTPS: portOf(o.HTTPSListen), HTTP: portOf(o.HTTPListen), Log: a.log})
 		if err != nil {
 			return nil, err
@@ -294,6 +294,9 @@ func (a *App) webURL() string {
 func (a *App) webRuns() (runs []part) {
 	if a.web.front != nil {
 		runs = append(runs, part{"https", func(ctx context.Context) error { return a.web.front.Serve(ctx, a.sockets.HTTPS) }})
+	}
+	if a.web.acme != nil {
+		runs = append(runs, part{"certificates", a.web.acme.Run})
 	}
 	if a.web.chp != nil {
 		runs = append(runs, part{"routes api", serve(a.sockets.CHP, a.web.chp)}, part{"routes", a.web.keeper.Run})

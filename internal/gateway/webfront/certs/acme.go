@@ -37,10 +37,11 @@ type ACME struct {
 	cache  *certmagic.Cache
 	config *certmagic.Config
 	issuer *certmagic.ACMEIssuer
+	names  []string
 }
 
-// FromACME begins to get certificates; it does not wait for them. Until the first is there, handshakes fail.
-func FromACME(ctx context.Context, cfg ACMEConfig) (*ACME, error) {
+// FromACME makes what gets certificates once it runs. Until the first is there, handshakes fail.
+func FromACME(cfg ACMEConfig) (*ACME, error) {
 	var roots *x509.CertPool
 	if cfg.Root != "" {
 		text, err := os.ReadFile(cfg.Root)
@@ -63,7 +64,7 @@ func FromACME(ctx context.Context, cfg ACMEConfig) (*ACME, error) {
 			return nil, shoal.Errorf(shoal.KindInvalid, "cannot ask for a certificate for %q", names[i]).WithHint("--acme-domain takes host names, without wildcards")
 		}
 	}
-	a := &ACME{}
+	a := &ACME{names: names}
 	template := certmagic.Config{
 		Storage: &certmagic.FileStorage{Path: cfg.Dir}, DefaultServerName: names[0], Logger: zap.NewNop(),
 		OnEvent: func(_ context.Context, event string, data map[string]any) error {
@@ -85,11 +86,17 @@ func FromACME(ctx context.Context, cfg ACMEConfig) (*ACME, error) {
 	a.issuer = certmagic.NewACMEIssuer(a.config, certmagic.ACMEIssuer{CA: cfg.CA, TestCA: cfg.CA, Email: cfg.Email, Agreed: true, TrustedRoots: roots,
 		DisableHTTPChallenge: cfg.HTTP == "", AltTLSALPNPort: number(cfg.HTTPS), AltHTTPPort: number(cfg.HTTP), Logger: zap.NewNop()})
 	a.config.Issuers = []certmagic.Issuer{a.issuer}
-	if err := a.config.ManageAsync(ctx, names); err != nil {
-		a.cache.Stop()
-		return nil, fmt.Errorf("cannot ask for certificates: %w", err)
-	}
 	return a, nil
+}
+
+// Run gets certificates and renews them until ctx ends. The listeners must be open by then: where they are not, challenges are waited for
+// on their ports.
+func (a *ACME) Run(ctx context.Context) error {
+	if err := a.config.ManageAsync(ctx, a.names); err != nil {
+		return fmt.Errorf("cannot ask for certificates: %w", err)
+	}
+	<-ctx.Done()
+	return nil
 }
 
 func number(port string) int {

@@ -131,11 +131,19 @@ func TestACME(t *testing.T) {
 			cfg.CA, cfg.Root, client, management = pebble(t, toHTTP, toTLS)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			acme, err := certs.FromACME(ctx, cfg)
+			acme, err := certs.FromACME(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer acme.Close()
+			ran := make(chan error, 1)
+			go func() { ran <- acme.Run(ctx) }()
+			defer func() {
+				cancel()
+				if err := <-ran; err != nil {
+					t.Error(err)
+				}
+			}()
 			s := &http.Server{TLSConfig: acme.TLS(), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "here") }),
 				ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 			go func() { _ = s.ServeTLS(secure, "", "") }()
@@ -172,7 +180,7 @@ func TestACME(t *testing.T) {
 		})
 	}
 	for _, names := range [][]string{{"*.example.org"}, {""}, {"a b"}} {
-		if _, err := certs.FromACME(t.Context(), certs.ACMEConfig{Dir: t.TempDir(), Names: names, Log: slog.New(slog.DiscardHandler)}); err == nil {
+		if _, err := certs.FromACME(certs.ACMEConfig{Dir: t.TempDir(), Names: names, Log: slog.New(slog.DiscardHandler)}); err == nil {
 			t.Errorf("%q was taken", names)
 		}
 	}
