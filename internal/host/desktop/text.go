@@ -156,6 +156,14 @@ for f in /etc/profile "$HOME/.profile"; do
 	[ -r "$f" ] && . "$f"
 done
 has() { command -v "$1" >/dev/null 2>&1; }
+if [ -z "$XDG_RUNTIME_DIR" ]; then # nobody has made one: there is no systemd
+	d=/tmp/xdg-runtime-$(id -u)
+	mkdir -m 700 "$d" 2>/dev/null
+	[ -O "$d" ] && [ -d "$d" ] && [ ! -L "$d" ] && chmod 700 "$d" && export XDG_RUNTIME_DIR="$d"
+fi
+if [ -z "$DBUS_SESSION_BUS_ADDRESS" ] && has dbus-run-session && ! has dbus-launch; then
+	exec dbus-run-session -- "$0"
+fi
 terminal() {
 	for t in x-terminal-emulator xterm lxterminal xfce4-terminal konsole; do
 		if has "$t"; then "$t" & return; fi
