@@ -96,7 +96,7 @@ func New(cfg Config) *Front {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = (&net.Dialer{Timeout: dialTime}).DialContext
+		cfg.Dial = (&net.Dialer{Timeout: dialTime, KeepAlive: -1}).DialContext // tune sees to that
 	}
 	cfg.AppsDomain = strings.ToLower(strings.Trim(cfg.AppsDomain, "."))
 	cfg.Limits = cfg.Limits.withDefaults()

@@ -30,6 +30,8 @@ type pool struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	limits  Limits
 	buffers buffers
+	readers sync.Pool // *bufio.Reader
+	writers sync.Pool // *bufio.Writer
 
 	mu      sync.Mutex
 	idle    map[string][]*link // the last one was used last
@@ -196,8 +198,26 @@ func (p *pool) open(ctx context.Context, target *url.URL) (*link, error) {
 		l.Conn = secure
 		l.raw = nil // tickets and the like come unasked
 	}
-	l.r, l.w = bufio.NewReader(l), bufio.NewWriter(l.Conn)
+	if l.r, _ = p.readers.Get().(*bufio.Reader); l.r == nil {
+		l.r = bufio.NewReader(l)
+	} else {
+		l.r.Reset(l)
+	}
+	if l.w, _ = p.writers.Get().(*bufio.Writer); l.w == nil {
+		l.w = bufio.NewWriter(l.Conn)
+	} else {
+		l.w.Reset(l.Conn)
+	}
 	return l, nil
+}
+
+// recycle takes the buffers of a link that goes on without them.
+func (p *pool) recycle(l *link) {
+	l.r.Reset(nil)
+	l.w.Reset(nil)
+	p.readers.Put(l.r)
+	p.writers.Put(l.w)
+	l.r, l.w = nil, nil
 }
 
 // client asks the same servers for something beside.

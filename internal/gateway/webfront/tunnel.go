@@ -138,6 +138,7 @@ func (f *Front) open(w http.ResponseWriter, d dest, c *call, ended func()) *tunn
 	}
 	f.piping[t] = struct{}{}
 	f.all.Add(1)
+	f.pool.recycle(c.link)
 	return t
 }
 
@@ -269,6 +270,9 @@ func (t *tunnel) may(now time.Time) bool {
 
 // half tells an end that nothing more comes, and gives the other direction a moment.
 func (t *tunnel) half(to net.Conn) {
+	if t.ways.Load() > 0 {
+		return // the other one has ended: both are about to be closed
+	}
 	if w, ok := to.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
 		_ = t.client.SetReadDeadline(time.Now().Add(lingerTime))
 		_ = t.server.SetReadDeadline(time.Now().Add(lingerTime))
