@@ -164,7 +164,8 @@ const (
 	quietLines = 20
 )
 
-func (q *quiet) refused(reason string, args ...any) {
+// refused logs a refusal, unless there were many lately: then it is false.
+func (q *quiet) refused(reason string, args ...any) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if now := time.Now(); now.Sub(q.since) >= quietSpan {
@@ -175,7 +176,8 @@ func (q *quiet) refused(reason string, args ...any) {
 	}
 	if q.lines++; q.lines > quietLines {
 		q.dropped++
-		return
+		return false
 	}
 	q.log.Info("a connection to a desktop was refused", append([]any{"reason", reason}, args...)...)
+	return true
 }

@@ -221,6 +221,16 @@ func TestAStrangerWakesNobody(t *testing.T) {
 	if logins, _ := w.counts(); logins != 0 {
 		t.Errorf("%d logins", logins)
 	}
+	storetest.View(t, w.db, func(tx *store.Tx) error {
+		events, err := tx.EventsAbout(shoal.ObjectUser, "alice", 10)
+		if err != nil || len(events) == 0 || events[0].Code != "desktopRefused" || !strings.HasPrefix(events[0].Sentence, "a connection from 127.0.0.1 to a desktop of alice was refused: user alice has no session") {
+			t.Errorf("%+v, %v", events, err)
+		}
+		if events, err := tx.EventsAbout(shoal.ObjectUser, "nobody", 10); err != nil || len(events) > 0 {
+			t.Errorf("of a name that nobody has: %+v, %v", events, err)
+		}
+		return nil
+	})
 	if log := w.log.String(); !strings.Contains(log, "user alice has no session here") || !strings.Contains(log, "nobody has signed in") {
 		t.Errorf("the log says\n%s", log)
 	}

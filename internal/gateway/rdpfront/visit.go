@@ -63,7 +63,9 @@ func (v *visit) serve(ctx context.Context, cancel context.CancelFunc) {
 	}
 	_ = v.conn.SetDeadline(time.Time{})
 	if err := v.lead(ctx, q); err != nil && ctx.Err() == nil && !errors.Is(err, errGone) {
-		f.log.refused(err.Error(), "source", v.source, "pool", v.pool, "name", q.name)
+		if f.log.refused(err.Error(), "source", v.source, "pool", v.pool, "name", q.name) && q.name != "" {
+			f.cfg.Desk.Refused(ctx, shoal.UserName(q.name), v.pool, v.source, err.Error())
+		}
 		v.refuse(ctx, q)
 	}
 }

@@ -137,6 +137,22 @@ func whose(name string, known []shoal.UserName, usable func(shoal.UserName) bool
 	return bySource()
 }
 
+// Refused has a user find, in `shoal why login`, why a connection in her name got nowhere: clients of RDP cannot show it. A
+// name that nobody has is not noted.
+func (d *Desk) Refused(ctx context.Context, name shoal.UserName, pool shoal.PoolName, address, why string) {
+	err := d.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Users().Get(name); err != nil {
+			return err
+		}
+		tx.Event(shoal.Event{Kind: shoal.ObjectUser, Name: string(name), User: name, Pool: pool, Code: "desktopRefused",
+			Sentence: fmt.Sprintf("a connection from %s to a desktop of %s was refused: %s", Source(address), name, why)})
+		return nil
+	})
+	if err != nil && shoal.KindOf(err) != shoal.KindNotFound && ctx.Err() == nil {
+		d.cfg.Log.Warn("that a desktop was refused cannot be put on record", "user", name, "error", err)
+	}
+}
+
 func refuse(code, format string, args ...any) error {
 	return &route.Refusal{Reason: shoal.Reason{Code: code, Sentence: fmt.Sprintf(format, args...)}}
 }
