@@ -2,7 +2,9 @@ package shoaltest_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,16 +205,16 @@ func TestIdleApps(t *testing.T) {
 		if s, err := bob.Session(t.Context(), b.Session); err != nil || time.Since(s.LastInput) > 11*time.Minute {
 			t.Errorf("his session: %+v, %v", s, err)
 		}
-		if _, err := bob.TellAppUse(t.Context(), b.ID, api.AppActivity{Kernels: 2}); err != nil {
-			t.Fatal(err)
+		for range 20 {
+			if _, err := bob.TellAppUse(t.Context(), b.ID, api.AppActivity{Kernels: 2}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Minute)
 		}
-		time.Sleep(3 * time.Hour)
 		if b, err = bob.App(t.Context(), b.ID); err != nil || b.State != shoal.AppRunning || b.Kernels != 2 {
 			t.Errorf("with kernels: %+v, %v", b, err)
 		}
-		if _, err := bob.TellAppUse(t.Context(), b.ID, api.AppActivity{}); err != nil {
-			t.Fatal(err)
-		}
+		// Who told of kernels is gone: they do not keep the machine for ever.
 		w.Until("the machine is gone", 2*time.Hour, func() bool { return len(w.Machines("lab")) == 0 })
 	})
 }
@@ -266,6 +268,43 @@ func TestWaitForApp(t *testing.T) {
 		began = time.Now()
 		if a, err := alice.WaitApp(t.Context(), a.ID, a.Rev); err != nil || !a.Stopping && a.Live() || time.Since(began) > 5*time.Second {
 			t.Errorf("after %v: %+v, %v", time.Since(began), a, err)
+		}
+	})
+}
+
+// Forty at once from a pool at zero all get their app, on as few machines as have seats.
+func TestAppsOfACrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := shoaltest.New(t, fake.Config{BootTime: 3 * time.Second})
+		users := ""
+		for i := range 40 {
+			users += fmt.Sprintf("---\nkind: User\nname: u%02d\n", i)
+		}
+		w.Apply(strings.Replace(webPool, "size: {min: 0, max: 2}", "size: {min: 0, max: 10}\nseats: 8", 1) + users)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		machines := map[shoal.MachineID]int{}
+		var clients []*client.Client
+		for i := range 40 {
+			clients = append(clients, w.As(shoal.UserName(fmt.Sprintf("u%02d", i))))
+		}
+		for user, c := range clients {
+			wg.Go(func() {
+				a, err := c.OpenApp(t.Context(), api.OpenApp{Endpoint: "web"})
+				for err == nil && a.Live() && a.State != shoal.AppRunning {
+					a, err = c.WaitApp(t.Context(), a.ID, a.Rev)
+				}
+				if err != nil || a.State != shoal.AppRunning {
+					t.Errorf("u%02d: %+v, %v", user, a, err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				machines[a.Machine]++
+			})
+		}
+		wg.Wait()
+		if len(machines) != 5 {
+			t.Errorf("they are on %v", machines)
 		}
 	})
 }

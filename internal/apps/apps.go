@@ -38,6 +38,8 @@ type Apps struct {
 	live    map[key]shoal.AppID
 	lives   map[shoal.AppID]context.CancelFunc // ends the wait for a seat
 	used    map[shoal.AppID]time.Time          // not yet stored
+	counted map[shoal.AppID]time.Time          // when kernels and terminals were told last
+	began   time.Time                          // when Run did
 	changed chan struct{}                      // closed when an app changes
 	ctx     context.Context                    // of Run; nil: it does not run
 	parts   sync.WaitGroup
@@ -61,7 +63,7 @@ func New(cfg Config) *Apps {
 		cfg.Send = func(shoal.MachineID, api.Record) bool { return false }
 	}
 	return &Apps{cfg: cfg, known: map[shoal.AppID]shoal.App{}, live: map[key]shoal.AppID{}, lives: map[shoal.AppID]context.CancelFunc{},
-		used: map[shoal.AppID]time.Time{}, changed: make(chan struct{})}
+		used: map[shoal.AppID]time.Time{}, counted: map[shoal.AppID]time.Time{}, changed: make(chan struct{})}
 }
 
 // change is what an update has made of apps.
@@ -109,6 +111,7 @@ func (a *Apps) note(apps ...shoal.App) {
 		} else {
 			delete(a.known, p.ID)
 			delete(a.used, p.ID)
+			delete(a.counted, p.ID)
 		}
 		switch {
 		case p.Live() && !p.Stopping:
@@ -223,7 +226,8 @@ func (a *Apps) Used(id shoal.AppID, at time.Time) {
 	}
 }
 
-// Activity takes the word of who knows how an app is used.
+// Activity takes the word of who knows how an app is used. Kernels and terminals count for a quarter of an hour, unless
+// they are told again.
 func (a *Apps) Activity(ctx context.Context, id shoal.AppID, r api.AppActivity) (p shoal.App, err error) {
 	const most = 10_000
 	if r.Kernels < 0 || r.Kernels > most || r.Terminals < 0 || r.Terminals > most {
@@ -240,6 +244,11 @@ func (a *Apps) Activity(ctx context.Context, id shoal.AppID, r api.AppActivity) 
 		p, err = touch(c, p, r.LastActivity)
 		return err
 	})
+	if err == nil {
+		a.mu.Lock()
+		a.counted[id] = time.Now()
+		a.mu.Unlock()
+	}
 	return p, err
 }
 

@@ -37,7 +37,7 @@ func (a *Apps) Run(ctx context.Context) error {
 		}
 	}
 	a.mu.Lock()
-	a.ctx = ctx
+	a.ctx, a.began = ctx, time.Now()
 	a.mu.Unlock()
 	a.note(all...)
 	for _, p := range all {

@@ -115,6 +115,8 @@ func take(c *change, p shoal.App, m shoal.Machine, r api.AppReport) error {
 const (
 	// tendEvery is how often it is stored who has used what, and how often who has not is looked for.
 	tendEvery = 30 * time.Second
+	// countsFor is how long the number of kernels is believed after it was told: whoever tells may have gone.
+	countsFor = 15 * time.Minute
 	// activityStep is how much newer an activity is that is worth storing.
 	activityStep = 20 * time.Second
 )
@@ -145,7 +147,7 @@ func (a *Apps) tend(ctx context.Context) error {
 			return err
 		}
 		for _, p := range all {
-			d, err := idleFor(tx, p)
+			d, err := a.idleFor(tx, p)
 			if err != nil {
 				return err
 			}
@@ -185,8 +187,8 @@ func (a *Apps) keepUse(ctx context.Context, used map[shoal.AppID]time.Time) erro
 
 // idleFor is for how long nobody has used an app, if that is so long that it is to end: as long as the pool lets a
 // machine be idle. A notebook's kernel or terminal is somebody's use, whether or not she looks at it.
-func idleFor(tx *store.Tx, p shoal.App) (shoal.Duration, error) {
-	if p.State != shoal.AppRunning || p.Stopping || p.Kernels > 0 || p.Terminals > 0 {
+func (a *Apps) idleFor(tx *store.Tx, p shoal.App) (shoal.Duration, error) {
+	if p.State != shoal.AppRunning || p.Stopping || (p.Kernels > 0 || p.Terminals > 0) && a.counts(p.ID) {
 		return 0, nil
 	}
 	pool, err := tx.Pools().Get(p.Pool)
@@ -213,4 +215,15 @@ func idleFor(tx *store.Tx, p shoal.App) (shoal.Duration, error) {
 		return 0, err
 	}
 	return shoal.Duration(time.Since(last).Truncate(time.Second)), nil
+}
+
+// counts reports whether the kernels and terminals of an app were told lately. After a start they are waited for.
+func (a *Apps) counts(id shoal.AppID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	last := a.began
+	if at := a.counted[id]; at.After(last) {
+		last = at
+	}
+	return time.Since(last) < countsFor
 }

@@ -21,7 +21,7 @@ import (
 const (
 	grace       = 10 * time.Second // between a request to end and force
 	firstLook   = 50 * time.Millisecond
-	lastLook    = 500 * time.Millisecond // between looks whether it is ready
+	lastLook    = 200 * time.Millisecond // between looks whether it is ready
 	probeTime   = 10 * time.Second       // for an answer
 	activeEvery = 30 * time.Second       // between looks whether it works
 	activeShare = 0.05                   // of a processor: then it does
