@@ -272,20 +272,20 @@ func TestWaitForApp(t *testing.T) {
 	})
 }
 
-// Forty at once from a pool at zero all get their app, on as few machines as have seats.
+// Twenty at once from a pool at zero all get their app, on as few machines as have seats.
 func TestAppsOfACrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := shoaltest.New(t, fake.Config{BootTime: 3 * time.Second})
 		users := ""
-		for i := range 40 {
+		for i := range 20 {
 			users += fmt.Sprintf("---\nkind: User\nname: u%02d\n", i)
 		}
-		w.Apply(strings.Replace(webPool, "size: {min: 0, max: 2}", "size: {min: 0, max: 10}\nseats: 8", 1) + users)
+		w.Apply(strings.Replace(webPool, "size: {min: 0, max: 2}", "size: {min: 0, max: 10}\nseats: 4", 1) + users)
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		machines := map[shoal.MachineID]int{}
 		var clients []*client.Client
-		for i := range 40 {
+		for i := range 20 {
 			clients = append(clients, w.As(shoal.UserName(fmt.Sprintf("u%02d", i))))
 		}
 		for user, c := range clients {

@@ -32,8 +32,7 @@ type Config struct {
 	Agent  string        // the agent's binary
 	Groups *cgroups.Tree // nil: none
 	Lookup func(shoal.UserName) (tasks.Person, bool)
-	Env    []string // added to the environment of every app, NAME=value
-	Local  string   // where users have local directories; empty: nowhere
+	Local  string // where users have local directories; empty: nowhere
 	Log    *slog.Logger
 }
 
@@ -193,7 +192,7 @@ func (k *Keeper) start(o api.AppOrder) {
 		return
 	}
 	a.state.UID = p.UID
-	order := Order{Order: o, Person: p, Groups: k.cfg.Groups.Config(), Doors: slices.Clone(k.doors), Env: k.cfg.Env, Local: k.cfg.Local}
+	order := Order{Order: o, Person: p, Groups: k.cfg.Groups.Config(), Doors: slices.Clone(k.doors), Local: k.cfg.Local}
 	k.parts.Go(func() {
 		if err := k.spawn(a, order); err != nil {
 			k.cfg.Log.Error("cannot start the supervisor of an app", "app", o.ID, "error", err)

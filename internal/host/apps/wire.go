@@ -20,7 +20,6 @@ type Order struct {
 	Person tasks.Person    `json:"person"`
 	Groups *cgroups.Config `json:"groups,omitempty"` // nil: the machine has no control groups for users
 	Doors  []string        `json:"doors,omitempty"`
-	Env    []string        `json:"env,omitempty"`   // NAME=value; the order's wins
 	Local  string          `json:"local,omitempty"` // the directory of users' local directories
 }
 

@@ -162,11 +162,6 @@ func (a *attempt) environ(port int) []string {
 		shell = shellPath
 	}
 	env := map[string]string{"HOME": p.Home, "USER": string(o.User), "LOGNAME": string(o.User), "SHELL": shell, "PATH": userPath, "LANG": "C.UTF-8"}
-	for _, kv := range a.o.Env {
-		if k, v, ok := strings.Cut(kv, "="); ok {
-			env[k] = v
-		}
-	}
 	maps.Copy(env, o.Env)
 	env["SHOAL_PORT"], env["SHOAL_BASE_URL"], env["SHOAL_ENDPOINT"] = strconv.Itoa(port), o.BaseURL, o.Endpoint
 	if a.o.Local != "" {
