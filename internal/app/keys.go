@@ -14,6 +14,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/secrets"
+	"github.com/shoal-pool/shoal/internal/whole"
 )
 
 // keys are what an installation is known by and signs with. Each is made once, in a file of
@@ -55,7 +56,7 @@ func loadSecretsKey(path string) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		var key string
 		if key, err = secrets.NewKey(); err == nil {
-			text, err = []byte(key), writeSecret(path, []byte(key))
+			text, err = []byte(key), whole.Write(path, []byte(key), 0o600)
 		}
 	}
 	if err != nil {
@@ -72,7 +73,7 @@ func loadBytes(path string, n int) ([]byte, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		key = make([]byte, n)
 		rand.Read(key) // never fails since Go 1.24
-		err = writeSecret(path, key)
+		err = whole.Write(path, key, 0o600)
 	}
 	if err == nil && len(key) != n {
 		err = fmt.Errorf("it has %d bytes, not %d", len(key), n)
@@ -109,22 +110,7 @@ func makeKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	text := pem.EncodeToMemory(block)
-	return text, writeSecret(path, text)
-}
-
-// writeSecret puts a file in place whole, readable by its owner only: after a crash at any
-// point there is the former file, or none, or the new one.
-func writeSecret(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // made 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return text, whole.Write(path, text, 0o600)
 }
 
 // tokenOf returns the token of a file, making both at the first start. whose is for people.
@@ -137,7 +123,7 @@ func tokenOf(whose, path string) (string, error) {
 		return "", fmt.Errorf("cannot read the %s token: %w", whose, err)
 	}
 	token := shoal.NewToken()
-	if err := writeSecret(path, []byte(token)); err != nil {
+	if err := whole.Write(path, []byte(token), 0o600); err != nil {
 		return "", fmt.Errorf("cannot write the %s token: %w", whose, err)
 	}
 	return token, nil

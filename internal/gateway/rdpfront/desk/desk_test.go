@@ -47,8 +47,14 @@ func (p *people) CheckPassword(_ context.Context, name shoal.UserName, password,
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	users := []shoal.User{{Name: "alice"}, {Name: "bob"}, {Name: "gone", Disabled: true}, {Name: "margarete-a"}, {Name: "margarete-b"}, {Name: "longername"}}
-	usable := func(name shoal.UserName) bool {
-		return slices.ContainsFunc(users, func(u shoal.User) bool { return u.Name == name && !u.Disabled })
+	look := func(name shoal.UserName) standing {
+		switch i := slices.IndexFunc(users, func(u shoal.User) bool { return u.Name == name }); {
+		case i < 0:
+			return absent
+		case users[i].Disabled:
+			return disabled
+		}
+		return good
 	}
 	machines := []shoal.Machine{{ID: "m-1", State: shoal.MachineReady, Health: shoal.HealthUp, Address: "10.0.0.1:22"},
 		{ID: "m-2", State: shoal.MachineReady, Health: shoal.HealthDown, Address: "10.0.0.2:22"}, {ID: "m-3", State: shoal.MachineBooting}}
@@ -83,6 +89,7 @@ func TestDecide(t *testing.T) {
 		{what: "a name nobody has", name: "owner", known: []shoal.UserName{"alice"}, user: "alice", isKnown: true},
 		{what: "a name nobody has, nobody known", name: "owner", sessions: []shoal.Session{on("alice", "m-1")}, refused: "unknown"},
 		{what: "disabled", name: "gone", sessions: []shoal.Session{on("gone", "m-1")}, refused: "unknown"},
+		{what: "disabled, and another is known", name: "gone", known: []shoal.UserName{"gone", "bob"}, refused: "unknown"},
 		{what: "disabled, but known", known: []shoal.UserName{"gone", "bob"}, user: "bob", isKnown: true},
 		{what: "cut, known here", name: "margarete", known: []shoal.UserName{"margarete-b"}, user: "margarete-b", isKnown: true},
 		{what: "cut, one with a session", name: "margarete", sessions: []shoal.Session{on("margarete-a", "m-1"), on("margarete-a", "m-2")}, user: "margarete-a", machine: "m-1"},
@@ -90,7 +97,7 @@ func TestDecide(t *testing.T) {
 		{what: "short of the cut", name: "margaret", sessions: []shoal.Session{on("margarete-a", "m-1")}, refused: "unknown"},
 		{what: "cut, and nobody", name: "longernam", refused: "unknown"},
 	} {
-		l, err := decide(c.name, c.known, usable, c.sessions, machines)
+		l, err := decide(c.name, c.known, look, c.sessions, machines)
 		refused := ""
 		if r, ok := errors.AsType[*route.Refusal](err); ok {
 			refused = r.Reason.Code

@@ -46,14 +46,19 @@ func (d *Desk) Lead(ctx context.Context, pool shoal.PoolName, name, address stri
 		d.mu.Unlock()
 		// Not all users are read for a stranger: there may be many.
 		var failed error
-		usable := func(name shoal.UserName) bool {
+		look := func(name shoal.UserName) standing {
 			u, err := tx.Users().Get(name)
-			if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
+			switch {
+			case err != nil && shoal.KindOf(err) != shoal.KindNotFound:
 				failed = err
+			case err == nil && u.Disabled:
+				return disabled
+			case err == nil:
+				return good
 			}
-			return err == nil && !u.Disabled
+			return absent
 		}
-		l, err = decide(name, known, usable, sessions, machines)
+		l, err = decide(name, known, look, sessions, machines)
 		if failed != nil {
 			return failed
 		}
@@ -62,10 +67,19 @@ func (d *Desk) Lead(ctx context.Context, pool shoal.PoolName, name, address stri
 	return l, err
 }
 
-// decide is Lead without the world. Known are the users who are known at the source, the latest first; usable tells of a
-// name whether there is such a user who may log in.
-func decide(name string, known []shoal.UserName, usable func(shoal.UserName) bool, sessions []shoal.Session, machines []shoal.Machine) (Lead, error) {
-	user, why := whose(name, known, usable, sessions)
+// standing is what there is to a name.
+type standing int
+
+const (
+	absent standing = iota
+	disabled
+	good
+)
+
+// decide is Lead without the world. Known are the users who are known at the source, the latest first; look tells of a
+// name how such a user stands.
+func decide(name string, known []shoal.UserName, look func(shoal.UserName) standing, sessions []shoal.Session, machines []shoal.Machine) (Lead, error) {
+	user, why := whose(name, known, look, sessions)
 	if user == "" {
 		return Lead{}, refuse("unknown", "%s", why)
 	}
@@ -87,10 +101,10 @@ func decide(name string, known []shoal.UserName, usable func(shoal.UserName) boo
 }
 
 // whose finds the user a connection is for; why not, if it is nobody's.
-func whose(name string, known []shoal.UserName, usable func(shoal.UserName) bool, sessions []shoal.Session) (user shoal.UserName, why string) {
+func whose(name string, known []shoal.UserName, look func(shoal.UserName) standing, sessions []shoal.Session) (user shoal.UserName, why string) {
 	bySource := func() (shoal.UserName, string) {
 		for _, u := range known {
-			if usable(u) {
+			if look(u) == good {
 				return u, ""
 			}
 		}
@@ -106,8 +120,12 @@ func whose(name string, known []shoal.UserName, usable func(shoal.UserName) bool
 		return bySource()
 	}
 	for _, n := range []string{name, strings.ToLower(name)} {
-		if usable(shoal.UserName(n)) {
+		switch look(shoal.UserName(n)) {
+		case good:
 			return shoal.UserName(n), ""
+		case disabled: // that is who was meant
+			return "", fmt.Sprintf("user %s may not log in", n)
+		case absent:
 		}
 	}
 	if len(name) < cutName {
@@ -115,7 +133,7 @@ func whose(name string, known []shoal.UserName, usable func(shoal.UserName) bool
 	}
 	// The name may be cut: it means who is known here, or else who is the only one with a session.
 	begins := func(u shoal.UserName) bool {
-		return strings.HasPrefix(strings.ToLower(string(u)), strings.ToLower(name)) && usable(u)
+		return strings.HasPrefix(strings.ToLower(string(u)), strings.ToLower(name)) && look(u) == good
 	}
 	for _, u := range known {
 		if begins(u) {

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/whole"
 )
 
 // Base is what all have in common: no version of TLS that is out of date, and HTTP/2.
@@ -210,18 +211,8 @@ func (o *Own) create() error {
 	return put(filepath.Join(o.dir, keyFile), "PRIVATE KEY", secret, 0o600)
 }
 
-// put writes a file whole or not at all.
 func put(path, kind string, der []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // made 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	err = pem.Encode(f, &pem.Block{Type: kind, Bytes: der})
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return whole.Write(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode)
 }
 
 func serial() *big.Int {

@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
+	"github.com/shoal-pool/shoal/internal/whole"
 )
 
 // Keeper keeps the routes of a hub that somebody else runs over a restart of this server: that hub looks only every few minutes
@@ -87,7 +87,6 @@ func (k Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// save writes the file whole or not at all.
 func (k Keeper) save() error {
 	all := map[string]json.RawMessage{}
 	for _, r := range k.Routes.All() {
@@ -99,14 +98,5 @@ func (k Keeper) save() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(k.Path), ".new-*") // made 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), k.Path)
+	return whole.Write(k.Path, text, 0o600)
 }
