@@ -54,6 +54,9 @@ func CheckPool(p shoal.Pool) []shoal.Mistake {
 	}
 	c.seat(p)
 	c.endpoints(p.Endpoints)
+	if len(p.Endpoints) > 0 && !p.Has(shoal.UseInteractive) {
+		c.wrong("endpoints", "add interactive to uses", "the pool has endpoints, and takes no logins")
+	}
 	c.limits(p.Limits)
 	c.price(p.Price)
 	c.notYet(p)

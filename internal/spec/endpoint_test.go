@@ -38,6 +38,14 @@ endpoints:
 	}
 }
 
+func TestEndpointsOfAPoolForJobs(t *testing.T) {
+	t.Parallel()
+	_, err := spec.Parse(spec.File{Data: []byte("kind: Pool\nname: lab\nuses: [batch]\nendpoints: [{name: web, protocol: http, command: x}]\n")})
+	if m := shoal.MistakesOf(err); len(m) != 1 || !strings.Contains(m[0].Msg, "takes no logins") {
+		t.Errorf("%+v", m)
+	}
+}
+
 func TestEndpointMistakes(t *testing.T) {
 	t.Parallel()
 	for document, want := range map[string]string{

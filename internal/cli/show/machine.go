@@ -48,13 +48,24 @@ func sizeOf(o shoal.Pool) string {
 	return fmt.Sprintf("%d-%d", o.Size.Min, o.Size.Max)
 }
 
+// reached says where an endpoint is.
+func reached(o shoal.Pool, e shoal.Endpoint) string {
+	switch {
+	case e.Protocol != shoal.ProtocolHTTP:
+		return fmt.Sprintf("%s: %s, port %d of the gateway, %d of the machines", e.Name, e.Protocol, e.Listen, e.Port)
+	case e.Command == "":
+		return fmt.Sprintf("%s: %s, at /hub/", e.Name, e.Protocol)
+	}
+	return fmt.Sprintf("%s: %s, at /shoal/app/%s/%s/", e.Name, e.Protocol, o.Name, e.Name)
+}
+
 func poolFields(o shoal.Pool) []term.Field {
 	var mounts, endpoints []string
 	for _, m := range o.Mounts {
 		mounts = append(mounts, fmt.Sprintf("%s at %s%s", m.Share, m.Path, Only(m.ReadOnly, " (read-only)")))
 	}
 	for _, e := range o.Endpoints {
-		endpoints = append(endpoints, fmt.Sprintf("%s: %s, port %d", e.Name, e.Protocol, e.Port))
+		endpoints = append(endpoints, reached(o, e))
 	}
 	home := "local to each machine"
 	if o.Home.Share != "" {
