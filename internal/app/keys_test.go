@@ -28,8 +28,8 @@ func TestKeysAreMadeOnceAndPrivate(t *testing.T) {
 		t.Error("one key signs for users and for hosts")
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 4 {
-		t.Fatalf("%d files, %v; want four keys", len(entries), err)
+	if err != nil || len(entries) != 5 {
+		t.Fatalf("%d files, %v; want five keys", len(entries), err)
 	}
 	for _, e := range entries {
 		if info, err := e.Info(); err != nil || info.Mode().Perm() != 0o600 {
