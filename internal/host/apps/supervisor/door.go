@@ -94,7 +94,8 @@ type door struct {
 	port   int
 	admits func(netip.Addr) bool
 	places chan struct{}
-	pool   *sync.Pool // of buffers
+	pool   *sync.Pool    // of buffers
+	idle   time.Duration // idleLimit
 
 	mu    sync.Mutex
 	guard *guard // nil: shut
@@ -105,7 +106,7 @@ type door struct {
 // openDoor takes a port. Nobody is let in before there is an app. Files in dir say who has had which port since the
 // machine was started.
 func openDoor(dir string, uid int, admits func(netip.Addr) bool) (*door, error) {
-	d := &door{admits: admits, places: make(chan struct{}, maxConns), conns: map[net.Conn]bool{}, pool: newBuffers()}
+	d := &door{admits: admits, places: make(chan struct{}, maxConns), conns: map[net.Conn]bool{}, pool: newBuffers(), idle: idleLimit}
 	var failed error
 	for _, port := range doorPorts(dir, uid) {
 		cfg := net.ListenConfig{KeepAliveConfig: alive()}
@@ -267,10 +268,10 @@ func (d *door) pump(to, from *net.TCPConn, last *atomic.Int64) {
 	if err != nil {
 		return
 	}
-	var set int64 // the deadline counts from then; to set it costs more than to read
+	var set time.Time // the deadline counts from then. To set it costs more than to read, so that is seldom done
 	for {
-		if at := last.Load(); at-set > int64(time.Minute) {
-			_ = from.SetReadDeadline(time.Unix(0, at).Add(idleLimit))
+		if at := time.Unix(0, last.Load()); at.Sub(set) > d.idle/100 {
+			_ = from.SetReadDeadline(at.Add(d.idle))
 			set = at
 		}
 		n, buf, err := d.take(raw)
@@ -282,8 +283,9 @@ func (d *door) pump(to, from *net.TCPConn, last *atomic.Int64) {
 		case err == nil: // its end
 			_ = to.CloseWrite()
 			return
-		case errors.Is(err, os.ErrDeadlineExceeded) && last.Load() > set:
-			continue // the other way is used
+		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, last.Load())) < d.idle:
+			set = time.Time{} // the other way is used, or was since the deadline was set
+			continue
 		}
 		if err != nil {
 			_ = to.Close()

@@ -243,6 +243,44 @@ func TestAppThatGoes(t *testing.T) {
 	}
 }
 
+// A connection without a byte in either direction ends after a time; one that is used in one direction only stays.
+func TestIdleConnections(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() { // reads, and says nothing
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(io.Discard, c); c.Close() }()
+		}
+	}()
+	d := newDoor(t, true)
+	d.idle = 400 * time.Millisecond
+	d.open(guard{port: l.Addr().(*net.TCPAddr).Port, uid: os.Getuid()})
+	used, idle := dial(t, d), dial(t, d)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = idle.Read(make([]byte, 1))
+	}()
+	for began := time.Now(); time.Since(began) < 4*d.idle; time.Sleep(d.idle / 20) {
+		if _, err := used.Write([]byte("x")); err != nil {
+			t.Fatalf("one that is used ended after %v: %v", time.Since(began), err)
+		}
+	}
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("one at rest stays")
+	}
+}
+
 // Many connections at rest cost little: no buffer is held for them, and all is given back.
 func TestManyAtRest(t *testing.T) {
 	d := newDoor(t, true)
