@@ -257,11 +257,16 @@ func (a *Apps) machineDead(ctx context.Context, id shoal.MachineID) (bool, strin
 	case m.State != shoal.MachineStopped && m.State != shoal.MachineFailed && m.State != shoal.MachineGone:
 		return false, ""
 	}
-	why := fmt.Sprintf("machine %s is %s", id, m.State)
+	return true, dying(m, string(m.State))
+}
+
+// dying says what becomes of a machine, and why.
+func dying(m shoal.Machine, state string) string {
+	why := fmt.Sprintf("machine %s is %s", m.ID, state)
 	if m.Reason != "" {
 		why += ": " + m.Reason
 	}
-	return true, why
+	return why
 }
 
 // backInLine has an app wait for another machine.
@@ -283,9 +288,12 @@ func (a *Apps) backInLine(ctx context.Context, id shoal.AppID, why string) bool 
 	return err == nil
 }
 
+// elsewhere is what she can do whose machine died.
+const elsewhere = "; open it again and it starts on another"
+
 // lost ends an app whose machine is dead.
 func (a *Apps) lost(ctx context.Context, id shoal.AppID, why string) {
-	a.end(ctx, id, shoal.AppFailed, why+"; open it again and it starts on another")
+	a.end(ctx, id, shoal.AppFailed, why+elsewhere)
 }
 
 // end ends an app, trying until the store takes it.

@@ -82,6 +82,9 @@ func take(c *change, p shoal.App, m shoal.Machine, r api.AppReport) error {
 		return nil // older news than what is known
 	}
 	if r.State.Ended() {
+		if m.State == shoal.MachineStopping || m.Wanted == shoal.WantStop || m.Wanted == shoal.WantDelete { // that is why it was ended
+			r = api.AppReport{State: shoal.AppFailed, Reason: dying(m, "ending") + elsewhere}
+		}
 		return finish(c, p, r)
 	}
 	if !p.Stopping && r.Progress != "" {
