@@ -252,7 +252,9 @@ func TestMachineThatEnds(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		p := w.open()
 		w.says(api.AppReport{ID: p.ID, State: shoal.AppRunning, Port: 700})
-		w.machine(func(m *shoal.Machine) { m.State, m.Wanted, m.Reason = shoal.MachineStopping, shoal.WantDelete, "drained by oscar" })
+		w.machine(func(m *shoal.Machine) {
+			m.State, m.Wanted, m.Reason = shoal.MachineStopping, shoal.WantDelete, "drained by oscar"
+		})
 		w.says(api.AppReport{ID: p.ID, State: shoal.AppFailed, Reason: "it was ended by signal 15 (SIGTERM)", ExitCode: 143})
 		if p := w.get(p.ID); p.State != shoal.AppFailed || p.Reason != "machine m-1 is ending: drained by oscar; open it again and it starts on another" || p.ExitCode != 0 {
 			t.Errorf("%+v", p)
