@@ -136,14 +136,18 @@ func (f *Front) unreachable(w http.ResponseWriter, r *http.Request, d dest, err 
 	if f.calm.first(d.prefix, time.Now()) {
 		f.log.Info("a server does not answer", "prefix", d.prefix, "server", server, "err", err)
 	}
+	if d.own && d.user == "" {
+		f.hubStarts(w, r) // it is supervised
+		return
+	}
+	if isVisit(r) && (d.own || d.app != nil) {
+		w.Header().Set("Refresh", "5") // by then it is known how it is, and she is led to where another one starts
+	}
 	if d.own {
 		f.failHint(w, r, http.StatusServiceUnavailable, "This server does not answer.", "It may be starting, or have ended. Try again in a moment, or start it at /hub/home.")
 		return
 	}
 	if d.app != nil {
-		if isVisit(r) {
-			w.Header().Set("Refresh", "5") // by then it is known how it is, and she is led to where another one starts
-		}
 		f.failHint(w, r, http.StatusServiceUnavailable, "The app "+d.app.Endpoint+" of pool "+string(d.app.Pool)+" does not answer.", "Try again in a moment; /shoal/ shows how it is.")
 		return
 	}

@@ -87,16 +87,21 @@ func (f *Front) noRoute(w http.ResponseWriter, r *http.Request, guard bool) {
 		}
 		f.failHint(w, r, http.StatusServiceUnavailable, "This server does not run.", "Start it at https://"+host+"/hub/home.")
 	case own:
-		w.Header().Set("Retry-After", "3")
-		if isVisit(r) {
-			w.Header().Set("Refresh", "3") // the page comes again by itself
-		}
-		f.failHint(w, r, http.StatusServiceUnavailable, "JupyterHub is starting.", "Try again in a moment.")
+		f.hubStarts(w, r)
 	case r.URL.Path == "/" && guard && f.cfg.Pages != nil:
 		http.Redirect(w, r, "/shoal/", http.StatusFound)
 	default:
 		f.errorPage(w, r, http.StatusNotFound, "No server is known for this address.", "")
 	}
+}
+
+// hubStarts answers while Shoal's own hub is about to come, for the first time or again.
+func (f *Front) hubStarts(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Retry-After", "3")
+	if isVisit(r) {
+		w.Header().Set("Refresh", "3") // the page comes again by itself
+	}
+	f.failHint(w, r, http.StatusServiceUnavailable, "JupyterHub is starting.", "Try again in a moment.")
 }
 
 // hubPath reports whether a path is the hub's or a server's of its users.

@@ -217,6 +217,22 @@ func TestHubStarts(t *testing.T) {
 	}
 }
 
+// TestDeadServers: who has come to see a server of Shoal's own hub, or the hub, that has gone is led on once there is another.
+func TestDeadServers(t *testing.T) {
+	w := start(t, webfront.Config{Guard: guard{}, OwnHub: func() bool { return true }})
+	w.route("/", deadPort(t), "guarded", "hub=true")
+	w.route("/user/alice", deadPort(t), "guarded", `user="alice"`)
+	for path, want := range map[string]string{"/hub/home": "JupyterHub is starting", "/user/alice/lab": "does not answer", "/services/x": "JupyterHub is starting"} {
+		res, body := w.get("GET", path, "Accept: text/html", "Cookie: __Host-shoal=alice")
+		if res.StatusCode != 503 || res.Header.Get("Refresh") == "" || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %v %.300s", path, res.StatusCode, res.Header, body)
+		}
+		if res, _ := w.get("GET", path, "Accept: application/json", "Cookie: __Host-shoal=alice"); res.StatusCode != 503 || res.Header.Get("Refresh") != "" {
+			t.Errorf("%s for a program: %d %v", path, res.StatusCode, res.Header)
+		}
+	}
+}
+
 // TestServerOfItsOwnHost: where a user's server has its own host name and does not run, the hub is where it is started.
 func TestServerOfItsOwnHost(t *testing.T) {
 	w := start(t, webfront.Config{AppsDomain: "pool.example.org", OwnHub: func() bool { return true }})
