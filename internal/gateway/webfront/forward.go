@@ -26,6 +26,7 @@ type dest struct {
 	foreign bool
 	app     *shoal.App
 	own     bool // it is one of Shoal's own hub
+	hub     bool // it is a hub
 	used    func(time.Time)
 	still   func() bool // whether whoever asks still may; nil: nobody looks
 }
@@ -136,7 +137,7 @@ func (f *Front) unreachable(w http.ResponseWriter, r *http.Request, d dest, err 
 	if f.calm.first(d.prefix, time.Now()) {
 		f.log.Info("a server does not answer", "prefix", d.prefix, "server", server, "err", err)
 	}
-	if d.own && d.user == "" {
+	if d.own && d.hub {
 		f.hubStarts(w, r) // it is supervised
 		return
 	}
