@@ -90,6 +90,8 @@ const (
 	ObjectServer  shoal.ObjectKind = "Server"  // its metrics
 	ObjectImage   shoal.ObjectKind = "Image"   // kept by a provider
 	ObjectDesktop shoal.ObjectKind = "Desktop" // the way to one's own
+	// ObjectDeployment is what is on record of a template.
+	ObjectDeployment shoal.ObjectKind = "Deployment"
 )
 
 // Object is what something is to be done to.
@@ -167,6 +169,9 @@ var table = []rule{
 	{ObjectImage, View, []who{anyone}},
 	{ObjectImage, Apply, []who{admins}},
 	{ObjectImage, Delete, []who{admins}},
+
+	{ObjectDeployment, View, []who{admins}},
+	{ObjectDeployment, Apply, []who{admins}},
 
 	{shoal.ObjectSecret, View, []who{owner, fellow, admins}},
 	{shoal.ObjectSecret, Apply, []who{owner, admins}},

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the golden file")
 
 func kinds() []shoal.ObjectKind {
 	return []shoal.ObjectKind{shoal.ObjectPool, shoal.ObjectMachine, shoal.ObjectShare, shoal.ObjectGroup, shoal.ObjectUser,
-		shoal.ObjectSession, shoal.ObjectApp, shoal.ObjectJob, access.ObjectUsage, access.ObjectServer, access.ObjectImage, access.ObjectDesktop}
+		shoal.ObjectSession, shoal.ObjectApp, shoal.ObjectJob, access.ObjectUsage, access.ObjectServer, access.ObjectImage, access.ObjectDesktop, access.ObjectDeployment}
 }
 
 var subjects = []struct {

@@ -328,14 +328,14 @@ func (f *frame) give(p Parameter, c *cell, g Given) {
 		c.fail()
 		return
 	}
-	if placeholder(v.Text()) {
+	if Placeholder(v.Text()) {
 		f.run.note(at, "parameter %s: the value looks like a placeholder that somebody was to replace", p.Name)
 	}
 	c.done(v)
 }
 
-// placeholder reports whether a text is what published parameter files have where a value is to be filled in.
-func placeholder(s string) bool {
+// Placeholder reports whether a text is what published parameter files have where a value is to be filled in.
+func Placeholder(s string) bool {
 	upper := strings.ToUpper(s)
 	for _, head := range []string{"GEN-", "ENTER-", "YOUR-", "<YOUR", "CHANGEME", "REPLACE-"} {
 		if strings.HasPrefix(upper, head) {
@@ -462,7 +462,7 @@ func (f *frame) bounded(p Parameter, v *tree.Value, at tree.Place) bool {
 		return true
 	}
 	hint := ""
-	if placeholder(v.Text()) {
+	if Placeholder(v.Text()) {
 		hint = "the value is a placeholder: give one of your own, --parameters " + p.Name + "=VALUE"
 	}
 	if least, ok := low.AsInt(); ok && n < least {

@@ -82,6 +82,7 @@ func (a *API) table() []endpoint {
 	all = append(all, a.appTable()...)
 	all = append(all, a.secretTable()...)
 	all = append(all, a.desktopTable()...)
+	all = append(all, a.deploymentTable()...)
 	all = append(all, a.webTable()...)
 	return append(all, a.jobTable()...)
 }

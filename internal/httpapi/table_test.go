@@ -50,7 +50,7 @@ func (w *world) subjects() []subject {
 func sample(method, path string, job string) request {
 	r := request{method: method}
 	kind := strings.Split(strings.TrimPrefix(path, "/api/v1/"), "/")[0]
-	name := map[string]string{"pools": "lab", "shares": "spare", "groups": "research", "users": "alice", "images": "old"}[kind]
+	name := map[string]string{"pools": "lab", "shares": "spare", "groups": "research", "users": "alice", "images": "old", "deployments": "vmss"}[kind]
 	id := map[string]string{"machines": "m-1", "sessions": "s-alice", "jobs": job, "apps": "a-alice"}[kind]
 	r.path = strings.NewReplacer("{name}", name, "{id}", id, "{index}", "0").Replace(path)
 	r.body = map[string]string{
@@ -68,6 +68,7 @@ func sample(method, path string, job string) request {
 		"POST /api/v1/apps/{id}/activity":       `{"lastActivity":"2026-11-24T15:04:05Z","kernels":1}`,
 		"POST /api/v1/desktops":                 `{"pool":"lab"}`,
 		"POST /api/v1/machines/{id}/drain":      `{}`,
+		"PUT /api/v1/deployments/{name}":        `{"template":"vmss.json"}`,
 		"POST /api/v1/images":                   `{"name":"new"}`,
 		"POST /api/v1/web/redeem":               `{}`,
 		"POST /api/v1/web/step-up":              `{"method":"GET","path":"/api/v1/users"}`,
@@ -85,10 +86,10 @@ func sample(method, path string, job string) request {
 	return r
 }
 
-// whys are the five lines that /why stands for.
+// whys are the six lines that /why stands for.
 func whys(job string) []request {
 	var all []request
-	for _, about := range []string{"pool/lab", "machine/m-1", "session/s-alice", "job/" + job, "login/alice"} {
+	for _, about := range []string{"pool/lab", "machine/m-1", "session/s-alice", "app/a-alice", "job/" + job, "login/alice"} {
 		all = append(all, request{method: "GET", path: "/api/v1/why/" + about})
 	}
 	return all

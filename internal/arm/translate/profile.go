@@ -140,7 +140,7 @@ func (t *translation) user(p *pool, os *tree.Value) {
 		t.out.Passwords = append(t.out.Passwords, Password{u.Name, password.Hidden(), password.At})
 	}
 	if len(u.Keys) == 0 {
-		t.note(name.At, "the account %s, which all machines had in common, has no key. No document is made of it, since that would take away the keys of a user who is there; `shoal user add %s --password-stdin` adds her", lower, lower)
+		t.note(name.At, "the account %s, which all machines had in common, has no key. No document is made of it, since that would take away the keys of a user who is there; deploying adds her with the template's password, unless she is a user already", lower)
 		return
 	}
 	t.note(name.At, "the account %s, which all machines had in common, becomes a user without root on them. Its document says all of her: leave it out where she is a user already (--no-users)", lower)

@@ -2,6 +2,8 @@
 package deploy
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/arm"
 	"github.com/shoal-pool/shoal/internal/arm/translate"
 	"github.com/shoal-pool/shoal/internal/arm/tree"
@@ -31,6 +34,12 @@ type Env struct {
 	Terminal func() bool
 	Secret   func(prompt string) (string, error)
 	Format   func(*cobra.Command) *string // adds the flag
+	Data     func(format string, v any) error
+	// Connect gives the server and its URL, which is empty for a socket; Gate is where ssh goes.
+	Connect func() (*client.Client, string, error)
+	Gate    func(ctx context.Context, c *client.Client, server, told string) (host, port string, err error)
+
+	in *bufio.Reader // what is typed
 }
 
 // options are the command's flags.
@@ -49,19 +58,22 @@ type options struct {
 func Command(env Env) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
-		Use:   "deploy --template-file FILE [--parameters @FILE] [KEY=VALUE…] --what-if",
+		Use:   "deploy --template-file FILE [--parameters @FILE] [KEY=VALUE…]",
 		Short: "Make pools of a deployment template of Azure's",
-		Long: `Read a deployment template of Azure's resource manager with its parameters, and say which pools, shares and users it becomes,
-and what of it has no meaning here. With -o yaml the documents are written, which "shoal apply -f" takes.
+		Long: `Read a deployment template of Azure's resource manager with its parameters, and make the pools, shares and users that it becomes
+here; what of it has no meaning here is told. With --what-if nothing is made; --what-if -o yaml writes the documents, which
+"shoal apply -f" takes.
 
 Parameters come from files (@FILE), from KEY=VALUE, from KEY=@FILE (what is in the file) and from KEY=env:NAME; what is said in the
 command line comes before what files say, and later before earlier. What is missing is asked for, unless --no-prompt is given.
 
-This version of Shoal only says what would be: --what-if is needed.`,
+Deploying again changes what differs, and nothing else. Each deployment is on record under its name, without secrets.`,
 		Example: `  shoal deploy --template-file azuredeploy.json --parameters @azuredeploy.parameters.json --what-if
-  shoal deploy --template-file vmss.json --parameters @p.json vmssName=lab adminPassword=@pw --what-if -o yaml | shoal apply -f -`,
+  shoal deploy -g research --template-file vmss.json --parameters @p.json vmssName=lab adminPassword=@pw --share team=/srv/team
+  shoal deploy show vmss`,
 		Args: cobra.ArbitraryArgs,
 	}
+	env.in = bufio.NewReader(env.In)
 	f := cmd.Flags()
 	f.StringVarP(&o.group, "group", "g", "shoal", "the `GROUP` that resourceGroup() answers with")
 	f.StringVarP(&o.location, "location", "l", "local", "the `LOCATION` of the group")
@@ -80,31 +92,45 @@ This version of Shoal only says what would be: --what-if is needed.`,
 	f.BoolVar(&o.whatIf, "what-if", false, "only say what would be")
 	f.BoolVar(&o.noPrompt, "no-prompt", false, "ask for nothing: what is missing is a mistake")
 	format := env.Format(cmd)
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.parameters = append(o.parameters, args...) // --parameters @FILE KEY=VALUE, as az takes it
-		if !o.whatIf {
-			return shoal.Errorf(shoal.KindInvalid, "cannot deploy yet: this version of Shoal only says what a template becomes").
-				WithHint("add --what-if; `shoal deploy … --what-if -o yaml | shoal apply -f -` makes the objects")
+		d, err := env.read(o)
+		if err != nil {
+			return err
 		}
-		return env.whatIf(o, *format)
+		if o.whatIf {
+			return env.show(d.Result, *format)
+		}
+		return env.deploy(cmd.Context(), o, d, *format)
 	}
+	for _, flag := range []string{"template-file", "answers"} {
+		_ = cmd.MarkFlagFilename(flag)
+	}
+	cmd.AddCommand(env.list(), env.one())
 	return cmd
 }
 
-// whatIf says what a template becomes.
-func (env Env) whatIf(o options, format string) error {
+// deployment is a template with its parameters, in our words.
+type deployment struct {
+	*translate.Result
+	name, template string
+	evaluated      *arm.Result
+}
+
+// read says what a template becomes.
+func (env Env) read(o options) (*deployment, error) {
 	load := &loader{note: env.Note}
 	f, err := load.template(o.file, o.uri)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t, err := arm.Read(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	values, err := env.values(t, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	name := o.name
 	if name == "" {
@@ -114,28 +140,28 @@ func (env Env) whatIf(o options, format string) error {
 	if o.answers != "" {
 		data, err := readFile(o.answers)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if in.Answers, err = arm.ReadAnswers(arm.File{Name: o.answers, Data: data}); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	how, err := o.translation()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	evaluated, err := arm.Evaluate(t, in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	result, err := translate.Translate(evaluated, how)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if o.noUsers {
-		result.Set.Users = nil
+		result.Set.Users, result.Passwords = nil, nil
 	}
-	return env.show(result, format)
+	return &deployment{Result: result, name: name, template: f.Name, evaluated: evaluated}, nil
 }
 
 // translation are the options of translating.
@@ -218,7 +244,7 @@ func (env Env) show(r *translate.Result, format string) error {
 		env.Note("secret %q: the template has its value, and it is shown nowhere", s.Name)
 	}
 	for _, p := range r.Passwords {
-		env.Note("user %q: the template has a password for her; `shoal user passwd %s` sets one", p.User, p.User)
+		env.Note("user %q: the template has a password for her, which is shown nowhere", p.User)
 	}
 	for _, c := range r.Changes {
 		env.Note("%s", change(c))

@@ -140,7 +140,6 @@ func TestRefused(t *testing.T) {
 	for words, args := range map[string][]string{
 		"there is no template":             {"--what-if"},
 		"cannot read two templates":        {"--what-if", "--template-file", "a", "--template-uri", "b"},
-		"only says what a template":        {"--template-file", inside},
 		"no such file":                     {"--what-if", "--template-file", "gone.json"},
 		`cannot read the parameters "x"`:   {"--what-if", "--template-file", inside, "--parameters", "x"},
 		"the variable NOPE is not set":     {"--what-if", "--template-file", inside, "p=env:NOPE"},

@@ -84,7 +84,6 @@ func (env Env) ask(t *arm.Template, o options, layers []arm.Values) (arm.Values,
 	if o.noPrompt || !env.Terminal() {
 		return out, nil // what is missing is told with the other mistakes
 	}
-	in := bufio.NewReader(env.In)
 	for _, p := range t.Parameters() {
 		has := p.Default != nil || slices.ContainsFunc(layers, func(v arm.Values) bool {
 			return slices.ContainsFunc(v.Given, func(g arm.Given) bool {
@@ -94,7 +93,7 @@ func (env Env) ask(t *arm.Template, o options, layers []arm.Values) (arm.Values,
 		if has {
 			continue
 		}
-		text, err := env.askOne(in, p)
+		text, err := env.askOne(env.in, p)
 		if err != nil {
 			return out, err
 		}
