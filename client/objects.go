@@ -185,7 +185,7 @@ func (c *Client) Usage(ctx context.Context, by string, since time.Time) (api.Usa
 	return get[api.Usage](ctx, c, "/usage", query("by", by, "since", instant(since)))
 }
 
-// Why says why something is as it is. Kind is pool, machine, session, job or login; a login is
+// Why says why something is as it is. Kind is pool, machine, session, app, job or login; a login is
 // named by its user, and pool says where to (empty: the default pool).
 func (c *Client) Why(ctx context.Context, kind, name, pool string) (api.Why, error) {
 	return get[api.Why](ctx, c, pathOf("why", kind, name), query("pool", pool))

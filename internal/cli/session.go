@@ -23,7 +23,7 @@ func (p *program) sessionCommand() *cobra.Command {
 }
 
 func (p *program) appCommand() *cobra.Command {
-	return parent("app", "Web apps: one's own instances of the pools' http endpoints", apps.Commands(apps.Env{Connect: p.connect, Say: p.note,
+	return parent("app", "Web apps: one's own instances of the pools' http endpoints", apps.Commands(apps.Env{Connect: p.connect, Say: p.note, IDs: p.completer(names.Apps),
 		List: func(format string, all []shoal.App) error { return show.Apps(p.Stdout, format, all) },
 		Show: func(format string, a shoal.App) error { return show.App(p.Stdout, format, a) }, Format: formatFlag, Pools: func(cmd *cobra.Command, flag string) { p.completeFlag(cmd, flag, names.Pools) }})...)
 }

@@ -12,6 +12,7 @@ func (p *program) whyCommand() *cobra.Command {
 		p.why("pool", "NAME", "Why a pool has the machines it has", names.Pools),
 		p.why("machine", "ID", "Why a machine is as it is, and what keeps it", names.Machines),
 		p.why("session", "ID", "Why a session waits, or is where it is", names.Sessions),
+		p.why("app", "ID", "Why a web app is as it is, or ended", names.Apps),
 		p.why("job", "ID", "Why a job waits, or ended as it did", names.Jobs),
 		p.why("login", "USER", "Where a login of a user would go now, and why", names.Users))
 }

@@ -20,6 +20,7 @@ type Apps interface {
 	Wait(ctx context.Context, id shoal.AppID, rev shoal.Rev) (shoal.App, error)
 	Stop(ctx context.Context, id shoal.AppID, why string) error
 	Activity(ctx context.Context, id shoal.AppID, r api.AppActivity) (shoal.App, error)
+	Why(ctx context.Context, id shoal.AppID) (api.Why, error)
 }
 
 func (a *API) appTable() []endpoint {
@@ -43,7 +44,10 @@ func (a *API) byHub(token string) bool { return a.cfg.HubToken != "" && equal(to
 
 // theApp returns an app that the caller may do something to.
 func (a *API) theApp(c *call, do access.Action) (shoal.App, error) {
-	id := shoal.AppID(c.name("id"))
+	return a.appNamed(c, do, shoal.AppID(c.name("id")))
+}
+
+func (a *API) appNamed(c *call, do access.Action, id shoal.AppID) (shoal.App, error) {
 	p, err := a.cfg.Apps.Get(c.ctx, id)
 	if shoal.KindOf(err) == shoal.KindNotFound {
 		return p, access.Missing(access.Object{Kind: shoal.ObjectApp, Name: string(id)})

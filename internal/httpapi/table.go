@@ -40,7 +40,7 @@ func (r rule) String() string {
 // The parts of a URL that mean the same everywhere.
 func params() map[string]string {
 	return map[string]string{
-		"name": "the object's name", "id": "the object's identifier", "index": "a task's index; -1: the job's only task", "kind": "pool, machine, session, job or login",
+		"name": "the object's name", "id": "the object's identifier", "index": "a task's index; -1: the job's only task", "kind": "pool, machine, session, app, job or login",
 		"cursor": "the `next` of the page before", "limit": "the length of a page, at most 1000",
 		"pool": "only of this pool; of a login: where to", "user": "only this user's", "machine": "only on this machine", "state": "only in this state", "jobName": "only of this name",
 		"label": "only of jobs with this label, KEY=VALUE", "externalId": "only the one that its user calls so", "job": "only of this job",

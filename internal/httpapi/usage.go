@@ -161,6 +161,10 @@ func (a *API) why(c *call) (why api.Why, err error) {
 		if _, err = a.sessionFor(c, access.View, name); err == nil {
 			why, err = a.cfg.Broker.WhySession(c.ctx, shoal.SessionID(name))
 		}
+	case "app":
+		if _, err = a.appNamed(c, access.View, shoal.AppID(name)); err == nil {
+			why, err = a.cfg.Apps.Why(c.ctx, shoal.AppID(name))
+		}
 	case "job":
 		why, err = a.cfg.Batch.WhyJob(c.ctx, c.by, shoal.JobID(name))
 	case "login":
@@ -168,7 +172,7 @@ func (a *API) why(c *call) (why api.Why, err error) {
 			why, err = a.cfg.Broker.WhyLogin(c.ctx, shoal.UserName(name), shoal.PoolName(c.query("pool")))
 		}
 	default:
-		err = shoal.Errorf(shoal.KindInvalid, "cannot say why of a %q", kind).WithHint("ask of a pool, machine, session, job or login")
+		err = shoal.Errorf(shoal.KindInvalid, "cannot say why of a %q", kind).WithHint("ask of a pool, machine, session, app, job or login")
 	}
 	if err != nil {
 		return api.Why{}, err

@@ -18,8 +18,9 @@ type Env struct {
 	Connect func() (*client.Client, error)
 	List    func(format string, all []shoal.App) error // writes them
 	Show    func(format string, a shoal.App) error
-	Say     func(format string, args ...any)      // to people, who look at stderr
-	Format  func(*cobra.Command) *string          // adds the flag
+	Say     func(format string, args ...any) // to people, who look at stderr
+	Format  func(*cobra.Command) *string     // adds the flag
+	IDs     cobra.CompletionFunc
 	Pools   func(cmd *cobra.Command, flag string) // completes a flag
 }
 
@@ -107,7 +108,7 @@ func (env Env) follow(ctx context.Context, c *client.Client, a shoal.App) (shoal
 }
 
 func (env Env) one() *cobra.Command {
-	cmd := &cobra.Command{Use: "show ID|ENDPOINT", Short: "Show a web app, with the last it said if it failed", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "show ID|ENDPOINT", Short: "Show a web app, with the last it said if it failed", Args: cobra.ExactArgs(1), ValidArgsFunction: env.IDs}
 	format := env.Format(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := env.Connect()
@@ -125,7 +126,7 @@ func (env Env) one() *cobra.Command {
 
 func (env Env) stop() *cobra.Command {
 	return &cobra.Command{
-		Use: "stop ID|ENDPOINT…", Short: "Stop web apps", Args: cobra.MinimumNArgs(1),
+		Use: "stop ID|ENDPOINT…", Short: "Stop web apps", Args: cobra.MinimumNArgs(1), ValidArgsFunction: env.IDs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Connect()
 			if err != nil {

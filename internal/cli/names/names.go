@@ -83,3 +83,13 @@ func Jobs(ctx context.Context, c *client.Client) ([]string, error) {
 	}
 	return out, err
 }
+
+// Apps lists web apps by their IDs.
+func Apps(ctx context.Context, c *client.Client) ([]string, error) {
+	list, err := c.Apps(ctx, client.AppQuery{})
+	var out []string
+	for _, o := range list {
+		out = append(out, string(o.ID)+"\t"+o.Endpoint+" of "+string(o.User)+", "+string(o.State))
+	}
+	return out, err
+}
