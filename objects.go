@@ -44,6 +44,9 @@ const (
 	UseBatch       Use = "batch"
 )
 
+// Windows is the OS of a pool whose machines do not run Linux.
+const Windows = "windows"
+
 // Pool is a set of identical machines made from one image.
 type Pool struct {
 	Name           PoolName       `json:"name"`
@@ -51,6 +54,7 @@ type Pool struct {
 	Provider       string         `json:"provider"` // local, fake, kubernetes, azure, exec:/path
 	ProviderConfig map[string]any `json:"providerConfig,omitempty"`
 	Image          string         `json:"image"`
+	OS             string         `json:"os,omitempty"` // windows; empty: linux
 	Uses           []Use          `json:"uses"`
 	Machine        Resources      `json:"machine"`
 	Size           Size           `json:"size"`

@@ -73,6 +73,7 @@ type MachineSpec struct {
 	Pool      shoal.PoolName
 	Token     string // of this Create; the same on a repetition
 	Image     string
+	OS        string // windows; empty: linux
 	Resources shoal.Resources
 	Mounts    []Mount
 	Config    map[string]any // the pool's providerConfig

@@ -22,6 +22,10 @@ func (e *Engine) CheckPool(ctx context.Context, p shoal.Pool, shares []shoal.Sha
 		return shoal.Errorf(shoal.KindInvalid, "pool %s cannot work: this server has no provider %q", p.Name, p.Provider).
 			WithHint("it has %s", strings.Join(e.providers(), ", "))
 	}
+	if p.OS == shoal.Windows && !w.p.Capabilities().Windows {
+		return shoal.Errorf(shoal.KindInvalid, "pool %s cannot work: its machines are to run Windows, and those of provider %s run Linux only", p.Name, p.Provider).
+			WithHint("name a provider that has Windows, or leave os out and take an image with Linux")
+	}
 	if most := w.p.Capabilities().Machine; tooLarge(p.Machine, most) {
 		return shoal.Errorf(shoal.KindInvalid, "pool %s cannot work: a machine with %s processors, %s and %d GPUs is larger than the largest of provider %s (%s processors, %s, %d GPUs)",
 			p.Name, p.Machine.CPUs, p.Machine.Memory, p.Machine.GPUs, p.Provider, most.CPUs, most.Memory, most.GPUs).

@@ -245,7 +245,7 @@ func (j *judging) add(r *row) {
 // spec is what a provider needs to make a machine.
 func (j *judging) spec(m shoal.Machine) provider.MachineSpec {
 	p, _ := j.pool(m.Pool)
-	return provider.MachineSpec{ID: m.ID, Pool: m.Pool, Token: string(m.ID), Image: m.Image, Resources: m.Resources,
+	return provider.MachineSpec{ID: m.ID, Pool: m.Pool, Token: string(m.ID), Image: m.Image, OS: p.OS, Resources: m.Resources,
 		Mounts: j.mounts(p), Config: p.ProviderConfig, Private: !p.Has(shoal.UseInteractive),
 		Join: provider.Join{Machine: m.ID, Pool: m.Pool, Token: j.engine.cfg.JoinToken(m.ID, m.Epoch),
 			Control: j.engine.cfg.Control[m.Provider], Epoch: m.Epoch}}

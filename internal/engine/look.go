@@ -275,8 +275,9 @@ func (w *world) digest(p shoal.Pool) string {
 		Mounts  []provider.Mount
 		Home    shoal.Home
 		Setup   *shoal.Setup
-		Desktop int `json:",omitempty"` // port
-	}{p.Image, p.Machine, p.ProviderConfig, mounts, p.Home, p.Setup, desktop(p)}
+		Desktop int    `json:",omitempty"` // port
+		OS      string `json:",omitempty"`
+	}{p.Image, p.Machine, p.ProviderConfig, mounts, p.Home, p.Setup, desktop(p), p.OS}
 	text, err := json.Marshal(shape)
 	if err != nil { // a pool comes from JSON: it can be written as such
 		return ""

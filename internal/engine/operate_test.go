@@ -213,6 +213,10 @@ func TestCheckPool(t *testing.T) {
 		}
 		wantKind(t, e.CheckPool(ctx, lab(func(p *shoal.Pool) { p.Provider = "azure" }), nil), shoal.KindInvalid)
 		wantKind(t, e.CheckPool(ctx, lab(func(p *shoal.Pool) { p.Mounts = []shoal.Mount{{Share: "team", Path: "/shared"}} }), nil), shoal.KindInvalid)
+		windows := lab(func(p *shoal.Pool) { p.OS = shoal.Windows })
+		if err := e.CheckPool(ctx, windows, nil); shoal.KindOf(err) != shoal.KindInvalid || !strings.Contains(err.Error(), "of provider fake run Linux only") {
+			t.Error(err)
+		}
 		if err := e.CheckUser(ctx, shoal.User{Name: "alice"}); err != nil {
 			t.Error(err)
 		}

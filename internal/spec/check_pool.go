@@ -28,6 +28,9 @@ func CheckPool(p shoal.Pool) []shoal.Mistake {
 	} else if c.line("image", p.Image, 1024) && strings.ContainsAny(p.Image, " ") {
 		c.wrong("image", "write host, a path, or the reference of an image", "%q cannot be an image", clip(p.Image))
 	}
+	if p.OS != "" {
+		c.oneOf("os", p.OS, "linux", shoal.Windows)
+	}
 	if len(p.Uses) == 0 {
 		c.wrong("uses", "write [interactive, batch]", "the pool is for nothing")
 	}

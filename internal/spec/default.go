@@ -43,6 +43,9 @@ func completePool(p *shoal.Pool) {
 	if p.Provider == "local" || p.Provider == "fake" {
 		fill(&p.Image, "host")
 	}
+	if p.OS == "linux" {
+		p.OS = "" // one way to say it
+	}
 	if p.Home.Share != "" {
 		fill(&p.Home.Path, "home/{user}")
 	}

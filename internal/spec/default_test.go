@@ -21,3 +21,17 @@ func TestFitJob(t *testing.T) {
 		}
 	}
 }
+
+// Linux is what a pool's machines run unless it says otherwise, and saying so changes nothing.
+func TestPoolOS(t *testing.T) {
+	t.Parallel()
+	for word, want := range map[string]string{"linux": "", "windows": shoal.Windows} {
+		set, err := spec.Parse(spec.File{Name: "p", Data: []byte("kind: Pool\nname: lab\nos: " + word + "\n")})
+		if err != nil || set.Pools[0].OS != want {
+			t.Errorf("%s: %q %v", word, set.Pools[0].OS, err)
+		}
+	}
+	if _, err := spec.Parse(spec.File{Name: "p", Data: []byte("kind: Pool\nname: lab\nos: window\n")}); shoal.KindOf(err) != shoal.KindInvalid {
+		t.Error(err)
+	}
+}

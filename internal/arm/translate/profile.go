@@ -19,7 +19,7 @@ func (t *translation) profile(p *pool, profile *tree.Value) {
 	t.image(p, image, profile.Get("storageProfile", "osDisk"))
 	t.user(p, os)
 	if p.windows {
-		p.config("os", "windows")
+		p.OS = shoal.Windows
 		t.note(placeOf(os.Get("windowsConfiguration"), p), "%s: the machines run Windows, which a provider may not have: it says so when the pool is applied", what(p.of))
 	}
 	t.unused(profile.Get("storageProfile"), what(p.of), storageKeys)
