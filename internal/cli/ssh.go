@@ -86,12 +86,7 @@ func (p *program) connectAt() (*client.Client, string, error) {
 
 // desktopCommand is in its own package.
 func (p *program) desktopCommand() *cobra.Command {
-	data := func(format string, v any) (bool, error) {
-		if format == show.Table {
-			return false, nil
-		}
-		return true, show.Data(p.Stdout, format, v)
-	}
+	data := func(format string, v any) (bool, error) { return show.AsData(p.Stdout, format, v) }
 	cmd := desktop.Command(desktop.Env{Out: p.Stdout, Format: formatFlag, Data: data, Connect: p.connectAt})
 	cmd.ValidArgsFunction = p.completer(names.Pools)
 	return cmd

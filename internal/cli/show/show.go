@@ -56,6 +56,14 @@ func Data(w io.Writer, format string, v any) error {
 	return encode(w, v, "  ")
 }
 
+// AsData is Data for who has words of her own for a table: it is false then, and writes nothing.
+func AsData(w io.Writer, format string, v any) (bool, error) {
+	if format == Table {
+		return false, nil
+	}
+	return true, Data(w, format, v)
+}
+
 func encode(w io.Writer, v any, indent string) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
