@@ -306,3 +306,32 @@ func (s *sending) copy(body io.Reader, out io.Writer, flush func() error) (int64
 		}
 	}
 }
+
+// limitBody bounds how long a body is waited for that nobody reads: the server reads what is left of it before it goes on.
+func limitBody(w http.ResponseWriter, r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+	}
+}
+
+// patient is the request with a body that is waited for bodyTime each time that more of it is asked for.
+func patient(w http.ResponseWriter, r *http.Request) *http.Request {
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &patientBody{r.Body, http.NewResponseController(w)}
+	}
+	return r
+}
+
+type patientBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func (b *patientBody) Read(p []byte) (int, error) {
+	_ = b.control.SetReadDeadline(time.Now().Add(bodyTime))
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = b.control.SetReadDeadline(time.Time{}) // an answer may take longer
+	}
+	return n, err
+}

@@ -145,7 +145,7 @@ func (f *Front) unreachable(w http.ResponseWriter, r *http.Request, d dest, err 
 		w.Header().Set("Refresh", "5") // by then it is known how it is, and she is led to where another one starts
 	}
 	if d.own {
-		f.failHint(w, r, http.StatusServiceUnavailable, "This server does not answer.", "It may be starting, or have ended. Try again in a moment, or start it at /hub/home.")
+		f.failHint(w, r, http.StatusServiceUnavailable, "This server does not answer.", "It may be starting, or have ended, which the hub notices within half a minute: then it can be started again. /hub/home shows how it is.")
 		return
 	}
 	if d.app != nil {

@@ -176,6 +176,7 @@ func (f *Front) closeTunnels() {
 }
 
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	limitBody(w, r)
 	if r.URL.Path == "/_chp_healthz" {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"status":"OK"}`))
@@ -208,9 +209,9 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/shoal" && f.cfg.Pages != nil:
 		http.Redirect(w, r, "/shoal/", http.StatusFound)
 	case strings.HasPrefix(path, "/shoal/") && f.cfg.Pages != nil:
-		f.cfg.Pages.ServeHTTP(w, r)
+		f.cfg.Pages.ServeHTTP(w, patient(w, r))
 	case strings.HasPrefix(path, "/api/v1/") && f.cfg.API != nil:
-		f.cfg.API.ServeHTTP(w, r)
+		f.cfg.API.ServeHTTP(w, patient(w, r))
 	default:
 		f.serveRoute(w, r, f.find(host, path), true)
 	}

@@ -136,7 +136,14 @@ func TestSlowClients(t *testing.T) {
 		table := routes.New()
 		backendSide := make(chan net.Conn, 10)
 		b := &bubble{t: t, accept: make(chan net.Conn)}
-		b.front = webfront.New(webfront.Config{Routes: table, Dial: func(context.Context, string, string) (net.Conn, error) {
+		pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/shoal/read" {
+				if _, err := io.ReadAll(r.Body); err == nil {
+					time.Sleep(5 * time.Minute) // an answer may take its time
+				}
+			}
+		})
+		b.front = webfront.New(webfront.Config{Routes: table, Pages: pages, Dial: func(context.Context, string, string) (net.Conn, error) {
 			a, z := net.Pipe()
 			backendSide <- z
 			return a, nil
@@ -179,6 +186,22 @@ func TestSlowClients(t *testing.T) {
 		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
 		if text, took := ends(c); !strings.Contains(text, "408") || took < 50*time.Second || took > 70*time.Second {
 			t.Errorf("who does not send the rest of a body: %.200q after %v", text, took)
+		}
+
+		for _, path := range []string{"/shoal/read", "/shoal/ignore", "/_chp_healthz", "/api/v1/none"} {
+			c := connect()
+			if path == "/api/v1/none" { // no route: it goes to the server of /, which takes it
+				go func() { _, _ = io.Copy(io.Discard, <-backendSide) }()
+			}
+			_, _ = io.WriteString(c, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+			if text, took := ends(c); took < 50*time.Second || took > 70*time.Second {
+				t.Errorf("%s, who does not send the rest of a body: %.200q after %v", path, text, took)
+			}
+		}
+		whole := connect()
+		_, _ = io.WriteString(whole, "POST /shoal/read HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc")
+		if text, took := ends(whole); !strings.HasPrefix(text, "HTTP/1.1 200") || took < 4*time.Minute {
+			t.Errorf("an answer that takes its time: %.100q after %v", text, took)
 		}
 
 		c = connect()
