@@ -143,7 +143,7 @@ func (t *translation) user(p *pool, os *tree.Value) {
 		t.note(name.At, "the account %s, which all machines had in common, has no key. No document is made of it, since that would take away the keys of a user who is there; deploying adds her with the template's password, unless she is a user already", lower)
 		return
 	}
-	t.note(name.At, "the account %s, which all machines had in common, becomes a user without root on them. Its document says all of her: leave it out where she is a user already (--no-users)", lower)
+	t.note(name.At, "the account %s, which all machines had in common, becomes a user without root on them. Deploying leaves her as she is if she is a user already, but for the key; her document would say all of her (--no-users leaves it out)", lower)
 	i := slices.IndexFunc(t.out.Set.Users, func(o shoal.User) bool { return o.Name == u.Name })
 	if i < 0 {
 		t.userAt[u.Name] = name.At

@@ -125,8 +125,11 @@ func (w *work) prepare(ctx context.Context) error {
 	dry := w.req
 	dry.DryRun = true
 	_, err := w.c.Apply(ctx, dry)
-	if err != nil && strings.Contains(err.Error(), "mounts no") && shoal.HintOf(err) == "" {
-		return shoal.Errorf(shoal.KindOf(err), "%w", err).WithHint("take the share from elsewhere: --share NAME=SOURCE")
+	for _, m := range shoal.MistakesOf(err) {
+		if len(w.Set.Shares) > 0 && strings.Contains(m.Msg, "share") {
+			w.Note("a share of the template's may be elsewhere here: --share NAME=SOURCE says where")
+			break
+		}
 	}
 	return err
 }
