@@ -86,6 +86,7 @@ type App struct {
 	Ill      string    `json:"ill,omitempty"`      // why its probes fail, while it runs
 	Address  string    `json:"address,omitempty"`  // host:port where the gateway reaches it, while it runs
 	BaseURL  string    `json:"baseURL,omitempty"`  // the path below which it is reached, with / at both ends
+	URL      string    `json:"url,omitempty"`      // the whole, for a browser; where it is filled in, it is not stored
 	// StripPrefix is the endpoint's: the front end takes BaseURL off.
 	StripPrefix bool   `json:"stripPrefix,omitempty"`
 	Stopping    bool   `json:"stopping,omitempty"` // it is to end, and has not yet

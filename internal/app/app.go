@@ -159,7 +159,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	if err != nil {
 		return err
 	}
-	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.broker, Log: a.log,
+	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.broker, URL: a.webURL, Log: a.log,
 		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }})
 	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys,
 		UserSlices: func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices },

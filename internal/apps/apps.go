@@ -26,7 +26,9 @@ type Config struct {
 	Broker Broker
 	// Send tells a machine's agent. False: it will not be told, and gets all in its next Snapshot.
 	Send func(shoal.MachineID, api.Record) bool
-	Log  *slog.Logger
+	// URL is where browsers find the gateway, without a slash at its end; empty: nowhere. Nil: the same.
+	URL func() string
+	Log *slog.Logger
 }
 
 // Apps keeps the apps. Its methods may be called from any goroutine; apps get on only while Run runs.
@@ -61,6 +63,9 @@ func New(cfg Config) *Apps {
 	}
 	if cfg.Send == nil {
 		cfg.Send = func(shoal.MachineID, api.Record) bool { return false }
+	}
+	if cfg.URL == nil {
+		cfg.URL = func() string { return "" }
 	}
 	return &Apps{cfg: cfg, known: map[shoal.AppID]shoal.App{}, live: map[key]shoal.AppID{}, lives: map[shoal.AppID]context.CancelFunc{},
 		used: map[shoal.AppID]time.Time{}, counted: map[shoal.AppID]time.Time{}, changed: make(chan struct{})}
@@ -156,7 +161,15 @@ func (a *Apps) Get(ctx context.Context, id shoal.AppID) (p shoal.App, err error)
 		p.Unknown, err = unknown(tx, p)
 		return err
 	})
-	return p, err
+	return a.reached(p), err
+}
+
+// reached is an app with where a browser finds it.
+func (a *Apps) reached(p shoal.App) shoal.App {
+	if at := a.cfg.URL(); at != "" && p.BaseURL != "" {
+		p.URL = at + p.BaseURL
+	}
+	return p
 }
 
 // unknown reports whether nothing is known of an app now.
@@ -181,6 +194,7 @@ func (a *Apps) List(ctx context.Context, f store.AppFilter, cursor string, limit
 			if all[i].Unknown, err = unknown(tx, all[i]); err != nil {
 				return err
 			}
+			all[i] = a.reached(all[i])
 		}
 		return nil
 	})
@@ -244,6 +258,7 @@ func (a *Apps) Activity(ctx context.Context, id shoal.AppID, r api.AppActivity) 
 		p, err = touch(c, p, r.LastActivity)
 		return err
 	})
+	p = a.reached(p)
 	if err == nil {
 		a.mu.Lock()
 		a.counted[id] = time.Now()

@@ -51,7 +51,7 @@ func (a *Apps) Ask(ctx context.Context, req api.OpenApp) (p shoal.App, fresh boo
 		news := a.news()
 		var before shoal.App // one that is about to end
 		err = a.update(ctx, func(c *change) error {
-			p, before, fresh, err = find(c, req, late)
+			p, before, fresh, err = a.find(c, req, late)
 			return err
 		})
 		if err != nil {
@@ -71,7 +71,7 @@ func (a *Apps) Ask(ctx context.Context, req api.OpenApp) (p shoal.App, fresh boo
 	if fresh {
 		a.attend(p.ID)
 	}
-	return p, fresh, nil
+	return a.reached(p), fresh, nil
 }
 
 // clip keeps what comes from outside short.
@@ -129,7 +129,7 @@ func validBase(s string) bool {
 }
 
 // find returns the app that lives, one that is about to end and is waited for unless that took too long, or a new one.
-func find(c *change, req api.OpenApp, late bool) (p, before shoal.App, fresh bool, err error) {
+func (a *Apps) find(c *change, req api.OpenApp, late bool) (p, before shoal.App, fresh bool, err error) {
 	u, err := c.tx.Users().Get(req.User)
 	if err == nil && u.Disabled {
 		err = shoal.Errorf(shoal.KindDenied, "user %s is disabled", req.User)
@@ -160,7 +160,7 @@ func find(c *change, req api.OpenApp, late bool) (p, before shoal.App, fresh boo
 	}
 	switch {
 	case e.Command == "" && req.Command == "":
-		return p, before, false, shoal.Errorf(shoal.KindInvalid, "%s is started by JupyterHub", e.Name).WithHint("open /hub/spawn?pool=%s", pool.Name)
+		return p, before, false, shoal.Errorf(shoal.KindInvalid, "%s is started by JupyterHub", e.Name).WithHint("open %s/hub/spawn?pool=%s", a.cfg.URL(), pool.Name)
 	case pool.Deleting:
 		return p, before, false, shoal.Errorf(shoal.KindConflict, "pool %s is being deleted and takes nobody new", pool.Name)
 	case len(hers) >= mostApps:

@@ -1,6 +1,7 @@
 package show
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 
@@ -19,7 +20,7 @@ func Apps(w io.Writer, format string, apps []shoal.App) error {
 func App(w io.Writer, format string, a shoal.App) error {
 	return one(w, format, a, func(a shoal.App) []term.Field {
 		return []term.Field{{"ID", string(a.ID)}, {"User", string(a.User)}, {"Pool", string(a.Pool)}, {"Endpoint", endpoint(a)}, {"State", state(a)},
-			{"Reason", news(a)}, {"Path", a.BaseURL}, {"Machine", string(a.Machine)}, {"Session", string(a.Session)}, {"Address", a.Address},
+			{"Reason", news(a)}, {"Open", cmp.Or(a.URL, a.BaseURL)}, {"Machine", string(a.Machine)}, {"Session", string(a.Session)}, {"Address", a.Address},
 			{"Kernels", Only(a.Kernels > 0, fmt.Sprint(a.Kernels))}, {"Terminals", Only(a.Terminals > 0, fmt.Sprint(a.Terminals))},
 			{"Asked for", when(a.Created)}, {"Started", when(a.Started)}, {"Last used", when(a.LastActivity)}, {"Ended", when(a.Ended)}, {"Last output", a.Log}}
 	})
