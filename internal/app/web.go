@@ -175,7 +175,7 @@ func (a *App) makeWeb() error {
 	if err != nil {
 		return err
 	}
-	cfg := webfront.Config{Routes: a.web.routes, TLS: secure, API: a.api.Browser(), Pages: a.pages.Handler(), Guard: a.pages, Message: a.pages.Message, Tokens: a.api.TokenUser, Apps: a.apps, AppsDomain: o.AppsDomain,
+	cfg := webfront.Config{Routes: a.web.routes, TLS: secure, API: a.api.Browser(), Pages: a.pages.Handler(), Guard: a.pages, Message: a.pages.Message, Tokens: a.api.TokenUser, Server: a.serverOf, Apps: a.apps, AppsDomain: o.AppsDomain,
 		HostRouting: o.CHPHostRouting, Trusted: trusted, Strict: a.web.acme != nil && o.HTTPListen != "", Dial: a.opts.Dial, Log: a.log,
 		OwnHub: func() bool { return a.jupyter != nil && a.jupyter.Wanted(context.Background()) }}
 	if o.CHPErrorTarget != "" {
@@ -185,6 +185,19 @@ func (a *App) makeWeb() error {
 	}
 	a.web.front = webfront.New(cfg)
 	return nil
+}
+
+// serverOf returns the app that is, or was last, a user's server of our own hub.
+func (a *App) serverOf(ctx context.Context, user shoal.UserName, name string) (shoal.App, bool) {
+	all, err := a.apps.Of(ctx, user)
+	if err != nil {
+		return shoal.App{}, false
+	}
+	i := slices.IndexFunc(all, func(p shoal.App) bool { return p.Endpoint == shoal.EndpointJupyter && p.Name == name })
+	if i < 0 {
+		return shoal.App{}, false
+	}
+	return all[i], true
 }
 
 // makeCHP makes the API by which a hub of somebody else writes routes.

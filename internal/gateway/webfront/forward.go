@@ -25,8 +25,9 @@ type dest struct {
 	// foreign: under a host name that Shoal's own cookies are not sent to.
 	foreign bool
 	app     *shoal.App
-	own     bool // it is one of Shoal's own hub
-	hub     bool // it is a hub
+	own     bool   // it is one of Shoal's own hub
+	hub     bool   // it is a hub
+	name    string // of the user's server
 	used    func(time.Time)
 	still   func() bool // whether whoever asks still may; nil: nobody looks
 }
@@ -145,7 +146,7 @@ func (f *Front) unreachable(w http.ResponseWriter, r *http.Request, d dest, err 
 		w.Header().Set("Refresh", "5") // by then it is known how it is, and she is led to where another one starts
 	}
 	if d.own {
-		f.failHint(w, r, http.StatusServiceUnavailable, "This server does not answer.", "It may be starting, or have ended, which the hub notices within half a minute: then it can be started again. /hub/home shows how it is.")
+		f.failHint(w, r, http.StatusServiceUnavailable, f.became(r, d), "The hub notices within half a minute that a server has ended: then it can be started again. /hub/home shows how it is.")
 		return
 	}
 	if d.app != nil {
@@ -153,6 +154,23 @@ func (f *Front) unreachable(w http.ResponseWriter, r *http.Request, d dest, err 
 		return
 	}
 	f.errorPage(w, r, http.StatusServiceUnavailable, "The server for this address does not answer.", "It may be starting, or have ended. Try again in a moment.")
+}
+
+// became says what has become of a user's server, as far as it is known.
+func (f *Front) became(r *http.Request, d dest) string {
+	if f.cfg.Server == nil || d.user == "" {
+		return "This server does not answer."
+	}
+	app, known := f.cfg.Server(r.Context(), shoal.UserName(d.user), d.name)
+	switch {
+	case known && !app.Live() && app.Reason != "":
+		return "This server has ended: " + strings.TrimSuffix(app.Reason, ".") + "."
+	case known && !app.Live():
+		return "This server has ended."
+	case known && app.Unknown:
+		return "The machine of this server does not answer."
+	}
+	return "This server does not answer. It may be starting."
 }
 
 // copyBody passes an answer's body on. What comes is sent at once, but for the end of a body whose length is

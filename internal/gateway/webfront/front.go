@@ -51,6 +51,8 @@ type Config struct {
 	Apps   Apps
 	// Tokens tells whose token of the API a request carries.
 	Tokens func(*http.Request) (shoal.UserName, bool)
+	// Server returns the app that is a user's server of Shoal's own hub.
+	Server func(ctx context.Context, user shoal.UserName, name string) (shoal.App, bool)
 	// AppsDomain: hosts below it have routes only, which are found by host and path. The domain itself is the
 	// front end's own name.
 	AppsDomain string

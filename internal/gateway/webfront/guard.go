@@ -22,7 +22,7 @@ func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes
 		f.noRoute(w, r, guard)
 		return
 	}
-	d := dest{target: route.Target, prefix: route.Prefix, user: string(route.User), used: route.Used, foreign: !guard, own: route.Guarded, hub: route.Hub}
+	d := dest{target: route.Target, prefix: route.Prefix, user: string(route.User), used: route.Used, foreign: !guard, own: route.Guarded, hub: route.Hub, name: route.Server}
 	if guard && route.Guarded && route.User != "" {
 		var ok bool
 		if d.still, ok = f.admit(w, r, route.User); !ok {

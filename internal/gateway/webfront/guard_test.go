@@ -219,10 +219,14 @@ func TestHubStarts(t *testing.T) {
 
 // TestDeadServers: who has come to see a server of Shoal's own hub, or the hub, that has gone is led on once there is another.
 func TestDeadServers(t *testing.T) {
-	w := start(t, webfront.Config{Guard: guard{}, OwnHub: func() bool { return true }})
+	w := start(t, webfront.Config{Guard: guard{}, OwnHub: func() bool { return true }, Server: func(_ context.Context, user shoal.UserName, name string) (shoal.App, bool) {
+		return shoal.App{State: shoal.AppFailed, Reason: "its machine has gone"}, user == "alice" && name == "one"
+	}})
 	w.route("/", deadPort(t), "guarded", "hub=true")
 	w.route("/user/alice", deadPort(t), "guarded", `user="alice"`)
-	for path, want := range map[string]string{"/hub/home": "JupyterHub is starting", "/user/alice/lab": "does not answer", "/services/x": "JupyterHub is starting"} {
+	w.route("/user/alice/one", deadPort(t), "guarded", `user="alice"`, `server_name="one"`)
+	for path, want := range map[string]string{"/hub/home": "JupyterHub is starting", "/user/alice/lab": "does not answer", "/user/alice/one/lab": "This server has ended: its machine has gone.",
+		"/services/x": "JupyterHub is starting"} {
 		res, body := w.get("GET", path, "Accept: text/html", "Cookie: __Host-shoal=alice")
 		if res.StatusCode != 503 || res.Header.Get("Refresh") == "" || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %v %.300s", path, res.StatusCode, res.Header, body)

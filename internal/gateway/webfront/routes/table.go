@@ -55,6 +55,8 @@ type Route struct {
 	Target *url.URL // nil where what was posted is no URL of a server
 	// User is whom the route's server belongs to, where it is a user's.
 	User shoal.UserName
+	// Server is which of the user's servers it is: usually the one without a name.
+	Server string
 	// Hub marks the route of JupyterHub itself.
 	Hub bool
 	// Guarded routes with a user are for that user's own browser only.
@@ -83,6 +85,7 @@ func (t *Table) Put(prefix string, posted map[string]json.RawMessage, guarded bo
 	}
 	r.Target = server(*target)
 	_ = json.Unmarshal(posted["user"], &r.User) // whoever posts something else there has no user
+	_ = json.Unmarshal(posted["server_name"], &r.Server)
 	_ = json.Unmarshal(posted["hub"], &r.Hub)
 	rest := maps.Clone(posted)
 	delete(rest, lastActivity)
