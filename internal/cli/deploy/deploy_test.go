@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/spec"
 )
 
@@ -25,12 +26,14 @@ type world struct {
 	typed    string // on a terminal, if it is not empty
 	secrets  []string
 	env      map[string]string
+	connect  func() (*client.Client, string, error)
 }
 
 // run runs shoal deploy and returns its error as it is shown.
 func (w *world) run(args ...string) string {
 	cmd := Command(Env{
 		In: strings.NewReader(w.typed), Out: &w.out, Err: &w.err,
+		Connect: w.connect, Gate: gate,
 		Getenv:   func(k string) string { return w.env[k] },
 		Note:     func(format string, args ...any) { fmt.Fprintf(&w.err, format+"\n", args...) },
 		Clean:    func(s string) string { return s },
