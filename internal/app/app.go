@@ -127,7 +127,7 @@ func (a *App) openProviders(ctx context.Context) (map[string]provider.Provider, 
 		}
 	}
 	p, err := local.New(ctx, local.Config{Dir: a.opts.path("local"), ControlDir: a.opts.path("control"),
-		BinDir: a.opts.BinDir, Subnet: subnet, GPURoot: a.opts.GPURoot, Log: a.log})
+		BinDir: a.opts.BinDir, Subnet: subnet, GPURoot: a.opts.GPURoot, AppAccounts: a.appAccounts(), Log: a.log})
 	if err != nil {
 		return nil, err
 	}
@@ -208,6 +208,15 @@ func (f accounts) AccountsReady(ctx context.Context, id shoal.MachineID, rev sho
 // gatewayKeys are the signing keys that machines trust, authorized_keys form.
 func (a *App) gatewayKeys() []string {
 	return []string{string(ssh.MarshalAuthorizedKey(a.keys.userCA.PublicKey()))}
+}
+
+// appAccounts are the accounts of this host that reach machines' web apps: that of our own JupyterHub. Of somebody
+// else's the account is not known, so that all do.
+func (a *App) appAccounts() []int {
+	if a.opts.Web.JupyterHub != ownHub {
+		return nil
+	}
+	return []int{hub.Account()}
 }
 
 // doors are the addresses from which this gateway comes to a provider's machines.

@@ -20,6 +20,9 @@ import (
 // hubID is the account and group number of the hub: no user of Shoal's has it, and no package of Debian's.
 const hubID = 60990
 
+// Account is the number of the account that JupyterHub runs as.
+func Account() int { return hubID }
+
 // inside is where the hub sees DIR.
 const inside = "/mnt"
 

@@ -42,6 +42,8 @@ type Config struct {
 	StopGrace time.Duration
 	// GPURoot is where the device nodes and the driver of the host's GPUs lie, as below a container of the driver; empty: /.
 	GPURoot string
+	// AppAccounts are the accounts of this host whose programs reach the ways in to machines' web apps, beside root's; nil: all.
+	AppAccounts []int
 	// Secret returns the value of a share's credentials; nil: shares cannot have any.
 	Secret func(ctx context.Context, name string) ([]byte, error)
 	Log    *slog.Logger
@@ -125,7 +127,7 @@ func (p *Provider) open(ctx context.Context) error {
 		return err
 	}
 	p.net, err = network.Open(ctx, network.Config{Tag: p.tag, Bridge: p.cfg.BridgeName, Subnet: p.cfg.Subnet,
-		File: p.path("network.json"), Nft: p.nft, Forwarding: forwardingDir(), Log: p.cfg.Log}, hosts)
+		File: p.path("network.json"), Nft: p.nft, Forwarding: forwardingDir(), AppAccounts: p.cfg.AppAccounts, Log: p.cfg.Log}, hosts)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,9 @@ type Config struct {
 	// Forwarding is a directory shared by all installations on the host that remembers what
 	// ip_forward was before the first of them came.
 	Forwarding string
-	Log        *slog.Logger
+	// AppAccounts are the accounts of the host whose programs reach the ways in to web apps, beside root's; nil: all.
+	AppAccounts []int
+	Log         *slog.Logger
 }
 
 // Host is a machine's place in the network.

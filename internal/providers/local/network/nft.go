@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -39,6 +40,10 @@ table inet TABLE {
     ip daddr GATEWAY tcp dport @doors accept
     ip daddr GATEWAY icmp type echo-request accept
     reject
+  }
+  chain output {
+    type filter hook output priority -10; policy accept;
+    oifname "BRIDGE" tcp dport 600-1019 tcp flags & (syn | ack) == syn meta skuid ACCOUNTS reject with tcp reset
   }
   chain forward {
     type filter hook forward priority -10; policy accept;
@@ -121,11 +126,23 @@ func (n *Net) closeApps() error { return n.nft(context.Background(), appTable) }
 func (n *Net) rules(hosts []Host) string {
 	var b strings.Builder
 	b.WriteString(strings.NewReplacer("TABLE", n.table(), "BRIDGE", n.cfg.Bridge, "PORTS", n.portPrefix()+"*",
-		"GATEWAY", n.gateway.String(), "SUBNET", n.subnet.String(), "METADATA", strings.Join(metadata(), ", ")).Replace(tables))
+		"GATEWAY", n.gateway.String(), "SUBNET", n.subnet.String(), "METADATA", strings.Join(metadata(), ", "), "ACCOUNTS", n.accounts()).Replace(tables))
 	for _, h := range hosts {
 		b.WriteString(n.elements("add", h))
 	}
 	return b.String()
+}
+
+// accounts are those of the host that do not reach the ways in to web apps, as nft says it.
+func (n *Net) accounts() string {
+	if n.cfg.AppAccounts == nil {
+		return "> 4294967294" // nobody's
+	}
+	list := "0"
+	for _, uid := range n.cfg.AppAccounts {
+		list += ", " + strconv.Itoa(uid)
+	}
+	return "!= { " + list + " }"
 }
 
 // metadata is where clouds tell a host what it is, often with credentials: link-local addresses, and those
