@@ -62,11 +62,24 @@ type Result struct {
 	Passwords []Password
 	Outputs   []arm.Output
 	Notes     []arm.Note
+
+	places map[string]func(path string) tree.Place // by "pool lab"
+}
+
+// Place is where in the template a part of an object was written: "pool lab: size.max".
+func (r *Result) Place(path string) (tree.Place, bool) {
+	object, path, _ := strings.Cut(path, ": ")
+	place, ok := r.places[object]
+	if !ok {
+		return tree.Place{}, false
+	}
+	at := place(path)
+	return at, at.Line > 0
 }
 
 // Translate makes objects of a template's resources. The error is of KindInvalid and lists all mistakes.
 func Translate(in *arm.Result, o Options) (*Result, error) {
-	t := &translation{in: in, options: o, out: Result{Outputs: in.Outputs, Notes: slices.Clone(in.Notes)}, told: map[string]bool{}, userAt: map[shoal.UserName]tree.Place{}}
+	t := &translation{in: in, options: o, out: Result{Outputs: in.Outputs, Notes: slices.Clone(in.Notes), places: map[string]func(string) tree.Place{}}, told: map[string]bool{}, userAt: map[shoal.UserName]tree.Place{}}
 	t.scaleSets()
 	t.machines()
 	t.extensions()
@@ -192,10 +205,12 @@ func (t *translation) finish() {
 			t.wrong(p.of.At, "", "name them apart", "two pools would be called %q", p.Name)
 		}
 		t.out.Set.Pools = append(t.out.Set.Pools, p.Pool)
+		t.out.places["pool "+string(p.Name)] = p.place
 	}
 	for i := range t.out.Set.Shares {
 		s := &t.out.Set.Shares[i]
 		spec.DefaultShare(s)
+		t.out.places["share "+string(s.Name)] = func(string) tree.Place { return t.sharePlace(s.Name) }
 		for _, m := range spec.CheckShare(*s) {
 			t.wrong(t.sharePlace(s.Name), "share "+string(s.Name)+": "+m.Path, m.Hint, "%s", m.Msg)
 		}
@@ -203,6 +218,7 @@ func (t *translation) finish() {
 	for i := range t.out.Set.Users {
 		u := &t.out.Set.Users[i]
 		spec.DefaultUser(u)
+		t.out.places["user "+string(u.Name)] = func(string) tree.Place { return t.userAt[u.Name] }
 		for _, m := range spec.CheckUser(*u) {
 			t.wrong(t.userAt[u.Name], "user "+string(u.Name)+": "+m.Path, m.Hint, "%s", m.Msg)
 		}

@@ -125,11 +125,22 @@ func (w *work) prepare(ctx context.Context) error {
 	dry := w.req
 	dry.DryRun = true
 	_, err := w.c.Apply(ctx, dry)
-	for _, m := range shoal.MistakesOf(err) {
-		if len(w.Set.Shares) > 0 && strings.Contains(m.Msg, "share") {
-			w.Note("a share of the template's may be elsewhere here: --share NAME=SOURCE says where")
-			break
+	return w.placed(err)
+}
+
+// placed says where in the template that is which a server refuses.
+func (w *work) placed(err error) error {
+	mistakes := shoal.MistakesOf(err)
+	shares := false
+	for i := range mistakes {
+		m := &mistakes[i]
+		if at, ok := w.Place(m.Path); ok && m.File == "" {
+			m.File, m.Line, m.Column = at.File, at.Line, at.Column
 		}
+		shares = shares || len(w.Set.Shares) > 0 && strings.Contains(m.Msg, "share")
+	}
+	if shares {
+		w.Note("a share of the template's may be elsewhere here: --share NAME=SOURCE says where")
 	}
 	return err
 }
@@ -249,7 +260,7 @@ func (w *work) make(ctx context.Context) (result api.ApplyResult, err error) {
 		}
 	}
 	if result, err = w.c.Apply(ctx, w.req); err != nil {
-		return result, err
+		return result, w.placed(err)
 	}
 	for _, p := range w.set {
 		if err := w.c.SetPassword(ctx, p.User, p.Value.Text()); err != nil {
