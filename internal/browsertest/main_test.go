@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -56,12 +57,6 @@ func run(m *testing.M) int {
 			return 1
 		}
 	}
-	for _, name := range []string{"shoal", "shoal-agent"} { // so that the cache of results knows of them
-		if _, err := os.Stat(filepath.Join(binaries, name)); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-	}
 	return m.Run()
 }
 
@@ -76,6 +71,11 @@ type world struct {
 // networks counts those that were made.
 var networks atomic.Int64
 
+// lookAtSources lets the cache of results know what they depend on.
+var lookAtSources = sync.OnceValue(func() error {
+	return rig.LookAt(filepath.Join("..", ".."), filepath.Join(binaries, "shoal"), filepath.Join(binaries, "shoal-agent"))
+})
+
 // newWorld starts a server with users and further documents.
 func newWorld(t *testing.T, users map[shoal.UserName]string, documents ...string) *world {
 	t.Helper()
@@ -87,6 +87,9 @@ func newWorldWith(t *testing.T, flags []string, users map[shoal.UserName]string,
 	t.Helper()
 	if testing.Short() || os.Geteuid() != 0 {
 		t.Skip("real machines need root, and are left out with -short")
+	}
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
 	}
 	dir, err := os.MkdirTemp("", "shoal-web-") // short, for the paths of sockets in it
 	if err != nil {

@@ -12,9 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/shoal-pool/shoal/internal/rig"
 	"github.com/shoal-pool/shoal/internal/rig/proxy"
 )
 
@@ -72,9 +74,15 @@ func both(t *testing.T, test func(t *testing.T, program string, ours bool)) {
 	})
 }
 
+// lookAtSources lets the cache of results know what they depend on.
+var lookAtSources = sync.OnceValue(func() error { return rig.LookAt(filepath.Join("..", "..")) })
+
 // newWorld starts a proxy, with a backend that has no route yet.
 func newWorld(t *testing.T, program string, ours bool, args ...string) *world {
 	t.Helper()
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
+	}
 	b, err := proxy.NewBackend("one")
 	if err != nil {
 		t.Fatal(err)

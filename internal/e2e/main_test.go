@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,7 +41,6 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	lookAtSources()
 	if binaries = os.Getenv("SHOAL_BIN"); binaries == "" {
 		dir, err := os.MkdirTemp("", "shoal-e2e-bin-")
 		if err != nil {
@@ -58,17 +58,9 @@ func run(m *testing.M) int {
 }
 
 // lookAtSources lets the cache of test results know what they depend on: the binaries are made behind its back.
-func lookAtSources() {
-	_ = filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(path, ".go") {
-			_, _ = os.Stat(path)
-		}
-		return nil
-	})
-	for _, name := range []string{"shoal", "shoal-agent"} {
-		_, _ = os.Stat(filepath.Join(os.Getenv("SHOAL_BIN"), name))
-	}
-}
+var lookAtSources = sync.OnceValue(func() error {
+	return rig.LookAt(filepath.Join("..", ".."), filepath.Join(binaries, "shoal"), filepath.Join(binaries, "shoal-agent"))
+})
 
 // build builds commands into a directory, or one into a file.
 func build(to, version, what string) error {
@@ -94,6 +86,9 @@ func needHost(t testing.TB) {
 	t.Helper()
 	if testing.Short() || os.Geteuid() != 0 {
 		t.Skip("real machines need root, and are left out with -short")
+	}
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
 	}
 }
 

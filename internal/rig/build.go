@@ -9,18 +9,8 @@ import (
 	"strings"
 )
 
-// Build builds commands of the module at root, static, into a directory, or one into a file. The cache of test results
-// learns what it depends on: without that a test whose programs are built behind its back would not be run again.
+// Build builds commands of the module at root, static, into a directory, or one into a file.
 func Build(root, to string, what ...string) error {
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && (strings.HasSuffix(path, ".go") || strings.HasPrefix(d.Name(), "go.")) {
-			_, err = os.Stat(path)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
 	cmd := exec.Command("go", append([]string{"build", "-trimpath", "-o", to}, what...)...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -28,4 +18,24 @@ func Build(root, to string, what ...string) error {
 		return fmt.Errorf("cannot build %s: %w: %s", strings.Join(what, ", "), err, out)
 	}
 	return nil
+}
+
+// LookAt lets the cache of test results know that a result depends on the sources below root and on further files:
+// without that a test whose programs are built behind its back would not be run again. Only what is looked at
+// while a test runs counts, so it is called by tests, not by TestMain.
+func LookAt(root string, files ...string) error {
+	for _, f := range files {
+		if _, err := os.Stat(f); err != nil {
+			return err
+		}
+	}
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && (strings.HasSuffix(path, ".go") || strings.HasPrefix(d.Name(), "go.")) {
+			_, err = os.Stat(path)
+		}
+		if os.IsNotExist(err) {
+			return nil // another test's, which has gone meanwhile
+		}
+		return err
+	})
 }
