@@ -136,8 +136,13 @@ func (t *translation) user(p *pool, os *tree.Value) {
 	}
 	off, _ := os.Get("linuxConfiguration", "disablePasswordAuthentication").AsBool()
 	password := os.Get("adminPassword")
-	if password.Present() && !off && !keyLine.MatchString(password.Text()) {
+	given := password.Present() && !off && !keyLine.MatchString(password.Text())
+	if given {
 		t.out.Passwords = append(t.out.Passwords, Password{u.Name, password.Hidden(), password.At})
+	}
+	if len(u.Keys) == 0 && !given {
+		t.note(name.At, "the account %s, which all machines had in common, has neither a key nor a password that can be used: no user is made", lower)
+		return
 	}
 	if len(u.Keys) == 0 {
 		t.note(name.At, "the account %s, which all machines had in common, has no key. No document is made of it, since that would take away the keys of a user who is there; deploying adds her with the template's password, unless she is a user already", lower)

@@ -131,13 +131,17 @@ func (w *work) prepare(ctx context.Context) error {
 // placed says where in the template that is which a server refuses.
 func (w *work) placed(err error) error {
 	mistakes := shoal.MistakesOf(err)
-	shares := false
+	shares, large := false, false
 	for i := range mistakes {
 		m := &mistakes[i]
 		if at, ok := w.Place(m.Path); ok && m.File == "" {
 			m.File, m.Line, m.Column = at.File, at.Line, at.Column
 		}
+		large = large || strings.Contains(m.Msg, "larger than") || strings.Contains(m.Msg, "size.min need")
 		shares = shares || len(w.Set.Shares) > 0 && strings.Contains(m.Msg, "share")
+	}
+	if large {
+		w.Note("machines may have less than their size in the cloud: --most CPUS,MEMORY[,GPUS]")
 	}
 	if shares {
 		w.Note("a share of the template's may be elsewhere here: --share NAME=SOURCE says where")
