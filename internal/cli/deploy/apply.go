@@ -124,8 +124,40 @@ func (w *work) prepare(ctx context.Context) error {
 	}
 	dry := w.req
 	dry.DryRun = true
-	_, err := w.c.Apply(ctx, dry)
-	return w.placed(err)
+	result, err := w.c.Apply(ctx, dry)
+	if err != nil {
+		return w.placed(err)
+	}
+	return w.foreign(ctx, result)
+}
+
+// foreign asks before a pool changes that no deployment has made.
+func (w *work) foreign(ctx context.Context, result api.ApplyResult) error {
+	var known []string
+	for _, c := range result.Changes {
+		named := slices.ContainsFunc(w.Set.Pools, func(p shoal.Pool) bool { return string(p.Name) == c.Name })
+		if c.Kind != shoal.ObjectPool || c.Action != "changed" || !named {
+			continue
+		}
+		if known == nil {
+			all, err := w.c.Deployments(ctx)
+			if err != nil {
+				return err
+			}
+			known = []string{""}
+			for _, d := range all {
+				known = append(known, d.Pools()...)
+			}
+		}
+		switch {
+		case slices.Contains(known, c.Name):
+		case !w.ask:
+			w.tell("pool %s was there already, made by no deployment, and is changed: %s", c.Name, strings.Join(c.Diff, "; "))
+		case !w.confirm("pool %s is there already, made by no deployment; shall it change (%s)", c.Name, strings.Join(c.Diff, "; ")):
+			return shoal.Errorf(shoal.KindConflict, "pool %s is there already, and nothing was made", c.Name).WithHint("give the template's pool another name, by the parameter that says it")
+		}
+	}
+	return nil
 }
 
 // placed says where in the template that is which a server refuses.
@@ -341,16 +373,19 @@ func (w *work) record(o options) api.Deployment {
 	return r
 }
 
+// maxShown bounds a value that is shown and kept.
+const maxShown = 2000
+
 // safe is a value as it may be shown and kept. Old templates have passwords in parameters that are not marked as secret.
-func (w *work) safe(v *tree.Value) string {
-	text := w.evaluated.Redact(shown(v))
-	for _, p := range w.Passwords {
+func (d *deployment) safe(v *tree.Value) string {
+	text := d.evaluated.Redact(shown(v))
+	for _, p := range d.Passwords {
 		text = without(text, p.Value.Text())
 	}
-	for _, s := range w.Secrets {
+	for _, s := range d.Secrets {
 		text = without(text, s.Value.Text())
 	}
-	return text
+	return tree.Clip(text, maxShown)
 }
 
 func without(text, secret string) string {

@@ -54,6 +54,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		problem(404, shoal.KindNotFound, "there is no pool "+last)
+	case "GET deployments":
+		answer(api.List[api.Deployment]{Items: s.records})
 	case "POST apply":
 		var req api.ApplyRequest
 		_ = json.NewDecoder(r.Body).Decode(&req)
@@ -64,7 +66,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		var result api.ApplyResult
 		for _, p := range req.Pools {
-			result.Changes = append(result.Changes, api.Change{Kind: shoal.ObjectPool, Name: string(p.Name), Action: "created"})
+			c := api.Change{Kind: shoal.ObjectPool, Name: string(p.Name), Action: "created"}
+			if _, ok := s.pools[c.Name]; ok {
+				c.Action, c.Diff = "changed", []string{"size.max: 8 → 1"}
+			}
+			result.Changes = append(result.Changes, c)
 		}
 		answer(result)
 	case "PUT secrets":
@@ -205,6 +211,34 @@ func TestDeployChange(t *testing.T) {
 	}
 	if err := (&world{}).against(t, &server{}, "--template-file", file); !strings.Contains(err, `cannot change pool "lab": there is none of that name`) {
 		t.Error(err)
+	}
+}
+
+// A pool that somebody made by hand changes only after a yes, or with a word about it.
+func TestDeployOver(t *testing.T) {
+	t.Parallel()
+	file := write(t, `{"contentVersion": "1.0.0.0", "resources": [{"type": "Microsoft.Compute/virtualMachineScaleSets", "name": "lab", "sku": {"name": "Standard_B1s", "capacity": 1},
+		"properties": {"virtualMachineProfile": {"osProfile": {}}}}]}`)
+	there := map[string]shoal.Pool{"lab": {Name: "lab"}}
+	const asks = "pool lab is there already, made by no deployment; shall it change (size.max: 8 → 1)? [y/N] "
+	for name, c := range map[string]struct {
+		typed   string
+		records []api.Deployment
+		refused bool
+		told    string
+	}{
+		"nobody to ask": {"", nil, false, "pool lab was there already, made by no deployment, and is changed: size.max: 8 → 1"},
+		"yes":           {"yes\n", nil, false, asks},
+		"no":            {"n\n", nil, true, asks},
+		"ours":          {"n\n", []api.Deployment{{Changes: []api.Change{{Kind: shoal.ObjectPool, Name: "lab"}}}}, false, ""},
+	} {
+		s := &server{pools: there, records: c.records}
+		w := &world{typed: c.typed}
+		err := w.against(t, s, "--template-file", file)
+		if (err != "") != c.refused || len(s.applied) != 2 && !c.refused || len(s.applied) != 1 && c.refused || c.told == "" && strings.Contains(w.err.String(), "pool lab is there") {
+			t.Errorf("%s: %s, %d: %s", name, err, len(s.applied), w.err.String())
+		}
+		has(t, name, w.err.String(), c.told)
 	}
 }
 

@@ -99,7 +99,7 @@ Deploying again changes what differs, and nothing else. Each deployment is on re
 			return err
 		}
 		if o.whatIf {
-			return env.show(d.Result, *format)
+			return env.show(d, *format)
 		}
 		return env.deploy(cmd.Context(), o, d, *format)
 	}
@@ -230,7 +230,7 @@ func resources(s string) (shoal.Resources, error) {
 }
 
 // show writes the documents, and says what is not one of them.
-func (env Env) show(r *translate.Result, format string) error {
+func (env Env) show(r *deployment, format string) error {
 	if format == "json" {
 		e := json.NewEncoder(env.Out)
 		e.SetIndent("", "  ")
@@ -250,7 +250,7 @@ func (env Env) show(r *translate.Result, format string) error {
 		env.Note("%s", change(c))
 	}
 	for _, o := range r.Outputs {
-		env.Note("output %s: %s", o.Name, shown(o.Value))
+		env.Note("output %s: %s", o.Name, r.safe(o.Value))
 	}
 	if format == "yaml" {
 		out, err := spec.Documents(r.Set)
