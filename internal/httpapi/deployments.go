@@ -47,8 +47,8 @@ var deploymentName = regexp.MustCompile(`^[A-Za-z0-9_()][A-Za-z0-9._()-]{0,63}$`
 
 // Bounds of what is on record.
 const (
-	maxDeployments    = 1000
-	maxDeploymentSize = 1 << 20
+	maxDeployments    = 500
+	maxDeploymentSize = 256 << 10
 )
 
 func (a *API) putDeployment(c *call, d api.Deployment) (api.Deployment, error) {

@@ -50,7 +50,7 @@ func (env Env) deploy(ctx context.Context, o options, d *deployment, format stri
 	if err == nil {
 		rec.Access = w.access(ctx)
 	} else {
-		rec.Failed = d.evaluated.Redact(err.Error())
+		rec.Failed = d.clean(err.Error())
 	}
 	for _, n := range w.told {
 		env.Note("%s", n)
@@ -355,41 +355,51 @@ func (w *work) access(ctx context.Context) []string {
 func (w *work) record(o options) api.Deployment {
 	r := api.Deployment{Name: recordName(w.name), Group: o.group, Location: o.location, Template: w.template, Parameters: map[string]string{}, Outputs: map[string]string{}}
 	for _, u := range w.evaluated.Used {
-		if v := w.safe(u.Value); v != tree.HiddenText {
+		if v := w.kept(u.Value); v != tree.HiddenText {
 			r.Parameters[u.Name] = v
 		} else {
 			r.Secure = append(r.Secure, u.Name)
 		}
 	}
 	for _, out := range w.Outputs {
-		r.Outputs[out.Name] = w.safe(out.Value)
+		r.Outputs[out.Name] = w.kept(out.Value)
 	}
 	for _, s := range w.Secrets {
 		r.Secrets = append(r.Secrets, s.Name)
 	}
 	for _, n := range w.Notes {
-		r.Notes = append(r.Notes, n.String())
+		r.Notes = append(r.Notes, tree.Clip(w.clean(n.String()), maxKept))
 	}
 	return r
 }
 
-// maxShown bounds a value that is shown and kept.
-const maxShown = 2000
+// maxKept bounds a value that is on record.
+const maxKept = 500
 
-// safe is a value as it may be shown and kept. Old templates have passwords in parameters that are not marked as secret.
-func (d *deployment) safe(v *tree.Value) string {
-	text := d.evaluated.Redact(shown(v))
+// kept is a value as it goes on record.
+func (d *deployment) kept(v *tree.Value) string { return tree.Clip(d.safe(v), maxKept) }
+
+// safe is a value as it may be shown.
+func (d *deployment) safe(v *tree.Value) string { return d.clean(shown(v)) }
+
+// clean takes secrets out of a text. Old templates have passwords in parameters that are not marked as secret.
+func (d *deployment) clean(text string) string {
+	text = d.evaluated.Redact(text)
 	for _, p := range d.Passwords {
 		text = without(text, p.Value.Text())
 	}
 	for _, s := range d.Secrets {
 		text = without(text, s.Value.Text())
 	}
-	return tree.Clip(text, maxShown)
+	return text
 }
 
 func without(text, secret string) string {
-	if secret == "" {
+	const tellable = 6 // a shorter one stands in all sorts of words
+	switch {
+	case text == secret:
+		return tree.HiddenText
+	case len(secret) < tellable:
 		return text
 	}
 	return strings.ReplaceAll(text, secret, tree.HiddenText)
