@@ -90,13 +90,13 @@ func (w *world) startHub(chp string) {
 	defer log.Close()
 	cmd := exec.Command("jupyterhub", "-f", config)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID} // whatever it starts ends with it
 	if err := cmd.Start(); err != nil {
 		w.t.Fatalf("jupyterhub is missing, run scripts/setup test: %v", err)
 	}
 	w.t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with its servers
-		_ = cmd.Wait()                                      // killed
+		_ = cmd.Process.Kill() // with its servers
+		_ = cmd.Wait()         // killed
 		if w.t.Failed() {
 			text, _ := os.ReadFile(log.Name()) // without a log there is nothing to show
 			lines := strings.Split(string(text), "\n")

@@ -26,7 +26,7 @@ func TestJupyterHub(t *testing.T) {
 	for _, name := range []string{"proxy", "named_servers", "services"}[:prove(1, 3)] {
 		t.Run(name, func(t *testing.T) {
 			// They use fixed ports: in a network of their own nobody else does.
-			cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--map-root-user", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--asyncio-mode=auto", filepath.Join(dir, "test_"+name+".py"))
+			cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--asyncio-mode=auto", filepath.Join(dir, "test_"+name+".py"))
 			cmd.Dir = t.TempDir()
 			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(standIn)+":"+os.Getenv("PATH"), "PYTHONDONTWRITEBYTECODE=1")
 			out, err := cmd.CombinedOutput()
