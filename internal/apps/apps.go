@@ -38,6 +38,7 @@ type Apps struct {
 	mu      sync.Mutex // guards what follows; never held while waiting or in the store
 	known   map[shoal.AppID]shoal.App
 	live    map[key]shoal.AppID
+	at      map[string]shoal.AppID             // by address
 	lives   map[shoal.AppID]context.CancelFunc // ends the wait for a seat
 	used    map[shoal.AppID]time.Time          // not yet stored
 	counted map[shoal.AppID]time.Time          // when kernels and terminals were told last
@@ -67,7 +68,7 @@ func New(cfg Config) *Apps {
 	if cfg.URL == nil {
 		cfg.URL = func() string { return "" }
 	}
-	return &Apps{cfg: cfg, known: map[shoal.AppID]shoal.App{}, live: map[key]shoal.AppID{}, lives: map[shoal.AppID]context.CancelFunc{},
+	return &Apps{cfg: cfg, known: map[shoal.AppID]shoal.App{}, live: map[key]shoal.AppID{}, at: map[string]shoal.AppID{}, lives: map[shoal.AppID]context.CancelFunc{},
 		used: map[shoal.AppID]time.Time{}, counted: map[shoal.AppID]time.Time{}, changed: make(chan struct{})}
 }
 
@@ -111,6 +112,12 @@ func (a *Apps) note(apps ...shoal.App) {
 			continue
 		}
 		k := keyOf(p)
+		if was := a.known[p.ID].Address; a.at[was] == p.ID {
+			delete(a.at, was)
+		}
+		if p.Live() && p.Address != "" {
+			a.at[p.Address] = p.ID
+		}
 		if p.Live() {
 			a.known[p.ID] = p
 		} else {
@@ -150,6 +157,14 @@ func (a *Apps) Find(_ context.Context, user shoal.UserName, pool shoal.PoolName,
 		p.LastActivity = at
 	}
 	return p, true
+}
+
+// At returns the running app of a user that is reached at an address. It costs no look into the store.
+func (a *Apps) At(user shoal.UserName, address string) (shoal.AppID, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := a.known[a.at[address]]
+	return p.ID, p.ID != "" && p.User == user && p.State == shoal.AppRunning
 }
 
 // Get returns an app, or KindNotFound.

@@ -194,6 +194,42 @@ func TestFind(t *testing.T) {
 	})
 }
 
+// A server without kernels lives while its user does something with it, which the front end sees by its address.
+func TestUsedByAddress(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		p := w.open()
+		if _, ok := w.At("alice", ""); ok {
+			t.Error("one without an address is found")
+		}
+		w.says(api.AppReport{ID: p.ID, State: shoal.AppRunning, Port: 700})
+		address := w.get(p.ID).Address
+		for range 36 {
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			id, ok := w.At("alice", address)
+			if !ok || id != p.ID {
+				t.Fatalf("at %s is %q, %t: %+v", address, id, ok, w.get(p.ID))
+			}
+			w.Used(id, time.Now())
+		}
+		if p := w.get(p.ID); p.Stopping {
+			t.Errorf("%+v", p)
+		}
+		if id, ok := w.At("mallory", address); ok {
+			t.Errorf("%s is mallory's", id)
+		}
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		if p := w.get(p.ID); !p.Stopping {
+			t.Errorf("nobody uses it, and it lives: %+v", p)
+		}
+		w.says(api.AppReport{ID: p.ID, State: shoal.AppEnded})
+		if id, ok := w.At("alice", address); ok {
+			t.Errorf("%s has ended", id)
+		}
+	})
+}
+
 // A machine that does not answer makes an app unknown, not ended; nor is it idle then.
 func TestUnknown(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -29,7 +29,8 @@ type dest struct {
 	hub     bool   // it is a hub
 	name    string // of the user's server
 	used    func(time.Time)
-	still   func() bool // whether whoever asks still may; nil: nobody looks
+	busy    func(time.Time) // besides, of what a person does with the app behind a route; nil: nothing is to be told
+	still   func() bool     // whether whoever asks still may; nil: nobody looks
 }
 
 // askAgain is how long a request goes on until it is looked again whether it still may.
@@ -100,7 +101,9 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, d dest, call *cal
 		w.Header()[name] = values
 	}
 	if res.StatusCode < 300 { // a server that only refuses is not in use
-		d.used(time.Now())
+		now := time.Now()
+		d.used(now)
+		d.isBusy(now)
 	}
 }
 

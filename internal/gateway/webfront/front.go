@@ -33,6 +33,8 @@ type Apps interface {
 	Find(ctx context.Context, user shoal.UserName, pool shoal.PoolName, endpoint, name string) (shoal.App, bool)
 	// Open starts an app, or returns the live one. It does not wait until the app runs.
 	Open(ctx context.Context, user shoal.UserName, pool shoal.PoolName, endpoint, name string) (shoal.App, error)
+	// At returns the running app of a user that is reached at an address.
+	At(user shoal.UserName, address string) (shoal.AppID, bool)
 	// Used records that somebody uses an app.
 	Used(id shoal.AppID, at time.Time)
 }

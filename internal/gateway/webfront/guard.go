@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -23,6 +22,9 @@ func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes
 		return
 	}
 	d := dest{target: route.Target, prefix: route.Prefix, user: string(route.User), used: route.Used, foreign: !guard, own: route.Guarded, hub: route.Hub, name: route.Server}
+	if f.cfg.Apps != nil && route.User != "" && route.Target != nil && !isPoll(r) {
+		d.busy = func(at time.Time) { f.used.noteAt(f.cfg.Apps, route.User, route.Target.Host, at) }
+	}
 	if guard && route.Guarded && route.User != "" {
 		var ok bool
 		if d.still, ok = f.admit(w, r, route.User); !ok {
@@ -263,27 +265,4 @@ func (f *Front) notRunning(w http.ResponseWriter, r *http.Request, user shoal.Us
 	w.Header().Set("Location", wait)
 	w.Header().Set("Retry-After", "2")
 	writeJSON(w, http.StatusAccepted, problem{Title: "Accepted", Status: http.StatusAccepted, Detail: "The app is starting. Ask again, or wait at " + wait + "."})
-}
-
-// usage passes on that apps are used, each now and then.
-type usage struct {
-	mu   sync.Mutex
-	last map[shoal.AppID]time.Time
-}
-
-const usageEvery = 10 * time.Second
-
-func (u *usage) note(apps Apps, id shoal.AppID, at time.Time) {
-	u.mu.Lock()
-	tell := at.Sub(u.last[id]) >= usageEvery
-	if tell {
-		if u.last == nil || len(u.last) > 10_000 { // those that have ended are not told of
-			u.last = map[shoal.AppID]time.Time{}
-		}
-		u.last[id] = at
-	}
-	u.mu.Unlock()
-	if tell {
-		apps.Used(id, at)
-	}
 }

@@ -50,6 +50,17 @@ func (a *apps) Open(_ context.Context, user shoal.UserName, pool shoal.PoolName,
 	return shoal.App{ID: "a-1", User: user, Pool: pool, Endpoint: endpoint, State: shoal.AppStarting}, nil
 }
 
+func (a *apps) At(user shoal.UserName, address string) (shoal.AppID, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.of {
+		if p.User == user && p.Address == address {
+			return p.ID, true
+		}
+	}
+	return "", false
+}
+
 func (a *apps) Used(shoal.AppID, time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -127,7 +127,8 @@ func (f *Front) open(w http.ResponseWriter, d dest, c *call, ended func()) *tunn
 	}
 	now := time.Now()
 	d.used(now)
-	t := &tunnel{front: f, client: conn, server: c.link.Conn, used: d.used, ended: ended, fromClient: ahead(buffered.Reader), fromServer: ahead(c.link.r)}
+	d.isBusy(now)
+	t := &tunnel{front: f, client: conn, server: c.link.Conn, used: d.used, busy: d.isBusy, ended: ended, fromClient: ahead(buffered.Reader), fromServer: ahead(c.link.r)}
 	t.still = d.still
 	t.asked.Store(now.UnixNano())
 	f.mu.Lock()
@@ -168,7 +169,7 @@ func ahead(r *bufio.Reader) []byte {
 type tunnel struct {
 	front          *Front
 	client, server net.Conn
-	used           func(time.Time)
+	used, busy     func(time.Time)
 	still          func() bool
 	asked          atomic.Int64 // when, in Unix nanoseconds
 	ended          func()
@@ -238,6 +239,9 @@ func (t *tunnel) copy(to, from net.Conn, ahead []byte) {
 				return
 			}
 			t.used(now)
+			if !isPing(buf[:n]) {
+				t.busy(now)
+			}
 			if _, err := to.Write(buf[:n]); err != nil {
 				t.close()
 				return
@@ -266,6 +270,12 @@ func (t *tunnel) may(now time.Time) bool {
 	}
 	t.asked.Store(now.UnixNano())
 	return t.still()
+}
+
+// isPing reports whether what has come looks like a ping or its answer alone: servers send them as long as a page is open.
+func isPing(b []byte) bool {
+	const longest = 2 + 4 + 125 // head, mask, text
+	return len(b) <= longest && (b[0] == 0x89 || b[0] == 0x8a)
 }
 
 // half tells an end that nothing more comes, and gives the other direction a moment.
