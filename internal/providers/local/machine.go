@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -61,7 +62,7 @@ func (m *machine) forget() {
 func (m *machine) obituary() string {
 	if m.ended == "" {
 		m.ended = "its first process has ended"
-		if last := lastLine(filepath.Join(m.dir, "init.log")); last != "" {
+		if last := plain(lastLine(filepath.Join(m.dir, "init.log"))); last != "" {
 			m.ended += ": " + last
 		}
 	}
@@ -81,6 +82,33 @@ func lastLine(path string) string {
 	b, _ := io.ReadAll(io.LimitReader(f, 1024))
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 	return strings.ToValidUTF8(string(lines[len(lines)-1]), "?")
+}
+
+// plain is what a line of a log says to people who do not know logs. A line of the agent's that tells of no error says
+// nothing of why the agent has ended.
+func plain(line string) string {
+	if !strings.HasPrefix(line, "time=") {
+		return line
+	}
+	if !strings.Contains(line, " level=ERROR ") {
+		return ""
+	}
+	text := value(line, "msg")
+	if err := value(line, "error"); text != "" && err != "" {
+		text += ": " + err
+	}
+	return text
+}
+
+// value is that of a key in a line that slog has written.
+func value(line, key string) string {
+	_, rest, _ := strings.Cut(line, " "+key+"=")
+	if quoted, err := strconv.QuotedPrefix(rest); err == nil {
+		text, _ := strconv.Unquote(quoted)
+		return strings.Join(strings.Fields(text), " ")
+	}
+	text, _, _ := strings.Cut(rest, " ")
+	return strings.TrimPrefix(text, `"`) // whose end is not there
 }
 
 // wake makes sure that a worker looks at the machine. The mutex is held.
