@@ -111,13 +111,13 @@ func (h *Hub) Why(ctx context.Context, name shoal.PoolName) []shoal.Reason {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	since := shoal.Duration(time.Since(h.since).Round(time.Second))
+	since := forSince(time.Since(h.since))
 	text := map[state]string{
 		off:      "JupyterHub is about to be started",
 		missing:  "JupyterHub does not run: " + h.reason,
-		starting: fmt.Sprintf("JupyterHub is starting for %s", since),
-		ill:      fmt.Sprintf("JupyterHub does not answer for %s", since),
-		down:     fmt.Sprintf("JupyterHub is down for %s and will be started again: %s", since, h.reason),
+		starting: fmt.Sprintf("JupyterHub is starting%s", since),
+		ill:      fmt.Sprintf("JupyterHub does not answer%s", since),
+		down:     fmt.Sprintf("JupyterHub is down%s and will be started again: %s", since, h.reason),
 	}[h.state]
 	if h.state == starting && h.reason != "" {
 		text += ", after this: " + h.reason
@@ -126,6 +126,14 @@ func (h *Hub) Why(ctx context.Context, name shoal.PoolName) []shoal.Reason {
 		return nil
 	}
 	return []shoal.Reason{{Code: "hub", Sentence: text}}
+}
+
+// forSince says for how long something is so, if for long enough that it can be said.
+func forSince(d time.Duration) string {
+	if d = d.Round(time.Second); d <= 0 {
+		return ""
+	}
+	return " for " + shoal.Duration(d).String()
 }
 
 // wants: the pool has an endpoint whose apps are JupyterHub's servers.

@@ -273,6 +273,14 @@ func (w *world) kill() {
 	}
 }
 
+func TestForSince(t *testing.T) {
+	for d, want := range map[time.Duration]string{0: "", 400 * time.Millisecond: "", -time.Second: "", 90 * time.Second: " for 1m30s"} {
+		if got := forSince(d); got != want {
+			t.Errorf("%s: %q", d, got)
+		}
+	}
+}
+
 func TestMissing(t *testing.T) {
 	w := newWorld(t)
 	there := w.cfg.Program
