@@ -10,6 +10,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/identity"
 )
 
 // errEnded: the other side is gone, or the answer has begun; there is nobody to tell.
@@ -73,8 +74,7 @@ func (a *API) fail(t *tracker, r *http.Request, err error) {
 	}
 	kind := shoal.KindOf(err)
 	if kind == shoal.KindInternal && r.Context().Err() != nil {
-		err = shoal.Errorf(shoal.KindCancelled, "the request was given up: %w", context.Cause(r.Context()))
-		kind = shoal.KindCancelled
+		err, kind = shoal.Errorf(shoal.KindCancelled, "the request was given up: %w", context.Cause(r.Context())), shoal.KindCancelled
 	}
 	reference := ""
 	if kind == shoal.KindInternal {
@@ -91,7 +91,7 @@ func (a *API) fail(t *tracker, r *http.Request, err error) {
 		p.Detail = "something went wrong in the server; its log says more under the reference " + reference
 		p.Hint, p.Mistakes = "", nil
 	}
-	writeProblem(t, p)
+	writeProblem(t, p, identity.RetryAfter(err))
 }
 
 // problemOf is an error as the wire has it.
@@ -108,7 +108,7 @@ func title(status int) string {
 	return http.StatusText(status)
 }
 
-func writeProblem(w http.ResponseWriter, p api.Problem) {
+func writeProblem(w http.ResponseWriter, p api.Problem, retry string) {
 	body, err := json.Marshal(p)
 	if err != nil { // text that is no UTF-8 does not come to this; nothing else can
 		body = []byte(`{"type":"about:blank","title":"Internal Server Error","status":500,"kind":"internal"}`)
@@ -121,7 +121,7 @@ func writeProblem(w http.ResponseWriter, p api.Problem) {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", retry)
 	}
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(body, '\n')) // whoever is gone needs no answer
@@ -143,7 +143,7 @@ func (a *API) fallback(mux *http.ServeMux) http.Handler {
 			p = problemOf(shoal.Errorf(shoal.KindInvalid, "cannot %s %s", r.Method, r.URL.Path).WithHint("it takes %s", probe.header.Get("Allow")))
 			p.Status, p.Title = http.StatusMethodNotAllowed, http.StatusText(http.StatusMethodNotAllowed)
 		}
-		writeProblem(w, p)
+		writeProblem(w, p, "1")
 	})
 }
 

@@ -5,6 +5,8 @@ package identity
 
 import (
 	"context"
+	"errors"
+	"strconv"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -35,7 +37,22 @@ func Denied() error {
 func TooMany(wait time.Duration) error {
 	err := shoal.Errorf(shoal.KindExhausted, "there were too many attempts to sign in")
 	if wait > 0 {
-		return err.WithHint("try again in %s, or use an SSH key", shoal.Duration(wait.Truncate(time.Second)+time.Second))
+		wait = wait.Truncate(time.Second) + time.Second
+		err.Err = slowed(wait)
+		return err.WithHint("try again in %s, or use an SSH key", shoal.Duration(wait))
 	}
 	return err.WithHint("try again in a moment, or use an SSH key")
+}
+
+// slowed is how long somebody is to wait, in whole seconds.
+type slowed time.Duration
+
+func (s slowed) Error() string { return "wait " + time.Duration(s).String() }
+
+// RetryAfter is after how many seconds something that failed may be tried again, as TooMany said it: HTTP's Retry-After.
+func RetryAfter(err error) string {
+	if s, ok := errors.AsType[slowed](err); ok {
+		return strconv.Itoa(int(time.Duration(s) / time.Second))
+	}
+	return "1"
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/identity"
 )
 
 // note is the body of a page that says one thing.
@@ -76,7 +77,7 @@ func (w *Web) failed(rw http.ResponseWriter, r *http.Request, title string, err 
 		n = note{Text: "Something went wrong in the server. Its log says more under the reference " + reference + "."}
 	}
 	if m.Retry {
-		rw.Header().Set("Retry-After", "1")
+		rw.Header().Set("Retry-After", identity.RetryAfter(err))
 	}
 	w.say(rw, r, m.Status, title, n)
 }
