@@ -109,7 +109,7 @@ type who string
 const (
 	anyone    who = "everybody"
 	owner     who = "whose it is"
-	atHome    who = "whose it is, but not through a machine"
+	atHome    who = "its owner, except through a machine,"
 	fellow    who = "fellow members of a group it is shared with"
 	unseen    who = "whose it is or is shared with, but not through a browser"
 	person    who = "users" // not the host
@@ -281,6 +281,9 @@ func hint(s Subject, a Action, o Object, d Decision) string {
 	if s.Machine != "" {
 		s.Machine = ""
 		if Decide(s, a, o).Allowed {
+			if o.Kind == ObjectDesktop {
+				return d.Rule + "; on a machine run `shoal web`: the page that it leads to has a button for it. Or do this where you are logged in with `shoal login`"
+			}
 			return d.Rule + "; on a machine everybody has a member's rights, so do this where you are logged in with `shoal login`"
 		}
 	}

@@ -112,6 +112,17 @@ func membersRights(t *testing.T, member access.Subject) {
 	}
 }
 
+// TestDesktopHint: who asks on a machine is told how she gets there.
+func TestDesktopHint(t *testing.T) {
+	t.Parallel()
+	alice := access.Subject{User: "alice", Machine: "m-1"}
+	err := access.Check(alice, access.Open, access.Object{Kind: access.ObjectDesktop, Owner: "alice"})
+	if hint := shoal.HintOf(err); shoal.KindOf(err) != shoal.KindDenied || !strings.HasPrefix(hint, "its owner, except through a machine, may open a desktop; ") ||
+		!strings.Contains(hint, "`shoal web`") || !strings.Contains(hint, "`shoal login`") {
+		t.Errorf("%v: %s", err, hint)
+	}
+}
+
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	alice := access.Subject{User: "alice"}

@@ -18,7 +18,9 @@ import (
 // makeDesktops makes what is between people's desktops, or other ports of machines, and the pools that have them.
 func (a *App) makeDesktops() {
 	a.desk = desk.New(desk.Config{Store: a.store, Dir: a.opts.path("keys", "desktops"), People: a.people, Log: a.log,
-		Address: func(pool shoal.PoolName, endpoint string) (string, bool) { return a.endpoints.Address(pool, endpoint) }})
+		Address: func(pool shoal.PoolName, endpoint string) (address, why string) {
+			return a.endpoints.Address(pool, endpoint)
+		}})
 	rdp := rdpfront.New(rdpfront.Config{Desk: a.desk, Router: a.broker, Dial: a.dial(), Prove: a.desk.Prove, Log: a.log})
 	tcp := tcpfront.New(tcpfront.Config{Recent: a.desk.Recent, Router: a.broker, Dial: a.dial(), Log: a.log})
 	a.endpoints = doors.New(doors.Config{Store: a.store, Host: a.opts.EndpointHost, Log: a.log, Listen: new(net.ListenConfig).Listen,

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -38,6 +39,7 @@ type endpointView struct {
 	Open           string // where it is, if it can be opened
 	Watch          string // where one sees how far it is
 	Start          string // a path to POST to
+	Password       string // another, which gives a password that is good once
 	Stop           string // another
 	Address        string // where a desktop or another client connects
 }
@@ -151,6 +153,8 @@ func asleep(p shoal.Pool, machines []shoal.Machine) string {
 		}
 	}
 	switch {
+	case ready+coming == 0 && p.Size.Max == 0:
+		return "No machine runs, and none may be started: the pool's size.max is 0."
 	case ready+coming == 0:
 		return "No machine runs. One starts when you need it."
 	case coming == 0 && ready == 1:
@@ -180,8 +184,11 @@ func (w *Web) sshCommand(name shoal.UserName, p shoal.Pool) string {
 }
 
 // gateway is where the gateway is for people: its port, and its host or, where it listens everywhere, that of the pages.
-func (w *Web) gateway() (host, port string) {
-	host, port, err := net.SplitHostPort(w.cfg.SSH())
+func (w *Web) gateway() (host, port string) { return w.forPeople(w.cfg.SSH()) }
+
+// forPeople is where people reach what listens at an address.
+func (w *Web) forPeople(address string) (host, port string) {
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return "", ""
 	}
@@ -207,17 +214,7 @@ func (w *Web) ownHost() string {
 func (w *Web) endpointFor(user shoal.User, pool shoal.PoolName, e shoal.Endpoint, apps []shoal.App) endpointView {
 	ev := endpointView{Name: e.Name, Protocol: e.Protocol}
 	if e.Protocol != shoal.ProtocolHTTP {
-		host, _ := w.gateway()
-		ev.Address = net.JoinHostPort(host, fmt.Sprint(e.Listen))
-		ev.Sentence = "Connect to this address."
-		if e.Protocol == shoal.ProtocolRDP {
-			ev.Sentence = "Remote desktop: connect to this address as " + string(user.Name)
-			if user.HasPassword {
-				ev.Sentence += " with your password."
-			} else {
-				ev.Sentence += "; “shoal desktop " + string(pool) + "” gives a password that is good once."
-			}
-		}
+		w.doorFor(user, pool, e, &ev)
 		return ev
 	}
 	path := string(pool) + "/" + e.Name
@@ -255,6 +252,55 @@ func (w *Web) endpointFor(user shoal.User, pool shoal.PoolName, e shoal.Endpoint
 		ev.Open = addressOf(a)
 	}
 	return ev
+}
+
+// doorFor says how an endpoint that the gateway listens for is reached, or why it is not: what else may listen there
+// is not to get anybody's password.
+func (w *Web) doorFor(user shoal.User, pool shoal.PoolName, e shoal.Endpoint, ev *endpointView) {
+	address, why := net.JoinHostPort("", fmt.Sprint(e.Listen)), ""
+	if w.cfg.Reached != nil {
+		address, why = w.cfg.Reached(pool, e.Name)
+	}
+	switch {
+	case why != "":
+		ev.State, ev.Class, ev.Sentence = "closed", "bad", "It cannot be reached: "+why+"."
+		return
+	case address == "":
+		ev.State, ev.Class, ev.Sentence = "opening", "busy", "The gateway does not listen for it yet."
+		return
+	}
+	host, port := w.forPeople(address)
+	ev.Address = net.JoinHostPort(host, port)
+	switch {
+	case e.Protocol != shoal.ProtocolRDP:
+		ev.Sentence = "Connect to this address."
+		return
+	case user.HasPassword:
+		ev.Sentence = "with your password."
+	case w.cfg.Desktop != nil:
+		ev.Sentence, ev.Password = "with a password that is good once, which the button gives.", "/shoal/desktop/"+string(pool)+"/"+e.Name
+	default:
+		ev.Sentence = "with a password that is good once, which “shoal desktop " + string(pool) + "” gives where you are logged in with “shoal login”."
+	}
+	ev.Sentence = "Remote desktop: connect to this address as " + string(user.Name) + " " + ev.Sentence
+}
+
+// desktop gives her a password that is good once, and says how it is used. Where she comes from is not hers to say here:
+// machines are started for the browser's own address only, which her signing in has made known already. So a page of
+// hers, or a program with her cookie, gets no further than by opening her notebooks.
+func (w *Web) desktop(rw http.ResponseWriter, r *http.Request, v visitor) {
+	if w.cfg.Desktop == nil {
+		w.nothing(rw, r)
+		return
+	}
+	req := api.DesktopRequest{Pool: shoal.PoolName(r.PathValue("pool")), Endpoint: r.PathValue("endpoint")}
+	ticket, err := w.cfg.Desktop(r.Context(), v.Name, req, r.RemoteAddr)
+	if err != nil {
+		w.failed(rw, r, "There is no way to this desktop now", err)
+		return
+	}
+	ticket.Address = net.JoinHostPort(w.forPeople(ticket.Address))
+	w.show(rw, r, http.StatusOK, "desktop", v.page("Your desktop in pool "+string(ticket.Pool), ticket))
 }
 
 // appAt is a user's latest app of an endpoint, of those without a name.

@@ -31,6 +31,8 @@ func (w *Web) routes() *http.ServeMux {
 	mux.HandleFunc("GET /shoal/authorize", w.authorize)
 	mux.HandleFunc("GET /shoal/start/{pool}/{endpoint}", w.personOrProgram(w.startPage))
 	mux.HandleFunc("POST /shoal/start/{pool}/{endpoint}", w.form(w.start))
+	mux.HandleFunc("POST /shoal/desktop/{pool}/{endpoint}", w.form(w.desktop))
+	mux.HandleFunc("GET /shoal/desktop/{pool}/{endpoint}", func(rw http.ResponseWriter, _ *http.Request) { redirect(rw, http.StatusSeeOther, home) }) // where the button is
 	mux.HandleFunc("POST /shoal/stop/{app}", w.form(w.stopApp))
 	mux.HandleFunc("POST /shoal/end/{session}", w.form(w.endSession))
 	mux.HandleFunc("GET /shoal/static/{version}/{file}", w.static)
@@ -192,7 +194,7 @@ func (w *Web) login(rw http.ResponseWriter, r *http.Request) {
 		b.Mistake = "The name or the password is not right."
 		w.showLogin(rw, r, http.StatusUnauthorized, b)
 	case shoal.KindExhausted:
-		rw.Header().Set("Retry-After", "5")
+		rw.Header().Set("Retry-After", identity.RetryAfter(err))
 		b.Mistake = sentence(err.Error()) + " " + sentence(shoal.HintOf(err))
 		w.showLogin(rw, r, http.StatusTooManyRequests, b)
 	default:

@@ -133,7 +133,7 @@ func TestBruteForce(t *testing.T) {
 			a := b.login(name, "wrong", "")
 			if a.StatusCode == http.StatusTooManyRequests {
 				refused++
-				if a.Header.Get("Retry-After") == "" || !strings.Contains(a.body, "too many attempts") {
+				if s := a.Header.Get("Retry-After"); s == "" || !strings.Contains(a.body, "too many attempts") || !strings.Contains(a.body, "Try again in "+s+"s,") {
 					t.Errorf("%s: %v %s", name, a.Header, a.body)
 				}
 			}

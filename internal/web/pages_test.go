@@ -166,6 +166,85 @@ func TestHome(t *testing.T) {
 	}
 }
 
+// TestHomeAsThingsStand: an address is shown only while the gateway listens there, and no machine is promised that may not start.
+func TestHomeAsThingsStand(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	storetest.Update(t, w.db, func(tx *store.Tx) error {
+		p, err := tx.Pools().Get("lab")
+		if err != nil {
+			return err
+		}
+		p.Endpoints = append(p.Endpoints, shoal.Endpoint{Name: "licence", Protocol: shoal.ProtocolTCP, Port: 27000, Listen: 27000})
+		_, err = tx.Pools().Put(p)
+		return err
+	})
+	b := w.as("alice")
+	if page := b.get("/shoal/").body; !strings.Contains(page, "One starts when you need it.") || strings.Count(page, "127.0.0.1:3389") != 2 {
+		t.Errorf("as it should be:\n%s", page)
+	}
+	w.shut = "port 3389 of the gateway cannot be had: <in use>"
+	page := b.get("/shoal/").body
+	if strings.Contains(page, "127.0.0.1:3389") || strings.Contains(page, ":27000") || strings.Contains(page, "/shoal/desktop/") || strings.Count(page, "It cannot be reached: port 3389 of the gateway cannot be had: &lt;in use&gt;.") != 2 {
+		t.Errorf("while another process has the port:\n%s", page)
+	}
+	storetest.Update(t, w.db, func(tx *store.Tx) error {
+		p, err := tx.Pools().Get("lab")
+		if err != nil {
+			return err
+		}
+		p.Size.Max = 0
+		_, err = tx.Pools().Put(p)
+		return err
+	})
+	if page := b.get("/shoal/").body; strings.Contains(page, "One starts") || !strings.Contains(page, "none may be started: the pool&#39;s size.max is 0.") {
+		t.Errorf("a pool of no machines:\n%s", page)
+	}
+}
+
+// TestDesktopPassword: who has no password gets one that is good once, by a form of hers and nothing else.
+func TestDesktopPassword(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.as("alice")
+	if page := b.get("/shoal/").body; strings.Contains(page, "/shoal/desktop/") {
+		t.Errorf("she has a password:\n%s", page)
+	}
+	keyed := w.browser()
+	want(t, "the link", keyed.post("/shoal/link", url.Values{"token": {keyed.token("/shoal/link")}, "code": {w.linkFor("keyed")}}), http.StatusSeeOther)
+	page := keyed.get("/shoal/").body
+	if !strings.Contains(page, `action="/shoal/desktop/lab/desktop"`) || !strings.Contains(page, "as keyed with a password that is good once, which the button gives.") {
+		t.Errorf("she has none:\n%s", page)
+	}
+	const path = "/shoal/desktop/lab/desktop"
+	for what, a := range map[string]answer{"without the token": keyed.post(path, nil), "with another's token": keyed.post(path, url.Values{"csrf": {b.csrf()}}),
+		"from another site": keyed.post(path, url.Values{"csrf": {keyed.csrf()}}, "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example")} {
+		want(t, what, a, http.StatusForbidden)
+		if strings.Contains(a.body, "good-once") {
+			t.Errorf("%s: %s", what, a.body)
+		}
+	}
+	if a := keyed.get(path); a.StatusCode != http.StatusSeeOther || strings.Contains(a.body, "good-once") {
+		t.Errorf("by a link: %d %s", a.StatusCode, a.body)
+	}
+	a := keyed.post(path, url.Values{"csrf": {keyed.csrf()}, "from": {"198.51.100.1"}})
+	want(t, "the form", a, http.StatusOK)
+	for _, part := range []string{"127.0.0.1:3389", "<code>keyed</code>", "<code>good-once</code>", "for 10 minutes", "<td>127.0.0.1</td>", "xfreerdp /v:127.0.0.1:3389 /u:keyed", "aa:bb"} {
+		if !strings.Contains(a.body, part) {
+			t.Errorf("the page lacks %q:\n%s", part, a.body)
+		}
+	}
+	if a.Header.Get("Cache-Control") != "no-store" || strings.Contains(a.body, "198.51.100.1") || strings.Contains(w.log.String(), "good-once") {
+		t.Errorf("%v\n%s", a.Header, a.body)
+	}
+	w.shut = "port 3389 of the gateway cannot be had: in use"
+	a = keyed.post(path, url.Values{"csrf": {keyed.csrf()}})
+	want(t, "while another process has the port", a, http.StatusConflict)
+	if !strings.Contains(a.body, "cannot be had: in use") || strings.Contains(a.body, "good-once") {
+		t.Errorf("%s", a.body)
+	}
+}
+
 // TestStart goes with an app from a start to its end, as a person and as a program.
 func TestStart(t *testing.T) {
 	t.Parallel()

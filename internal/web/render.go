@@ -50,7 +50,7 @@ func newRenderers() (map[string]*renderer, error) {
 		if base == "layout" {
 			continue
 		}
-		t, err := template.New("layout.html").Funcs(template.FuncMap{"ago": ago, "sentence": sentence}).ParseFS(pageFiles, "pages/layout.html", name)
+		t, err := template.New("layout.html").Funcs(template.FuncMap{"ago": ago, "until": func(t time.Time) string { return inWords(time.Until(t)) }, "sentence": sentence}).ParseFS(pageFiles, "pages/layout.html", name)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read page %s: %w", base, err)
 		}

@@ -56,6 +56,11 @@ type Config struct {
 	SSH func() string
 	// Jupyter is the path where a pool's notebooks are opened; nil: the hub's usual one.
 	Jupyter func(pool shoal.PoolName, user shoal.UserName) string
+	// Reached is where the gateway listens for an rdp or tcp endpoint, or empty with why it does not; both are empty
+	// if it does not yet. Nil: where the pool says.
+	Reached func(pool shoal.PoolName, endpoint string) (address, why string)
+	// Desktop gives a user the way to a desktop, from one address; nil: the pages give none.
+	Desktop func(ctx context.Context, user shoal.UserName, req api.DesktopRequest, source string) (api.DesktopTicket, error)
 	// Tokens says whose API token a request carries: programs may ask how far a start is. Nil: nobody's.
 	Tokens func(*http.Request) (shoal.UserName, bool)
 	// SignedIn is told who has proved who she is in a browser, and from where; may be nil.

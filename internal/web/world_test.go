@@ -37,6 +37,7 @@ type world struct {
 	rest   *httpapi.API
 	apps   *apps
 	broker *broker
+	shut   string // why the ports of endpoints are not open
 	server *httptest.Server
 	log    *lockedBuffer
 }
@@ -226,7 +227,20 @@ func (w *world) pages() *world {
 	var err error
 	w.web, err = web.New(web.Config{Store: w.db, People: interrupted{w.people, w}, Broker: w.broker, Apps: w.apps, Log: log,
 		Tokens: func(r *http.Request) (shoal.UserName, bool) { return w.rest.TokenUser(r) },
-		URL:    func() string { return w.server.URL }, SSH: func() string { return "127.0.0.1:2222" }})
+		Reached: func(_ shoal.PoolName, endpoint string) (string, string) {
+			if w.shut != "" {
+				return "", w.shut
+			}
+			return "127.0.0.1:3389", ""
+		},
+		Desktop: func(_ context.Context, user shoal.UserName, req api.DesktopRequest, source string) (api.DesktopTicket, error) {
+			if w.shut != "" {
+				return api.DesktopTicket{}, shoal.Errorf(shoal.KindConflict, "endpoint %s cannot be reached: %s", req.Endpoint, w.shut)
+			}
+			from, _, _ := strings.Cut(source, ":")
+			return api.DesktopTicket{User: user, Pool: req.Pool, Endpoint: req.Endpoint, Address: "127.0.0.1:3389", From: from, Password: "good-once", Fingerprint: "aa:bb", Expires: time.Now().Add(10 * time.Minute)}, nil
+		},
+		URL: func() string { return w.server.URL }, SSH: func() string { return "127.0.0.1:2222" }})
 	if err != nil {
 		w.t.Fatal(err)
 	}

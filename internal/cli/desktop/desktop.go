@@ -91,10 +91,9 @@ autoreconnection enabled:i:0
 `, w.Address, w.User), "\n", "\r\n")
 }
 
-// FreeRDP is the command that opens the desktop. The password does not belong into it: everybody on the host sees it there.
+// FreeRDP is the command that opens the desktop, with the password from its file.
 func (w *Way) FreeRDP() string {
-	// An empty domain and force: else it reads the password as something else, or asks for none.
-	command := fmt.Sprintf("xfreerdp /v:%s /u:%s /d: /sec:tls /cert:fingerprint:sha256:%s /bpp:32 /from-stdin:force", w.Address, w.User, w.Fingerprint)
+	command := w.DesktopTicket.FreeRDP()
 	if w.PasswordFile != "" {
 		command += " < " + quote(w.PasswordFile)
 	}

@@ -209,16 +209,26 @@ func (d *Doors) closeAll() {
 	}
 }
 
-// Address is where an endpoint is reached, or false if it is not open.
-func (d *Doors) Address(pool shoal.PoolName, endpoint string) (string, bool) {
+// Address is where an endpoint is reached, or empty with why it is not. Both are empty before it was tried.
+func (d *Doors) Address(pool shoal.PoolName, endpoint string) (address, why string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for k, o := range d.open {
 		if k.pool == pool && k.name == endpoint {
-			return o.listener.Addr().String(), true
+			return o.listener.Addr().String(), ""
 		}
 	}
-	return "", false
+	for k, why := range d.shut {
+		if k.pool == pool && k.name == endpoint {
+			return "", k.shut(why)
+		}
+	}
+	return "", ""
+}
+
+// shut says that a port cannot be had.
+func (k key) shut(why string) string {
+	return fmt.Sprintf("port %d of the gateway cannot be had: %s", k.listen, why)
 }
 
 // Why says of a pool's endpoints where they are reached, or why they are not.
@@ -233,7 +243,7 @@ func (d *Doors) Why(pool shoal.PoolName) []shoal.Reason {
 	}
 	for k, why := range d.shut {
 		if k.pool == pool {
-			all = append(all, shoal.Reason{Code: "endpointShut", Sentence: fmt.Sprintf("endpoint %s (%s) cannot be reached: port %d of the gateway cannot be had: %s; another port is chosen by the endpoint's listen", k.name, k.protocol, k.listen, why)})
+			all = append(all, shoal.Reason{Code: "endpointShut", Sentence: fmt.Sprintf("endpoint %s (%s) cannot be reached: %s; another port is chosen by the endpoint's listen", k.name, k.protocol, k.shut(why))})
 		}
 	}
 	slices.SortFunc(all, func(a, b shoal.Reason) int { return strings.Compare(a.Sentence, b.Sentence) })

@@ -89,7 +89,7 @@ func TestDoorsFollowThePools(t *testing.T) {
 	ln, first := port(t)
 	ln.Close()
 	put("lab", shoal.Endpoint{Name: "desktop", Protocol: shoal.ProtocolRDP, Port: 3389, Listen: first}, shoal.Endpoint{Name: "web", Protocol: shoal.ProtocolHTTP, Command: "x"})
-	until(t, "the door is open", func() bool { _, ok := d.Address("lab", "desktop"); return ok })
+	until(t, "the door is open", func() bool { a, _ := d.Address("lab", "desktop"); return a != "" })
 	address, _ := d.Address("lab", "desktop")
 	c, err := net.Dial("tcp", address)
 	if err != nil {
@@ -108,10 +108,16 @@ func TestDoorsFollowThePools(t *testing.T) {
 	until(t, "both are told", func() bool {
 		return strings.Contains(why("other"), "endpoint desktop of pool lab listens there") && strings.Contains(why("third"), "address already in use")
 	})
+	if a, why := d.Address("third", "licence"); a != "" || !strings.Contains(why, "cannot be had: ") || !strings.Contains(why, "address already in use") {
+		t.Errorf("what another process has: %q, %q", a, why)
+	}
+	if a, why := d.Address("third", "none"); a != "" || why != "" {
+		t.Errorf("what is not there: %q, %q", a, why)
+	}
 	taken.Close()
 	put("lab") // has none any more
-	until(t, "other gets the port", func() bool { _, ok := d.Address("other", "desktop"); return ok })
-	until(t, "third gets its own", func() bool { _, ok := d.Address("third", "licence"); return ok })
+	until(t, "other gets the port", func() bool { a, why := d.Address("other", "desktop"); return a != "" && why == "" })
+	until(t, "third gets its own", func() bool { a, _ := d.Address("third", "licence"); return a != "" })
 	if got := why("lab") + why("other"); strings.Contains(got, "Shut") {
 		t.Error(got)
 	}

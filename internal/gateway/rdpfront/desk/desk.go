@@ -30,8 +30,8 @@ type Config struct {
 	Store  *store.DB
 	Dir    string // for the certificates of pools' desktops, readable by root only
 	People People
-	// Address is where an endpoint is reached, or false if it is not.
-	Address func(pool shoal.PoolName, endpoint string) (string, bool)
+	// Address is where an endpoint is reached, or empty with why it is not; both are empty if it is not open yet.
+	Address func(pool shoal.PoolName, endpoint string) (address, why string)
 	Log     *slog.Logger
 }
 

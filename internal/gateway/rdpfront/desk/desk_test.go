@@ -111,7 +111,7 @@ func TestDecide(t *testing.T) {
 func newDesk(t *testing.T) (*Desk, *people) {
 	t.Helper()
 	p := &people{users: map[shoal.UserName]shoal.User{"alice": {Name: "alice"}, "bob": {Name: "bob"}}}
-	return New(Config{Store: storetest.Open(t), Dir: filepath.Join(t.TempDir(), "desktops"), People: p, Address: func(shoal.PoolName, string) (string, bool) { return "127.0.0.1:3389", true }}), p
+	return New(Config{Store: storetest.Open(t), Dir: filepath.Join(t.TempDir(), "desktops"), People: p, Address: func(shoal.PoolName, string) (string, string) { return "127.0.0.1:3389", "" }}), p
 }
 
 func attend(d *Desk, user shoal.UserName, machine shoal.MachineID, source string, active time.Time) (v *Visit, proved <-chan struct{}, leave func()) {
@@ -341,6 +341,15 @@ func TestTicket(t *testing.T) {
 	}
 	if strings.Contains(got.Password, " ") {
 		t.Errorf("%q", got.Password)
+	}
+	// Another process has the port.
+	tickets := len(d.tickets)
+	d.cfg.Address = func(shoal.PoolName, string) (string, string) {
+		return "", "port 3389 of the gateway cannot be had: in use"
+	}
+	got, err = d.Ticket(t.Context(), alice, api.DesktopRequest{}, "192.0.2.1:99")
+	if shoal.KindOf(err) != shoal.KindConflict || !strings.Contains(err.Error(), "port 3389 of the gateway cannot be had: in use") || got.Password != "" || got.Address != "" || len(d.tickets) != tickets {
+		t.Errorf("a port that somebody else has: %+v, %v", got, err)
 	}
 }
 

@@ -41,12 +41,16 @@ func (d *Desk) Ticket(ctx context.Context, by access.Subject, req api.DesktopReq
 	if err != nil {
 		return t, err
 	}
-	address, ok := d.cfg.Address(t.Pool, t.Endpoint)
+	address, why := d.cfg.Address(t.Pool, t.Endpoint)
 	// A pool that was applied a moment ago opens its port in the next.
-	for began := time.Now(); !ok && time.Since(began) < openTime && retry.Sleep(ctx, openTime/50) == nil; {
-		address, ok = d.cfg.Address(t.Pool, t.Endpoint)
+	for began := time.Now(); address == "" && why == "" && time.Since(began) < openTime && retry.Sleep(ctx, openTime/50) == nil; {
+		address, why = d.cfg.Address(t.Pool, t.Endpoint)
 	}
-	if !ok {
+	switch {
+	case why != "": // what listens there may be anybody's, and would get the password
+		return t, shoal.Errorf(shoal.KindConflict, "endpoint %s of pool %s cannot be reached: %s", t.Endpoint, t.Pool, why).
+			WithHint("an admin frees the port, or chooses another by the endpoint's listen; until then `shoal why pool %s` says how it stands", t.Pool)
+	case address == "":
 		return t, shoal.Errorf(shoal.KindUnavailable, "endpoint %s of pool %s is not open at the gateway", t.Endpoint, t.Pool).
 			WithHint("`shoal why pool %s` says why", t.Pool)
 	}
