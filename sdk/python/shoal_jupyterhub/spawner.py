@@ -369,17 +369,29 @@ class ShoalSpawner(Spawner):
                 if e.code != 404:  # servers may have none
                     raise
                 terminals = []
-            await self._shoal.call("POST", f"/apps/{self.app}/activity", activity(kernels, terminals, time.time()))
+            status = await self._status(at + "status")
+            await self._shoal.call("POST", f"/apps/{self.app}/activity", activity(kernels, terminals, time.time(), status))
         except Exception as e:  # the next look may succeed; unknown is not idle, so nothing is told
             self.log.debug("cannot look at the kernels of %s: %s", self.user.name, e)
 
     async def _ask(self, url: str) -> List[Dict[str, Any]]:
-        # Such looks must not count as use.
-        response = await Client().fetch(url + "?no_track_activity=1", headers={"Authorization": "token " + self._pass()}, request_timeout=10, follow_redirects=False)
-        found = json.loads(response.body[: 1 << 20])
+        found = await self._fetch(url)
         if not isinstance(found, list):
             raise ValueError("it is no list")
         return [f for f in found[:10000] if isinstance(f, dict)]
+
+    async def _status(self, url: str) -> Dict[str, Any]:
+        """What a server says of itself; nothing if it does not say."""
+        try:
+            found = await self._fetch(url)
+        except (HTTPClientError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    async def _fetch(self, url: str) -> Any:
+        # Such looks must not count as use.
+        response = await Client().fetch(url + "?no_track_activity=1", headers={"Authorization": "token " + self._pass()}, request_timeout=10, follow_redirects=False)
+        return json.loads(response.body[: 1 << 20])
 
     def _pass(self) -> str:
         """A token that opens this server alone, for an hour. The server's own is not known any more after a restart of the hub."""
@@ -395,16 +407,21 @@ class ShoalSpawner(Spawner):
         return str(token)
 
 
-def activity(kernels: List[Dict[str, Any]], terminals: List[Dict[str, Any]], now: float) -> Dict[str, Any]:
+def activity(kernels: List[Dict[str, Any]], terminals: List[Dict[str, Any]], now: float, status: Mapping[str, Any] = {}) -> Dict[str, Any]:
     """What Shoal is told: how many there are, and when one was last used. What is busy is used now.
 
     >>> activity([{"execution_state": "idle", "last_activity": "1970-01-01T00:01:40Z"}], [], 500.0)
     {'kernels': 1, 'terminals': 0, 'lastActivity': '1970-01-01T00:01:40Z'}
     >>> activity([{"execution_state": "busy"}], [{}], 500.0)["lastActivity"]
     '1970-01-01T00:08:20Z'
+
+    Who edits files uses her server, which says so of itself:
+
+    >>> activity([], [], 500.0, {"last_activity": "1970-01-01T00:01:40.5Z", "kernels": 0})
+    {'kernels': 0, 'terminals': 0, 'lastActivity': '1970-01-01T00:01:40Z'}
     """
     told: Dict[str, Any] = {"kernels": len(kernels), "terminals": len(terminals)}
-    used: List[float] = [_instant(k.get("last_activity")) or 0.0 for k in (*kernels, *terminals)]
+    used: List[float] = [_instant(k.get("last_activity")) or 0.0 for k in (*kernels, *terminals, status)]
     if any(k.get("execution_state") == "busy" for k in kernels):
         used.append(now)
     last = min(max(used, default=0), now)

@@ -153,6 +153,27 @@ class Spawner(unittest.TestCase):
         with self.assertRaisesRegex(ShoalError, "pool lab cannot grow: no room"):
             self.run_(s.start())
 
+    def test_use_without_a_kernel_is_told(self) -> None:
+        s = self.spawner()
+        self.run_(s.start())
+        answers: Any = {"kernels": [], "terminals": [], "status": {"last_activity": "2020-01-02T03:04:05.6Z"}}
+
+        async def fetch(url: str) -> Any:
+            return answers[url.rpartition("/")[2]]
+
+        s._fetch = fetch
+
+        def told() -> Any:
+            self.world.activities.clear()
+            self.run_(s._report(self.world.apps["a-1"]))
+            return [said for _, said in self.world.activities]
+
+        self.assertEqual(told(), [{"kernels": 0, "terminals": 0, "lastActivity": "2020-01-02T03:04:05Z"}])
+        for answers["status"] in ([], {}, {"last_activity": 7}, None):
+            self.assertEqual(told(), [{"kernels": 0, "terminals": 0}])
+        answers["kernels"] = {"message": "Forbidden"}  # that is no kernel; nothing is known
+        self.assertEqual(told(), [])
+
     def test_the_token_file(self) -> None:
         from shoal_jupyterhub import ShoalError
 
