@@ -135,7 +135,7 @@ const (
 // FromOwn opens the authority in dir, making it where there is none, and signs for names: host names, wildcards and addresses.
 func FromOwn(dir string, names []string) (*Own, error) {
 	o := &Own{dir: dir, names: names}
-	err := os.MkdirAll(dir, 0o755)
+	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
 		err = o.open()
 	}
