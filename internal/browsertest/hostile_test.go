@@ -166,7 +166,6 @@ func (b *browser) openStranger() {
 // follow goes to a path by a link of the page that is open.
 func (b *browser) follow(path string) {
 	b.t.Helper()
-	b.do("the page that has it", chromedp.WaitReady(chromedp.CSS("body")))
 	b.do("following a link", chromedp.Evaluate[chromedp.Void](`(() => { const a = document.createElement("a"); a.href = "`+path+`"; a.textContent = "x"; document.body?.append(a); a.click(); })()`))
 	b.until("the link is followed", func() bool { return b.at() == path })
 	b.do("the page", chromedp.WaitReady(chromedp.CSS("body")))
