@@ -295,11 +295,28 @@ func (b *browser) shot(name string) []byte {
 	return png
 }
 
-// signIn signs in at the page where that is asked for, and waits for what comes next.
+// signIn signs in at the page where that is asked for, and waits for what comes next. Whoever is told to try again in a
+// moment, since somebody at her address has guessed passwords, does.
 func (b *browser) signIn(user shoal.UserName) {
 	b.t.Helper()
-	b.do("signing in", chromedp.SendKeys(chromedp.CSS("#user"), string(user)), chromedp.SendKeys(chromedp.CSS("#password"), password),
-		chromedp.Click(chromedp.CSS("main button[type=submit]")), chromedp.WaitNotPresent(chromedp.CSS("#password")))
+	for began := time.Now(); ; time.Sleep(time.Second) {
+		b.do("signing in", chromedp.SetValue(chromedp.CSS("#user"), string(user)), chromedp.SetValue(chromedp.CSS("#password"), password),
+			chromedp.Evaluate[chromedp.Void](`document.documentElement.dataset.sent = "yes"`), chromedp.Click(chromedp.CSS("main button[type=submit]")))
+		var refused string
+		b.until("the answer to a password", func() bool {
+			answered, err := get(b, chromedp.Evaluate[bool](`!document.documentElement.dataset.sent && document.readyState !== "loading"`))
+			if err == nil && answered {
+				refused, err = get(b, chromedp.Evaluate[string](`document.querySelector("#password") ? document.body.innerText : ""`))
+			}
+			return err == nil && answered // else the page gives way to another at this moment
+		})
+		if refused == "" {
+			return
+		}
+		if !strings.Contains(refused, "Try again in") || time.Since(began) > patience {
+			b.fail("signing in", errors.New("refused"))
+		}
+	}
 }
 
 // open goes to a path.
