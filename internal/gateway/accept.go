@@ -4,8 +4,25 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"time"
 )
+
+// AcceptEach serves each connection on a goroutine of its own, until the listener is closed or ctx ends; then it waits for them.
+func AcceptEach(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for {
+		conn, err := Accept(ctx, ln)
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		all.Go(func() { serve(conn) })
+	}
+}
 
 // Accept takes a connection, and waits out what passes by itself, such as too many open files.
 func Accept(ctx context.Context, ln net.Listener) (net.Conn, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -61,9 +60,8 @@ type Front struct {
 	door *gateway.Door
 	log  quiet
 
-	mu      sync.Mutex
-	open    int
-	perUser map[string]int
+	all   *gateway.Counts // connections
+	users *gateway.Counts // those that have said whose they are
 }
 
 // New makes a front end. Serve makes it work.
@@ -72,24 +70,13 @@ func New(cfg Config) *Front {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
-	return &Front{cfg: cfg, door: gateway.NewDoor(cfg.Limits.Door), log: quiet{log: cfg.Log}, perUser: map[string]int{}}
+	return &Front{cfg: cfg, door: gateway.NewDoor(cfg.Limits.Door), log: quiet{log: cfg.Log}, all: gateway.NewCounts(cfg.Limits.Connections, cfg.Limits.Connections), users: gateway.NewCounts(cfg.Limits.Connections, cfg.Limits.PerUser)}
 }
 
 // Serve leads the connections of one listener to a pool's endpoint, until the listener is closed; then it waits for
 // them. They end with ctx.
 func (f *Front) Serve(ctx context.Context, ln net.Listener, pool shoal.PoolName, e shoal.Endpoint) error {
-	var all sync.WaitGroup
-	defer all.Wait()
-	for {
-		conn, err := gateway.Accept(ctx, ln)
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return err
-		}
-		all.Go(func() { f.receive(ctx, conn, pool, e) })
-	}
+	return gateway.AcceptEach(ctx, ln, func(c net.Conn) { f.receive(ctx, c, pool, e) })
 }
 
 // receive serves one connection from beginning to end.
@@ -100,47 +87,18 @@ func (f *Front) receive(ctx context.Context, conn net.Conn, pool shoal.PoolName,
 			f.cfg.Log.Error("a connection failed through a mistake of ours", "panic", r, "stack", string(debug.Stack()))
 		}
 	}()
-	f.mu.Lock()
-	full := f.open >= f.cfg.Limits.Connections
-	if !full {
-		f.open++
-	}
-	f.mu.Unlock()
-	if full {
+	if !f.all.Enter("") {
 		return
 	}
+	defer f.all.Leave("")
 	ctx, cancel := context.WithCancel(ctx)
-	defer func() {
-		cancel()
-		f.mu.Lock()
-		f.open--
-		f.mu.Unlock()
-	}()
+	defer cancel()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	gateway.Keepalive(conn)
 	id := make([]byte, 6)
 	rand.Read(id) // never fails since Go 1.24
 	v := &visit{front: f, conn: conn, source: conn.RemoteAddr().String(), pool: pool, endpoint: e, part: "rdp-" + hex.EncodeToString(id)}
 	v.serve(ctx, cancel)
-}
-
-// count adds a connection of a user, unless she has too many.
-func (f *Front) count(user string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.perUser[user] >= f.cfg.Limits.PerUser {
-		return false
-	}
-	f.perUser[user]++
-	return true
-}
-
-func (f *Front) uncount(user string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.perUser[user]--; f.perUser[user] <= 0 {
-		delete(f.perUser, user)
-	}
 }
 
 // portOf is the endpoint's port of the machine at an address, which is that of its sshd.

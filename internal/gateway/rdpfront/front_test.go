@@ -279,7 +279,7 @@ func TestAClientThatGoesAwayIsNoDemand(t *testing.T) {
 	c := w.dial(seen)
 	until(t, "she waits", func() bool { n, _ := w.counts(); return n == 1 })
 	c.Close()
-	until(t, "she is gone", func() bool { w.front.mu.Lock(); defer w.front.mu.Unlock(); return w.front.open == 0 })
+	until(t, "she is gone", func() bool { return len(w.front.all.Each()) == 0 })
 }
 
 func TestHoldingHasAnEnd(t *testing.T) {
@@ -360,20 +360,16 @@ func TestAFloodIsBounded(t *testing.T) {
 		all = append(all, w.dial(seen))
 	}
 	until(t, "no more than may be are in", func() bool { return w.front.door.Guests() <= 8 })
-	w.front.mu.Lock()
-	for who, n := range w.front.perUser {
+	for who, n := range w.front.users.Each() {
 		if n > 3 || who == "alice" {
 			t.Errorf("%d of %s", n, who)
 		}
 	}
-	w.front.mu.Unlock()
 	for _, c := range all {
 		c.Close()
 	}
 	until(t, "all are gone", func() bool {
-		w.front.mu.Lock()
-		defer w.front.mu.Unlock()
-		return w.front.open == 0 && len(w.front.perUser) == 0
+		return len(w.front.all.Each()) == 0 && len(w.front.users.Each()) == 0
 	})
 	if g := w.front.door.Guests(); g != 0 {
 		t.Errorf("%d guests are left", g)

@@ -99,10 +99,10 @@ func (v *visit) lead(ctx context.Context, q request) error {
 	if !l.Known {
 		whose += " by " + gateway.Source(v.conn.RemoteAddr())
 	}
-	if !f.count(whose) {
+	if !f.users.Enter(whose) {
 		return fmt.Errorf("there are too many connections to desktops of user %s", whose)
 	}
-	defer f.uncount(whose)
+	defer f.users.Leave(whose)
 	v.in = bufio.NewReaderSize(v.conn, 4<<10)
 	back, err := v.reach(ctx, l)
 	defer func() {

@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -45,12 +44,9 @@ const dialTime = 10 * time.Second
 
 // Front is the front end. Its methods may be called from any goroutine.
 type Front struct {
-	cfg  Config
-	door *gateway.Door
-
-	mu      sync.Mutex
-	open    int
-	perUser map[shoal.UserName]int
+	cfg   Config
+	door  *gateway.Door
+	users *gateway.Counts // connections
 }
 
 // New makes a front end. Serve makes it work.
@@ -68,45 +64,13 @@ func New(cfg Config) *Front {
 	if l.Hold <= 0 {
 		l.Hold = 2 * time.Minute
 	}
-	return &Front{cfg: cfg, door: gateway.NewDoor(l.Door), perUser: map[shoal.UserName]int{}}
+	return &Front{cfg: cfg, door: gateway.NewDoor(l.Door), users: gateway.NewCounts(l.Connections, l.PerUser)}
 }
 
 // Serve leads the connections of one listener to a pool's endpoint, until the listener is closed; then it waits for
 // them. They end with ctx.
 func (f *Front) Serve(ctx context.Context, ln net.Listener, pool shoal.PoolName, e shoal.Endpoint) error {
-	var all sync.WaitGroup
-	defer all.Wait()
-	for {
-		conn, err := gateway.Accept(ctx, ln)
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return err
-		}
-		all.Go(func() { f.receive(ctx, conn, pool, e) })
-	}
-}
-
-// enter counts a connection of a user, and leave takes it back; false: there are too many.
-func (f *Front) enter(user shoal.UserName) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.open >= f.cfg.Limits.Connections || f.perUser[user] >= f.cfg.Limits.PerUser {
-		return false
-	}
-	f.open++
-	f.perUser[user]++
-	return true
-}
-
-func (f *Front) leave(user shoal.UserName) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.open--
-	if f.perUser[user]--; f.perUser[user] <= 0 {
-		delete(f.perUser, user)
-	}
+	return gateway.AcceptEach(ctx, ln, func(c net.Conn) { f.receive(ctx, c, pool, e) })
 }
 
 // receive serves one connection from beginning to end.
@@ -131,11 +95,11 @@ func (f *Front) receive(ctx context.Context, conn net.Conn, pool shoal.PoolName,
 	}
 	user := users[0]
 	guest.Leave()
-	if !f.enter(user) {
+	if !f.users.Enter(string(user)) {
 		f.cfg.Log.Info("a connection was refused: there are too many", "user", user, "pool", pool, "endpoint", e.Name)
 		return
 	}
-	defer f.leave(user)
+	defer f.users.Leave(string(user))
 	id := make([]byte, 6)
 	rand.Read(id) // never fails since Go 1.24
 	part := "tcp-" + hex.EncodeToString(id)

@@ -160,8 +160,8 @@ func TestWhoGoesAwayOrWaitsTooLongIsNoDemand(t *testing.T) {
 	}
 	other := newWorld(t, Limits{}, "alice")
 	other.dial().Close()
-	other.until("nobody is there", func() bool { other.front.mu.Lock(); defer other.front.mu.Unlock(); return other.front.open == 0 })
-	w.until("nobody is there", func() bool { w.front.mu.Lock(); defer w.front.mu.Unlock(); return w.front.open == 0 })
+	other.until("nobody is there", func() bool { return len(other.front.users.Each()) == 0 })
+	w.until("nobody is there", func() bool { return len(w.front.users.Each()) == 0 })
 }
 
 func TestConnectionsOfOneUserAreBounded(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -47,42 +46,10 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// counts holds how many there are of something, in all and of each key.
-type counts struct {
-	most, each int
-
-	mu  sync.Mutex
-	all int
-	of  map[string]int
-}
-
-func newCounts(most, each int) *counts { return &counts{most: most, each: each, of: map[string]int{}} }
-
-// enter counts one more, unless there are too many.
-func (c *counts) enter(key string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.all >= c.most || c.of[key] >= c.each {
-		return false
-	}
-	c.all++
-	c.of[key]++
-	return true
-}
-
-func (c *counts) leave(key string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all--
-	if c.of[key]--; c.of[key] <= 0 {
-		delete(c.of, key)
-	}
-}
-
 // door counts connections of clients.
 type door struct {
 	limits      Limits
-	connections *counts
+	connections *gateway.Counts
 }
 
 type frontListener struct {
@@ -98,7 +65,7 @@ func (l *frontListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		source := gateway.Source(c.RemoteAddr())
-		if !l.door.connections.enter(source) {
+		if !l.door.connections.Enter(source) {
 			c.Close()
 			continue
 		}
@@ -166,7 +133,7 @@ func (c *client) SetDeadline(t time.Time) error {
 
 func (c *client) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
-		c.door.connections.leave(c.source)
+		c.door.connections.Leave(c.source)
 	}
 	return c.Conn.Close()
 }

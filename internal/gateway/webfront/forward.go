@@ -55,12 +55,12 @@ func (f *Front) forward(w http.ResponseWriter, r *http.Request, d dest) {
 		f.serveTunnel(w, r, d)
 		return
 	}
-	if !f.servers.enter(d.target.Host) { // one that hangs takes nobody else's place
+	if !f.servers.Enter(d.target.Host) { // one that hangs takes nobody else's place
 		w.Header().Set("Retry-After", "5")
 		f.fail(w, r, http.StatusServiceUnavailable, "Too many requests wait for this server already.")
 		return
 	}
-	defer f.servers.leave(d.target.Host)
+	defer f.servers.Leave(d.target.Host)
 	call, err := f.pool.send(w, r, d)
 	if err != nil {
 		f.unreachable(w, r, d, err)

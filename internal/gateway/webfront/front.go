@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/gateway"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
 )
 
@@ -77,10 +78,10 @@ type Front struct {
 	log     *slog.Logger
 	door    *door
 	pool    *pool
-	tunnels *counts // websockets, by source
-	users   *counts // websockets, by whose server they are to
-	flights *counts // requests being answered, by source
-	servers *counts // requests that servers behind are answering
+	tunnels *gateway.Counts // websockets, by source
+	users   *gateway.Counts // websockets, by whose server they are to
+	flights *gateway.Counts // requests being answered, by source
+	servers *gateway.Counts // requests that servers behind are answering
 	errors  *http.Client
 	used    usage
 	calm    calm
@@ -105,11 +106,11 @@ func New(cfg Config) *Front {
 	cfg.AppsDomain = strings.ToLower(strings.Trim(cfg.AppsDomain, "."))
 	cfg.Limits = cfg.Limits.withDefaults()
 	f := &Front{cfg: cfg, log: cfg.Log, pool: newPool(cfg.Dial, cfg.Limits), piping: map[*tunnel]struct{}{}}
-	f.door = &door{limits: cfg.Limits, connections: newCounts(cfg.Limits.Connections, cfg.Limits.PerSource)}
-	f.tunnels = newCounts(cfg.Limits.Websockets, cfg.Limits.SourceWebsockets)
-	f.users = newCounts(cfg.Limits.Websockets, cfg.Limits.UserWebsockets)
-	f.servers = newCounts(cfg.Limits.Requests, cfg.Limits.ServerRequests)
-	f.flights = newCounts(cfg.Limits.Requests, cfg.Limits.SourceRequests)
+	f.door = &door{limits: cfg.Limits, connections: gateway.NewCounts(cfg.Limits.Connections, cfg.Limits.PerSource)}
+	f.tunnels = gateway.NewCounts(cfg.Limits.Websockets, cfg.Limits.SourceWebsockets)
+	f.users = gateway.NewCounts(cfg.Limits.Websockets, cfg.Limits.UserWebsockets)
+	f.servers = gateway.NewCounts(cfg.Limits.Requests, cfg.Limits.ServerRequests)
+	f.flights = gateway.NewCounts(cfg.Limits.Requests, cfg.Limits.SourceRequests)
 	f.errors = f.pool.client(errorPageTime)
 	return f
 }
@@ -188,12 +189,12 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.believe(r)
 	source := sourceOf(r)
-	if !f.flights.enter(source) {
+	if !f.flights.Enter(source) {
 		w.Header().Set("Retry-After", "1")
 		f.fail(w, r, http.StatusTooManyRequests, "Too many requests of yours are being answered at this moment.")
 		return
 	}
-	defer f.flights.leave(source)
+	defer f.flights.Leave(source)
 	if status, why := unfit(r); status != 0 {
 		w.Header().Set("Connection", "close")
 		f.fail(w, r, status, why)

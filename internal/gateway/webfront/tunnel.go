@@ -34,18 +34,18 @@ func isWebsocket(r *http.Request) bool {
 // serveTunnel asks the server for a websocket and, where it agrees, passes bytes both ways until one end closes.
 func (f *Front) serveTunnel(w http.ResponseWriter, r *http.Request, d dest) {
 	source := sourceOf(r)
-	if !f.tunnels.enter(source) {
+	if !f.tunnels.Enter(source) {
 		f.fail(w, r, http.StatusTooManyRequests, "Too many websockets are open from where you are.")
 		return
 	}
-	leave := func() { f.tunnels.leave(source) }
+	leave := func() { f.tunnels.Leave(source) }
 	if d.user != "" {
-		if !f.users.enter(d.user) {
+		if !f.users.Enter(d.user) {
 			leave()
 			f.fail(w, r, http.StatusTooManyRequests, "Too many websockets are open to the servers of "+d.user+".")
 			return
 		}
-		leave = func() { f.tunnels.leave(source); f.users.leave(d.user) }
+		leave = func() { f.tunnels.Leave(source); f.users.Leave(d.user) }
 	}
 	var t *tunnel
 	defer func() {
