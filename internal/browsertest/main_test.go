@@ -280,10 +280,21 @@ func (b *browser) until(what string, is func() bool) {
 	}
 }
 
-// shot keeps a picture of the page where SHOAL_SCREENSHOTS says, and returns it.
+// shot keeps a picture of the page where SHOAL_SCREENSHOTS says, and returns it. Of a page that gives way to another at
+// this moment Chromium never brings one: then the next is taken.
 func (b *browser) shot(name string) []byte {
 	b.t.Helper()
-	png, err := get(b, chromedp.CaptureScreenshot())
+	const each = 15 * time.Second
+	var png []byte
+	var err error
+	for began := time.Now(); time.Since(began) < patience; {
+		ctx, cancel := context.WithTimeout(b.ctx, each)
+		png, err = chromedp.Run(ctx, chromedp.CaptureScreenshot())
+		cancel()
+		if err == nil || b.ctx.Err() != nil {
+			break
+		}
+	}
 	if err != nil {
 		b.t.Errorf("no picture of %s: %v", name, err)
 	}
