@@ -35,6 +35,7 @@ const (
 	CordonAutoscaler CordonOwner = "autoscaler"
 	CordonHealth     CordonOwner = "health"
 	CordonRollout    CordonOwner = "rollout"
+	CordonShare      CordonOwner = "share" // one of its shares does not answer
 )
 
 // Cordon keeps new users and tasks off a machine. A ready machine with any is shown as draining.

@@ -17,11 +17,18 @@ type Meta struct {
 // Share is a directory that machines mount: a local directory or a network file system.
 type Share struct {
 	Name        ShareName         `json:"name"`
-	Source      string            `json:"source"` // /dir, nfs://host/path, smb://host/share, azurefiles://account/share
+	// Source is /dir, nfs://host/path, smb://host/share, azurefiles://account/share or sftp://user@host/path.
+	Source      string            `json:"source"`
 	Credentials *SecretRef        `json:"credentials,omitempty"`
 	GroupDirs   []GroupDir        `json:"groupDirs,omitempty"`
 	Options     map[string]string `json:"options,omitempty"`
 	Meta
+}
+
+// Owned reports whether files on the share have owners of their own. Where they have not, whoever mounts it says to whom
+// they all belong, so users' homes on it are mounted one by one.
+func (s Share) Owned() bool {
+	return strings.HasPrefix(s.Source, "/") || strings.HasPrefix(s.Source, "nfs://")
 }
 
 // SecretRef names a secret of the secret store; objects never hold the value.

@@ -46,6 +46,30 @@ type UserChecker interface {
 	CheckUser(ctx context.Context, user shoal.User) error
 }
 
+// HomeMounter is a provider that can give users of a running machine their directories on a share without owners
+// (shoal.Share.Owned), each with that user's rights.
+type HomeMounter interface {
+	// MountHomes makes the list all there is of such directories in a machine, now and whenever it starts again. It returns
+	// when they can be used, so that their users may log in, and changes nothing that is as it should be. A
+	// directory that is not on the share yet is made. Its error joins those of the homes that failed; the others are there.
+	MountHomes(ctx context.Context, id shoal.MachineID, homes []HomeMount) error
+}
+
+// HomeMount is the directory of one user. Path of its Mount is where it appears in the machine: usually the directory itself
+// as seen through the share's own mount, which it covers. Whatever else lies beside it there is hidden.
+type HomeMount struct {
+	Mount
+	Sub string // the directory on the share, relative to its root: "home/alice"; two elements at least
+	UID int
+	GID int
+}
+
+// Notifier is a provider that tells when Observe would show something else, so that it need not be asked often.
+type Notifier interface {
+	// Changed returns a channel that gets a value after each change; values that nobody awaits are dropped.
+	Changed() <-chan struct{}
+}
+
 // Capabilities are data, so that a new one needs no method.
 type Capabilities struct {
 	Mounts     MountSide // who mounts shares
@@ -117,6 +141,9 @@ type Observed struct {
 	Reason     string // for failed, and for anything that waits
 	Address    string // host:port of sshd, once known
 	Outdated   string // why its image is no longer current; empty if it is
+	// Trouble is what keeps a running machine from taking anybody new, in a sentence: a share of it that
+	// does not answer. It goes when what it tells of is mended.
+	Trouble string
 }
 
 // Phase is where a machine stands with its provider. Ready is not among them: that is for the agent to say.
