@@ -16,7 +16,7 @@ type Meta struct {
 
 // Share is a directory that machines mount: a local directory or a network file system.
 type Share struct {
-	Name        ShareName         `json:"name"`
+	Name ShareName `json:"name"`
 	// Source is /dir, nfs://host/path, smb://host/share, azurefiles://account/share or sftp://user@host/path.
 	Source      string            `json:"source"`
 	Credentials *SecretRef        `json:"credentials,omitempty"`
