@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,10 +69,6 @@ type Front struct {
 	visits  map[*visit]struct{}
 	perUser map[shoal.UserName]int
 	opened  map[shoal.UserName]int // channels
-	closing bool
-	stop    []context.CancelFunc // of listeners
-	all     sync.WaitGroup
-	halt    chan struct{} // closed when nobody is waited for any more
 }
 
 // New makes a front end. Serve makes it work.
@@ -94,96 +92,54 @@ func New(cfg Config) (*Front, error) {
 		visits:  map[*visit]struct{}{},
 		perUser: map[shoal.UserName]int{},
 		opened:  map[shoal.UserName]int{},
-		halt:    make(chan struct{}),
 	}, nil
 }
 
-// Serve takes connections from ln, which it closes, until ctx ends or Shutdown is called. When ctx
-// ends it ends all connections too; it returns when the last one is gone. It may be called
-// for several listeners.
+// Serve takes connections from ln, which it closes, until ctx ends. Then it tells the users that it does,
+// ends their connections, and returns when the last one is gone.
 func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	visiting, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
 	accepting, stop := context.WithCancel(ctx)
 	defer stop()
-	if !f.listening(stop) {
-		return errors.Join(errors.New("cannot serve: the gateway is shutting down"), ln.Close())
-	}
 	closed := make(chan struct{})
 	context.AfterFunc(accepting, func() { defer close(closed); ln.Close() })
-	var mine sync.WaitGroup
+	var visits sync.WaitGroup
 	var err error
 	for {
 		var conn net.Conn
 		if conn, err = gateway.Accept(accepting, ln); err != nil {
 			break
 		}
-		mine.Go(func() { f.receive(ctx, conn) })
+		visits.Go(func() { f.receive(visiting, conn) })
 	}
 	stop()
 	<-closed
-	if ctx.Err() == nil && !f.isClosing() {
-		cancel() // the listener failed
-		mine.Wait()
-		f.links.closeAll()
-		return fmt.Errorf("cannot take SSH connections: %w", err)
-	}
-	mine.Wait()
 	if ctx.Err() != nil {
-		f.links.closeAll()
+		err = nil
+		f.farewell()
+	} else {
+		err = fmt.Errorf("cannot take SSH connections: %w", err)
 	}
-	return nil
-}
-
-func (f *Front) listening(stop context.CancelFunc) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.stop = append(f.stop, stop)
-	return !f.closing
-}
-
-func (f *Front) isClosing() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.closing
-}
-
-// Shutdown takes no more connections and waits for those there are, until ctx ends; then it
-// tells the users and ends them. It is called once.
-func (f *Front) Shutdown(ctx context.Context) error {
-	f.mu.Lock()
-	f.closing = true
-	stop := f.stop
-	f.stop = nil
-	f.mu.Unlock()
-	for _, s := range stop {
-		s()
-	}
-	gone := make(chan struct{})
-	go func() { f.all.Wait(); close(gone) }()
-	select {
-	case <-gone:
-		f.links.closeAll()
-		return nil
-	case <-ctx.Done():
-	}
-	close(f.halt)
-	for _, v := range f.present() {
-		go v.leave("shoal: the gateway is shutting down; connect again in a while")
-	}
-	<-gone
+	end()
+	visits.Wait()
 	f.links.closeAll()
-	return ctx.Err()
+	return err
+}
+
+// farewell tells everybody why their connections end, and ends them.
+func (f *Front) farewell() {
+	var all sync.WaitGroup
+	for _, v := range f.present() {
+		all.Go(func() { v.leave("shoal: the gateway is shutting down; what runs on your machine goes on. Connect again in a while") })
+	}
+	all.Wait()
 }
 
 func (f *Front) present() []*visit {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	list := make([]*visit, 0, len(f.visits))
-	for v := range f.visits {
-		list = append(list, v)
-	}
-	return list
+	return slices.Collect(maps.Keys(f.visits))
 }
 
 // Retire keeps connections to machines that stand for a user from being used by later logins:
@@ -198,7 +154,7 @@ func (f *Front) MachineGone(id shoal.MachineID) { f.links.gone(id) }
 func (f *Front) receive(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	f.mu.Lock()
-	if f.closing || len(f.visits) >= f.cfg.Limits.Connections {
+	if len(f.visits) >= f.cfg.Limits.Connections {
 		f.mu.Unlock()
 		return
 	}
@@ -206,14 +162,12 @@ func (f *Front) receive(ctx context.Context, conn net.Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	v := &visit{front: f, base: base, ctx: ctx, cancel: cancel, source: conn.RemoteAddr(), pipes: map[*sshwire.Pipe]*link{}}
 	f.visits[v] = struct{}{}
-	f.all.Add(1)
 	f.mu.Unlock()
 	defer func() {
 		cancel()
 		f.mu.Lock()
 		delete(f.visits, v)
 		f.mu.Unlock()
-		f.all.Done()
 	}()
 	defer f.rescue(conn)
 	defer context.AfterFunc(ctx, func() { conn.Close() })()

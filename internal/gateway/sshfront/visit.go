@@ -115,7 +115,6 @@ func (v *visit) end() {
 	case <-done:
 	case <-time.After(drainTime):
 	case <-v.base.Done():
-	case <-v.front.halt:
 	}
 	v.mu.Lock()
 	link, own := v.link, v.own
