@@ -10,10 +10,10 @@
 // the transaction that made them happen, so whoever follows Watch or wakes on
 // Changed misses nothing.
 //
-// One goroutine owns the only writing connection. Updates that arrive while it
-// is busy share the next SQL transaction, each inside its savepoint: the cost of
-// reaching the disk is paid once for all of them, and a failed closure takes
-// back only its own changes.
+// What happens at the disk is package file's: connections, the one writer, group
+// commit, migrations. How attempts that are long over are written is package
+// pack's. Here are the tables. A new kind of object is a line in table.go, a
+// numbered file in migrations, and a file of its own for what is asked of it.
 //
 // A full disk is an error of kind unavailable. Nothing acknowledged is lost by
 // it, reading goes on, and updates work again as soon as there is space.

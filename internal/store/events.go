@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store/file"
 )
 
 // Event stores an event with this Update. Rev is filled in, and Time if it is zero.
@@ -14,16 +15,14 @@ func (tx *Tx) Event(e shoal.Event) {
 	if e.Time.IsZero() {
 		e.Time = now()
 	}
-	e.Rev = tx.next()
+	e.Rev = tx.file.Next()
 	body, err := json.Marshal(e) // strings and times: it cannot fail for a time of this age
 	if err == nil {
 		const insert = "INSERT INTO events (rev, time, kind, name, body) VALUES (?, ?, ?, ?, ?)"
 		_, err = tx.exec(insert, int64(e.Rev), nanos(e.Time), string(e.Kind), e.Name, string(body))
 	}
-	if err != nil && tx.broken == nil {
-		tx.broken = explain(err) // an Update whose event cannot be stored is not stored
-	}
-	tx.lastEvent = e.Rev
+	tx.file.Spoil(err) // an Update whose event cannot be stored is not stored
+	tx.file.Events = e.Rev
 }
 
 // EventAboutJobs stores an event about all the jobs numbered from first to last. Its name is "first-last".
@@ -38,7 +37,7 @@ func (tx *Tx) EventAboutJobs(e shoal.Event, first, last shoal.JobID) error {
 	}
 	e.Kind, e.Name = shoal.ObjectJob, string(first)+"-"+string(last)
 	tx.Event(e)
-	_, err = tx.exec("INSERT OR REPLACE INTO event_ranges (last, first, rev) VALUES (?, ?, ?)", to, from, int64(tx.lastEvent))
+	_, err = tx.exec("INSERT OR REPLACE INTO event_ranges (last, first, rev) VALUES (?, ?, ?)", to, from, int64(tx.file.Events))
 	return err
 }
 
@@ -85,7 +84,7 @@ func (db *DB) Watch(ctx context.Context, since shoal.Rev) iter.Seq2[shoal.Event,
 	return func(yield func(shoal.Event, error) bool) {
 		for {
 			changed := db.Changed()
-			for shoal.Rev(db.lastEvent.Load()) > since {
+			for db.file.Revs().Events > since {
 				var batch []shoal.Event
 				err := db.View(ctx, func(tx *Tx) (err error) {
 					batch, err = tx.Events(since, watchBatch)
@@ -112,8 +111,8 @@ func (db *DB) Watch(ctx context.Context, since shoal.Rev) iter.Seq2[shoal.Event,
 			case <-changed:
 			case <-ctx.Done():
 				return
-			case <-db.quit:
-				yield(shoal.Event{}, errClosed())
+			case <-db.file.Closing():
+				yield(shoal.Event{}, file.ErrClosed())
 				return
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
@@ -17,7 +18,7 @@ func (tx *Tx) Pragma(name string) (value string, err error) {
 }
 
 // Waiting is how many Updates are queued.
-func (db *DB) Waiting() int { return len(db.queue) }
+func (db *DB) Waiting() int { return db.file.Waiting() }
 
 // ReadPack, ReadItems and ReadHot read what a row holds.
 func ReadPack(body []byte) ([]shoal.Attempt, error) { return pack.Read("1", 0, body, 0, -1) }
@@ -36,7 +37,7 @@ func WriteHot(j shoal.Job) []byte { return hotOf(&j) }
 
 // OldFile makes a file of a schema of the past, and runs a script in it.
 func OldFile(path string, version int, script string) error {
-	pool, err := sql.Open("sqlite", dataSource(path))
+	pool, err := sql.Open("sqlite", file.DataSource(path))
 	if err != nil {
 		return err
 	}

@@ -63,8 +63,8 @@ var (
 		key:     func(m *shoal.Machine) shoal.MachineID { return m.ID },
 		meta:    func(m *shoal.Machine) *shoal.Meta { return &m.Meta },
 		values:  func(m *shoal.Machine) []any { return []any{string(m.Pool), string(m.State)} },
-		stored:  func(tx *Tx, _ *shoal.Machine, _ bool) error { tx.machines = tx.rev; return nil },
-		deleted: func(tx *Tx, _ any) error { tx.machines = tx.rev; return nil }},
+		stored:  func(tx *Tx, _ *shoal.Machine, _ bool) error { tx.file.Machines = tx.file.All; return nil },
+		deleted: func(tx *Tx, _ any) error { tx.file.Machines = tx.file.All; return nil }},
 		"machines", "pool", "state")
 	sessions = newSchema(schema[shoal.SessionID, shoal.Session]{noun: "session",
 		key:  func(s *shoal.Session) shoal.SessionID { return s.ID },
@@ -247,7 +247,7 @@ func (t Table[K, V]) write(v V, meta shoal.Meta, created shoal.Rev) (V, error) {
 	if !ok {
 		return v, shoal.Errorf(shoal.KindInvalid, "cannot store a %s of name %q", t.s.noun, string(k))
 	}
-	meta.Rev, meta.Updated = t.tx.next(), now()
+	meta.Rev, meta.Updated = t.tx.file.Next(), now()
 	fresh := created == 0
 	if fresh {
 		created = meta.Rev

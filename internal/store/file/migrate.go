@@ -1,8 +1,7 @@
-package store
+package file
 
 import (
 	"context"
-	"embed"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -11,13 +10,18 @@ import (
 	"github.com/shoal-pool/shoal"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
+// Schema is how the tables came to be as they are.
+type Schema struct {
+	// Files has directory migrations with numbered files of SQL.
+	Files fs.FS
+	// Also, if not nil, does what the SQL of a version cannot.
+	Also func(tx *Tx, version int) error
+}
 
 // migrate brings the schema forward to the newest numbered file, each in a transaction of its
 // own with its number in user_version. A file of the future is refused rather than guessed at.
-func migrate(ctx context.Context, c *conn) error {
-	names, err := fs.Glob(migrations, "migrations/*.sql") // sorted
+func migrate(ctx context.Context, c *conn, schema Schema) error {
+	names, err := fs.Glob(schema.Files, "migrations/*.sql") // sorted
 	if err != nil {
 		return err
 	}
@@ -35,11 +39,11 @@ func migrate(ctx context.Context, c *conn) error {
 		if n, err := strconv.Atoi(number); err != nil || n != version {
 			return fmt.Errorf("cannot migrate the store: %s is not number %d", name, version)
 		}
-		text, err := migrations.ReadFile(name)
+		text, err := fs.ReadFile(schema.Files, name)
 		if err != nil {
 			return err
 		}
-		if err := step(ctx, c, version, string(text)); err != nil {
+		if err := step(ctx, c, version, string(text), schema.Also); err != nil {
 			_, _ = c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 			return fmt.Errorf("cannot migrate the store to schema %d: %w", version, explain(err))
 		}
@@ -48,13 +52,12 @@ func migrate(ctx context.Context, c *conn) error {
 }
 
 // step brings the schema to a version.
-func step(ctx context.Context, c *conn, version int, text string) error {
+func step(ctx context.Context, c *conn, version int, text string, also func(*Tx, int) error) error {
 	if _, err := c.ExecContext(ctx, "BEGIN IMMEDIATE;\n"+text); err != nil {
 		return err
 	}
-	if version == 4 { // what SQL cannot write
-		tx := &Tx{conn: c, write: true}
-		if err := fillQueue(tx); err != nil {
+	if also != nil {
+		if err := also(&Tx{conn: c, write: true}, version); err != nil {
 			return err
 		}
 		c.closeStatements() // they are of the old schema

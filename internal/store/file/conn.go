@@ -1,4 +1,4 @@
-package store
+package file
 
 import (
 	"context"
@@ -26,9 +26,9 @@ type conn struct {
 // maxStatements bounds the cache of a connection; the filters of pages can be combined freely.
 const maxStatements = 256
 
-// dataSource names the file with the settings each connection gets. WAL with FULL reaches the disk
+// DataSource names the file with the settings each connection gets. WAL with FULL reaches the disk
 // at every commit. The journal is cut back after a checkpoint so that a burst does not keep space.
-func dataSource(path string) string {
+func DataSource(path string) string {
 	const pragmas = "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=journal_size_limit(67108864)&_pragma=temp_store(MEMORY)&_pragma=trusted_schema(OFF)"
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + pragmas

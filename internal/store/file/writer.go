@@ -1,4 +1,4 @@
-package store
+package file
 
 import (
 	"context"
@@ -21,28 +21,23 @@ type request struct {
 	gone   chan struct{} // closed when the caller's goroutine ended within the closure
 }
 
-// Update runs fn and stores what it changed, all of it or nothing: nil means that the changes are
-// on disk. An error of fn takes back what fn did and is returned as it is; a panic in it becomes
-// an error of kind internal.
-//
-// fn may run twice and must have no other effects. It must not keep tx, nor call Update.
-// Once fn waits in line, the end of ctx no longer stops it.
-func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+// Update runs fn and stores what it changed, together with other Updates; see DB.Update of package store.
+func (f *File) Update(ctx context.Context, fn func(*Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return shoal.Errorf(shoal.KindCancelled, "cannot change the store: %w", err)
 	}
 	r := &request{turn: make(chan *Tx), ran: make(chan error), result: make(chan error, 1), gone: make(chan struct{})}
 	select {
-	case <-db.quit:
-		return errClosed()
+	case <-f.quit:
+		return ErrClosed()
 	default:
 	}
 	select {
-	case db.queue <- r:
+	case f.queue <- r:
 	case <-ctx.Done():
 		return shoal.Errorf(shoal.KindCancelled, "cannot change the store: %w", ctx.Err())
-	case <-db.stopped:
-		return errClosed()
+	case <-f.stopped:
+		return ErrClosed()
 	}
 	for {
 		select {
@@ -50,12 +45,12 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 			r.play(fn, tx)
 		case err := <-r.result:
 			return err
-		case <-db.stopped:
+		case <-f.stopped:
 			select {
 			case err := <-r.result:
 				return err
 			default:
-				return errClosed()
+				return ErrClosed()
 			}
 		}
 	}
@@ -107,12 +102,12 @@ func (e *panicError) Error() string { return fmt.Sprintf("%v\n%s", e.value, e.st
 
 // writer owns the writing connection. conn is nil after a failure until the next attempt.
 type writer struct {
-	db   *DB
+	file *File
 	conn *conn
 }
 
 func (w *writer) run() {
-	defer close(w.db.stopped)
+	defer close(w.file.stopped)
 	defer func() {
 		if w.conn != nil {
 			w.conn.discard()
@@ -121,10 +116,10 @@ func (w *writer) run() {
 	group := make([]*request, 0, maxGroup)
 	for {
 		select {
-		case r := <-w.db.queue:
+		case r := <-w.file.queue:
 			group = w.gather(append(group[:0], r))
 			w.settle(group)
-		case <-w.db.quit:
+		case <-w.file.quit:
 			return
 		}
 	}
@@ -134,7 +129,7 @@ func (w *writer) run() {
 func (w *writer) gather(group []*request) []*request {
 	for len(group) < maxGroup {
 		select {
-		case r := <-w.db.queue:
+		case r := <-w.file.queue:
 			group = append(group, r)
 		default:
 			return group
@@ -172,15 +167,15 @@ func (w *writer) commit(group []*request) (errs []error, err error) {
 		}
 	}()
 	if w.conn == nil {
-		if w.conn, err = newConn(context.Background(), w.db.sql); err != nil {
+		if w.conn, err = newConn(context.Background(), w.file.sql); err != nil {
 			return nil, err
 		}
 	}
 	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
 		return nil, explain(err)
 	}
-	start := w.db.Rev()
-	state := txState{rev: start, lastEvent: shoal.Rev(w.db.lastEvent.Load()), machines: w.db.MachinesRev()}
+	state := w.file.Revs()
+	start := state.All
 	errs = make([]error, len(group))
 	for i, r := range group {
 		after, fnErr, err := w.one(r, state)
@@ -189,26 +184,26 @@ func (w *writer) commit(group []*request) (errs []error, err error) {
 		}
 		state, errs[i] = after, fnErr
 	}
-	if state.rev == start {
+	if state.All == start {
 		_, err := w.conn.exec("ROLLBACK")
 		return errs, explain(err)
 	}
-	if _, err := w.conn.exec("UPDATE counters SET value = ? WHERE name = 'rev'", int64(state.rev)); err != nil {
+	if _, err := w.conn.exec("UPDATE counters SET value = ? WHERE name = 'rev'", int64(state.All)); err != nil {
 		return nil, explain(err)
 	}
 	if _, err := w.conn.exec("COMMIT"); err != nil {
 		return nil, explain(err)
 	}
-	w.db.announce(state)
+	w.file.announce(state)
 	return errs, nil
 }
 
 // one runs one closure within its savepoint. err means that the transaction is lost.
-func (w *writer) one(r *request, before txState) (after txState, fnErr, err error) {
+func (w *writer) one(r *request, before Revs) (after Revs, fnErr, err error) {
 	if _, err := w.conn.exec("SAVEPOINT one"); err != nil {
 		return before, nil, err
 	}
-	tx := &Tx{conn: w.conn, write: true, txState: before}
+	tx := &Tx{conn: w.conn, write: true, Revs: before}
 	fnErr = r.run(tx)
 	tx.done = true
 	if tx.broken != nil {
@@ -225,5 +220,5 @@ func (w *writer) one(r *request, before txState) (after txState, fnErr, err erro
 	if fnErr != nil {
 		return before, fnErr, nil
 	}
-	return tx.txState, nil, nil
+	return tx.Revs, nil, nil
 }
