@@ -103,7 +103,10 @@ type MachineSpec struct {
 	Config    map[string]any // the pool's providerConfig
 	Setuid    bool           // setuid programs keep their effect
 	Private   bool           // nobody logs in: GPUs are root's until the agent gives them to tasks
-	Join      Join
+	// Grace is how long the machine may take to end by itself when it is stopped or deleted, because it has something
+	// to bring to safety. Zero: the provider's own.
+	Grace time.Duration
+	Join  Join
 }
 
 // Mount is a share to be mounted, resolved to its source.

@@ -209,6 +209,11 @@ func (p *Provider) step(ctx context.Context, m *machine, rec record) error {
 	case wantStop:
 		return p.halt(ctx, m, rec, alive)
 	default:
+		if alive && rec.Spec.Grace > 0 {
+			if p.sayGoodbye(ctx, m, rec.Spec.Grace); ctx.Err() != nil {
+				return ctx.Err() // the next server goes on
+			}
+		}
 		return p.remove(ctx, m, rec)
 	}
 }
@@ -222,25 +227,26 @@ func (p *Provider) setLaunching(m *machine, on bool) {
 // halt ends what runs and keeps the disk.
 func (p *Provider) halt(ctx context.Context, m *machine, rec record, alive bool) error {
 	if alive {
-		p.sayGoodbye(ctx, m)
+		p.sayGoodbye(ctx, m, max(p.cfg.StopGrace, rec.Spec.Grace))
 	}
 	return p.clear(ctx, m, rec.Host, string(rec.Spec.ID))
 }
 
-// sayGoodbye asks the first process to end and gives it time, which a Delete cuts short.
-func (p *Provider) sayGoodbye(ctx context.Context, m *machine) {
+// sayGoodbye asks the first process to end and gives it time, which a Delete cuts short where the machine was given no more than
+// others.
+func (p *Provider) sayGoodbye(ctx context.Context, m *machine, grace time.Duration) {
 	p.mu.Lock()
 	fd := m.pidfd
 	p.mu.Unlock()
 	if fd < 0 || unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0) != nil {
 		return
 	}
-	deadline := time.After(p.cfg.StopGrace)
+	deadline := time.After(grace)
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
 		p.mu.Lock()
 		alive, again := m.alive(), m.again
 		p.mu.Unlock()
-		if !alive || again {
+		if !alive || again && grace <= p.cfg.StopGrace {
 			return
 		}
 		select {
