@@ -146,8 +146,12 @@ type Mount struct {
 	ReadOnly bool      `json:"readOnly,omitempty"`
 }
 
+// LayoutDSVM is the layout of homes that data science machines had: a home lies on the machine's own disk, with a link to the
+// share, ~/SHARE, and one to a directory of the user's own on it, ~/notebooks/remote. What else lies in it is archived there.
+const LayoutDSVM = "dsvm"
+
 // Home says where users' home directories live. Path is relative to the share and holds {user}.
-// With no share homes are local to the machine. Layout "dsvm" keeps homes local with links to the shares.
+// With no share homes are local to the machine. Layout is empty or LayoutDSVM.
 type Home struct {
 	Share  ShareName `json:"share,omitempty"`
 	Path   string    `json:"path,omitempty"`
@@ -157,13 +161,33 @@ type Home struct {
 // HomeOf is where a user's home is on the pool's machines: on the share where it is mounted first, or on
 // the machine's own disk.
 func (p Pool) HomeOf(name UserName) string {
-	if i := p.HomeMount(); i >= 0 {
-		return path.Join(p.Mounts[i].Path, strings.ReplaceAll(p.Home.Path, "{user}", string(name)))
+	if i := p.HomeMount(); i >= 0 && p.Home.Layout != LayoutDSVM {
+		return path.Join(p.Mounts[i].Path, p.HomeSub(name))
 	}
 	return "/home/" + string(name)
 }
 
-// HomeMount is which of the pool's mounts holds the homes; -1: none.
+// HomeSub is a user's own directory on the share of the homes, relative to it: her home or, with LayoutDSVM, what her home
+// links to. It is empty where there is no such share.
+func (p Pool) HomeSub(name UserName) string {
+	switch {
+	case p.Home.Share == "":
+		return ""
+	case p.Home.Layout == LayoutDSVM:
+		return path.Join("notebooks", string(name))
+	}
+	return strings.ReplaceAll(p.Home.Path, "{user}", string(name))
+}
+
+// SharedOf is a user's directory that is the same on all machines of the pool, if she has one, and else her home.
+func (p Pool) SharedOf(name UserName) string {
+	if i := p.HomeMount(); i >= 0 {
+		return path.Join(p.Mounts[i].Path, p.HomeSub(name))
+	}
+	return p.HomeOf(name)
+}
+
+// HomeMount is which of the pool's mounts holds the homes, or what they link to; -1: none.
 func (p Pool) HomeMount() int {
 	for i, m := range p.Mounts {
 		if p.Home.Share != "" && m.Share == p.Home.Share {

@@ -112,6 +112,12 @@ type AgentMount struct {
 	GroupDirs []shoal.GroupDir `json:"groupDirs,omitempty"`
 	// Homes: users' homes are below this mount.
 	Homes bool `json:"homes,omitempty"`
+	// Links: homes are local and link to this mount, by its Share's name, and to notebooks/USER on it (shoal.LayoutDSVM).
+	Links bool            `json:"links,omitempty"`
+	Share shoal.ShareName `json:"share,omitempty"`
+	// Unowned: files here have no owners of their own (shoal.Share.Owned). Directories of users are mounted one by one,
+	// by whoever mounts the share, and are waited for.
+	Unowned bool `json:"unowned,omitempty"`
 }
 
 // TaskOrder is an attempt to be run.

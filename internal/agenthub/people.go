@@ -80,6 +80,16 @@ func (h *Hub) refresh(ctx context.Context) error {
 	return nil
 }
 
+// outdate has the machines of a pool get a Snapshot. The caller holds mu.
+func (h *Hub) outdate(pool shoal.PoolName) {
+	for _, l := range h.links {
+		if l.pool == pool {
+			l.queue, l.stale = nil, true
+			wake(l.wake)
+		}
+	}
+}
+
 func trimmed(keys []string) []string {
 	keys = slices.Clone(keys)
 	for i := range keys {
@@ -152,11 +162,11 @@ func mountsOf(tx *store.Tx, p shoal.Pool) ([]api.AgentMount, error) {
 	mounts := make([]api.AgentMount, len(p.Mounts))
 	seen := map[shoal.ShareName]bool{}
 	for i, m := range p.Mounts {
-		mounts[i] = api.AgentMount{Path: m.Path, ReadOnly: m.ReadOnly, Homes: i == p.HomeMount()}
-		if m.ReadOnly || seen[m.Share] {
-			continue
+		home, links := i == p.HomeMount(), p.Home.Layout == shoal.LayoutDSVM
+		mounts[i] = api.AgentMount{Path: m.Path, ReadOnly: m.ReadOnly, Homes: home && !links}
+		if home && links {
+			mounts[i].Links, mounts[i].Share = true, m.Share
 		}
-		seen[m.Share] = true
 		s, err := tx.Shares().Get(m.Share)
 		if shoal.KindOf(err) == shoal.KindNotFound {
 			continue
@@ -164,6 +174,11 @@ func mountsOf(tx *store.Tx, p shoal.Pool) ([]api.AgentMount, error) {
 		if err != nil {
 			return nil, err
 		}
+		mounts[i].Unowned = !s.Owned()
+		if m.ReadOnly || seen[m.Share] {
+			continue
+		}
+		seen[m.Share] = true
 		mounts[i].GroupDirs = s.GroupDirs
 	}
 	return mounts, nil

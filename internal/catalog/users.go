@@ -219,7 +219,7 @@ func kept(tx *store.Tx, u shoal.User) ([]string, error) {
 			return nil, err
 		}
 		source := strings.TrimSuffix(s.Source, "/")
-		home := source + "/" + path.Clean(strings.ReplaceAll(p.Home.Path, "{user}", string(u.Name)))
+		home := source + "/" + path.Clean(p.HomeSub(u.Name))
 		line := fmt.Sprintf("files in %s stay; they belong to uid %d", home, u.UID)
 		if !slices.Contains(lines, line) {
 			lines = append(lines, line)

@@ -206,7 +206,7 @@ func (v *view) spread() []int {
 }
 
 // shared is the job's shared scratch directory.
-func (v *view) shared() string { return SharedScratch(v.Pool.HomeOf(v.Job.User), v.Job.ID) }
+func (v *view) shared() string { return SharedScratch(v.Pool.SharedOf(v.Job.User), v.Job.ID) }
 
 // processors is how many whole processors the task has on a node, and one at least.
 func (v *view) processors(n Node) int {

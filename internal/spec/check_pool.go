@@ -66,19 +66,6 @@ func CheckPool(p shoal.Pool) []shoal.Mistake {
 	return c.mistakes
 }
 
-// notYet refuses what would be accepted and then have no effect.
-func (c *checks) notYet(p shoal.Pool) {
-	for _, f := range []struct {
-		path string
-		used bool
-	}{{"scale.rules", len(p.Scale.Rules) > 0}, {"scale.schedule", len(p.Scale.Schedule) > 0},
-		{"home.layout", p.Home.Layout != ""}} {
-		if f.used {
-			c.wrong(f.path, "leave it out", "%s is not supported by this version of Shoal", f.path)
-		}
-	}
-}
-
 func (c *checks) provider(s string) {
 	known := []string{"local", "fake", "kubernetes", "azure"}
 	if exe, ok := strings.CutPrefix(s, "exec:"); ok {
@@ -139,19 +126,34 @@ func (c *checks) mounts(p shoal.Pool) {
 }
 
 func (c *checks) home(p shoal.Pool) {
+	dsvm := p.Home.Layout == shoal.LayoutDSVM
+	if p.Home.Layout != "" {
+		c.oneOf("home.layout", p.Home.Layout, shoal.LayoutDSVM)
+	}
+	if dsvm && p.Home.Path != "" {
+		c.wrong("home.path", "leave it out", "with this layout homes are local, and notebooks/{user} of the share is each user's")
+	}
 	if p.Home.Share == "" {
+		if dsvm {
+			c.wrong("home.share", "write {layout: dsvm, share: NAME}", "the layout links homes to a share, and it is not said to which")
+			return
+		}
 		if p.Home.Path != "" {
 			c.wrong("home.share", "", "home.path is relative to a share, and no share is given")
 		}
 		return
 	}
-	c.relative("home.path", p.Home.Path, "{user}")
+	if !dsvm && p.Home.Layout == "" {
+		c.relative("home.path", p.Home.Path, "{user}")
+	}
 	i := slices.IndexFunc(p.Mounts, func(m shoal.Mount) bool { return m.Share == p.Home.Share })
 	switch {
 	case i < 0:
 		c.wrong("home.share", fmt.Sprintf("add {share: %s, path: /shared} to mounts", clip(string(p.Home.Share))), "homes are on share %q, which the pool does not mount", clip(string(p.Home.Share)))
 	case p.Mounts[i].ReadOnly:
 		c.wrong("home.share", "", "homes are on share %q, which is mounted read-only", p.Home.Share)
+	case dsvm && (p.Home.Share == "notebooks" || below("/home", p.Mounts[i].Path) || below(p.Mounts[i].Path, "/home")):
+		c.wrong("home.share", "mount it at /mnt/SHARE, say, or give the share another name", "~/%s would be in the way of local homes", p.Home.Share)
 	}
 }
 

@@ -46,7 +46,10 @@ func completePool(p *shoal.Pool) {
 	if p.OS == "linux" {
 		p.OS = "" // one way to say it
 	}
-	if p.Home.Share != "" {
+	if p.Home.Layout == shoal.LayoutDSVM && p.Home.Share == "" && len(p.Mounts) == 1 {
+		p.Home.Share = p.Mounts[0].Share
+	}
+	if p.Home.Share != "" && p.Home.Layout == "" {
 		fill(&p.Home.Path, "home/{user}")
 	}
 	if p.Setup != nil {

@@ -68,7 +68,10 @@ func poolFields(o shoal.Pool) []term.Field {
 		endpoints = append(endpoints, reached(o, e))
 	}
 	home := "local to each machine"
-	if o.Home.Share != "" {
+	switch {
+	case o.Home.Layout == shoal.LayoutDSVM:
+		home = fmt.Sprintf("local to each machine, with ~/%s and ~/notebooks/remote on %s; the rest is archived there", o.Home.Share, o.Home.Share)
+	case o.Home.Share != "":
 		home = fmt.Sprintf("%s on %s", o.Home.Path, o.Home.Share)
 	}
 	size := sizeOf(o)

@@ -60,7 +60,7 @@ func Workdir(dir, home string, here, there shoal.Pool) string {
 			return dir
 		}
 	}
-	if home != "/" && under(home) && here.Home.Share != "" && here.Home == there.Home {
+	if home != "/" && under(home) && here.Home.Share != "" && here.Home.Layout == "" && here.Home == there.Home {
 		return dir
 	}
 	return ""

@@ -3,7 +3,9 @@ package accounts
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -25,11 +27,21 @@ type Work struct {
 	GroupDirs []Dir  `json:"groupDirs,omitempty"`
 }
 
-// Home is a home directory.
+// Home is a home directory, or another directory that is a user's own.
 type Home struct {
 	Path string `json:"path"` // below the root, absolute
 	UID  int    `json:"uid"`
 	GID  int    `json:"gid"`
+	// Bare: it begins empty. Mounted: somebody else puts it there, with the user's rights, and it is only waited for.
+	Bare    bool   `json:"bare,omitempty"`
+	Mounted bool   `json:"mounted,omitempty"`
+	Links   []Link `json:"links,omitempty"` // that it holds
+}
+
+// Link is a symbolic link in a home.
+type Link struct {
+	Path string `json:"path"` // relative to the home
+	To   string `json:"to"`
 }
 
 // Dir is a directory of a group.
@@ -47,7 +59,7 @@ func Plan(users []api.Account, groups []api.Group, mounts []api.AgentMount, skel
 	works := make([]Work, len(mounts)+1)
 	for i, m := range mounts {
 		works[i] = Work{Root: m.Path, ReadOnly: m.ReadOnly, Skel: skel}
-		if m.ReadOnly {
+		if m.ReadOnly || m.Unowned { // there are no groups either
 			continue
 		}
 		for _, d := range m.GroupDirs {
@@ -66,17 +78,38 @@ func Plan(users []api.Account, groups []api.Group, mounts []api.AgentMount, skel
 		if u.Disabled {
 			continue
 		}
+		h := Home{Path: path.Clean(u.Home), UID: u.UID, GID: u.GID}
 		w := &works[len(mounts)]
 		for i, m := range mounts {
 			if within(m.Path, u.Home) && len(m.Path) >= len(w.Root) {
-				w = &works[i]
+				w, h.Mounted = &works[i], m.Unowned
+			}
+			if m.Links && !m.ReadOnly {
+				own := Home{Path: Notebooks(m, u.Name), UID: u.UID, GID: u.GID, Bare: true, Mounted: m.Unowned}
+				works[i].Homes = append(works[i].Homes, own)
+				h.Links = LinksTo(m, u.Name)
 			}
 		}
 		if !w.ReadOnly {
-			w.Homes = append(w.Homes, Home{Path: path.Clean(u.Home), UID: u.UID, GID: u.GID})
+			w.Homes = append(w.Homes, h)
 		}
 	}
 	return works
+}
+
+// Notebooks is a user's own directory on a mount that homes link to.
+func Notebooks(m api.AgentMount, user shoal.UserName) string {
+	return path.Join(m.Path, "notebooks", string(user))
+}
+
+// LinksTo are the links of a home to a mount: to all of it by the share's name and by its own, and to the user's directory
+// where notebooks are.
+func LinksTo(m api.AgentMount, user shoal.UserName) []Link {
+	all := []Link{{Path: string(m.Share), To: m.Path}}
+	if last := path.Base(m.Path); last != string(m.Share) && last != "notebooks" {
+		all = append(all, Link{Path: last, To: m.Path})
+	}
+	return append(all, Link{Path: "notebooks/remote", To: Notebooks(m, user)})
 }
 
 // within reports whether a path lies below a directory.
@@ -92,6 +125,7 @@ type Done struct {
 	Homes     []Home   `json:"homes,omitempty"`     // that are there now
 	GroupDirs []Dir    `json:"groupDirs,omitempty"` // likewise
 	Problems  []string `json:"problems,omitempty"`  // what cannot be made; it keeps nobody else from working
+	Awaited   []string `json:"awaited,omitempty"`   // homes that are not mounted yet
 }
 
 // Do does the work. An error means that the mount is of no use now. What cannot be made for one user or group,
@@ -112,6 +146,8 @@ func (w Work) Do() (Done, error) {
 		switch err := w.home(root, h); {
 		case err == nil:
 			done.Homes = append(done.Homes, h)
+		case errors.Is(err, errAwaited):
+			done.Awaited = append(done.Awaited, h.Path)
 		case broken(err):
 			return done, fmt.Errorf("cannot make the home %s: %w", h.Path, err)
 		default:
@@ -142,6 +178,9 @@ func broken(err error) bool {
 	return false
 }
 
+// errAwaited is that of a home which somebody else has not put there yet.
+var errAwaited = errors.New("it is not mounted yet")
+
 // home makes a home if nothing is at its place: aside first and then moved, so that it is never seen half made, and
 // what is found at its place is somebody's and left alone.
 func (w Work) home(root int, h Home) error {
@@ -150,31 +189,161 @@ func (w Work) home(root int, h Home) error {
 		return err
 	}
 	dir, name := path.Split(rel)
+	if h.Mounted {
+		return w.mounted(root, rel, h)
+	}
 	parent, err := parents(root, dir)
 	if err != nil {
-		return err
+		return squashed(err, path.Join(w.Root, path.Dir(path.Clean(dir))))
 	}
 	defer unix.Close(parent)
 	var st unix.Stat_t
 	switch err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
 	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return errors.New("something that is no directory is at its place")
+	case err == nil && int(st.Uid) != h.UID:
+		return fmt.Errorf("a directory of uid %d, and not of its user's (%d), is at its place: move it away, or give it to her with chown", st.Uid, h.UID)
 	case err == nil:
-		return nil
+		return makeLinks(parent, name, h)
 	case !errors.Is(err, unix.ENOENT):
 		return err
 	}
-	err = w.newHome(parent, name, h)
+	skel := w.Skel
+	if h.Bare {
+		skel = ""
+	}
+	err = newHome(parent, name, skel, h)
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 		// A share on which root is nobody: perhaps the user may do it herself.
-		if asUser(h.UID, h.GID, func() error { return unix.Mkdirat(parent, name, 0o700) }) == nil {
-			return nil
-		}
+		own := asUser(h.UID, h.GID, func() error {
+			if err := unix.Mkdirat(parent, name, 0o700); err != nil || skel == "" {
+				return err
+			}
+			fd, err := openDir(parent, name, false)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			return copySkel(skel, fd, h.UID, h.GID)
+		})
+		err = squashed(own, path.Join(w.Root, dir))
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return makeLinks(parent, name, h)
 }
 
-func (w Work) newHome(parent int, name string, h Home) error {
+// squashed says what is to be done where neither root nor a user may make a directory.
+func squashed(err error, dir string) error {
+	if !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	return fmt.Errorf("neither root, whom the file server takes for nobody, nor the user may make a directory in %s: "+
+		"give it the mode 1777 on the file server, or export the share to this host with no_root_squash: %w", dir, err)
+}
+
+// mounted sees whether a home is there that somebody else puts there. A new one is empty.
+func (w Work) mounted(root int, rel string, h Home) error {
+	fd, err := unix.Dup(root)
+	for name := range strings.SplitSeq(rel, "/") {
+		if err != nil {
+			break
+		}
+		up := fd
+		fd, err = openDir(up, name, false)
+		unix.Close(up)
+	}
+	if errors.Is(err, unix.ENOENT) {
+		return errAwaited
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if int(st.Uid) != h.UID {
+		return errAwaited
+	}
+	if h.Bare || w.Skel == "" || !isEmpty(fd) {
+		return nil
+	}
+	return asUser(h.UID, h.GID, func() error { return copySkel(w.Skel, fd, h.UID, h.GID) })
+}
+
+// isEmpty reports whether a directory holds nothing, as far as can be seen.
+func isEmpty(fd int) bool {
+	again, err := openDir(fd, ".", false)
+	if err != nil {
+		return false
+	}
+	d := os.NewFile(uintptr(again), "home")
+	defer d.Close()
+	names, err := d.Readdirnames(1)
+	return len(names) == 0 && (err == nil || errors.Is(err, io.EOF))
+}
+
+// makeLinks puts the links into a home, with no more rights than its user has. What is in their place stays.
+func makeLinks(parent int, name string, h Home) error {
+	if len(h.Links) == 0 {
+		return nil
+	}
+	return asUser(h.UID, h.GID, func() error {
+		home, err := openDir(parent, name, false)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(home)
+		var errs []error
+		for _, l := range h.Links {
+			if err := link(home, l); err != nil {
+				errs = append(errs, fmt.Errorf("there is no link ~/%s to %s: %w", l.Path, l.To, err))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+func link(home int, l Link) error {
+	dir, name := path.Split(l.Path)
+	at, err := unix.FcntlInt(uintptr(home), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { unix.Close(at) }()
+	for part := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
+		if part == "" {
+			continue
+		}
+		if err := unix.Mkdirat(at, part, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		next, err := openDir(at, part, false)
+		if err != nil {
+			return fmt.Errorf("~/%s is no directory; move it away: %w", strings.Trim(dir, "/"), err)
+		}
+		unix.Close(at)
+		at = next
+	}
+	err = unix.Symlinkat(l.To, at, name)
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	there := make([]byte, 4096)
+	n, err := unix.Readlinkat(at, name, there)
+	switch {
+	case err != nil:
+		return errors.New("something else is in its place; move it away")
+	case string(there[:n]) != l.To:
+		return errors.New("a link to elsewhere is in its place; move it away")
+	}
+	return nil
+}
+
+func newHome(parent int, name, skel string, h Home) error {
 	tmp := fmt.Sprintf(".shoal-new-%s-%d", name, unix.Getpid())
 	if err := unix.Mkdirat(parent, tmp, 0o700); err != nil {
 		return err
@@ -184,8 +353,8 @@ func (w Work) newHome(parent int, name string, h Home) error {
 		return errors.Join(err, unix.Unlinkat(parent, tmp, unix.AT_REMOVEDIR))
 	}
 	defer unix.Close(fd)
-	if err = owned(fd); err == nil && w.Skel != "" {
-		err = copySkel(w.Skel, fd, h.UID, h.GID)
+	if err = owned(fd); err == nil && skel != "" {
+		err = copySkel(skel, fd, h.UID, h.GID)
 	}
 	if err == nil {
 		err = unix.Fchmod(fd, 0o700)
@@ -311,11 +480,16 @@ func makeParent(at int, name string) (int, error) {
 	if openErr != nil {
 		return -1, openErr
 	}
-	if err == nil && owned(fd) == nil { // whatever the umask
-		if err := unix.Fchmod(fd, 0o755); err != nil {
-			unix.Close(fd)
-			return -1, err
-		}
+	if err != nil { // another was faster
+		return fd, nil
+	}
+	mode := uint32(0o755) // whatever the umask
+	if owned(fd) != nil {
+		mode = 0o1777 // root is nobody here, so users make what is theirs themselves, and cannot touch that of others
+	}
+	if err := unix.Fchmod(fd, mode); err != nil && mode == 0o755 {
+		unix.Close(fd)
+		return -1, err
 	}
 	return fd, nil
 }

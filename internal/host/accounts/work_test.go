@@ -85,7 +85,7 @@ func TestHomes(t *testing.T) {
 		t.Fatal(err)
 	}
 	home := filepath.Join(root, "people/home/alice")
-	w := Work{Root: root, Skel: skel, Homes: []Home{{home, 20001, 20001}}}
+	w := Work{Root: root, Skel: skel, Homes: []Home{{Path: home, UID: 20001, GID: 20001}}}
 	for range 2 {
 		do(t, w)
 	}
@@ -141,7 +141,7 @@ func TestPlanted(t *testing.T) {
 				t.Fatal(said, err)
 			}
 			before := stat(t, out)
-			w := Work{Root: root, Homes: []Home{{root + "/home/alice", 20001, 20001}}, GroupDirs: []Dir{{"projects/research", 30001, 0o2770}}}
+			w := Work{Root: root, Homes: []Home{{Path: root + "/home/alice", UID: 20001, GID: 20001}}, GroupDirs: []Dir{{"projects/research", 30001, 0o2770}}}
 			if done, err := w.Do(); err != nil || len(done.Problems) == 0 || len(done.Homes)+len(done.GroupDirs) > 1 {
 				t.Errorf("it found %+v, %v", done, err)
 			}
@@ -164,7 +164,7 @@ func TestPlanted(t *testing.T) {
 // A path that leads up is refused, wherever it comes from.
 func TestUp(t *testing.T) {
 	dir := place(t)
-	for _, w := range []Work{{Root: dir + "/a", Homes: []Home{{dir + "/b", 1, 1}}}, {Root: dir + "/a", Homes: []Home{{dir + "/a/../b", 1, 1}}}, {Root: dir + "/a", GroupDirs: []Dir{{"..", 1, 0o770}}}} {
+	for _, w := range []Work{{Root: dir + "/a", Homes: []Home{{Path: dir + "/b", UID: 1, GID: 1}}}, {Root: dir + "/a", Homes: []Home{{Path: dir + "/a/../b", UID: 1, GID: 1}}}, {Root: dir + "/a", GroupDirs: []Dir{{"..", 1, 0o770}}}} {
 		_ = os.Mkdir(dir+"/a", 0o755)
 		if done, err := w.Do(); err != nil || len(done.Problems) != 1 {
 			t.Errorf("%+v came to %+v, %v", w, done, err)
