@@ -33,14 +33,17 @@ type Endpoint struct {
 	StripPrefix bool   `json:"stripPrefix,omitempty"`
 	Ready       *Probe `json:"ready,omitempty"`
 	Share       string `json:"share,omitempty"` // private: only the user herself gets there
+	// IdleEnd is after how long without use that ends which would keep its user's machine: a desktop to which nobody is
+	// connected, a notebook server with kernels or terminals. Zero: never.
+	IdleEnd Duration `json:"idleEnd,omitempty"`
 }
 
-// Probe says how an app is asked whether it is well.
+// Probe says how an app is asked whether it is well, and in the case of rdp and tcp the machine's port.
 type Probe struct {
-	Path     string   `json:"path,omitempty"`     // below the app's base; any answer below 500 is a good one
+	Path     string   `json:"path,omitempty"`     // http: below the app's base; any answer below 500 is a good one
 	Interval Duration `json:"interval,omitempty"` // between two probes once it runs
 	Timeout  Duration `json:"timeout,omitempty"`  // within which it must have come up
-	// Threshold is how many probes in a row must fail until a running app is taken for ill.
+	// Threshold is how many probes in a row must fail until what runs is taken for ill.
 	Threshold int `json:"threshold,omitempty"`
 }
 
@@ -48,6 +51,16 @@ type Probe struct {
 func (p Pool) Endpoint(name string) (Endpoint, bool) {
 	for _, e := range p.Endpoints {
 		if e.Name == name {
+			return e, true
+		}
+	}
+	return Endpoint{}, false
+}
+
+// Of returns the endpoint that a kind of part is a connection to: its name, or rdp for the one of that protocol.
+func (p Pool) Of(kind string) (Endpoint, bool) {
+	for _, e := range p.Endpoints {
+		if e.Name == kind || e.Protocol == ProtocolRDP && kind == ProtocolRDP {
 			return e, true
 		}
 	}

@@ -76,7 +76,26 @@ type Machine struct {
 	Epoch   int       `json:"epoch,omitempty"`  // counts the starts of this machine
 
 	Load Load `json:"load,omitzero"`
+	// Ill are endpoints of the pool at which the machine does not answer, as its agent has found by asking.
+	Ill []Ill `json:"ill,omitempty"`
 	Meta
+}
+
+// Ill is an endpoint that does not answer, and why.
+type Ill struct {
+	Endpoint string    `json:"endpoint"`
+	Reason   string    `json:"reason"`
+	Since    time.Time `json:"since"`
+}
+
+// IllAt returns what is wrong with an endpoint on the machine, if anything is.
+func (m Machine) IllAt(endpoint string) (Ill, bool) {
+	for _, i := range m.Ill {
+		if i.Endpoint == endpoint {
+			return i, true
+		}
+	}
+	return Ill{}, false
 }
 
 // MachineWanted is what should become of a machine.

@@ -29,6 +29,11 @@ type Session struct {
 	Ended     time.Time    `json:"ended,omitzero"`
 	KeepUntil time.Time    `json:"keepUntil,omitzero"` // keep-awake
 	LastInput time.Time    `json:"lastInput,omitzero"`
+	// LeftDesktop is since when nobody has been connected to her desktop, which is there.
+	LeftDesktop time.Time `json:"leftDesktop,omitzero"`
+	// Ends is when something of hers on the machine is ended unless it is used before, and Ending says what.
+	Ends   time.Time `json:"ends,omitzero"`
+	Ending string    `json:"ending,omitempty"`
 	// Found: it is on record by the word of the machine's agent alone. Nobody has logged in to it, so the
 	// machine may not speak for the user.
 	Found bool `json:"found,omitempty"`

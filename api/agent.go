@@ -48,6 +48,13 @@ type Record struct {
 	Message  *Message    `json:"message,omitempty"`
 	App      *AppOrder   `json:"app,omitempty"`
 	StopApp  *StopApp    `json:"stopApp,omitempty"`
+	// EndDesktop ends the remote desktop of a user, with all that runs in it.
+	EndDesktop *EndDesktop `json:"endDesktop,omitempty"`
+}
+
+// EndDesktop names whose desktop is to end.
+type EndDesktop struct {
+	User shoal.UserName `json:"user"`
 }
 
 // Snapshot is all that a machine should be.
@@ -75,6 +82,18 @@ type Snapshot struct {
 	Doors []string `json:"doors,omitempty"`
 	// Desktop is set where people get remote desktops.
 	Desktop *DesktopOrder `json:"desktop,omitempty"`
+	// Probes are the endpoints that the agent asks whether they answer.
+	Probes []EndpointProbe `json:"probes,omitempty"`
+}
+
+// EndpointProbe says how an endpoint of the machine is asked.
+type EndpointProbe struct {
+	Name      string         `json:"name"`
+	Protocol  string         `json:"protocol"` // rdp, tcp
+	Port      int            `json:"port"`
+	Interval  shoal.Duration `json:"interval"`
+	Timeout   shoal.Duration `json:"timeout"`   // from when it is asked first, in which it need not answer
+	Threshold int            `json:"threshold"` // so many failures in a row make it ill
 }
 
 // Accounts are the users and groups of a machine, whole each time.
@@ -217,6 +236,15 @@ type Report struct {
 	Activity *Activity    `json:"activity,omitempty"`
 	Load     *shoal.Load  `json:"load,omitempty"`
 	Apps     []AppReport  `json:"apps,omitempty"`
+	// Endpoints are those of which there is news, or all after a Snapshot.
+	Endpoints []EndpointReport `json:"endpoints,omitempty"`
+}
+
+// EndpointReport is whether an endpoint of the machine answers.
+type EndpointReport struct {
+	Name  string    `json:"name"`
+	Ill   string    `json:"ill,omitempty"` // why it does not; empty: it does
+	Since time.Time `json:"since"`
 }
 
 // BootReport is how far the machine has come.

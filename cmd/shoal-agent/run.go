@@ -18,6 +18,8 @@ import (
 	"github.com/shoal-pool/shoal/internal/agent"
 	"github.com/shoal-pool/shoal/internal/host/activity"
 	"github.com/shoal-pool/shoal/internal/host/apps"
+	"github.com/shoal-pool/shoal/internal/host/desktop"
+	"github.com/shoal-pool/shoal/internal/host/probes"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
 	"github.com/shoal-pool/shoal/internal/host/tasks/runner"
 	"github.com/shoal-pool/shoal/provider"
@@ -93,8 +95,10 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer keeper.Close()
+	asker := probes.New(probes.Asker(desktop.Ask))
+	defer asker.Close()
 	watcher := activity.New(activity.Config{Name: people.Name, Tasks: run.Running, GPUs: m.gpus.inUse})
-	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: watcher, Desktop: m.desktop, Apps: keeper, People: people, Log: log,
+	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: watcher, Desktop: m.desktop, Apps: keeper, Probes: asker, People: people, Log: log,
 		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced()})
 	if err != nil {
 		return err

@@ -40,6 +40,8 @@ type Host interface {
 type Desktop interface {
 	// Serve configures them, and returns once they answer. What cannot be in this image is KindInvalid.
 	Serve(ctx context.Context, o api.DesktopOrder) error
+	// End begins to end the desktop of a user, and all that runs in it. One that is not there is no error.
+	End(uid int) error
 }
 
 // Tasks runs the attempts of jobs. See package tasks.
@@ -64,6 +66,13 @@ type Apps interface {
 	Live() int
 }
 
+// Probes asks the machine's endpoints whether they answer. See package host/probes.
+type Probes interface {
+	Want(all []api.EndpointProbe)
+	Changed() <-chan struct{}
+	Collect() (reports []api.EndpointReport, sent func())
+}
+
 // Watcher sees who has what on the machine. See package activity.
 type Watcher interface {
 	Look() (api.Activity, error)
@@ -86,6 +95,7 @@ type Config struct {
 	Watcher Watcher
 	Desktop Desktop // nil: there are none
 	Apps    Apps    // nil: there are none
+	Probes  Probes  // nil: nothing is asked
 	// Uptime is the clock by which the lease is counted: it goes on while the machine is suspended. Nil: the
 	// process's own.
 	Uptime func() time.Duration

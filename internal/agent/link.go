@@ -170,6 +170,12 @@ func (a *Agent) take(ctx context.Context, rec api.Record) error {
 		a.cfg.Apps.Start(*rec.App)
 	case rec.StopApp != nil && a.cfg.Apps != nil:
 		a.cfg.Apps.Stop(rec.StopApp.ID)
+	case rec.EndDesktop != nil && a.cfg.Desktop != nil:
+		if account, _, ok := a.cfg.People.Person(rec.EndDesktop.User); ok {
+			if err := a.cfg.Desktop.End(account.UID); err != nil {
+				a.cfg.Log.Warn("cannot end a desktop", "user", rec.EndDesktop.User, "error", err)
+			}
+		}
 	case rec.Message != nil:
 		if err := a.cfg.Watcher.Tell(rec.Message.User, rec.Message.Text); err != nil {
 			a.cfg.Log.Warn("cannot write to terminals", "user", rec.Message.User, "error", err)
@@ -199,6 +205,7 @@ func (a *Agent) takeSnapshot(ctx context.Context, s api.Snapshot) error {
 	if booted {
 		a.settled(ctx)
 		a.wantApps()
+		a.wantProbes()
 		return a.wantTasks()
 	}
 	return nil
@@ -233,6 +240,18 @@ func (a *Agent) wantApps() {
 	a.mu.Unlock()
 	if apps != nil && a.cfg.Apps != nil {
 		a.cfg.Apps.Want(*apps, doors)
+	}
+}
+
+// wantProbes has the endpoints asked that the newest snapshot names.
+func (a *Agent) wantProbes() {
+	a.handing.Lock()
+	defer a.handing.Unlock()
+	a.mu.Lock()
+	all := a.want.snapshot.Probes
+	a.mu.Unlock()
+	if a.cfg.Probes != nil {
+		a.cfg.Probes.Want(all)
 	}
 }
 

@@ -45,9 +45,12 @@ func (a *Agent) report(ctx context.Context) error {
 	defer timer.Stop()
 	said := ""
 	var reported time.Time
-	var appsChanged <-chan struct{}
+	var appsChanged, probesChanged <-chan struct{}
 	if a.cfg.Apps != nil {
 		appsChanged = a.cfg.Apps.Changed()
+	}
+	if a.cfg.Probes != nil {
+		probesChanged = a.cfg.Probes.Changed()
 	}
 	for {
 		select {
@@ -60,6 +63,7 @@ func (a *Agent) report(ctx context.Context) error {
 				time.Sleep(gather)
 			}
 		case <-appsChanged:
+		case <-probesChanged:
 		case <-a.cfg.Door:
 			w.door(time.Now())
 		case <-timer.C:
@@ -145,7 +149,11 @@ func (a *Agent) reportOnce(ctx context.Context, w *watch, now time.Time, beat *t
 	if a.cfg.Apps != nil {
 		r.Apps, appsSent = a.cfg.Apps.Collect()
 	}
-	if r.Boot == nil && r.Accounts == 0 && len(r.Apps) == 0 && r.Activity == nil && r.Load == nil && len(r.Tasks) == 0 && len(r.Output) == 0 {
+	probesSent := func() {}
+	if a.cfg.Probes != nil {
+		r.Endpoints, probesSent = a.cfg.Probes.Collect()
+	}
+	if r.Boot == nil && r.Accounts == 0 && len(r.Apps)+len(r.Endpoints) == 0 && r.Activity == nil && r.Load == nil && len(r.Tasks) == 0 && len(r.Output) == 0 {
 		return nil
 	}
 	at := a.cfg.Uptime()
@@ -168,6 +176,7 @@ func (a *Agent) reportOnce(ctx context.Context, w *watch, now time.Time, beat *t
 	a.acknowledged(r, boot)
 	sent()
 	appsSent()
+	probesSent()
 	if len(answer.Resend) > 0 {
 		a.cfg.Tasks.Resend(answer.Resend)
 	}

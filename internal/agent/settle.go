@@ -163,6 +163,7 @@ func (a *Agent) ready(accounts api.Accounts, seq int) error {
 	}
 	a.mu.Unlock()
 	a.wantApps()
+	a.wantProbes()
 	if a.wantTasks() != nil {
 		a.rejoinNow()
 	}

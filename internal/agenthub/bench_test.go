@@ -14,6 +14,9 @@ import (
 // silence stands for the services behind a hub in benchmarks.
 type silence struct{}
 
+func (silence) Endpoints(context.Context, shoal.MachineID, int, []api.EndpointReport) ([]string, error) {
+	return nil, nil
+}
 func (silence) Joined(context.Context, shoal.MachineID, int, string) error       { return nil }
 func (silence) Boot(context.Context, shoal.MachineID, int, api.BootReport) error { return nil }
 func (silence) Seen(shoal.MachineID, *shoal.Load)                                {}

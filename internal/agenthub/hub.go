@@ -19,6 +19,8 @@ type Engine interface {
 	Joined(ctx context.Context, id shoal.MachineID, epoch int, hostKey string) error
 	Boot(ctx context.Context, id shoal.MachineID, epoch int, r api.BootReport) error
 	Seen(id shoal.MachineID, load *shoal.Load)
+	// Endpoints takes which endpoints answer, and returns in sentences which do not any more.
+	Endpoints(ctx context.Context, id shoal.MachineID, epoch int, reports []api.EndpointReport) (ill []string, err error)
 	Connected(id shoal.MachineID, up bool)
 }
 

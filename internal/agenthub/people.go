@@ -16,7 +16,8 @@ import (
 // people are the accounts of a pool's machines. They are shared and never changed.
 type people struct {
 	api.Accounts
-	names map[shoal.UserName]bool
+	names  map[shoal.UserName]bool
+	probes []api.EndpointProbe // which a Snapshot tells
 }
 
 const defaultShell = "/bin/bash"
@@ -60,6 +61,9 @@ func (h *Hub) refresh(ctx context.Context) error {
 		for name, p := range pools {
 			switch was := old[name]; {
 			case was == nil:
+			case !slices.Equal(was.probes, p.probes):
+				p.Rev = max(p.Rev, was.Rev+1)
+				h.outdate(name)
 			case same(was.Accounts, p.Accounts):
 				pools[name] = was
 			default: // the keys can change without a change of the store
@@ -142,7 +146,7 @@ func peopleOf(tx *store.Tx, caKeys []string, rev shoal.Rev) (map[shoal.PoolName]
 		for i, u := range users {
 			accounts[i] = account(p, u)
 		}
-		all[p.Name] = &people{Accounts: api.Accounts{Rev: rev, Users: accounts, Groups: wire, CAKeys: caKeys}, names: names}
+		all[p.Name] = &people{Accounts: api.Accounts{Rev: rev, Users: accounts, Groups: wire, CAKeys: caKeys}, names: names, probes: probesOf(p)}
 	}
 	return all, nil
 }

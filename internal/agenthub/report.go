@@ -16,14 +16,15 @@ import (
 
 // Bounds on a report. An agent's are far below; whoever sends more is none of ours.
 const (
-	maxTasks    = 20_000
-	maxPieces   = 10_000
-	maxApps     = 10_000
-	maxUsers    = 20_000
-	maxPins     = 64
-	maxWord     = 64
-	maxSentence = 2_000
-	maxLog      = 64 << 10
+	maxTasks     = 20_000
+	maxPieces    = 10_000
+	maxApps      = 10_000
+	maxUsers     = 20_000
+	maxEndpoints = 100
+	maxPins      = 64
+	maxWord      = 64
+	maxSentence  = 2_000
+	maxLog       = 64 << 10
 )
 
 // Report takes what an agent saw. When it returns without an error everything in the report is stored.
@@ -49,6 +50,9 @@ func (h *Hub) Report(ctx context.Context, c Caller, r api.Report) (api.ReportAns
 	if len(r.Apps) > 0 && h.cfg.Apps != nil {
 		errs = append(errs, h.cfg.Apps.Report(ctx, c.Machine, r.Apps))
 	}
+	if len(r.Endpoints) > 0 {
+		errs = append(errs, h.endpoints(ctx, c, r.Endpoints))
+	}
 	if r.Activity != nil {
 		errs = append(errs, h.cfg.Sessions.Activity(ctx, c.Machine, *r.Activity))
 	}
@@ -57,6 +61,15 @@ func (h *Hub) Report(ctx context.Context, c Caller, r api.Report) (api.ReportAns
 		h.answers(c.Machine)
 	}
 	return answer, err
+}
+
+// endpoints takes which endpoints of a machine answer, and tells those who are there what does not any more.
+func (h *Hub) endpoints(ctx context.Context, c Caller, reports []api.EndpointReport) error {
+	ill, err := h.cfg.Engine.Endpoints(ctx, c.Machine, c.Epoch, reports)
+	for _, sentence := range ill {
+		h.Send(c.Machine, api.Record{Message: &api.Message{Text: "Shoal: " + sentence + ". Newcomers are led elsewhere; what you have open stays."}})
+	}
+	return err
 }
 
 // answers notes that a report is answered now. It is before the answer is sent, and after the report was: an agent
@@ -106,6 +119,14 @@ func bounded(r *api.Report) error {
 		b.Progress, b.Error = clip(b.Progress, maxSentence), clip(b.Error, maxSentence)
 		b.Log = strings.ToValidUTF8(b.Log[max(0, len(b.Log)-maxLog):], "?")
 		r.Boot = &b
+	}
+	if len(r.Endpoints) > maxEndpoints {
+		return shoal.Errorf(shoal.KindInvalid, "cannot take a report of %d endpoints", len(r.Endpoints))
+	}
+	r.Endpoints = slices.Clone(r.Endpoints)
+	for i := range r.Endpoints {
+		e := &r.Endpoints[i]
+		e.Name, e.Ill = clip(e.Name, maxWord), clip(e.Ill, maxSentence)
 	}
 	if err := boundedApps(r); err != nil || r.Activity == nil {
 		return err

@@ -153,7 +153,7 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 		if s.Desktop, err = h.desktopOf(p); err != nil {
 			return err
 		}
-		s.Setup = p.Setup
+		s.Setup, s.Probes = p.Setup, probesOf(p)
 		s.Mounts, err = mountsOf(tx, p)
 		return err
 	})
@@ -196,6 +196,18 @@ func (h *Hub) desktopOf(p shoal.Pool) (*api.DesktopOrder, error) {
 		return &api.DesktopOrder{Port: e.Port, Certificate: cert, Key: key}, err
 	}
 	return nil, nil
+}
+
+// probesOf are the endpoints of a pool that its machines' agents ask. Those that are on record from before they were
+// asked have no probe.
+func probesOf(p shoal.Pool) (all []api.EndpointProbe) {
+	for _, e := range p.Endpoints {
+		if e.Protocol == shoal.ProtocolHTTP || e.Ready == nil {
+			continue
+		}
+		all = append(all, api.EndpointProbe{Name: e.Name, Protocol: e.Protocol, Port: e.Port, Interval: e.Ready.Interval, Timeout: e.Ready.Timeout, Threshold: e.Ready.Threshold})
+	}
+	return all
 }
 
 // feed sends what comes after a Snapshot, until another one is due.

@@ -64,6 +64,15 @@ func (s *services) Seen(id shoal.MachineID, load *shoal.Load) {
 
 func (s *services) Connected(id shoal.MachineID, up bool) { _ = s.tell("connected %s %t", id, up) }
 
+func (s *services) Endpoints(_ context.Context, id shoal.MachineID, epoch int, reports []api.EndpointReport) (ill []string, err error) {
+	for _, r := range reports {
+		if r.Ill != "" {
+			ill = append(ill, r.Name+" is ill: "+r.Ill)
+		}
+	}
+	return ill, s.tell("endpoints %s %d %d", id, epoch, len(reports))
+}
+
 func (s *services) Activity(_ context.Context, id shoal.MachineID, a api.Activity) error {
 	return s.tell("activity %s %d", id, len(a.Users))
 }

@@ -33,6 +33,7 @@ func (j *judging) attend(r *row) {
 	}
 	j.health(r)
 	j.drained(r)
+	j.asked(r)
 	m := r.Machine
 	switch empty := j.people[m.ID].empty(); {
 	case !empty:

@@ -223,6 +223,52 @@ func TestCheckPool(t *testing.T) {
 	})
 }
 
+func TestEndpointsOfAMachine(t *testing.T) {
+	endpoints := func(p *shoal.Pool) {
+		p.Endpoints = []shoal.Endpoint{{Name: "desktop", Protocol: shoal.ProtocolRDP, Port: 3389, Ready: &shoal.Probe{}}}
+	}
+	in(t, fake.Config{}, lab(min1, endpoints), func(t *testing.T, w *world) {
+		e, ctx := w.engine.Load(), t.Context()
+		later(5 * time.Second)
+		m := w.machines()[0]
+		report := func(ill string) []string {
+			t.Helper()
+			got, err := e.Endpoints(ctx, m.ID, 1, []api.EndpointReport{{Name: "desktop", Ill: ill, Since: time.Now()}, {Name: "unheard-of", Ill: "x"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		_, err := e.Endpoints(ctx, m.ID, 2, nil)
+		wantKind(t, err, shoal.KindConflict)
+		if got := report(""); len(got) != 0 || len(w.get(m.ID).Ill) != 0 {
+			t.Errorf("%q", got)
+		}
+		if got := report("nothing listens"); len(got) != 1 || !strings.Contains(got[0], "desktop on machine "+string(m.ID)) {
+			t.Errorf("%q", got)
+		}
+		if got := report("nothing listens"); len(got) != 0 {
+			t.Errorf("it is told again: %q", got)
+		}
+		why, err := e.WhyMachine(ctx, m.ID)
+		if err != nil || !strings.Contains(fmt.Sprint(why.Reasons), "desktop does not answer there") || len(w.events("endpointIll")) != 1 {
+			t.Errorf("%+v %v", why, err)
+		}
+		later(10 * time.Second)
+		w.want("machines, while it may answer again", len(w.machines()), 2) // its place is not counted on
+		report("")
+		if got := w.get(m.ID).Ill; len(got) != 0 || len(w.events("endpointWell")) != 1 {
+			t.Errorf("%+v", got)
+		}
+		report("nothing listens")
+		w.put(lab(min1))
+		later(10 * time.Second)
+		if got := w.get(m.ID).Ill; len(got) != 0 {
+			t.Errorf("of an endpoint that is no more: %+v", got)
+		}
+	})
+}
+
 func TestAgents(t *testing.T) {
 	in(t, fake.Config{}, lab(min1), func(t *testing.T, w *world) {
 		e, ctx := w.engine.Load(), t.Context()

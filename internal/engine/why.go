@@ -87,6 +87,8 @@ func (j *judging) tally(p shoal.Pool) (counts map[string]int, alive int, coming 
 			coming = append(coming, shoal.Reason{Code: string(r.State), Sentence: fmt.Sprintf("machine %s is %s for %s%s", r.ID, r.State, ago(j.now, r.Since), because(r.Reason))})
 		case r.Health == shoal.HealthDown && r.State == shoal.MachineReady:
 			coming = append(coming, shoal.Reason{Code: "down", Sentence: fmt.Sprintf("machine %s does not answer", r.ID)})
+		case r.State == shoal.MachineReady && len(r.Ill) > 0:
+			coming = append(coming, shoal.Reason{Code: "endpoint", Sentence: fmt.Sprintf("%s on machine %s does not answer: %s", r.Ill[0].Endpoint, r.ID, r.Ill[0].Reason)})
 		case r.Shown() == "draining":
 			coming = append(coming, shoal.Reason{Code: "draining", Sentence: fmt.Sprintf("machine %s takes nobody new: %s", r.ID, r.Cordons[0].Reason)})
 		}
@@ -239,6 +241,9 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	}
 	if m.Resources.GPUs > 0 {
 		add("gpus", "%s", gpus(m))
+	}
+	for _, i := range m.Ill {
+		add("endpoint", "%s does not answer there for %s: %s; newcomers are led elsewhere", i.Endpoint, ago(j.now, i.Since), i.Reason)
 	}
 	switch m.Health {
 	case shoal.HealthDown:

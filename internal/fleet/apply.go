@@ -58,7 +58,7 @@ func end(m *shoal.Machine, now time.Time) {
 	if !m.Started.IsZero() && m.Stopped.IsZero() {
 		m.Stopped = now
 	}
-	m.IdleAt, m.Load = time.Time{}, shoal.Load{}
+	m.IdleAt, m.Load, m.Ill = time.Time{}, shoal.Load{}, nil
 }
 
 // Accepted makes a requested machine one that its provider has.

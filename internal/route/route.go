@@ -68,6 +68,9 @@ func Seat(s State, line []Request) []Outcome {
 			position++
 			o.Position = position
 			o.Reason = t.waiting(position)
+			if ill := t.onlyIll(line[i]); ill != "" {
+				o.Reason = shoal.Reason{Code: "endpoint", Sentence: ill + "; waiting for another machine, or until it answers"}
+			}
 		}
 		out[i] = o
 	}
@@ -150,6 +153,7 @@ func (t *table) existing(req Request) (shoal.Session, bool) {
 		switch {
 		case m == nil || m.State != shoal.MachineReady || m.Wanted == shoal.WantDelete || m.Wanted == shoal.WantStop:
 		case req.Machine != "" && x.Machine != req.Machine:
+		case req.Machine == "" && len(x.Parts)+len(x.Pins) == 0 && t.ill(m, req) != "": // nothing of hers is there
 		case req.Machine == "" && (req.New || m.Health == shoal.HealthDown || x.Machine == req.Avoid):
 		default:
 			found = append(found, x)
@@ -219,6 +223,8 @@ func (t *table) named(req Request) Outcome {
 		return refuse("draining", "machine %s is draining and takes nobody new%s", m.ID, because(m.Cordons[0].Reason))
 	case !m.Accepts():
 		return refuse("silent", "machine %s does not answer", m.ID)
+	case t.ill(m, req) != "":
+		return refuse("endpoint", "%s", t.ill(m, req))
 	case t.taken[m.ID] >= t.seats:
 		return refuse("full", "all %s of machine %s are taken", count(t.seats, "seat"), m.ID)
 	}
@@ -240,7 +246,7 @@ func (t *table) any(req Request, index int) Outcome {
 	// Seats are only taken while a line is seated: who finds none leaves none for those behind.
 	var free []*shoal.Machine
 	for i := range t.Machines {
-		if m := &t.Machines[i]; m.Accepts() && t.taken[m.ID] < t.seats {
+		if m := &t.Machines[i]; m.Accepts() && t.taken[m.ID] < t.seats && t.ill(m, req) == "" {
 			free = append(free, m)
 		}
 	}
@@ -261,11 +267,44 @@ func (t *table) any(req Request, index int) Outcome {
 	return seated(m.ID, string(t.placement()), "machine %s has a free seat (placement %s)", m.ID, t.placement())
 }
 
-// without leaves out the machines that did not answer, and for a fresh placement those she is on.
+// ill says what is wrong on a machine with the endpoint that a request is for; empty: nothing.
+func (t *table) ill(m *shoal.Machine, req Request) string {
+	if len(m.Ill) == 0 {
+		return ""
+	}
+	e, ok := t.Pool.Of(req.Kind)
+	if !ok {
+		return ""
+	}
+	i, ill := m.IllAt(e.Name)
+	if !ill {
+		return ""
+	}
+	return fmt.Sprintf("%s on machine %s does not answer: %s", e.Name, m.ID, i.Reason)
+}
+
+// onlyIll says what is wrong where a seat is free for a request, but its endpoint does not answer; empty: nothing, or that
+// is not what she waits for.
+func (t *table) onlyIll(req Request) string {
+	why := ""
+	for i := range t.Machines {
+		m := &t.Machines[i]
+		if m.State == shoal.MachineRequested || m.State == shoal.MachineBooting {
+			return ""
+		}
+		if m.Accepts() && t.taken[m.ID] < t.seats && why == "" {
+			why = t.ill(m, req)
+		}
+	}
+	return why
+}
+
+// without leaves out the machines that did not answer, or of which an endpoint does not, and for a fresh placement those she
+// is on.
 func (t *table) without(free []*shoal.Machine, req Request) []*shoal.Machine {
 	return slices.DeleteFunc(slices.Clone(free), func(m *shoal.Machine) bool {
 		on := req.New && slices.ContainsFunc(t.sessions[req.User], func(x shoal.Session) bool { return x.Machine == m.ID })
-		return m.ID == req.Avoid || t.Suspects[m.ID] || on
+		return m.ID == req.Avoid || t.Suspects[m.ID] || len(m.Ill) > 0 || on
 	})
 }
 

@@ -18,6 +18,8 @@ const (
 	lastAppPort  = 64999
 	firstDoor    = 600
 	lastDoor     = 1019
+	minIdleEnd   = time.Minute
+	maxIdleEnd   = 366 * 24 * time.Hour
 )
 
 // endpoints checks all front ends of a pool.
@@ -40,6 +42,9 @@ func (c *checks) endpoints(all []shoal.Endpoint) {
 		names[e.Name] = true
 		c.oneOf(at+".protocol", e.Protocol, shoal.ProtocolHTTP, shoal.ProtocolRDP, shoal.ProtocolTCP)
 		c.oneOf(at+".affinity", e.Affinity, shoal.AffinityUser, shoal.AffinitySource)
+		if d := time.Duration(e.IdleEnd); d != 0 && (d < minIdleEnd || d > maxIdleEnd) {
+			c.wrong(at+".idleEnd", "leave it out, and what keeps a machine is never ended", "%s is not between %s and %s", e.IdleEnd, shoal.Duration(minIdleEnd), shoal.Duration(maxIdleEnd))
+		}
 		switch e.Protocol {
 		case shoal.ProtocolHTTP:
 			c.httpEndpoint(at, e)
@@ -96,13 +101,19 @@ func (c *checks) portEndpoint(at string, e shoal.Endpoint) {
 	for _, f := range []struct {
 		path string
 		used bool
-	}{{".command", e.Command != ""}, {".env", len(e.Env) > 0}, {".ready", e.Ready != nil}, {".stripPrefix", e.StripPrefix}} {
+	}{{".command", e.Command != ""}, {".env", len(e.Env) > 0}, {".ready.path", e.Ready != nil && e.Ready.Path != ""}, {".stripPrefix", e.StripPrefix}} {
 		if f.used {
 			c.wrong(at+f.path, "leave it out", "only http endpoints have it")
 		}
 	}
 	if e.Share != "private" {
 		c.wrong(at+".share", "write private", "%q is not possible here", clip(e.Share))
+	}
+	if e.Ready != nil {
+		c.probe(at+".ready", *e.Ready)
+	}
+	if e.IdleEnd != 0 && e.Protocol == shoal.ProtocolTCP {
+		c.wrong(at+".idleEnd", "leave it out", "what listens at a port of tcp is no user's, and nothing of it is ended")
 	}
 	c.within(at+".port", e.Port, 1, 65535)
 	c.within(at+".listen", e.Listen, 0, 65535)
@@ -115,7 +126,7 @@ func (c *checks) portEndpoint(at string, e shoal.Endpoint) {
 }
 
 func (c *checks) probe(at string, p shoal.Probe) {
-	if c.line(at+".path", p.Path, 1024) && (!strings.HasPrefix(p.Path, "/") || strings.ContainsAny(p.Path, " #")) {
+	if c.line(at+".path", p.Path, 1024) && p.Path != "" && (!strings.HasPrefix(p.Path, "/") || strings.ContainsAny(p.Path, " #")) {
 		c.wrong(at+".path", "begin it with /, for example /healthz", "%q is not a path", clip(p.Path))
 	}
 	for _, f := range []struct {

@@ -73,16 +73,26 @@ func completeEndpoint(e *shoal.Endpoint) {
 		fill(&e.Listen, e.Port)
 		return
 	}
-	if e.Ready == nil {
+	if e.Ready == nil && e.Protocol != shoal.ProtocolTCP {
 		e.Ready = new(shoal.Probe)
 	}
-	CompleteProbe(e.Ready)
+	switch {
+	case e.Ready == nil:
+	case e.Protocol == shoal.ProtocolHTTP:
+		CompleteProbe(e.Ready)
+	default:
+		timeProbe(e.Ready)
+	}
 }
 
 // CompleteProbe fills in what a probe leaves open.
 func CompleteProbe(p *shoal.Probe) {
 	fill(&p.Path, "/")
 	fill(&p.Interval, shoal.Duration(15*time.Second))
+	timeProbe(p)
+}
+
+func timeProbe(p *shoal.Probe) {
 	fill(&p.Timeout, shoal.Duration(2*time.Minute))
 	fill(&p.Threshold, 2)
 }

@@ -19,8 +19,9 @@ name: lab
 endpoints:
   - {name: jupyter, protocol: http, port: 8000, affinity: user}
   - {name: board, protocol: http, command: "exec tensorboard --port $SHOAL_PORT", stripPrefix: true, ready: {path: /healthz}}
-  - {name: desktop, protocol: rdp}
+  - {name: desktop, protocol: rdp, idleEnd: 12h}
   - {name: db, protocol: tcp, port: 5432, listen: 15432, affinity: source}
+  - {name: licence, protocol: tcp, port: 27000, ready: {interval: 5s}}
 `)})
 	if err != nil {
 		t.Fatal(err, shoal.MistakesOf(err))
@@ -30,8 +31,11 @@ endpoints:
 			Ready: &shoal.Probe{Path: "/", Interval: shoal.Duration(15 * time.Second), Timeout: shoal.Duration(2 * time.Minute), Threshold: 2}},
 		{Name: "board", Protocol: "http", Command: "exec tensorboard --port $SHOAL_PORT", StripPrefix: true, Affinity: "user", Share: "private",
 			Ready: &shoal.Probe{Path: "/healthz", Interval: shoal.Duration(15 * time.Second), Timeout: shoal.Duration(2 * time.Minute), Threshold: 2}},
-		{Name: "desktop", Protocol: "rdp", Port: 3389, Listen: 3389, Affinity: "user", Share: "private"},
+		{Name: "desktop", Protocol: "rdp", Port: 3389, Listen: 3389, Affinity: "user", Share: "private", IdleEnd: shoal.Duration(12 * time.Hour),
+			Ready: &shoal.Probe{Interval: shoal.Duration(15 * time.Second), Timeout: shoal.Duration(2 * time.Minute), Threshold: 2}},
 		{Name: "db", Protocol: "tcp", Port: 5432, Listen: 15432, Affinity: "source", Share: "private"},
+		{Name: "licence", Protocol: "tcp", Port: 27000, Listen: 27000, Affinity: "user", Share: "private",
+			Ready: &shoal.Probe{Interval: shoal.Duration(5 * time.Second), Timeout: shoal.Duration(2 * time.Minute), Threshold: 2}},
 	}
 	if diff := cmp.Diff(want, got.Pools[0].Endpoints); diff != "" {
 		t.Error(diff)
@@ -71,6 +75,10 @@ func TestEndpointMistakes(t *testing.T) {
 		`{name: db, protocol: tcp, port: 700}`:                                   "those of web apps",
 		`{name: db, protocol: tcp, port: 61001}`:                                 "those of web apps",
 		`{name: db, protocol: tcp, port: 99, command: x}`:                        "only http endpoints",
+		`{name: db, protocol: tcp, port: 99, ready: {path: /x}}`:                 "only http endpoints",
+		`{name: db, protocol: tcp, port: 99, ready: {interval: 1ms}}`:            "is not between",
+		`{name: db, protocol: tcp, port: 99, idleEnd: 12h}`:                      "no user's",
+		`{name: desktop, protocol: rdp, idleEnd: 3s}`:                            "is not between",
 		`{name: a, protocol: tcp, port: 99}, {name: a, protocol: tcp, port: 98}`: "two endpoints",
 		`{name: a, protocol: tcp, port: 99}, {name: b, protocol: tcp, port: 99}`: "two endpoints listen",
 		`{name: a, protocol: rdp}, {name: b, protocol: rdp, port: 3390}`:         "one endpoint of protocol rdp at most",

@@ -17,7 +17,7 @@ import (
 // ctx ends.
 func Probe(ctx context.Context, port int) error {
 	for wait := 5 * time.Millisecond; ; wait = min(wait*3/2, 200*time.Millisecond) {
-		err := ask(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		err := Ask(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			return nil
 		}
@@ -33,9 +33,9 @@ func Probe(ctx context.Context, port int) error {
 // askTime bounds one question.
 const askTime = 5 * time.Second
 
-// ask makes one connection. The question is an X.224 connection request without a cookie, asking for TLS alone
+// Ask makes one connection. The question is an X.224 connection request without a cookie, asking for TLS alone
 // ([MS-RDPBCGR] 2.2.1.1); the answer is a confirmation that chooses it.
-func ask(ctx context.Context, address string) error {
+func Ask(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var d net.Dialer
