@@ -62,7 +62,6 @@ func CheckPool(p shoal.Pool) []shoal.Mistake {
 	}
 	c.limits(p.Limits)
 	c.price(p.Price)
-	c.notYet(p)
 	return c.mistakes
 }
 
