@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/agenthub"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 )
 
 const (
@@ -19,12 +21,12 @@ const (
 // Agent is the face for machines: the agent protocol, and the requests of users that agents relay.
 func (a *API) Agent() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST "+agentPrefix+"/join", a.guard(a.agentJoin))
-	mux.Handle("GET "+agentPrefix+"/stream", a.guard(a.agentStream))
-	mux.Handle("POST "+agentPrefix+"/report", a.guard(a.agentReport))
-	mux.Handle("POST "+agentPrefix+"/password", a.guard(a.agentPassword))
+	mux.Handle("POST "+agentPrefix+"/join", a.desk.Guard(a.agentJoin))
+	mux.Handle("GET "+agentPrefix+"/stream", a.desk.Guard(a.agentStream))
+	mux.Handle("POST "+agentPrefix+"/report", fromAgent(a, a.agentReport))
+	mux.Handle("POST "+agentPrefix+"/password", fromAgent(a, a.agentPassword))
 	mux.Handle(relayPrefix+"/", http.StripPrefix(relayPrefix, a.face(a.relayed, true)))
-	return a.fallback(mux)
+	return rest.Fallback(mux, prefix+"/openapi.json")
 }
 
 // agent says which machine's agent calls.
@@ -49,11 +51,7 @@ func (a *API) relayed(r *http.Request) (access.Subject, error) {
 }
 
 func (a *API) agentJoin(w http.ResponseWriter, r *http.Request) error {
-	body, err := a.readJSON(w, r)
-	if err != nil {
-		return err
-	}
-	j, err := lenient[api.AgentJoin](body)
+	j, err := rest.ReadLenient[api.AgentJoin](a.desk, w, r)
 	if err != nil {
 		return err
 	}
@@ -61,35 +59,31 @@ func (a *API) agentJoin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return (&call{w: w}).answer(http.StatusOK, joined)
+	return (&call{W: w}).Answer(http.StatusOK, joined)
 }
 
-func (a *API) agentReport(w http.ResponseWriter, r *http.Request) error {
-	c, err := a.agent(r)
-	if err != nil {
-		return err
-	}
-	body, err := a.readJSON(w, r)
-	if err != nil {
-		return err
-	}
-	report, err := lenient[api.Report](body)
-	if err != nil {
-		return err
-	}
-	answer, err := a.cfg.Hub.Report(r.Context(), c, report)
-	if err != nil {
-		return err
-	}
-	return (&call{w: w}).answer(http.StatusOK, answer)
+// fromAgent makes a handler of what is done with something that a machine's agent sends. Another thing for agents to
+// send is a line in Agent and a function for this.
+func fromAgent[In, Out any](a *API, do func(context.Context, agenthub.Caller, In) (Out, error)) http.Handler {
+	return a.desk.Guard(func(w http.ResponseWriter, r *http.Request) error {
+		c, err := a.agent(r)
+		if err != nil {
+			return err
+		}
+		in, err := rest.ReadLenient[In](a.desk, w, r)
+		if err != nil {
+			return err
+		}
+		out, err := do(r.Context(), c, in)
+		if err != nil {
+			return err
+		}
+		return (&call{W: w}).Answer(http.StatusOK, out)
+	})
 }
 
-// lenient reads what an agent sends, which may be of another version and know more.
-func lenient[T any](body []byte) (v T, err error) {
-	if err := json.Unmarshal(body, &v); err != nil {
-		return v, shoal.Errorf(shoal.KindInvalid, "cannot read the request: %w", err)
-	}
-	return v, nil
+func (a *API) agentReport(ctx context.Context, c agenthub.Caller, r api.Report) (api.ReportAnswer, error) {
+	return a.cfg.Hub.Report(ctx, c, r)
 }
 
 // recordTime is how long an agent may take for one record. One that takes longer is not there any more,
@@ -116,14 +110,14 @@ func (a *API) agentStream(w http.ResponseWriter, r *http.Request) error {
 			w.Header().Set("Cache-Control", "no-store")
 		}
 		if _, err := w.Write(append(line, '\n')); err != nil {
-			return ended(err)
+			return rest.Ended(err)
 		}
-		return ended(rc.Flush())
+		return rest.Ended(rc.Flush())
 	})
 	switch shoal.KindOf(err) {
 	case shoal.KindCancelled, shoal.KindConflict:
 		if begun { // the agent went, or came again: nobody is to be told
-			return ended(err)
+			return rest.Ended(err)
 		}
 	}
 	return err

@@ -15,6 +15,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/httpapi/figures"
 	"github.com/shoal-pool/shoal/internal/httpapi/guess"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -122,10 +123,10 @@ type Config struct {
 // API serves the REST API and the agent protocol.
 type API struct {
 	cfg     Config
+	desk    *rest.Desk
 	openapi []byte
 	guesses *guess.Brake
 	ready   readiness
-	large   chan struct{} // a place for each large body in memory
 	metrics http.Handler
 	files   files.Reader
 }
@@ -145,7 +146,7 @@ func New(cfg Config) *API {
 	if cfg.SSH == nil {
 		cfg.SSH = func() string { return "" }
 	}
-	a := &API{cfg: cfg, guesses: guess.New(), large: make(chan struct{}, largeBodies)}
+	a := &API{cfg: cfg, desk: rest.New(cfg.Log), guesses: guess.New()}
 	a.openapi = a.describe()
 	a.metrics = figures.New(cfg.Store)
 	return a
@@ -164,9 +165,6 @@ func (a *API) Local() http.Handler {
 	}, false)
 }
 
-// who finds out who asks.
-type who func(*http.Request) (access.Subject, error)
-
 // face is the whole API for those that ask tells of. With always it asks also where anybody may call.
 func (a *API) face(ask who, always bool) http.Handler {
 	mux := http.NewServeMux()
@@ -175,7 +173,7 @@ func (a *API) face(ask who, always bool) http.Handler {
 	}
 	mux.Handle("GET /healthz", a.plain(func(http.ResponseWriter, *http.Request) error { return nil }))
 	mux.Handle("GET /readyz", a.plain(func(_ http.ResponseWriter, r *http.Request) error { return a.writable(r.Context()) }))
-	mux.Handle("GET /metrics", a.guard(func(w http.ResponseWriter, r *http.Request) error {
+	mux.Handle("GET /metrics", a.desk.Guard(func(w http.ResponseWriter, r *http.Request) error {
 		by, err := ask(r)
 		if err == nil {
 			err = access.Check(by, access.View, access.Object{Kind: access.ObjectServer})
@@ -186,20 +184,20 @@ func (a *API) face(ask who, always bool) http.Handler {
 		a.metrics.ServeHTTP(w, r)
 		return nil
 	}))
-	return a.fallback(mux)
+	return rest.Fallback(mux, prefix+"/openapi.json")
 }
 
 const prefix = "/api/v1"
 
 // plain answers ok, or a problem.
 func (a *API) plain(check func(http.ResponseWriter, *http.Request) error) http.Handler {
-	return a.guard(func(w http.ResponseWriter, r *http.Request) error {
+	return a.desk.Guard(func(w http.ResponseWriter, r *http.Request) error {
 		if err := check(w, r); err != nil {
 			return err
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, err := w.Write([]byte("ok\n"))
-		return ended(err)
+		return rest.Ended(err)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -25,13 +26,13 @@ type Apps interface {
 
 func (a *API) appTable() []endpoint {
 	return []endpoint{
-		{"GET", "/apps", may(access.View, shoal.ObjectApp), "pool,user,state,ended,cursor,limit", "List the web apps that the caller may see, newest first", read((*API).apps)},
+		{"GET", "/apps", may(access.View, shoal.ObjectApp), "pool,user,state,ended,cursor,limit", "List the web apps that the caller may see, newest first", rest.Read(a.apps)},
 		{"POST", "/apps", may(access.Open, shoal.ObjectApp), "", "Open a web app: 201 with a new one, 200 with the one of the same user, pool, endpoint and name that lives. Does not wait until it runs",
-			action{in: reflect.TypeFor[api.OpenApp](), out: reflect.TypeFor[shoal.App](), status: http.StatusCreated, serve: (*API).openApp}},
-		{"GET", "/apps/{id}", may(access.View, shoal.ObjectApp), "", "Show a web app", read((*API).app)},
-		{"GET", "/apps/{id}/wait", may(access.View, shoal.ObjectApp), "rev", "Wait until a web app is newer than a rev, or has ended; answers after a while all the same", read((*API).waitApp)},
-		{"DELETE", "/apps/{id}", may(access.End, shoal.ObjectApp), "", "End a web app; begins it and does not wait", act(http.StatusAccepted, (*API).stopApp)},
-		{"POST", "/apps/{id}/activity", may(access.TellUse, shoal.ObjectApp), "", "Tell when a web app was used last, and for what", take(http.StatusOK, (*API).appActivity)},
+			rest.Action{In: reflect.TypeFor[api.OpenApp](), Out: reflect.TypeFor[shoal.App](), Status: http.StatusCreated, Serve: a.openApp}},
+		{"GET", "/apps/{id}", may(access.View, shoal.ObjectApp), "", "Show a web app", rest.Read(a.app)},
+		{"GET", "/apps/{id}/wait", may(access.View, shoal.ObjectApp), "rev", "Wait until a web app is newer than a rev, or has ended; answers after a while all the same", rest.Read(a.waitApp)},
+		{"DELETE", "/apps/{id}", may(access.End, shoal.ObjectApp), "", "End a web app; begins it and does not wait", rest.Act(http.StatusAccepted, a.stopApp)},
+		{"POST", "/apps/{id}/activity", may(access.TellUse, shoal.ObjectApp), "", "Tell when a web app was used last, and for what", rest.Take(http.StatusOK, a.appActivity)},
 	}
 }
 
@@ -44,34 +45,34 @@ func (a *API) byHub(token string) bool { return a.cfg.HubToken != "" && equal(to
 
 // theApp returns an app that the caller may do something to.
 func (a *API) theApp(c *call, do access.Action) (shoal.App, error) {
-	return a.appNamed(c, do, shoal.AppID(c.name("id")))
+	return a.appNamed(c, do, shoal.AppID(c.Name("id")))
 }
 
 func (a *API) appNamed(c *call, do access.Action, id shoal.AppID) (shoal.App, error) {
-	p, err := a.cfg.Apps.Get(c.ctx, id)
+	p, err := a.cfg.Apps.Get(c.Ctx, id)
 	if shoal.KindOf(err) == shoal.KindNotFound {
 		return p, access.Missing(access.Object{Kind: shoal.ObjectApp, Name: string(id)})
 	}
 	if err != nil {
 		return p, err
 	}
-	return p, access.Check(c.by, do, appObject(p))
+	return p, access.Check(c.By, do, appObject(p))
 }
 
 func (a *API) openApp(c *call) error {
-	req, err := decode[api.OpenApp](c.body)
+	req, err := rest.Decode[api.OpenApp](c.Body)
 	if err != nil {
 		return err
 	}
 	if req.User == "" {
-		req.User = c.by.User
+		req.User = c.By.User
 	}
 	if req.User != "" { // else it is refused as nobody's
-		if err := access.Check(c.by, access.Open, access.Object{Kind: shoal.ObjectApp, Owner: req.User}); err != nil {
+		if err := access.Check(c.By, access.Open, access.Object{Kind: shoal.ObjectApp, Owner: req.User}); err != nil {
 			return err
 		}
 	}
-	p, fresh, err := a.cfg.Apps.Ask(c.ctx, req)
+	p, fresh, err := a.cfg.Apps.Ask(c.Ctx, req)
 	if err != nil {
 		return err
 	}
@@ -79,14 +80,14 @@ func (a *API) openApp(c *call) error {
 	if fresh {
 		status = http.StatusCreated
 	}
-	c.w.Header().Set("Location", prefix+"/apps/"+string(p.ID))
-	return c.answer(status, p)
+	c.W.Header().Set("Location", prefix+"/apps/"+string(p.ID))
+	return c.Answer(status, p)
 }
 
 func (a *API) app(c *call) (shoal.App, error) {
 	p, err := a.theApp(c, access.View)
 	if err == nil {
-		c.tag(p.Rev)
+		c.Tag(p.Rev)
 	}
 	return p, err
 }
@@ -96,29 +97,29 @@ func (a *API) waitApp(c *call) (shoal.App, error) {
 	if err != nil {
 		return p, err
 	}
-	rev, err := c.number("rev", 0)
+	rev, err := c.Number("rev", 0)
 	if err != nil {
 		return p, err
 	}
-	return a.cfg.Apps.Wait(c.ctx, p.ID, shoal.Rev(rev))
+	return a.cfg.Apps.Wait(c.Ctx, p.ID, shoal.Rev(rev))
 }
 
 func (a *API) apps(c *call) (list api.List[shoal.App], err error) {
-	f := store.AppFilter{User: shoal.UserName(c.query("user")), Pool: shoal.PoolName(c.query("pool")), State: shoal.AppState(c.query("state"))}
-	if f.Ended, err = c.flag("ended", false); err != nil {
+	f := store.AppFilter{User: shoal.UserName(c.Query("user")), Pool: shoal.PoolName(c.Query("pool")), State: shoal.AppState(c.Query("state"))}
+	if f.Ended, err = c.Flag("ended", false); err != nil {
 		return list, err
 	}
-	if !access.Everybody(c.by, shoal.ObjectApp) {
-		if f.User != "" && f.User != c.by.User {
+	if !access.Everybody(c.By, shoal.ObjectApp) {
+		if f.User != "" && f.User != c.By.User {
 			return listed[shoal.App](nil, "", 0), nil
 		}
-		f.User = c.by.User
+		f.User = c.By.User
 	}
-	cursor, limit, err := c.page()
+	cursor, limit, err := c.Page()
 	if err != nil {
 		return list, err
 	}
-	all, next, err := a.cfg.Apps.List(c.ctx, f, cursor, limit)
+	all, next, err := a.cfg.Apps.List(c.Ctx, f, cursor, limit)
 	return listed(all, next, a.cfg.Store.Rev()), err
 }
 
@@ -127,7 +128,7 @@ func (a *API) stopApp(c *call) error {
 	if err != nil {
 		return err
 	}
-	return a.cfg.Apps.Stop(c.ctx, p.ID, fmt.Sprintf("%s stopped it", c.by))
+	return a.cfg.Apps.Stop(c.Ctx, p.ID, fmt.Sprintf("%s stopped it", c.By))
 }
 
 func (a *API) appActivity(c *call, r api.AppActivity) (shoal.App, error) {
@@ -135,5 +136,5 @@ func (a *API) appActivity(c *call, r api.AppActivity) (shoal.App, error) {
 	if err != nil {
 		return p, err
 	}
-	return a.cfg.Apps.Activity(c.ctx, p.ID, r)
+	return a.cfg.Apps.Activity(c.Ctx, p.ID, r)
 }

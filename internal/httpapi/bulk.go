@@ -10,26 +10,27 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 )
 
 // submitBatch is like take, but says which jobs of a body that cannot be read are wrong.
-func submitBatch() action {
-	return action{in: reflect.TypeFor[api.BatchRequest](), out: reflect.TypeFor[api.BatchResult](), limit: maxLarge, status: http.StatusOK, serve: func(a *API, c *call) error {
-		req, err := decode[api.BatchRequest](c.body)
+func (a *API) submitBatch() rest.Action {
+	return rest.Action{In: reflect.TypeFor[api.BatchRequest](), Out: reflect.TypeFor[api.BatchResult](), Limit: rest.MaxLarge, Status: http.StatusOK, Serve: func(c *call) error {
+		req, err := rest.Decode[api.BatchRequest](c.Body)
 		if err != nil {
-			return whichJobs(c.body, err)
+			return whichJobs(c.Body, err)
 		}
-		c.body = nil
-		result, err := a.cfg.Batch.SubmitBatch(c.ctx, c.by, req, c.req.Header.Get(api.IdempotencyHeader))
+		c.Body = nil
+		result, err := a.cfg.Batch.SubmitBatch(c.Ctx, c.By, req, c.Req.Header.Get(api.IdempotencyHeader))
 		if err != nil {
 			return err
 		}
 		for i := range result.Items {
 			if p := result.Items[i].Problem; p != nil {
-				p.Title = title(p.Status)
+				p.Title = rest.Title(p.Status)
 			}
 		}
-		return c.answer(http.StatusOK, result)
+		return c.Answer(http.StatusOK, result)
 	}}
 }
 
@@ -49,8 +50,8 @@ func whichJobs(body []byte, err error) error {
 	}
 	var mistakes []shoal.Mistake
 	for i, job := range raw.Jobs {
-		if _, err := decode[shoal.JobSpec](job); err != nil && len(mistakes) < maxTold {
-			mistakes = append(mistakes, shoal.Mistake{Path: fmt.Sprintf("jobs[%d]", i), Msg: strings.TrimPrefix(err.Error(), unreadable), Hint: shoal.HintOf(err)})
+		if _, err := rest.Decode[shoal.JobSpec](job); err != nil && len(mistakes) < maxTold {
+			mistakes = append(mistakes, shoal.Mistake{Path: fmt.Sprintf("jobs[%d]", i), Msg: strings.TrimPrefix(err.Error(), rest.Unreadable), Hint: shoal.HintOf(err)})
 		}
 	}
 	if len(mistakes) == 0 {
@@ -62,9 +63,9 @@ func whichJobs(body []byte, err error) error {
 }
 
 func (a *API) jobStatus(c *call, req api.StatusRequest) (api.StatusResult, error) {
-	return a.cfg.Batch.Status(c.ctx, c.by, req)
+	return a.cfg.Batch.Status(c.Ctx, c.By, req)
 }
 
 func (a *API) cancelBatch(c *call, req api.CancelRequest) (api.CancelResult, error) {
-	return a.cfg.Batch.CancelBatch(c.ctx, c.by, req)
+	return a.cfg.Batch.CancelBatch(c.Ctx, c.By, req)
 }

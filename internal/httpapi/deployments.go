@@ -10,19 +10,20 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
 func (a *API) deploymentTable() []endpoint {
 	return []endpoint{
-		{"GET", "/deployments", may(access.View, access.ObjectDeployment), "", "List what was deployed from templates", read((*API).deployments)},
-		{"GET", "/deployments/{name}", may(access.View, access.ObjectDeployment), "", "Show what was deployed under a name", read((*API).deployment)},
-		{"PUT", "/deployments/{name}", may(access.Apply, access.ObjectDeployment), "", "Put a deployment on record; whose and when is the server's to say", take(http.StatusOK, (*API).putDeployment)},
+		{"GET", "/deployments", may(access.View, access.ObjectDeployment), "", "List what was deployed from templates", rest.Read(a.deployments)},
+		{"GET", "/deployments/{name}", may(access.View, access.ObjectDeployment), "", "Show what was deployed under a name", rest.Read(a.deployment)},
+		{"PUT", "/deployments/{name}", may(access.Apply, access.ObjectDeployment), "", "Put a deployment on record; whose and when is the server's to say", rest.Take(http.StatusOK, a.putDeployment)},
 	}
 }
 
 func (a *API) deployments(c *call) (page api.List[api.Deployment], err error) {
-	if err := access.Check(c.by, access.View, access.Object{Kind: access.ObjectDeployment}); err != nil {
+	if err := access.Check(c.By, access.View, access.Object{Kind: access.ObjectDeployment}); err != nil {
 		return page, err
 	}
 	return pageOf(a, c, func(tx *store.Tx) ([]api.Deployment, string, error) {
@@ -36,9 +37,9 @@ func (a *API) deployment(c *call) (d api.Deployment, err error) {
 	if err != nil {
 		return d, err
 	}
-	i := slices.IndexFunc(page.Items, func(o api.Deployment) bool { return o.Name == c.name("name") })
+	i := slices.IndexFunc(page.Items, func(o api.Deployment) bool { return o.Name == c.Name("name") })
 	if i < 0 {
-		return d, shoal.Errorf(shoal.KindNotFound, "there is no deployment %q", c.name("name")).WithHint("`shoal deploy list` shows those there are")
+		return d, shoal.Errorf(shoal.KindNotFound, "there is no deployment %q", c.Name("name")).WithHint("`shoal deploy list` shows those there are")
 	}
 	return page.Items[i], nil
 }
@@ -52,16 +53,16 @@ const (
 )
 
 func (a *API) putDeployment(c *call, d api.Deployment) (api.Deployment, error) {
-	d.Name, d.By, d.Runs = c.name("name"), c.by.String(), 1
+	d.Name, d.By, d.Runs = c.Name("name"), c.By.String(), 1
 	d.Created = time.Now().UTC().Truncate(time.Second)
 	d.Updated = d.Created
-	if err := access.Check(c.by, access.Apply, access.Object{Kind: access.ObjectDeployment, Name: d.Name}); err != nil {
+	if err := access.Check(c.By, access.Apply, access.Object{Kind: access.ObjectDeployment, Name: d.Name}); err != nil {
 		return d, err
 	}
 	if !deploymentName.MatchString(d.Name) {
 		return d, shoal.Errorf(shoal.KindInvalid, "this cannot be the name of a deployment").WithHint("use letters, digits, . _ ( ) and -, at most 64")
 	}
-	err := a.cfg.Store.Update(c.ctx, func(tx *store.Tx) error {
+	err := a.cfg.Store.Update(c.Ctx, func(tx *store.Tx) error {
 		all, err := tx.Deployments()
 		if err != nil {
 			return err

@@ -7,6 +7,8 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/agenthub"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 )
 
 // Desktops know who may come to a desktop.
@@ -17,7 +19,7 @@ type Desktops interface {
 
 func (a *API) desktopTable() []endpoint {
 	return []endpoint{
-		{"POST", "/desktops", may(access.Open, access.ObjectDesktop), "", "Get the way to a desktop: for some minutes the client's address may start a machine, with a password that is good once", take(http.StatusCreated, (*API).desktop)},
+		{"POST", "/desktops", may(access.Open, access.ObjectDesktop), "", "Get the way to a desktop: for some minutes the client's address may start a machine, with a password that is good once", rest.Take(http.StatusCreated, a.desktop)},
 	}
 }
 
@@ -26,35 +28,20 @@ func noDesktops() error {
 }
 
 func (a *API) desktop(c *call, req api.DesktopRequest) (api.DesktopTicket, error) {
-	if err := access.Check(c.by, access.Open, access.Object{Kind: access.ObjectDesktop, Owner: c.by.User}); err != nil {
+	if err := access.Check(c.By, access.Open, access.Object{Kind: access.ObjectDesktop, Owner: c.By.User}); err != nil {
 		return api.DesktopTicket{}, err
 	}
 	if a.cfg.Desktops == nil {
 		return api.DesktopTicket{}, noDesktops()
 	}
-	c.w.Header().Set("Cache-Control", "no-store")
-	return a.cfg.Desktops.Ticket(c.ctx, c.by, req, source(c.req))
+	c.W.Header().Set("Cache-Control", "no-store")
+	return a.cfg.Desktops.Ticket(c.Ctx, c.By, req, source(c.Req))
 }
 
 // agentPassword answers a machine before it opens a desktop.
-func (a *API) agentPassword(w http.ResponseWriter, r *http.Request) error {
-	c, err := a.agent(r)
-	if err != nil {
-		return err
-	}
-	body, err := a.readJSON(w, r)
-	if err != nil {
-		return err
-	}
-	check, err := lenient[api.PasswordCheck](body)
-	if err != nil {
-		return err
-	}
+func (a *API) agentPassword(ctx context.Context, c agenthub.Caller, check api.PasswordCheck) (none struct{}, err error) {
 	if a.cfg.Desktops == nil {
-		return noDesktops()
+		return none, noDesktops()
 	}
-	if err := a.cfg.Desktops.Check(r.Context(), c.Machine, check.User, check.Password); err != nil {
-		return err
-	}
-	return (&call{w: w}).answer(http.StatusOK, struct{}{})
+	return none, a.cfg.Desktops.Check(ctx, c.Machine, check.User, check.Password)
 }

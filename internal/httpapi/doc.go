@@ -21,6 +21,11 @@
 // on are torn down and never ended as if they were complete, so that a client
 // knows to come back.
 //
+// A new endpoint is a line of a table in the file of what it is about, and a
+// method beside it: rest.Read, Take, Act or Stream make an action of that. How
+// requests are read and answered is package rest's. What agents send is in
+// agent.go.
+//
 // The handlers are plain; from huma come the OpenAPI document's types and the
 // schemas made of ours.
 package httpapi

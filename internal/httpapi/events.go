@@ -6,20 +6,15 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
-const (
-	// beatEvery is how often a quiet stream of events says that it is there, and how soon one ends
-	// whose owner has lost her rights.
-	beatEvery = 30 * time.Second
-	// eventBatch is how many events are read at once.
-	eventBatch = 256
-)
+// eventBatch is how many events are read at once.
+const eventBatch = 256
 
 // parseEventID reads a Last-Event-ID, which is a revision.
 func parseEventID(text string) (shoal.Rev, error) {
@@ -32,14 +27,14 @@ func parseEventID(text string) (shoal.Rev, error) {
 
 // eventsFrom is the revision after which the caller wants events.
 func (a *API) eventsFrom(c *call) (since shoal.Rev, err error) {
-	if id := c.req.Header.Get("Last-Event-ID"); id != "" {
+	if id := c.Req.Header.Get("Last-Event-ID"); id != "" {
 		return parseEventID(id)
 	}
-	t, err := c.instant("since")
+	t, err := c.Instant("since")
 	if err != nil || t.IsZero() {
 		return 0, err
 	}
-	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+	err = a.cfg.Store.View(c.Ctx, func(tx *store.Tx) error {
 		since, err = tx.EventsFrom(t)
 		return err
 	})
@@ -47,7 +42,7 @@ func (a *API) eventsFrom(c *call) (since shoal.Rev, err error) {
 }
 
 func (a *API) events(c *call) error {
-	follow, err := c.flag("follow", true)
+	follow, err := c.Flag("follow", true)
 	if err != nil {
 		return err
 	}
@@ -59,10 +54,10 @@ func (a *API) events(c *call) error {
 	if err != nil {
 		return err
 	}
-	out := newPipe(c, "text/event-stream")
-	defer out.stop()
+	out := rest.NewPipe(c, "text/event-stream")
+	defer out.Stop()
 	send := func(e shoal.Event) error {
-		if !access.SeesEvent(c.by, e) {
+		if !access.SeesEvent(c.By, e) {
 			return nil
 		}
 		if wanted, err := of(e); err != nil || !wanted {
@@ -72,37 +67,37 @@ func (a *API) events(c *call) error {
 		if err != nil {
 			return err
 		}
-		return out.write(fmt.Appendf(nil, "id: %d\ndata: %s\n\n", e.Rev, data))
+		return out.Write(fmt.Appendf(nil, "id: %d\ndata: %s\n\n", e.Rev, data))
 	}
 	if !follow {
-		err = a.storedEvents(c.ctx, since, send)
+		err = a.storedEvents(c.Ctx, since, send)
 		if err != nil {
-			return out.failed(err)
+			return out.Failed(err)
 		}
-		return out.write(nil)
+		return out.Write(nil)
 	}
-	ctx, cancel := context.WithCancelCause(c.ctx)
+	ctx, cancel := context.WithCancelCause(c.Ctx)
 	defer cancel(nil)
-	defer c.watch(ctx, cancel, func() error { return out.write([]byte(": still here\n\n")) })()
+	defer c.Watch(ctx, cancel, func() error { return out.Write([]byte(": still here\n\n")) })()
 	for e, err := range a.cfg.Store.Watch(ctx, since) {
 		if err == nil {
 			err = send(e)
 		}
 		if err != nil {
-			return out.failed(err)
+			return out.Failed(err)
 		}
 	}
-	return out.failed(ended(context.Cause(ctx)))
+	return out.Failed(rest.Ended(context.Cause(ctx)))
 }
 
 // eventFilter reports which events the caller wants: those of one job, or of jobs with a label, or all.
 func (a *API) eventFilter(c *call) (func(shoal.Event) (bool, error), error) {
-	job := c.query("job")
+	job := c.Query("job")
 	number, err := strconv.ParseInt(job, 10, 64)
 	if job != "" && (err != nil || number <= 0) {
 		return nil, shoal.Errorf(shoal.KindInvalid, "cannot read job=%q", job).WithHint("it is a job's number")
 	}
-	label, err := store.ParseLabel(c.query("label"))
+	label, err := store.ParseLabel(c.Query("label"))
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +121,7 @@ func (a *API) eventFilter(c *call) (func(shoal.Event) (bool, error), error) {
 			return true, nil
 		}
 		found := false
-		err := a.cfg.Store.View(c.ctx, func(tx *store.Tx) (err error) {
+		err := a.cfg.Store.View(c.Ctx, func(tx *store.Tx) (err error) {
 			found, err = tx.HasLabel(label, shoal.JobID(first), shoal.JobID(last))
 			return err
 		})
@@ -160,36 +155,4 @@ func (a *API) storedEvents(ctx context.Context, since shoal.Rev, send func(shoal
 		}
 	}
 	return nil
-}
-
-// watch ends a stream with cancel when its caller may no longer ask, or when one of also fails. The
-// function it returns ends the watch and waits for its end.
-func (c *call) watch(ctx context.Context, cancel context.CancelCauseFunc, also ...func() error) (stop func()) {
-	done := make(chan struct{})
-	ctx, end := context.WithCancel(ctx)
-	go func() {
-		defer close(done)
-		beat := time.NewTicker(beatEvery)
-		defer beat.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-beat.C:
-			}
-			by, err := c.ask(c.req)
-			kind := shoal.KindOf(err)
-			if err == nil && (by.User != c.by.User || by.Rights() != c.by.Rights()) || kind == shoal.KindUnauthenticated || kind == shoal.KindDenied {
-				cancel(shoal.Errorf(shoal.KindUnauthenticated, "the caller's rights have changed"))
-				return
-			}
-			for _, f := range also {
-				if err := f(); err != nil {
-					cancel(err)
-					return
-				}
-			}
-		}
-	}()
-	return func() { end(); <-done }
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 )
 
 // Line is a line of the table, for tests.
@@ -22,20 +23,22 @@ func (a *API) Lines() []Line {
 func (a *API) OpenAPI() []byte { return a.openapi }
 
 // Guard makes a handler of a function as endpoints are made.
-func (a *API) Guard(f func(http.ResponseWriter, *http.Request) error) http.Handler { return a.guard(f) }
+func (a *API) Guard(f func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return a.desk.Guard(f)
+}
 
 // The parsers of foreign input.
 var (
 	ParseEventID = parseEventID
-	ParseMatch   = parseMatch
+	ParseMatch   = rest.ParseMatch
 )
 
 // ReadBatch reads the body of a batch: nil, or why it cannot be read.
 func ReadBatch(body []byte) error {
-	if err := checkText(body); err != nil {
+	if err := rest.CheckText(body); err != nil {
 		return err
 	}
-	if _, err := decode[api.BatchRequest](body); err != nil {
+	if _, err := rest.Decode[api.BatchRequest](body); err != nil {
 		return whichJobs(body, err)
 	}
 	return nil

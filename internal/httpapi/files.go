@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/files"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 )
 
 // Files knows where the outputs of jobs are.
@@ -21,15 +22,15 @@ type Files interface {
 // jobFiles lists what is in a job's outputs. The cursor is the last file of the page before.
 func (a *API) jobFiles(c *call) (api.List[api.JobFile], error) {
 	var none api.List[api.JobFile]
-	cursor, limit, err := c.page()
+	cursor, limit, err := c.Page()
 	if err != nil {
 		return none, err
 	}
-	u, outputs, err := a.cfg.Files.Files(c.ctx, c.by, c.job())
+	u, outputs, err := a.cfg.Files.Files(c.Ctx, c.By, job(c))
 	if err != nil {
 		return none, err
 	}
-	all, more, err := a.files.List(c.ctx, u, outputs, c.query("under"), cursor, limit)
+	all, more, err := a.files.List(c.Ctx, u, outputs, c.Query("under"), cursor, limit)
 	if err != nil {
 		return none, err
 	}
@@ -43,11 +44,11 @@ func (a *API) jobFiles(c *call) (api.List[api.JobFile], error) {
 
 // jobFile sends a file, or the part of it that a Range asks for.
 func (a *API) jobFile(c *call) error {
-	u, outputs, err := a.cfg.Files.Files(c.ctx, c.by, c.job())
+	u, outputs, err := a.cfg.Files.Files(c.Ctx, c.By, job(c))
 	if err != nil {
 		return err
 	}
-	f, err := a.files.Open(c.ctx, u, outputs, c.name("path"))
+	f, err := a.files.Open(c.Ctx, u, outputs, c.Name("path"))
 	if err != nil {
 		return err
 	}
@@ -57,13 +58,13 @@ func (a *API) jobFile(c *call) error {
 		return shoal.Errorf(shoal.KindUnavailable, "cannot read the file: %w", err)
 	}
 	// What a job wrote is nothing that a browser should run in this server's name.
-	h := c.w.Header()
+	h := c.W.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Disposition", "attachment")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	http.ServeContent(c.w, c.req, "", info.ModTime(), slow{f, http.NewResponseController(c.w)})
-	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Time{}) // as for other answers
+	http.ServeContent(c.W, c.Req, "", info.ModTime(), slow{f, http.NewResponseController(c.W)})
+	_ = http.NewResponseController(c.W).SetWriteDeadline(time.Time{}) // as for other answers
 	return nil
 }
 
@@ -74,6 +75,6 @@ type slow struct {
 }
 
 func (s slow) Read(p []byte) (int, error) {
-	_ = s.rc.SetWriteDeadline(time.Now().Add(writeTime)) // not every connection can
+	_ = s.rc.SetWriteDeadline(time.Now().Add(rest.WriteTime)) // not every connection can
 	return s.File.Read(p)
 }

@@ -11,41 +11,41 @@ import (
 )
 
 func (a *API) jobs(c *call) (api.List[shoal.Job], error) {
-	cursor, limit, err := c.page()
+	cursor, limit, err := c.Page()
 	if err != nil {
 		return api.List[shoal.Job]{}, err
 	}
-	label, err := store.ParseLabel(c.query("label"))
+	label, err := store.ParseLabel(c.Query("label"))
 	if err != nil {
 		return api.List[shoal.Job]{}, err
 	}
-	f := store.JobFilter{User: shoal.UserName(c.query("user")), Pool: shoal.PoolName(c.query("pool")), Name: c.query("name"), State: shoal.JobState(c.query("state")),
-		Label: label, ExternalID: c.query("externalId")}
-	items, next, err := a.cfg.Batch.Jobs(c.ctx, c.by, f, cursor, limit)
+	f := store.JobFilter{User: shoal.UserName(c.Query("user")), Pool: shoal.PoolName(c.Query("pool")), Name: c.Query("name"), State: shoal.JobState(c.Query("state")),
+		Label: label, ExternalID: c.Query("externalId")}
+	items, next, err := a.cfg.Batch.Jobs(c.Ctx, c.By, f, cursor, limit)
 	return listed(items, next, a.cfg.Store.Rev()), err
 }
 
 func (a *API) submit(c *call, spec shoal.JobSpec) (shoal.Job, error) {
-	return a.cfg.Batch.Submit(c.ctx, c.by, spec, c.req.Header.Get(api.IdempotencyHeader))
+	return a.cfg.Batch.Submit(c.Ctx, c.By, spec, c.Req.Header.Get(api.IdempotencyHeader))
 }
 
-func (c *call) job() shoal.JobID { return shoal.JobID(c.name("id")) }
+func job(c *call) shoal.JobID { return shoal.JobID(c.Name("id")) }
 
 func (a *API) job(c *call) (shoal.Job, error) {
-	j, err := a.cfg.Batch.Job(c.ctx, c.by, c.job())
+	j, err := a.cfg.Batch.Job(c.Ctx, c.By, job(c))
 	if err == nil {
-		c.tag(j.Rev)
+		c.Tag(j.Rev)
 	}
 	return j, err
 }
 
 func (a *API) tasks(c *call) (api.List[shoal.Attempt], error) {
 	var page api.List[shoal.Attempt]
-	cursor, limit, err := c.page()
+	cursor, limit, err := c.Page()
 	if err != nil {
 		return page, err
 	}
-	from, err := c.number("from", 0)
+	from, err := c.Number("from", 0)
 	if err != nil {
 		return page, err
 	}
@@ -54,7 +54,7 @@ func (a *API) tasks(c *call) (api.List[shoal.Attempt], error) {
 			return page, shoal.Errorf(shoal.KindInvalid, "cannot read %q as a cursor", cursor).WithHint("a cursor is the `next` of the page before")
 		}
 	}
-	items, err := a.cfg.Batch.Tasks(c.ctx, c.by, c.job(), int(min(from, 1<<31-1)), limit)
+	items, err := a.cfg.Batch.Tasks(c.Ctx, c.By, job(c), int(min(from, 1<<31-1)), limit)
 	if err != nil {
 		return page, err
 	}
@@ -66,23 +66,23 @@ func (a *API) tasks(c *call) (api.List[shoal.Attempt], error) {
 }
 
 func (a *API) cancel(c *call, r api.CancelTasks) (shoal.Job, error) {
-	return a.cfg.Batch.CancelTasks(c.ctx, c.by, c.job(), r.Tasks)
+	return a.cfg.Batch.CancelTasks(c.Ctx, c.By, job(c), r.Tasks)
 }
 
 func (a *API) retry(c *call, r api.RetryRequest) (shoal.Job, error) {
-	return a.cfg.Batch.Retry(c.ctx, c.by, c.job(), r)
+	return a.cfg.Batch.Retry(c.Ctx, c.By, job(c), r)
 }
 
 // waitTime is how long a wait is answered at the latest: below what proxies allow.
 const waitTime = 50 * time.Second
 
 func (a *API) wait(c *call) (api.Wait, error) {
-	ctx, stop := context.WithTimeout(c.ctx, waitTime)
+	ctx, stop := context.WithTimeout(c.Ctx, waitTime)
 	defer stop()
-	w, err := a.cfg.Batch.Wait(ctx, c.by, c.job())
-	if err == nil || ctx.Err() == nil || c.ctx.Err() != nil {
+	w, err := a.cfg.Batch.Wait(ctx, c.By, job(c))
+	if err == nil || ctx.Err() == nil || c.Ctx.Err() != nil {
 		return w, err
 	}
-	j, err := a.cfg.Batch.Job(c.ctx, c.by, c.job())
+	j, err := a.cfg.Batch.Job(c.Ctx, c.By, job(c))
 	return api.Wait{Job: j}, err
 }

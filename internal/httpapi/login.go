@@ -13,9 +13,9 @@ const tokenLife = 30 * 24 * time.Hour
 
 func (a *API) login(c *call, req api.LoginRequest) (api.LoginResponse, error) {
 	var resp api.LoginResponse
-	from := source(c.req)
-	if c.by.Machine != "" {
-		from = "machine " + string(c.by.Machine)
+	from := source(c.Req)
+	if c.By.Machine != "" {
+		from = "machine " + string(c.By.Machine)
 	}
 	if wait := a.guesses.Wait(from, time.Now()); wait > 0 {
 		return resp, identity.TooMany(wait)
@@ -27,7 +27,7 @@ func (a *API) login(c *call, req api.LoginRequest) (api.LoginResponse, error) {
 	if err != nil || resp.Challenge != "" {
 		return resp, err
 	}
-	resp.Token, resp.Expires, err = a.cfg.People.IssueToken(c.ctx, req.User, tokenLife)
+	resp.Token, resp.Expires, err = a.cfg.People.IssueToken(c.Ctx, req.User, tokenLife)
 	return resp, err
 }
 
@@ -39,12 +39,12 @@ func (a *API) prove(c *call, req api.LoginRequest, from string, resp *api.LoginR
 	case req.Password != "" && (req.Key != "" || req.Signature != ""):
 		return shoal.Errorf(shoal.KindInvalid, "cannot sign in with a password and a key at once")
 	case req.Password != "":
-		return a.cfg.People.CheckPassword(c.ctx, req.User, req.Password, from)
+		return a.cfg.People.CheckPassword(c.Ctx, req.User, req.Password, from)
 	case req.Signature != "":
-		return a.cfg.People.VerifySignature(c.ctx, req.User, req.Challenge, req.Signature)
+		return a.cfg.People.VerifySignature(c.Ctx, req.User, req.Challenge, req.Signature)
 	case req.Key != "":
 		// Whether it is a key of hers is not told before she has signed.
-		resp.Challenge = a.cfg.People.Challenge(c.ctx, req.User)
+		resp.Challenge = a.cfg.People.Challenge(c.Ctx, req.User)
 		return nil
 	}
 	return shoal.Errorf(shoal.KindInvalid, "cannot sign in without a password or a key").

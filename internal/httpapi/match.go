@@ -16,22 +16,22 @@ func (a *API) matched(c *call, e endpoint) error {
 	if e.method == http.MethodGet || putsObject(e) {
 		return nil
 	}
-	match, err := c.ifMatch()
+	match, err := c.IfMatch()
 	if err != nil || match == 0 {
 		return err
 	}
 	kind, _, _ := strings.Cut(strings.TrimPrefix(e.path, "/"), "/")
-	name := c.name("name") + c.name("id")
+	name := c.Name("name") + c.Name("id")
 	var rev shoal.Rev
 	o := access.Object{Name: name}
-	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) (err error) {
+	err = a.cfg.Store.View(c.Ctx, func(tx *store.Tx) (err error) {
 		o.Kind, o.Owner, rev, err = revision(tx, kind, name)
 		return err
 	})
 	switch {
 	case err != nil && shoal.KindOf(err) != shoal.KindNotFound:
 		return err
-	case err != nil || !access.Decide(c.by, access.View, o).Allowed:
+	case err != nil || !access.Decide(c.By, access.View, o).Allowed:
 		return nil // what is not there, or not for the caller's eyes, the action refuses itself
 	case rev == 0:
 		return shoal.Errorf(shoal.KindInvalid, "cannot take If-Match here: nothing in %s has a revision", e.path).WithHint("leave it out")

@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -17,17 +18,17 @@ func (a *API) version(*call) (api.Version, error) {
 }
 
 func (a *API) serveOpenAPI(c *call) error {
-	c.w.Header().Set("Content-Type", "application/json")
-	_, err := c.w.Write(a.openapi)
-	return ended(err)
+	c.W.Header().Set("Content-Type", "application/json")
+	_, err := c.W.Write(a.openapi)
+	return rest.Ended(err)
 }
 
 func (a *API) whoami(c *call) (api.Whoami, error) {
-	w := api.Whoami{User: c.by.User, Role: c.by.Rights(), Machine: c.by.Machine}
+	w := api.Whoami{User: c.By.User, Role: c.By.Rights(), Machine: c.By.Machine}
 	if w.Machine == "" {
 		return w, nil
 	}
-	err := a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+	err := a.cfg.Store.View(c.Ctx, func(tx *store.Tx) error {
 		m, err := tx.Machines().Get(w.Machine)
 		w.Pool = m.Pool
 		return err
@@ -36,24 +37,24 @@ func (a *API) whoami(c *call) (api.Whoami, error) {
 }
 
 func (a *API) apply(c *call, req api.ApplyRequest) (api.ApplyResult, error) {
-	return a.cfg.Catalog.Apply(c.ctx, c.by, req)
+	return a.cfg.Catalog.Apply(c.Ctx, c.By, req)
 }
 
 // one applies one object that the path names. rev is where its revision is, for If-Match.
 func (a *API) one(c *call, name *string, rev *shoal.Rev, req func() api.ApplyRequest) (api.Change, error) {
 	var none api.Change
 	if *name == "" {
-		*name = c.name("name")
+		*name = c.Name("name")
 	}
-	if *name != c.name("name") {
-		return none, shoal.Errorf(shoal.KindInvalid, "the object is named %q and the path %q", *name, c.name("name"))
+	if *name != c.Name("name") {
+		return none, shoal.Errorf(shoal.KindInvalid, "the object is named %q and the path %q", *name, c.Name("name"))
 	}
-	match, err := c.ifMatch()
+	match, err := c.IfMatch()
 	if err != nil {
 		return none, err
 	}
 	*rev = match
-	res, err := a.cfg.Catalog.Apply(c.ctx, c.by, req())
+	res, err := a.cfg.Catalog.Apply(c.Ctx, c.By, req())
 	if err != nil || len(res.Changes) != 1 {
 		return none, err
 	}
@@ -79,7 +80,7 @@ func (a *API) putUser(c *call, u shoal.User) (api.Change, error) {
 // listAll reads a whole table that everybody may see.
 func listAll[V any](a *API, c *call, kind shoal.ObjectKind, list func(*store.Tx) ([]V, error)) (api.List[V], error) {
 	var page api.List[V]
-	if err := access.Check(c.by, access.View, access.Object{Kind: kind}); err != nil {
+	if err := access.Check(c.By, access.View, access.Object{Kind: kind}); err != nil {
 		return page, err
 	}
 	return pageOf(a, c, func(tx *store.Tx) ([]V, string, error) {
@@ -90,14 +91,14 @@ func listAll[V any](a *API, c *call, kind shoal.ObjectKind, list func(*store.Tx)
 
 // showOne reads an object that everybody may see.
 func showOne[V any](a *API, c *call, kind shoal.ObjectKind, name string, get func(*store.Tx) (V, shoal.Rev, error)) (v V, err error) {
-	if err := access.Check(c.by, access.View, access.Object{Kind: kind, Name: name}); err != nil {
+	if err := access.Check(c.By, access.View, access.Object{Kind: kind, Name: name}); err != nil {
 		return v, err
 	}
-	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+	err = a.cfg.Store.View(c.Ctx, func(tx *store.Tx) error {
 		var rev shoal.Rev
 		v, rev, err = get(tx)
 		if err == nil {
-			c.tag(rev)
+			c.Tag(rev)
 		}
 		return err
 	})
@@ -109,18 +110,18 @@ func (a *API) pools(c *call) (api.List[shoal.Pool], error) {
 }
 
 func (a *API) pool(c *call) (shoal.Pool, error) {
-	return showOne(a, c, shoal.ObjectPool, c.name("name"), func(tx *store.Tx) (shoal.Pool, shoal.Rev, error) {
-		p, err := tx.Pools().Get(shoal.PoolName(c.name("name")))
+	return showOne(a, c, shoal.ObjectPool, c.Name("name"), func(tx *store.Tx) (shoal.Pool, shoal.Rev, error) {
+		p, err := tx.Pools().Get(shoal.PoolName(c.Name("name")))
 		return p, p.Rev, err
 	})
 }
 
 func (a *API) scalePool(c *call, req api.ScaleRequest) (shoal.Pool, error) {
-	return a.cfg.Engine.ScalePool(c.ctx, c.by, shoal.PoolName(c.name("name")), req)
+	return a.cfg.Engine.ScalePool(c.Ctx, c.By, shoal.PoolName(c.Name("name")), req)
 }
 
 func (a *API) deletePool(c *call) error {
-	return a.cfg.Engine.DeletePool(c.ctx, c.by, shoal.PoolName(c.name("name")))
+	return a.cfg.Engine.DeletePool(c.Ctx, c.By, shoal.PoolName(c.Name("name")))
 }
 
 func (a *API) shares(c *call) (api.List[shoal.Share], error) {
@@ -128,14 +129,14 @@ func (a *API) shares(c *call) (api.List[shoal.Share], error) {
 }
 
 func (a *API) share(c *call) (shoal.Share, error) {
-	return showOne(a, c, shoal.ObjectShare, c.name("name"), func(tx *store.Tx) (shoal.Share, shoal.Rev, error) {
-		s, err := tx.Shares().Get(shoal.ShareName(c.name("name")))
+	return showOne(a, c, shoal.ObjectShare, c.Name("name"), func(tx *store.Tx) (shoal.Share, shoal.Rev, error) {
+		s, err := tx.Shares().Get(shoal.ShareName(c.Name("name")))
 		return s, s.Rev, err
 	})
 }
 
 func (a *API) deleteShare(c *call) error {
-	return a.cfg.Catalog.DeleteShare(c.ctx, c.by, shoal.ShareName(c.name("name")))
+	return a.cfg.Catalog.DeleteShare(c.Ctx, c.By, shoal.ShareName(c.Name("name")))
 }
 
 func (a *API) groups(c *call) (api.List[shoal.Group], error) {
@@ -143,59 +144,59 @@ func (a *API) groups(c *call) (api.List[shoal.Group], error) {
 }
 
 func (a *API) group(c *call) (shoal.Group, error) {
-	return showOne(a, c, shoal.ObjectGroup, c.name("name"), func(tx *store.Tx) (shoal.Group, shoal.Rev, error) {
-		g, err := tx.Groups().Get(shoal.GroupName(c.name("name")))
+	return showOne(a, c, shoal.ObjectGroup, c.Name("name"), func(tx *store.Tx) (shoal.Group, shoal.Rev, error) {
+		g, err := tx.Groups().Get(shoal.GroupName(c.Name("name")))
 		return g, g.Rev, err
 	})
 }
 
 func (a *API) deleteGroup(c *call) error {
-	return a.cfg.Catalog.DeleteGroup(c.ctx, c.by, shoal.GroupName(c.name("name")))
+	return a.cfg.Catalog.DeleteGroup(c.Ctx, c.By, shoal.GroupName(c.Name("name")))
 }
 
 func (a *API) machines(c *call) (api.List[shoal.Machine], error) {
 	var page api.List[shoal.Machine]
-	if err := access.Check(c.by, access.View, access.Object{Kind: shoal.ObjectMachine}); err != nil {
+	if err := access.Check(c.By, access.View, access.Object{Kind: shoal.ObjectMachine}); err != nil {
 		return page, err
 	}
-	gone, err := c.flag("gone", false)
+	gone, err := c.Flag("gone", false)
 	if err != nil {
 		return page, err
 	}
-	cursor, limit, err := c.page()
+	cursor, limit, err := c.Page()
 	if err != nil {
 		return page, err
 	}
-	f := store.MachineFilter{Pool: shoal.PoolName(c.query("pool")), State: shoal.MachineState(c.query("state")), Gone: gone}
+	f := store.MachineFilter{Pool: shoal.PoolName(c.Query("pool")), State: shoal.MachineState(c.Query("state")), Gone: gone}
 	return pageOf(a, c, func(tx *store.Tx) ([]shoal.Machine, string, error) { return tx.MachinesPage(f, cursor, limit) })
 }
 
 func (a *API) machine(c *call) (shoal.Machine, error) {
-	return showOne(a, c, shoal.ObjectMachine, c.name("id"), func(tx *store.Tx) (shoal.Machine, shoal.Rev, error) {
-		m, err := tx.Machines().Get(shoal.MachineID(c.name("id")))
+	return showOne(a, c, shoal.ObjectMachine, c.Name("id"), func(tx *store.Tx) (shoal.Machine, shoal.Rev, error) {
+		m, err := tx.Machines().Get(shoal.MachineID(c.Name("id")))
 		return m, m.Rev, err
 	})
 }
 
 func (a *API) deleteMachine(c *call) error {
-	force, err := c.flag("force", false)
+	force, err := c.Flag("force", false)
 	if err != nil {
 		return err
 	}
-	return a.cfg.Engine.DeleteMachine(c.ctx, c.by, shoal.MachineID(c.name("id")), force)
+	return a.cfg.Engine.DeleteMachine(c.Ctx, c.By, shoal.MachineID(c.Name("id")), force)
 }
 
 func (a *API) drain(c *call, req api.DrainRequest) (shoal.Machine, error) {
-	return a.cfg.Engine.Drain(c.ctx, c.by, shoal.MachineID(c.name("id")), req)
+	return a.cfg.Engine.Drain(c.Ctx, c.By, shoal.MachineID(c.Name("id")), req)
 }
 
 func (a *API) undrain(c *call) (shoal.Machine, error) {
-	return a.cfg.Engine.Undrain(c.ctx, c.by, shoal.MachineID(c.name("id")))
+	return a.cfg.Engine.Undrain(c.Ctx, c.By, shoal.MachineID(c.Name("id")))
 }
 
 // keeper returns who keeps images, for a subject that may do something to one.
 func (a *API) keeper(c *call, do access.Action, name string) (Images, error) {
-	if err := access.Check(c.by, do, access.Object{Kind: access.ObjectImage, Name: name}); err != nil {
+	if err := access.Check(c.By, do, access.Object{Kind: access.ObjectImage, Name: name}); err != nil {
 		return nil, err
 	}
 	if a.cfg.Images == nil {
@@ -209,7 +210,7 @@ func (a *API) images(c *call) (api.List[api.Image], error) {
 	if err != nil {
 		return api.List[api.Image]{}, err
 	}
-	items, err := k.Images(c.ctx)
+	items, err := k.Images(c.Ctx)
 	return listed(items, "", a.cfg.Store.Rev()), err
 }
 
@@ -218,16 +219,16 @@ func (a *API) snapshot(c *call, req api.SnapshotRequest) (api.Image, error) {
 	if err != nil {
 		return api.Image{}, err
 	}
-	return k.Snapshot(c.ctx, req.Name)
+	return k.Snapshot(c.Ctx, req.Name)
 }
 
 func (a *API) removeImage(c *call) error {
-	name := c.name("name")
+	name := c.Name("name")
 	k, err := a.keeper(c, access.Delete, name)
 	if err != nil {
 		return err
 	}
-	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+	err = a.cfg.Store.View(c.Ctx, func(tx *store.Tx) error {
 		pools, err := tx.Pools().List()
 		if err != nil {
 			return err
@@ -247,7 +248,7 @@ func (a *API) removeImage(c *call) error {
 	if err != nil {
 		return err
 	}
-	return k.RemoveImage(c.ctx, name)
+	return k.RemoveImage(c.Ctx, name)
 }
 
 // source is where a request comes from, as far as that can be known.

@@ -72,18 +72,18 @@ func operation(e endpoint, schemas huma.Registry, problem *huma.Schema) *huma.Op
 	if !e.may.open {
 		op.Security = []map[string][]string{{"token": {}}}
 	}
-	if e.do.in != nil {
-		op.RequestBody = &huma.RequestBody{Required: !e.do.spare, Content: map[string]*huma.MediaType{
-			"application/json": {Schema: schemas.Schema(e.do.in, true, "")}}}
+	if e.do.In != nil {
+		op.RequestBody = &huma.RequestBody{Required: !e.do.Spare, Content: map[string]*huma.MediaType{
+			"application/json": {Schema: schemas.Schema(e.do.In, true, "")}}}
 	}
-	ok := &huma.Response{Description: http.StatusText(e.do.status)}
+	ok := &huma.Response{Description: http.StatusText(e.do.Status)}
 	switch {
-	case e.do.out != nil:
-		ok.Content = map[string]*huma.MediaType{"application/json": {Schema: schemas.Schema(e.do.out, true, "")}}
-	case e.do.media != "":
-		ok.Content = map[string]*huma.MediaType{e.do.media: {}}
+	case e.do.Out != nil:
+		ok.Content = map[string]*huma.MediaType{"application/json": {Schema: schemas.Schema(e.do.Out, true, "")}}
+	case e.do.Media != "":
+		ok.Content = map[string]*huma.MediaType{e.do.Media: {}}
 	}
-	op.Responses[strconv.Itoa(e.do.status)] = ok
+	op.Responses[strconv.Itoa(e.do.Status)] = ok
 	return op
 }
 

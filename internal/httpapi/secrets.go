@@ -7,6 +7,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 )
 
 // Secrets keeps values that nobody is to see but what uses them. It asks who asks.
@@ -19,28 +20,28 @@ type Secrets interface {
 
 func (a *API) secretTable() []endpoint {
 	return []endpoint{
-		{"GET", "/secrets", may(access.View, shoal.ObjectSecret), "", "List the secrets that the caller may use, without values", read((*API).secrets)},
-		{"PUT", "/secrets/{name}", may(access.Apply, shoal.ObjectSecret), "", "Keep a secret of the caller's, or give it another value", take(http.StatusOK, (*API).setSecret)},
-		{"GET", "/secrets/{name}/value", may(access.Reveal, shoal.ObjectSecret), "", "Read a secret's value; each time is put on record", read((*API).secretValue)},
-		{"DELETE", "/secrets/{name}", may(access.Delete, shoal.ObjectSecret), "", "Remove a secret of the caller's", act(http.StatusNoContent, (*API).removeSecret)},
+		{"GET", "/secrets", may(access.View, shoal.ObjectSecret), "", "List the secrets that the caller may use, without values", rest.Read(a.secrets)},
+		{"PUT", "/secrets/{name}", may(access.Apply, shoal.ObjectSecret), "", "Keep a secret of the caller's, or give it another value", rest.Take(http.StatusOK, a.setSecret)},
+		{"GET", "/secrets/{name}/value", may(access.Reveal, shoal.ObjectSecret), "", "Read a secret's value; each time is put on record", rest.Read(a.secretValue)},
+		{"DELETE", "/secrets/{name}", may(access.Delete, shoal.ObjectSecret), "", "Remove a secret of the caller's", rest.Act(http.StatusNoContent, a.removeSecret)},
 	}
 }
 
 func (a *API) secrets(c *call) (p api.List[shoal.Secret], err error) {
-	p.Items, err = a.cfg.Secrets.List(c.ctx, c.by)
+	p.Items, err = a.cfg.Secrets.List(c.Ctx, c.By)
 	return p, err
 }
 
 func (a *API) setSecret(c *call, req api.SetSecret) (shoal.Secret, error) {
-	return a.cfg.Secrets.Set(c.ctx, c.by, shoal.SecretName(c.name("name")), req)
+	return a.cfg.Secrets.Set(c.Ctx, c.By, shoal.SecretName(c.Name("name")), req)
 }
 
 func (a *API) secretValue(c *call) (v api.SecretValue, err error) {
-	c.w.Header().Set("Cache-Control", "no-store")
-	v.Value, err = a.cfg.Secrets.Value(c.ctx, c.by, shoal.SecretName(c.name("name")))
+	c.W.Header().Set("Cache-Control", "no-store")
+	v.Value, err = a.cfg.Secrets.Value(c.Ctx, c.By, shoal.SecretName(c.Name("name")))
 	return v, err
 }
 
 func (a *API) removeSecret(c *call) error {
-	return a.cfg.Secrets.Remove(c.ctx, c.by, shoal.SecretName(c.name("name")))
+	return a.cfg.Secrets.Remove(c.Ctx, c.By, shoal.SecretName(c.Name("name")))
 }

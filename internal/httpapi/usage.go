@@ -17,17 +17,17 @@ const usageSpan = 30 * 24 * time.Hour
 
 func (a *API) usage(c *call) (api.Usage, error) {
 	var none api.Usage
-	by, err := usage.ParseBy(c.query("by"))
+	by, err := usage.ParseBy(c.Query("by"))
 	if err != nil {
 		return none, err
 	}
-	since, err := c.instant("since")
+	since, err := c.Instant("since")
 	if err != nil {
 		return none, err
 	}
-	all := access.Everybody(c.by, access.ObjectUsage)
+	all := access.Everybody(c.By, access.ObjectUsage)
 	if !all && by != usage.ByUser && by != usage.ByJob {
-		return none, shoal.Errorf(shoal.KindDenied, "%s may not see everybody's usage", c.by).WithHint("one's own can be seen by user and by job")
+		return none, shoal.Errorf(shoal.KindDenied, "%s may not see everybody's usage", c.By).WithHint("one's own can be seen by user and by job")
 	}
 	in := usage.Input{Since: since, Until: time.Now().UTC().Truncate(time.Second)}
 	if in.Since.IsZero() {
@@ -53,7 +53,7 @@ const maxBilled = 200_000
 
 // bill makes a bill of what is on record, with the keys of the rows that are the caller's own.
 func (a *API) bill(c *call, in usage.Input, by usage.By) (t usage.Table, hers map[string]bool, err error) {
-	err = a.cfg.Store.View(c.ctx, func(tx *store.Tx) error {
+	err = a.cfg.Store.View(c.Ctx, func(tx *store.Tx) error {
 		users, err := tx.Users().List()
 		if err != nil {
 			return err
@@ -70,11 +70,11 @@ func (a *API) bill(c *call, in usage.Input, by usage.By) (t usage.Table, hers ma
 		}
 		b := &billing{tx: tx, ledger: usage.NewLedger(by, usage.GroupsOf(users, groups)), hers: map[string]bool{}}
 		if by == usage.ByUser {
-			b.hers[string(c.by.User)] = true
+			b.hers[string(c.By.User)] = true
 		} else {
-			b.user = c.by.User
+			b.user = c.By.User
 		}
-		if err := b.add(c.ctx, in); err != nil {
+		if err := b.add(c.Ctx, in); err != nil {
 			return err
 		}
 		t, hers = b.ledger.Table(in.Since, in.Until), b.hers
@@ -147,29 +147,29 @@ func own(rows []api.UsageRow, keys map[string]bool) ([]api.UsageRow, api.UsageRo
 }
 
 func (a *API) why(c *call) (why api.Why, err error) {
-	kind, name := c.name("kind"), c.name("name")
+	kind, name := c.Name("kind"), c.Name("name")
 	switch kind {
 	case "pool":
-		if err = access.Check(c.by, access.View, access.Object{Kind: shoal.ObjectPool, Name: name}); err == nil {
-			why, err = a.cfg.Engine.WhyPool(c.ctx, shoal.PoolName(name))
+		if err = access.Check(c.By, access.View, access.Object{Kind: shoal.ObjectPool, Name: name}); err == nil {
+			why, err = a.cfg.Engine.WhyPool(c.Ctx, shoal.PoolName(name))
 		}
 	case "machine":
-		if err = access.Check(c.by, access.View, access.Object{Kind: shoal.ObjectMachine, Name: name}); err == nil {
-			why, err = a.cfg.Engine.WhyMachine(c.ctx, shoal.MachineID(name))
+		if err = access.Check(c.By, access.View, access.Object{Kind: shoal.ObjectMachine, Name: name}); err == nil {
+			why, err = a.cfg.Engine.WhyMachine(c.Ctx, shoal.MachineID(name))
 		}
 	case "session":
 		if _, err = a.sessionFor(c, access.View, name); err == nil {
-			why, err = a.cfg.Broker.WhySession(c.ctx, shoal.SessionID(name))
+			why, err = a.cfg.Broker.WhySession(c.Ctx, shoal.SessionID(name))
 		}
 	case "app":
 		if _, err = a.appNamed(c, access.View, shoal.AppID(name)); err == nil {
-			why, err = a.cfg.Apps.Why(c.ctx, shoal.AppID(name))
+			why, err = a.cfg.Apps.Why(c.Ctx, shoal.AppID(name))
 		}
 	case "job":
-		why, err = a.cfg.Batch.WhyJob(c.ctx, c.by, shoal.JobID(name))
+		why, err = a.cfg.Batch.WhyJob(c.Ctx, c.By, shoal.JobID(name))
 	case "login":
-		if err = access.Check(c.by, access.View, userObject(name)); err == nil {
-			why, err = a.cfg.Broker.WhyLogin(c.ctx, shoal.UserName(name), shoal.PoolName(c.query("pool")))
+		if err = access.Check(c.By, access.View, userObject(name)); err == nil {
+			why, err = a.cfg.Broker.WhyLogin(c.Ctx, shoal.UserName(name), shoal.PoolName(c.Query("pool")))
 		}
 	default:
 		err = shoal.Errorf(shoal.KindInvalid, "cannot say why of a %q", kind).WithHint("ask of a pool, machine, session, app, job or login")
@@ -177,6 +177,6 @@ func (a *API) why(c *call) (why api.Why, err error) {
 	if err != nil {
 		return api.Why{}, err
 	}
-	why.Events = slices.DeleteFunc(why.Events, func(e shoal.Event) bool { return !access.SeesEvent(c.by, e) })
+	why.Events = slices.DeleteFunc(why.Events, func(e shoal.Event) bool { return !access.SeesEvent(c.By, e) })
 	return why, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 )
 
 // Web knows who is signed in in browsers.
@@ -33,10 +34,10 @@ func (a *API) Browser() http.Handler {
 
 func (a *API) webTable() []endpoint {
 	return []endpoint{
-		{"POST", "/web/link", rule{words: "users, but not from a browser"}, "", "Make an address at which a browser is signed in, once, within five minutes", read((*API).webLink)},
-		{"POST", "/web/redeem", rule{words: "the hub"}, "", "Say whom a code of /shoal/authorize stands for, once", take(http.StatusOK, (*API).redeem)},
-		{"POST", "/web/step-up", rule{words: "whoever is signed in in a browser"}, "", "Get the token by which one request from a browser has the rights of one's role", take(http.StatusOK, (*API).stepUp)},
-		{"POST", "/web/confirm", rule{words: "users, but neither from a browser nor through a machine"}, "", "Look at, or confirm, what a browser of one's own asks for", take(http.StatusOK, (*API).confirm)},
+		{"POST", "/web/link", rule{words: "users, but not from a browser"}, "", "Make an address at which a browser is signed in, once, within five minutes", rest.Read(a.webLink)},
+		{"POST", "/web/redeem", rule{words: "the hub"}, "", "Say whom a code of /shoal/authorize stands for, once", rest.Take(http.StatusOK, a.redeem)},
+		{"POST", "/web/step-up", rule{words: "whoever is signed in in a browser"}, "", "Get the token by which one request from a browser has the rights of one's role", rest.Take(http.StatusOK, a.stepUp)},
+		{"POST", "/web/confirm", rule{words: "users, but neither from a browser nor through a machine"}, "", "Look at, or confirm, what a browser of one's own asks for", rest.Take(http.StatusOK, a.confirm)},
 	}
 }
 
@@ -53,7 +54,7 @@ func (a *API) webLink(c *call) (api.WebLink, error) {
 	if err != nil {
 		return api.WebLink{}, err
 	}
-	return w.Link(c.ctx, c.by)
+	return w.Link(c.Ctx, c.By)
 }
 
 func (a *API) redeem(c *call, req api.RedeemRequest) (api.Redeemed, error) {
@@ -61,7 +62,7 @@ func (a *API) redeem(c *call, req api.RedeemRequest) (api.Redeemed, error) {
 	if err != nil {
 		return api.Redeemed{}, err
 	}
-	return w.Redeem(c.ctx, c.by, req)
+	return w.Redeem(c.Ctx, c.By, req)
 }
 
 func (a *API) stepUp(c *call, req api.StepUpRequest) (api.StepUp, error) {
@@ -69,11 +70,11 @@ func (a *API) stepUp(c *call, req api.StepUpRequest) (api.StepUp, error) {
 	if err != nil {
 		return api.StepUp{}, err
 	}
-	if !c.by.Browser {
+	if !c.By.Browser {
 		return api.StepUp{}, shoal.Errorf(shoal.KindDenied, "only requests that come from a browser are confirmed").
 			WithHint("with a bearer token send the request itself")
 	}
-	return w.StepUp(c.req, req)
+	return w.StepUp(c.Req, req)
 }
 
 func (a *API) confirm(c *call, req api.ConfirmRequest) (api.Confirmation, error) {
@@ -81,7 +82,7 @@ func (a *API) confirm(c *call, req api.ConfirmRequest) (api.Confirmation, error)
 	if err != nil {
 		return api.Confirmation{}, err
 	}
-	return w.Confirm(c.ctx, c.by, req)
+	return w.Confirm(c.Ctx, c.By, req)
 }
 
 // TokenUser says whose API token a request carries; false if nobody's.

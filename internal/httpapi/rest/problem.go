@@ -1,4 +1,4 @@
-package httpapi
+package rest
 
 import (
 	"context"
@@ -18,8 +18,8 @@ type errEnded struct{ error }
 
 func (e errEnded) Unwrap() error { return e.error }
 
-// ended marks an error of writing an answer.
-func ended(err error) error {
+// Ended marks an error of writing an answer.
+func Ended(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -45,9 +45,9 @@ func (t *tracker) Write(p []byte) (int, error) {
 // Unwrap lets an http.ResponseController through.
 func (t *tracker) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
-// guard makes a handler of a function: its error becomes a problem document, and so does a panic. An answer
+// Guard makes a handler of a function: its error becomes a problem document, and so does a panic. An answer
 // that has begun is torn down, so that nobody takes it for complete.
-func (a *API) guard(serve func(http.ResponseWriter, *http.Request) error) http.Handler {
+func (d *Desk) Guard(serve func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t := &tracker{ResponseWriter: w}
 		defer func() {
@@ -58,16 +58,16 @@ func (a *API) guard(serve func(http.ResponseWriter, *http.Request) error) http.H
 			if p == http.ErrAbortHandler { //nolint:errorlint // it is compared so by net/http
 				panic(p)
 			}
-			a.fail(t, r, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			d.fail(t, r, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}()
 		if err := serve(t, r); err != nil {
-			a.fail(t, r, err)
+			d.fail(t, r, err)
 		}
 	})
 }
 
 // fail tells of an error, or tears the connection down where an answer has begun.
-func (a *API) fail(t *tracker, r *http.Request, err error) {
+func (d *Desk) fail(t *tracker, r *http.Request, err error) {
 	var gone errEnded
 	if errors.As(err, &gone) {
 		panic(http.ErrAbortHandler)
@@ -81,7 +81,7 @@ func (a *API) fail(t *tracker, r *http.Request, err error) {
 		reference = shoal.NewToken()[:8]
 	}
 	// Where and what, but neither header nor body: they hold secrets.
-	a.cfg.Log.Log(r.Context(), kind.Meaning().Level, "api: a request failed", "method", r.Method, "path", r.URL.Path,
+	d.log.Log(r.Context(), kind.Meaning().Level, "api: a request failed", "method", r.Method, "path", r.URL.Path,
 		"kind", kind, "err", err, "reference", reference)
 	if t.begun {
 		panic(http.ErrAbortHandler)
@@ -97,11 +97,11 @@ func (a *API) fail(t *tracker, r *http.Request, err error) {
 // problemOf is an error as the wire has it.
 func problemOf(err error) api.Problem {
 	m := shoal.KindOf(err).Meaning()
-	return api.Problem{Type: "about:blank", Title: title(m.Status), Status: m.Status, Detail: err.Error(), Kind: m.Kind,
+	return api.Problem{Type: "about:blank", Title: Title(m.Status), Status: m.Status, Detail: err.Error(), Kind: m.Kind,
 		Hint: shoal.HintOf(err), Mistakes: shoal.MistakesOf(err)}
 }
 
-func title(status int) string {
+func Title(status int) string {
 	if status == shoal.KindCancelled.Meaning().Status {
 		return "Client Closed Request"
 	}
@@ -127,8 +127,8 @@ func writeProblem(w http.ResponseWriter, p api.Problem, retry string) {
 	_, _ = w.Write(append(body, '\n')) // whoever is gone needs no answer
 }
 
-// fallback answers for paths and methods that a mux does not have.
-func (a *API) fallback(mux *http.ServeMux) http.Handler {
+// Fallback answers for paths and methods that a mux does not have. list is where all are listed.
+func Fallback(mux *http.ServeMux, list string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h, pattern := mux.Handler(r)
 		if pattern != "" {
@@ -137,7 +137,7 @@ func (a *API) fallback(mux *http.ServeMux) http.Handler {
 		}
 		probe := &probe{header: http.Header{}}
 		h.ServeHTTP(probe, r)
-		p := problemOf(shoal.Errorf(shoal.KindNotFound, "there is nothing at %s", r.URL.Path).WithHint("%s/openapi.json lists what there is", prefix))
+		p := problemOf(shoal.Errorf(shoal.KindNotFound, "there is nothing at %s", r.URL.Path).WithHint("%s lists what there is", list))
 		if probe.status == http.StatusMethodNotAllowed {
 			w.Header().Set("Allow", probe.header.Get("Allow"))
 			p = problemOf(shoal.Errorf(shoal.KindInvalid, "cannot %s %s", r.Method, r.URL.Path).WithHint("it takes %s", probe.header.Get("Allow")))

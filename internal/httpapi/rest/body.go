@@ -1,4 +1,4 @@
-package httpapi
+package rest
 
 import (
 	"bytes"
@@ -17,15 +17,15 @@ import (
 const (
 	maxBody   = 4 << 20
 	bodyTime  = 30 * time.Second // to send it
-	maxLarge  = 40 << 20         // where many jobs, or a job's many items, come in one request
+	MaxLarge  = 40 << 20         // where many jobs, or a job's many items, come in one request
 	largeTime = 2 * time.Minute
 	// largeBodies is how many bodies above maxBody are in memory at once; more wait.
 	largeBodies = 2
 )
 
-// readBody reads a body of JSON, whole: whoever sends it slowly holds nothing but a connection. done is to
+// ReadBody reads a body of JSON, whole: whoever sends it slowly holds nothing but a connection. done is to
 // be called when the body is needed no more.
-func (a *API) readBody(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, done func(), err error) {
+func (d *Desk) ReadBody(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, done func(), err error) {
 	if err := isJSON(r); err != nil {
 		return nil, nil, err
 	}
@@ -39,11 +39,11 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, limit int64) (bod
 	_, err = io.CopyN(&all, in, maxBody+1)
 	if err == nil && limit > maxBody { // there is more of it than most have
 		select {
-		case a.large <- struct{}{}:
+		case d.large <- struct{}{}:
 		case <-r.Context().Done():
 			return nil, nil, shoal.Errorf(shoal.KindCancelled, "the request was given up: %w", r.Context().Err())
 		}
-		done = func() { <-a.large }
+		done = func() { <-d.large }
 		_ = rc.SetReadDeadline(time.Now().Add(largeTime))
 		_, err = io.Copy(&all, in)
 	}
@@ -51,19 +51,13 @@ func (a *API) readBody(w http.ResponseWriter, r *http.Request, limit int64) (bod
 		err = nil
 	}
 	if err == nil {
-		err = checkText(all.Bytes())
+		err = CheckText(all.Bytes())
 	}
 	if err != nil {
 		done()
 		return nil, nil, bodyError(err, limit)
 	}
 	return all.Bytes(), done, nil
-}
-
-// readJSON reads a body of ordinary size.
-func (a *API) readJSON(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, _, err := a.readBody(w, r, maxBody)
-	return body, err
 }
 
 func isJSON(r *http.Request) error {
@@ -74,8 +68,8 @@ func isJSON(r *http.Request) error {
 	return nil
 }
 
-// checkText refuses what is no UTF-8: read as JSON, its bytes would silently become others.
-func checkText(body []byte) error {
+// CheckText refuses what is no UTF-8: read as JSON, its bytes would silently become others.
+func CheckText(body []byte) error {
 	if utf8.Valid(body) {
 		return nil
 	}
