@@ -62,7 +62,8 @@ func completePool(p *shoal.Pool) {
 }
 
 // completeEndpoint fills in what an endpoint's protocol leaves open. Probes are the article's: every 15 seconds,
-// and two that fail make an app ill.
+// and two that fail make an app ill. What listens at a port of tcp may be there only now and then: it is asked where the
+// pool says so.
 func completeEndpoint(e *shoal.Endpoint) {
 	fill(&e.Affinity, shoal.AffinityUser)
 	fill(&e.Share, "private")
@@ -71,7 +72,6 @@ func completeEndpoint(e *shoal.Endpoint) {
 	}
 	if e.Protocol != shoal.ProtocolHTTP {
 		fill(&e.Listen, e.Port)
-		return
 	}
 	if e.Ready == nil && e.Protocol != shoal.ProtocolTCP {
 		e.Ready = new(shoal.Probe)
@@ -88,12 +88,12 @@ func completeEndpoint(e *shoal.Endpoint) {
 // CompleteProbe fills in what a probe leaves open.
 func CompleteProbe(p *shoal.Probe) {
 	fill(&p.Path, "/")
-	fill(&p.Interval, shoal.Duration(15*time.Second))
 	timeProbe(p)
 }
 
 func timeProbe(p *shoal.Probe) {
 	fill(&p.Timeout, shoal.Duration(2*time.Minute))
+	fill(&p.Interval, shoal.Duration(15*time.Second))
 	fill(&p.Threshold, 2)
 }
 
