@@ -101,6 +101,7 @@ func problemOf(err error) api.Problem {
 		Hint: shoal.HintOf(err), Mistakes: shoal.MistakesOf(err)}
 }
 
+// Title is the title of a problem document of a status.
 func Title(status int) string {
 	if status == shoal.KindCancelled.Meaning().Status {
 		return "Client Closed Request"
