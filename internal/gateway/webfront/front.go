@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/gateway"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/pump"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
 )
 
@@ -83,6 +85,7 @@ type Front struct {
 	flights *gateway.Counts // requests being answered, by source
 	servers *gateway.Counts // requests that servers behind are answering
 	errors  *http.Client
+	pumps   *pump.Pumps
 	used    usage
 	calm    calm
 
@@ -105,7 +108,7 @@ func New(cfg Config) *Front {
 	}
 	cfg.AppsDomain = strings.ToLower(strings.Trim(cfg.AppsDomain, "."))
 	cfg.Limits = cfg.Limits.withDefaults()
-	f := &Front{cfg: cfg, log: cfg.Log, pool: newPool(cfg.Dial, cfg.Limits), piping: map[*tunnel]struct{}{}}
+	f := &Front{cfg: cfg, log: cfg.Log, pool: newPool(cfg.Dial, cfg.Limits), pumps: pump.New(runtime.GOMAXPROCS(0)/2, writeTime), piping: map[*tunnel]struct{}{}}
 	f.door = &door{limits: cfg.Limits, connections: gateway.NewCounts(cfg.Limits.Connections, cfg.Limits.PerSource)}
 	f.tunnels = gateway.NewCounts(cfg.Limits.Websockets, cfg.Limits.SourceWebsockets)
 	f.users = gateway.NewCounts(cfg.Limits.Websockets, cfg.Limits.UserWebsockets)

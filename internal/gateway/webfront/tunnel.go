@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/pump"
 )
 
 // shakeTime is how long a server may take to agree to a websocket.
@@ -128,14 +130,16 @@ func (f *Front) open(w http.ResponseWriter, d dest, c *call, ended func()) *tunn
 	now := time.Now()
 	d.used(now)
 	d.isBusy(now)
-	t := &tunnel{front: f, client: conn, server: c.link.Conn, used: d.used, busy: d.isBusy, ended: ended, fromClient: ahead(buffered.Reader), fromServer: ahead(c.link.r)}
-	t.still = d.still
+	t := &tunnel{front: f, client: conn, server: c.link.Conn, used: d.used, busy: d.busy, still: d.still, ended: ended, fromClient: ahead(buffered.Reader), fromServer: ahead(c.link.r)}
 	t.asked.Store(now.UnixNano())
+	if err := t.takePlain(); err != nil {
+		f.log.Error("a websocket cannot be opened", "err", err)
+		return nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closing {
-		conn.Close()
-		return nil
+		t.close()
 	}
 	f.piping[t] = struct{}{}
 	f.all.Add(1)
@@ -169,9 +173,11 @@ func ahead(r *bufio.Reader) []byte {
 type tunnel struct {
 	front          *Front
 	client, server net.Conn
+	pair           *pump.Pair // of both connections, if both are plain; nil: there are two goroutines
 	used, busy     func(time.Time)
 	still          func() bool
 	asked          atomic.Int64 // when, in Unix nanoseconds
+	told           atomic.Int64 // when it was told last that somebody does something, in Unix nanoseconds
 	ended          func()
 	// What was read ahead goes first.
 	fromClient, fromServer []byte
@@ -179,33 +185,97 @@ type tunnel struct {
 	ways                   atomic.Int32 // that have ended
 }
 
+// takePlain gives both connections to a pump, if it can read them. On an error they are closed.
+func (t *tunnel) takePlain() (err error) {
+	c, ok := t.client.(*client)
+	if !ok {
+		return nil
+	}
+	a, ok := c.Conn.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	b, ok := t.server.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	t.pair, err = t.front.pumps.Take(pump.Task{A: a, B: b, FromA: t.fromClient, FromB: t.fromServer, See: t.see, Ended: func() {
+		_ = c.Close() // it is counted no more
+		t.over()
+	}})
+	t.client, t.server, t.fromClient, t.fromServer = nil, nil, nil, nil
+	if err != nil {
+		_ = c.Close()
+	}
+	return err
+}
+
 func (t *tunnel) close() {
-	if t.closed.CompareAndSwap(false, true) {
+	switch {
+	case t.pair != nil:
+		t.pair.Close()
+	case t.closed.CompareAndSwap(false, true):
 		t.client.Close()
 		t.server.Close()
 	}
 }
 
 // lingerTime is how long the other direction may go on once one has ended.
-const lingerTime = 5 * time.Second
+const lingerTime = pump.LingerTime
 
 // begin passes bytes on until both directions have ended. It does not wait for that.
 func (t *tunnel) begin() {
+	if t.pair != nil {
+		t.pair.Begin()
+		return
+	}
 	go func() { t.copy(t.client, t.server, t.fromServer); t.end() }()
 	go func() { t.copy(t.server, t.client, t.fromClient); t.end() }()
 }
 
 // end is the end of one direction.
 func (t *tunnel) end() {
-	if t.ways.Add(1) < 2 {
-		return
+	if t.ways.Add(1) == 2 {
+		t.close()
+		t.over()
 	}
-	t.close()
+}
+
+// over is called when both connections are closed.
+func (t *tunnel) over() {
 	t.front.mu.Lock()
 	delete(t.front.piping, t)
 	t.front.mu.Unlock()
 	t.ended()
 	t.front.all.Done()
+}
+
+// see notes that something passes. What it returns is to be asked before: whether whoever has opened the websocket is still
+// signed in. It is, now and then.
+func (t *tunnel) see(now time.Time, b []byte) (question func() bool) {
+	ping := isPing(b)
+	at := now.UnixNano()
+	if t.still == nil || at-t.asked.Load() < int64(askAgain) {
+		t.note(now, ping)
+		return nil
+	}
+	t.asked.Store(at)
+	return func() bool {
+		if !t.still() {
+			return false
+		}
+		t.note(now, ping)
+		return true
+	}
+}
+
+// note notes the use of the server behind; besides, once a second at most, that of an app.
+func (t *tunnel) note(now time.Time, ping bool) {
+	t.used(now)
+	if at := now.UnixNano(); t.busy != nil && !ping && at-t.told.Load() >= int64(time.Second) {
+		t.told.Store(at)
+		t.busy(now)
+	}
 }
 
 // Websockets are quiet for most of the time: their buffers are small, and borrowed when much comes.
@@ -233,14 +303,9 @@ func (t *tunnel) copy(to, from net.Conn, ahead []byte) {
 		}
 		n, err := from.Read(buf)
 		if n > 0 {
-			now := time.Now()
-			if !t.may(now) {
+			if question := t.see(time.Now(), buf[:n]); question != nil && !question() {
 				t.close()
 				return
-			}
-			t.used(now)
-			if !isPing(buf[:n]) {
-				t.busy(now)
 			}
 			if _, err := to.Write(buf[:n]); err != nil {
 				t.close()
@@ -261,15 +326,6 @@ func (t *tunnel) copy(to, from net.Conn, ahead []byte) {
 			large = nil
 		}
 	}
-}
-
-// may reports whether the websocket may go on: now and then it is asked whether whoever has opened it is still signed in.
-func (t *tunnel) may(now time.Time) bool {
-	if t.still == nil || now.UnixNano()-t.asked.Load() < int64(askAgain) {
-		return true
-	}
-	t.asked.Store(now.UnixNano())
-	return t.still()
 }
 
 // isPing reports whether what has come looks like a ping or its answer alone: servers send them as long as a page is open.
