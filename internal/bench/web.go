@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shoal-pool/shoal/internal/rig"
 	"github.com/shoal-pool/shoal/internal/rig/proxy"
 )
@@ -21,13 +23,17 @@ const (
 	webWatch = 30 * time.Second
 	// How long a rate is measured, and by how many connections.
 	webLength  = 3 * time.Second
+	webWarm    = time.Second // before the first, for the original compiles what it does often
 	webCallers = 32
+	webUsers   = 100 // each with a server of her own
+	webBusy    = 256 // websockets that talk at once when there are many of them
 )
 
 // fronts are our front end and the original, as processes of their own with the same command line, before the same
 // backends.
 type fronts struct {
 	fast       *proxy.Fast
+	echoes     *proxy.Echoes
 	echo       *proxy.Backend
 	ours, peer *proxy.Proxy
 	direct     string // address of the fast backend
@@ -75,6 +81,9 @@ func (b *bench) fronts(ctx context.Context) (*fronts, error) {
 	if f.fast, err = proxy.NewFast(); err != nil {
 		return f, err
 	}
+	if f.echoes, err = proxy.NewEchoes(webUsers); err != nil {
+		return f, err
+	}
 	if f.echo, err = proxy.NewBackend("echo"); err != nil {
 		return f, err
 	}
@@ -86,8 +95,11 @@ func (b *bench) fronts(ctx context.Context) (*fronts, error) {
 		return f, err
 	}
 	for _, p := range []*proxy.Proxy{f.ours, f.peer} {
-		for i := range 100 { // of so many users, which is what a table is like
+		for i := range webUsers {
 			if err := p.Add(ctx, fmt.Sprintf("/user/u%d", i), f.fast.URL); err != nil {
+				return f, err
+			}
+			if err := p.Add(ctx, talkPath(i), f.echoes.URLs[i]); err != nil {
 				return f, err
 			}
 		}
@@ -107,6 +119,9 @@ func (f *fronts) close() error {
 	}
 	if f.fast != nil {
 		errs = append(errs, f.fast.Close())
+	}
+	if f.echoes != nil {
+		errs = append(errs, f.echoes.Close())
 	}
 	if f.echo != nil {
 		errs = append(errs, f.echo.Close())
@@ -130,25 +145,102 @@ func (b *bench) pair(f *fronts, measure func(*proxy.Proxy) (float64, error)) (ou
 	return ours, peer, nil
 }
 
+func talkPath(user int) string { return fmt.Sprintf("/talk/u%d", user) }
+
+// webRates measures how much passes in a second, and what of the processors that takes.
+//
+// Load, backends and proxy share this machine, so a rate is what is left for the proxy. The load of websockets is therefore made as
+// cheap as it can be: one thread for each two processors, which waits for all sockets of clients and backends at once, and one read and one write at
+// either end for a message. Both proxies get the very same. The original has one thread for everything; ours as many as there are
+// processors, so on larger machines the ratio is larger. Processor time does not depend on that: its rows are what one
+// request, message or websocket takes of the proxy itself, most of it in the kernel.
 func webRates(ctx context.Context, b *bench, f *fronts) error {
+	talk := func(n int) (paths []string) {
+		for i := range n {
+			paths = append(paths, talkPath(i%webUsers))
+		}
+		return paths
+	}
 	for _, row := range []struct {
 		measure, unit, note string
-		rate                func(ctx context.Context, addr, path string, n int, length time.Duration) (float64, error)
+		rate                func(ctx context.Context, addr string, length time.Duration) (float64, error)
 	}{
-		{"requests", "requests/s", "connections of clients, 100 routes, without TLS", proxy.Requests},
-		{"websocket messages there and back", "messages/s", "open websockets, 64 bytes", proxy.RoundTrips},
-		{"websockets opened, one message there and back, closed", "websockets/s", "at a time, 64 bytes", proxy.Visits},
+		{"requests", "requests/s", fmt.Sprintf("%d connections of clients, %d routes, without TLS", webCallers, 2*webUsers),
+			func(ctx context.Context, addr string, length time.Duration) (float64, error) {
+				return proxy.Requests(ctx, addr, "/user/u42/fast", webCallers, length)
+			}},
+		{"websocket messages there and back", "messages/s", fmt.Sprintf("%d open websockets, 64 bytes", webCallers),
+			func(ctx context.Context, addr string, length time.Duration) (float64, error) {
+				return f.echoes.RoundTrips(ctx, addr, talk(webCallers), length)
+			}},
+		{"websocket messages there and back, many at once", "messages/s", fmt.Sprintf("%d open websockets, 64 bytes", webBusy),
+			func(ctx context.Context, addr string, length time.Duration) (float64, error) {
+				return f.echoes.RoundTrips(ctx, addr, talk(webBusy), length)
+			}},
+		{"websockets opened, one message there and back, closed", "websockets/s", fmt.Sprintf("%d at a time, 64 bytes", webCallers),
+			func(ctx context.Context, addr string, length time.Duration) (float64, error) {
+				return f.echoes.Visits(ctx, addr, talk(webCallers), length)
+			}},
 	} {
-		ours, peer, err := b.pair(f, func(p *proxy.Proxy) (float64, error) {
-			return row.rate(ctx, p.Addr, "/user/u42/fast", webCallers, webLength)
+		for _, p := range []*proxy.Proxy{f.ours, f.peer} {
+			if _, err := row.rate(ctx, p.Addr, webWarm); err != nil {
+				return err
+			}
+		}
+		var ours, peer costs
+		rates, peers, err := b.pair(f, func(p *proxy.Proxy) (float64, error) {
+			to := &ours
+			if p == f.peer {
+				to = &peer
+			}
+			return to.measure(p, func() (float64, time.Duration, error) {
+				start := time.Now()
+				rate, err := row.rate(ctx, p.Addr, webLength)
+				return rate, time.Since(start), err
+			})
 		})
 		if err != nil {
 			return err
 		}
-		b.add(Row{Measure: "front end: " + row.measure, Unit: row.unit, Ours: ours, Peer: peer, PeerIs: chp,
-			Note: fmt.Sprintf("%d %s", webCallers, row.note)}.judge(atLeast("ratio", 2.5)))
+		b.add(Row{Measure: "front end: " + row.measure, Unit: row.unit, Ours: rates, Peer: peers, PeerIs: chp, Note: row.note}.judge(atLeast("ratio", 2.5)))
+		b.add(Row{Measure: "front end: processor time for " + row.measure, Unit: "µs", Ours: ours.proxy, Peer: peer.proxy, PeerIs: chp,
+			Note: fmt.Sprintf("of the proxy, each; clients and backends take %s µs before ours, %s before the original", number(median(ours.load)), number(median(peer.load)))}.judge(atMost("ratio", 1)))
 	}
 	return nil
+}
+
+// costs are the processor time that each of what was measured has taken, in microseconds.
+type costs struct{ proxy, load []float64 }
+
+func (s *costs) measure(p *proxy.Proxy, what func() (float64, time.Duration, error)) (float64, error) {
+	pid := p.Cmd.Process.Pid
+	before, err := ticks(pid)
+	if err != nil {
+		return 0, err
+	}
+	own := ownTime()
+	rate, took, err := what()
+	if err != nil {
+		return 0, err
+	}
+	load := ownTime() - own
+	after, err := ticks(pid)
+	if err != nil {
+		return 0, err
+	}
+	n := rate * took.Seconds()
+	s.proxy = append(s.proxy, float64(after-before)*10_000/n) // a tick is a hundredth of a second
+	s.load = append(s.load, load.Seconds()*1e6/n)
+	return rate, nil
+}
+
+// ownTime is the processor time of this process.
+func ownTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0 // it cannot be for a process's own
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // webLatency compares with the backend alone.

@@ -1,115 +1,287 @@
 package proxy
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
+	"runtime"
+	"strings"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
-// What RoundTrips sends: one frame of a short text (RFC 6455, 5.2), four bytes of mask in it.
+// What goes over a websocket here: one frame of a short text (RFC 6455, 5.2), four bytes of mask in what clients send.
 const (
 	textLength = 64
 	headLength = 2
 	maskLength = 4
 )
 
-// RoundTrips sends messages of 64 bytes over n websockets to a Fast backend, each as soon as the former has come back,
-// and returns how many came back in a second. Both ends do no more than read and write: what is measured is between.
-func RoundTrips(ctx context.Context, addr, path string, n int, length time.Duration) (float64, error) {
-	return during(ctx, n, length, func(context.Context) (func() error, func(), error) {
-		s, err := shake(addr, path)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s.trip, func() { _ = s.c.Close() }, nil
-	})
+// Echoes are backends that agree to websockets and send messages of 64 bytes back, each at an address of its own, as users'
+// servers have. They, and the clients of RoundTrips and Visits, do no more than read and write, with one thread for each
+// two processors: what is measured is between.
+type Echoes struct {
+	URLs      []string
+	listeners []int
 }
 
-// Visits opens websockets, n at a time, sends a message of 64 bytes there and back over each, and closes it; it returns how
-// many were done in a second.
-func Visits(ctx context.Context, addr, path string, n int, length time.Duration) (float64, error) {
-	return during(ctx, n, length, func(context.Context) (func() error, func(), error) {
-		return func() error {
-			s, err := shake(addr, path)
+// NewEchoes starts n at a free port of loopback's first addresses. They answer while they are measured.
+func NewEchoes(n int) (*Echoes, error) {
+	e := &Echoes{}
+	port := 0
+	for i := range n {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
+		e.listeners = append(e.listeners, fd)
+		at := &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, byte(i >> 7), byte(1 + i&127)}}
+		var bound unix.Sockaddr
+		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
+			err = unix.Bind(fd, at)
+		}
+		if err == nil {
+			err = unix.Listen(fd, 4096)
+		}
+		if err == nil {
+			bound, err = unix.Getsockname(fd)
+		}
+		if err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
+		port = bound.(*unix.SockaddrInet4).Port
+		e.URLs = append(e.URLs, fmt.Sprintf("http://127.0.%d.%d:%d", at.Addr[2], at.Addr[3], port))
+	}
+	return e, nil
+}
+
+// Close ends the backends.
+func (e *Echoes) Close() error {
+	var errs []error
+	for _, fd := range e.listeners {
+		errs = append(errs, unix.Close(fd))
+	}
+	return errors.Join(errs...)
+}
+
+// RoundTrips sends messages over one websocket to each path, each as soon as the former has come back, and returns how many
+// came back in a second.
+func (e *Echoes) RoundTrips(ctx context.Context, addr string, paths []string, length time.Duration) (float64, error) {
+	return e.measure(ctx, addr, paths, length, false)
+}
+
+// Visits opens a websocket to each path, sends a message there and back, closes it and opens the next; it returns how many
+// were done in a second.
+func (e *Echoes) Visits(ctx context.Context, addr string, paths []string, length time.Duration) (float64, error) {
+	return e.measure(ctx, addr, paths, length, true)
+}
+
+func (e *Echoes) measure(ctx context.Context, addr string, paths []string, length time.Duration, visit bool) (float64, error) {
+	to, err := sockaddr(addr)
+	if err != nil {
+		return 0, err
+	}
+	loops := min(max(1, runtime.NumCPU()/2), len(paths), len(e.listeners))
+	g, ctx := errgroup.WithContext(ctx)
+	var done atomic.Int64
+	start := time.Now()
+	for i := range loops {
+		g.Go(func() (err error) {
+			l, err := newLoop()
 			if err != nil {
 				return err
 			}
-			return errors.Join(s.trip(), s.c.Close())
-		}, func() {}, nil
-	})
+			defer func() { err = errors.Join(err, l.close()) }()
+			for j := i; j < len(e.listeners); j += loops {
+				fd, err := unix.Dup(e.listeners[j])
+				if err != nil {
+					return err
+				}
+				if err := l.add(fd, &door{l, fd}); err != nil {
+					return err
+				}
+			}
+			var all []*guest
+			for j := i; j < len(paths); j += loops {
+				c := newGuest(l, to, addr, paths[j], visit)
+				all = append(all, c)
+				if err := c.open(); err != nil {
+					return err
+				}
+			}
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			err = l.run(ctx, start.Add(length))
+			for _, c := range all {
+				done.Add(int64(c.done))
+			}
+			return err
+		})
+	}
+	err = g.Wait()
+	return float64(done.Load()) / time.Since(start).Seconds(), err
 }
 
-// socket is a websocket to a Fast backend.
-type socket struct {
-	c           net.Conn
-	in          *bufio.Reader
-	frame, back []byte
+// door is where an echo is asked for websockets.
+type door struct {
+	l  *loop
+	fd int
 }
 
-// trip sends a message there and back.
-func (s *socket) trip() error {
-	if _, err := s.c.Write(s.frame); err != nil {
+func (d *door) ready() error {
+	fd, _, err := unix.Accept4(d.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ECONNABORTED) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	if _, err := io.ReadFull(s.in, s.back); err != nil {
-		return err
+	return d.l.add(fd, &host{l: d.l, fd: fd})
+}
+
+const endOfHead = "\r\n\r\n"
+
+// host is a backend's end of a websocket.
+type host struct {
+	l     *loop
+	fd    int
+	head  []byte // while it comes
+	frame [headLength + maskLength + textLength]byte
+	got   int
+	open  bool
+}
+
+func (h *host) ready() error {
+	if !h.open {
+		return h.shake()
 	}
-	if s.back[0] != 0x81 || s.back[1] != textLength || s.back[9] != s.frame[headLength+maskLength+7]^s.frame[headLength+3] {
-		return fmt.Errorf("% x came back", s.back[:10])
+	n, err := read(h.fd, h.frame[h.got:])
+	if err != nil {
+		return h.l.drop(h.fd) // it is the proxy's to close
+	}
+	if h.got += n; h.got < len(h.frame) {
+		return nil
+	}
+	h.got = 0
+	if h.frame[1] != 0x80|textLength {
+		return fmt.Errorf("% x has come to a backend", h.frame[:headLength])
+	}
+	mask := h.frame[headLength : headLength+maskLength]
+	back := h.frame[maskLength:]
+	for i := range textLength {
+		back[headLength+i] ^= mask[i%maskLength]
+	}
+	back[0], back[1] = 0x81, textLength // where the mask was
+	if write(h.fd, back) != nil {
+		return h.l.drop(h.fd)
 	}
 	return nil
 }
 
-// shake makes a websocket of a new connection.
-func shake(addr, path string) (*socket, error) {
-	c, err := net.Dial("tcp", addr)
+func (h *host) shake() error {
+	var b [4096]byte
+	n, err := read(h.fd, b[:])
 	if err != nil {
-		return nil, err
+		return h.l.drop(h.fd)
 	}
-	s := &socket{c: c, in: bufio.NewReader(c), frame: make([]byte, headLength+maskLength+textLength), back: make([]byte, headLength+textLength)}
-	s.frame[0], s.frame[1] = 0x81, 0x80|textLength
-	for i := range s.frame[headLength:] {
-		s.frame[headLength+i] = byte(i)
+	if h.head = append(h.head, b[:n]...); !bytes.HasSuffix(h.head, []byte(endOfHead)) {
+		return nil
 	}
-	_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", path, addr)
-	if err == nil {
-		var r *http.Response
-		if r, err = http.ReadResponse(s.in, nil); err == nil && r.StatusCode != http.StatusSwitchingProtocols {
-			err = errors.New("no websocket: " + r.Status)
+	key := ""
+	for line := range strings.Lines(string(h.head)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.EqualFold(name, "Sec-WebSocket-Key") {
+			key = strings.TrimSpace(value)
 		}
 	}
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
+	h.head, h.open = nil, true
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	accept := base64.StdEncoding.EncodeToString(sum[:])
+	if write(h.fd, []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "+accept+"\r\n\r\n")) != nil {
+		return h.l.drop(h.fd)
 	}
-	return s, nil
+	return nil
 }
 
-// echoFrames agrees to a websocket and sends back what RoundTrips sends.
-func echoFrames(c net.Conn, in *bufio.Reader, key string) {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	if _, err := fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:])); err != nil {
-		return
+// guest is a client's end.
+type guest struct {
+	l       *loop
+	to      unix.Sockaddr
+	request []byte
+	visit   bool // it closes after each message
+	fd      int
+	head    []byte // of the answer
+	shaken  bool
+	frame   [headLength + maskLength + textLength]byte
+	back    [headLength + textLength]byte
+	got     int
+	done    int
+}
+
+func newGuest(l *loop, to unix.Sockaddr, host, path string, visit bool) *guest {
+	g := &guest{l: l, to: to, visit: visit}
+	g.request = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", path, host)
+	g.frame[0], g.frame[1] = 0x81, 0x80|textLength
+	for i := range g.frame[headLength:] {
+		g.frame[headLength+i] = byte(i)
 	}
-	frame := make([]byte, headLength+maskLength+textLength)
-	for {
-		if _, err := io.ReadFull(in, frame); err != nil || frame[1] != 0x80|textLength {
-			return
-		}
-		mask := frame[headLength : headLength+maskLength]
-		back := frame[maskLength:]
-		for i := range textLength {
-			back[headLength+i] ^= mask[i%maskLength]
-		}
-		back[0], back[1] = 0x81, textLength // where the mask was
-		if _, err := c.Write(back); err != nil {
-			return
-		}
+	return g
+}
+
+// open connects and asks for a websocket.
+func (g *guest) open() (err error) {
+	if g.fd, err = dial(g.to); err != nil {
+		return err
 	}
+	g.shaken, g.head, g.got = false, g.head[:0], 0
+	if err := write(g.fd, g.request); err != nil {
+		return errors.Join(err, unix.Close(g.fd))
+	}
+	return g.l.add(g.fd, g)
+}
+
+func (g *guest) ready() error {
+	if !g.shaken {
+		return g.shake()
+	}
+	n, err := read(g.fd, g.back[g.got:])
+	if err != nil {
+		return fmt.Errorf("an open websocket: %w", err)
+	}
+	if g.got += n; g.got < len(g.back) {
+		return nil
+	}
+	g.got = 0
+	if g.back[0] != 0x81 || g.back[1] != textLength || g.back[9] != g.frame[headLength+maskLength+7]^g.frame[headLength+3] {
+		return fmt.Errorf("% x came back", g.back[:10])
+	}
+	g.done++
+	if !g.visit {
+		return write(g.fd, g.frame[:])
+	}
+	if err := g.l.drop(g.fd); err != nil {
+		return err
+	}
+	return g.open()
+}
+
+func (g *guest) shake() error {
+	var b [4096]byte
+	n, err := read(g.fd, b[:])
+	if err != nil {
+		return fmt.Errorf("a websocket that was asked for: %w: %.200s", err, g.head)
+	}
+	if g.head = append(g.head, b[:n]...); !bytes.HasSuffix(g.head, []byte(endOfHead)) {
+		return nil
+	}
+	if !bytes.HasPrefix(g.head, []byte("HTTP/1.1 101 ")) {
+		return fmt.Errorf("no websocket: %.200s", g.head)
+	}
+	g.shaken = true
+	return write(g.fd, g.frame[:])
 }

@@ -20,9 +20,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Fast is a backend that answers every request with the same few bytes, and the messages of a websocket with
-// themselves, for next to no processor time, so that a measure is the proxy's. It closes a connection when asked to,
-// without saying so: that is the best case of a proxy that asks for it each time.
+// Fast is a backend that answers every request with the same few bytes, for next to no processor time, so that a
+// measure is the proxy's. It closes a connection when asked to, without saying so: that is the best case of a proxy that asks for
+// it each time.
 type Fast struct {
 	URL string
 	l   net.Listener
@@ -56,7 +56,7 @@ func serveFast(c net.Conn) {
 	defer c.Close()
 	in := bufio.NewReader(c)
 	for {
-		last, any, key := false, false, ""
+		last, any := false, false
 		for {
 			line, err := in.ReadSlice('\n')
 			if err != nil {
@@ -67,13 +67,6 @@ func serveFast(c net.Conn) {
 			}
 			any = true
 			last = last || strings.EqualFold(string(line), "Connection: close\r\n")
-			if name, value, _ := strings.Cut(string(line), ":"); strings.EqualFold(name, "Sec-WebSocket-Key") {
-				key = strings.TrimSpace(value)
-			}
-		}
-		if key != "" {
-			echoFrames(c, in, key)
-			return
 		}
 		if !any {
 			return

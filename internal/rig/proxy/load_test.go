@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"testing"
 	"time"
 )
@@ -26,11 +27,17 @@ func TestLoad(t *testing.T) {
 	}
 	defer b.Close()
 	addr := b.URL[len("http://"):]
-	trips, err := RoundTrips(t.Context(), f.URL[len("http://"):], "/x", 4, 100*time.Millisecond)
-	if err != nil || trips <= 0 {
-		t.Errorf("%v round trips/s: %v", trips, err)
+	echoes, err := NewEchoes(3)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Logf("%.0f requests/s, %.0f round trips/s", rate, trips)
+	defer echoes.Close()
+	for i, measure := range []func(context.Context, string, []string, time.Duration) (float64, error){echoes.RoundTrips, echoes.Visits} {
+		n, err := measure(t.Context(), echoes.URLs[i][len("http://"):], []string{"/x", "/y", "/z", "/x"}, 100*time.Millisecond)
+		if err != nil || n <= 0 {
+			t.Errorf("%v websockets or messages/s: %v", n, err)
+		}
+	}
 	crowd, err := Gather(t.Context(), addr, "/x", 50)
 	if err != nil {
 		t.Fatal(err)
