@@ -127,6 +127,8 @@ type Size struct {
 	Min   int `json:"min"`
 	Max   int `json:"max"`
 	Spare int `json:"spare,omitempty"`
+	// Default is how many there are at least while the figures that rules ask for are not known.
+	Default int `json:"default,omitempty"`
 }
 
 // Placement is how logins are spread over machines.
@@ -201,19 +203,6 @@ func (p Pool) HomeMount() int {
 type Setup struct {
 	Command string   `json:"command"`
 	Timeout Duration `json:"timeout,omitempty"`
-}
-
-// Scale says how a pool grows and shrinks.
-type Scale struct {
-	Idle     Idle             `json:"idle"`
-	Rules    []map[string]any `json:"rules,omitempty"`
-	Schedule []map[string]any `json:"schedule,omitempty"`
-}
-
-// Idle says when an unused machine is stopped.
-type Idle struct {
-	After Duration `json:"after,omitempty"`
-	Warn  Duration `json:"warn,omitempty"`
 }
 
 // Limits bound what users may hold.

@@ -10,12 +10,14 @@ import (
 // need is what a pool is short of, in machines, and by what.
 type need struct {
 	seats, tasks, min    int // further machines that each of these wants
+	rules                int // and the rules
+	rule                 string
 	waiting, spare       int // logins and spare seats that find no free seat
 	unplaced, impossible int // tasks for which the pool may have no machine; that no machine could run
 	largest              shoal.Resources
 }
 
-func (n need) machines() int { return max(n.seats, n.tasks, n.min) }
+func (n need) machines() int { return max(n.seats, n.tasks, n.min, n.rules) }
 
 // short counts what does not fit on a set of machines.
 func (p *plan) short(on []*Machine) need {

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -40,6 +41,21 @@ func (p *plan) say() {
 	if n.spare > 0 {
 		add("spare", "%s of the %d spare ones are missing", count(n.spare, "seat"), p.Pool.Size.Spare)
 	}
+	if p.need.rule != "" && p.need.rules > 0 {
+		add("rule", "%s", p.need.rule)
+	} else if p.Rule != "" {
+		add("rule", "%s", p.Rule)
+	}
+	if p.bounds.Window != "" && !p.fixed {
+		add("schedule", "window %q of its schedule holds%s: %d to %s, %s spare", p.bounds.Window, p.untilWindow(), p.Pool.Size.Min, count(p.Pool.Size.Max, "machine"), count(p.Pool.Size.Spare, "seat"))
+	}
+	if p.missing > 0 {
+		if what, until := p.overspent(); what != "" {
+			add("cost", "its machines have cost what they may in a %s, so there are no new ones before %s", what, p.clock(until))
+		} else if p.now.Before(p.Held.Until) {
+			add("capacity", "%s wanted, and the provider has no room before %s: %s", areMore(p.missing), p.clock(p.Held.Until), p.Held.Reason)
+		}
+	}
 	if p.Pool.Size.Min > 0 && !p.fixed {
 		add("min", "it keeps %s at least", count(p.Pool.Size.Min, "machine"))
 	}
@@ -47,12 +63,24 @@ func (p *plan) say() {
 	if p.fixed {
 		wanted = p.limit - len(p.serving)
 	}
-	if missing := wanted - len(p.Restore) - p.Create; wanted > 0 && missing > 0 && !p.Pool.Deleting {
+	if missing := wanted - len(p.Restore) - p.Create - p.missing; wanted > 0 && missing > 0 && !p.Pool.Deleting {
 		add("max", "it may have %s at most, so %s wanted and not made", count(p.limit, "machine"), areMore(missing))
 	}
 	if p.Because.Code == "" {
 		p.Because = p.because()
 	}
+}
+
+// clock is a time where the pool's clock is.
+func (p *plan) clock(t time.Time) string {
+	return t.In(p.Pool.Scale.Zone()).Format("2006-01-02 15:04 MST")
+}
+
+func (p *plan) untilWindow() string {
+	if p.bounds.Until.IsZero() {
+		return ""
+	}
+	return " until " + p.clock(p.bounds.Until)
 }
 
 // because is the strongest reason to grow.
@@ -67,6 +95,10 @@ func (p *plan) because() shoal.Reason {
 		return shoal.Reason{Code: "queue", Sentence: waits(p.queued(), "task")}
 	case n.spare > 0:
 		return shoal.Reason{Code: "spare", Sentence: fmt.Sprintf("the pool keeps %s free", count(p.Pool.Size.Spare, "seat"))}
+	case n.rules > 0 && n.rule != "":
+		return shoal.Reason{Code: "rule", Sentence: n.rule}
+	case n.rules > 0:
+		return shoal.Reason{Code: "default", Sentence: fmt.Sprintf("the figures that its rules ask for are not known yet, and so the pool has %s at least", count(p.Pool.Size.Default, "machine"))}
 	case n.min > 0:
 		return shoal.Reason{Code: "min", Sentence: fmt.Sprintf("the pool keeps %s at least", count(p.Pool.Size.Min, "machine"))}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/calendar"
 )
 
 // State is a pool as it is.
@@ -14,6 +15,18 @@ type State struct {
 	Machines []Machine // of the pool; those gone are left out
 	Waiting  int       // logins that wait for a seat, each user once
 	Queue    []Queue   // tasks that wait, a line for each size
+	Samples  []Sample  // what was measured before, oldest first, for as long as Longest says
+	Changed  time.Time // when a rule last changed the pool
+	// Held: the provider has no room for more machines until then, and why.
+	Held Hold
+	// Spent is what the pool's machines have cost since the day and the month began, where its clock is.
+	Spent shoal.Ceiling
+}
+
+// Hold is how long a provider has no room.
+type Hold struct {
+	Until  time.Time
+	Reason string
 }
 
 // Machine is a machine with who is on it.
@@ -50,6 +63,8 @@ type Decision struct {
 	Cordon []Change // to take nobody new, and go when empty
 	// Restore are machines whose autoscaler's cordon is taken back.
 	Restore []shoal.MachineID
+	// Rule is what a rule found, if it is by one that the pool grows or shrinks.
+	Rule string
 	// Because says why machines are created; Reasons is all there is to say.
 	Because shoal.Reason
 	Reasons []shoal.Reason
@@ -76,6 +91,7 @@ func Decide(s State, now time.Time) Decision {
 	p := newPlan(s, now)
 	p.shrink()
 	p.grow()
+	p.stayOpen()
 	p.say()
 	return p.Decision
 }
@@ -85,18 +101,23 @@ type plan struct {
 	State
 	Decision
 	now     time.Time
+	bounds  Bounds
 	limit   int // at most so many machines
+	atFirst int // served before anything was decided
 	alive   int // that count against the limit
 	fixed   bool
 	serving []*Machine // take people and tasks, or will
 	reserve []*Machine // the autoscaler's own cordon is all that keeps people off
 	need    need       // what is short
+	missing int        // machines that are wanted, and not made for now
 }
 
 func newPlan(s State, now time.Time) *plan {
-	p := &plan{State: s, now: now, limit: s.Pool.Size.Max}
+	p := &plan{State: s, now: now, bounds: BoundsOf(s.Pool, now)}
+	p.Pool.Size, p.limit = p.bounds.Size, p.bounds.Max
+	p.due(p.bounds.Next)
 	if f := s.Pool.Fixed; f != nil && (f.Until.IsZero() || now.Before(f.Until)) {
-		p.fixed, p.limit = true, min(f.Size, s.Pool.Size.Max)
+		p.fixed, p.limit = true, min(f.Size, s.Pool.Size.Max) // a hand may do what a schedule does not
 		p.due(f.Until)
 	}
 	if s.Pool.Deleting {
@@ -112,13 +133,14 @@ func newPlan(s State, now time.Time) *plan {
 		p.alive++
 		switch {
 		case m.Wanted != shoal.WantRun || m.State == shoal.MachineStopping || m.Health == shoal.HealthDown:
-		case m.Stale && m.State != shoal.MachineReady:
+		case m.Stale && m.State != shoal.MachineReady, m.ill():
 		case len(m.Cordons) == 0:
 			p.serving = append(p.serving, m)
 		case m.State == shoal.MachineReady && onlyOurs(m.Cordons):
 			p.reserve = append(p.reserve, m)
 		}
 	}
+	p.atFirst = len(p.serving)
 	return p
 }
 
@@ -138,6 +160,7 @@ func (p *plan) due(t time.Time) {
 // made, within the limit.
 func (p *plan) grow() {
 	p.need = p.short(p.serving)
+	p.need.rules = p.byRules()
 	more := p.need.machines()
 	if p.fixed {
 		more = p.limit - len(p.serving)
@@ -155,7 +178,62 @@ func (p *plan) grow() {
 		p.Restore = append(p.Restore, m.ID)
 		more--
 	}
-	p.Create = max(p.Create, min(more, p.limit-p.alive), 0)
+	p.Create = p.affordable(max(p.Create, min(more, p.limit-p.alive), 0))
+	if p.need.rule != "" && p.Rule == "" {
+		p.Rule = p.need.rule
+	}
+}
+
+// affordable is how many of some new machines there can be now: none beyond what the pool may cost, and one at a
+// time while the provider has no room.
+func (p *plan) affordable(n int) int {
+	p.missing = n
+	if over, until := p.overspent(); over != "" {
+		p.due(until)
+		n = 0
+	}
+	if p.now.Before(p.Held.Until) {
+		p.due(p.Held.Until)
+		asked := slices.ContainsFunc(p.Machines, func(m Machine) bool {
+			return m.State == shoal.MachineRequested && m.Wanted == shoal.WantRun && !p.retired(m.ID)
+		})
+		if n = min(n, 1); asked {
+			n = 0
+		}
+	}
+	p.missing -= n
+	return n
+}
+
+// overspent says which ceiling is reached, and until when it holds.
+func (p *plan) overspent() (what string, until time.Time) {
+	c := p.Pool.Scale.Cost
+	at := p.now.In(p.Pool.Scale.Zone())
+	y, m, d := at.Date()
+	switch {
+	case c.PerMonth > 0 && p.Spent.PerMonth >= c.PerMonth:
+		return "month", time.Date(y, m+1, 1, 0, 0, 0, 0, at.Location())
+	case c.PerDay > 0 && p.Spent.PerDay >= c.PerDay:
+		return "day", calendar.Moment(calendar.Date{Year: y, Month: m, Day: d}.Plus(1), 0, at.Location())
+	}
+	return "", time.Time{}
+}
+
+// stayOpen takes a machine's cordon back where else none would take people while machines run: whoever logs in finds
+// one. What an operator or a schedule wants without machines is left alone.
+func (p *plan) stayOpen() {
+	if p.limit == 0 || p.Pool.Deleting || len(p.Restore) > 0 {
+		return
+	}
+	open := func(m *Machine) bool { return m.Accepts() && !p.retired(m.ID) }
+	if slices.ContainsFunc(p.serving, open) {
+		return
+	}
+	i := slices.IndexFunc(p.reserve, func(m *Machine) bool { return m.Wanted == shoal.WantRun && m.Health != shoal.HealthDown })
+	if i < 0 {
+		return
+	}
+	p.Restore = append(p.Restore, p.reserve[i].ID)
 }
 
 func (p *plan) retired(id shoal.MachineID) bool {

@@ -64,6 +64,12 @@ func dead(m *scale.Machine) {
 	}
 }
 
+func ill(d time.Duration) func(*scale.Machine) {
+	return func(m *scale.Machine) {
+		m.Ill = []shoal.Ill{{Endpoint: "desktop", Reason: "nothing listens", Since: start().Add(-d)}}
+	}
+}
+
 func sessions(n int) func(*scale.Machine) {
 	return func(m *scale.Machine) { m.Sessions, m.IdleAt = n, time.Time{} }
 }
@@ -112,6 +118,7 @@ func growing() []decideCase {
 		{name: "no overshoot", state: scale.State{Pool: pool(), Waiting: 50, Machines: all(machine("a", in(shoal.MachineRequested)), machine("b", in(shoal.MachineBooting)),
 			machine("c", in(shoal.MachineBooting)), machine("d"), machine("e"), machine("f"), machine("g"))}},
 		{name: "free seats are used", state: scale.State{Pool: pool(), Waiting: 9, Machines: all(machine("a", sessions(5)))}, create: 1},
+		{name: "an ill machine is not counted on", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", ill(0), sessions(1)))}, create: 1},
 		{name: "a draining machine takes nobody", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", by(shoal.CordonOperator)))}, create: 1},
 		{name: "nor one that is down", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", down))}, create: 1},
 		{name: "silence for a moment does not matter", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", unknown))}},
@@ -150,6 +157,10 @@ func shrinking() []decideCase {
 		{name: "somebody is there", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1)))}},
 		{name: "a task is there", state: scale.State{Pool: pool(), Machines: all(machine("a", tasks(1, cpu(1))))}},
 		{name: "nobody knows", state: scale.State{Pool: pool(), Machines: all(machine("a", long, unknown))}},
+		{name: "ill for a moment", state: scale.State{Pool: pool(), Machines: all(machine("a", idleFor(2*time.Minute), ill(time.Second)))}},
+		{name: "ill", state: scale.State{Pool: pool(), Machines: all(machine("a", idleFor(2*time.Minute), ill(2*time.Minute)))}, retire: "a"},
+		{name: "ill, and somebody is there", state: scale.State{Pool: pool(), Machines: all(machine("a", ill(time.Hour), sessions(1)))}},
+		{name: "ill, and nothing is known", state: scale.State{Pool: pool(), Machines: all(machine("a", idleFor(time.Hour), ill(time.Hour), unknown))}},
 		{name: "the operator's", state: scale.State{Pool: pool(), Machines: all(machine("a", long, by(shoal.CordonOperator)))}},
 		{name: "outdated", state: scale.State{Pool: pool(), Machines: all(machine("a", idleFor(2*time.Minute), outdated), machine("b", idleFor(5*time.Minute)))}, retire: "a"},
 		{name: "outdated and not yet empty for long", state: scale.State{Pool: pool(), Machines: all(machine("a", outdated))}},

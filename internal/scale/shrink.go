@@ -14,7 +14,9 @@ func (p *plan) shrink() {
 	p.dropUseless()
 	p.dropExcess()
 	p.dropSilent()
+	p.dropIll()
 	p.replaceOutdated()
+	p.followRules()
 	p.dropIdle()
 }
 
@@ -64,7 +66,12 @@ func (p *plan) dropUseless() {
 // enoughWithout reports whether nothing is short without a machine.
 func (p *plan) enoughWithout(m *Machine) bool {
 	rest := slices.DeleteFunc(slices.Clone(p.serving), func(x *Machine) bool { return x == m })
-	return p.short(rest).machines() <= 0
+	return p.enough(rest)
+}
+
+// enough reports whether nothing is short with so many machines, and no rule would want more.
+func (p *plan) enough(on []*Machine) bool {
+	return p.short(on).machines() <= 0 && !p.wanted(len(on))
 }
 
 // dropExcess brings a pool down to its limit: what is not there yet goes first, then what is empty;
@@ -214,8 +221,8 @@ func (p *plan) dropIdle() {
 	for _, m := range idle {
 		// Those on their way do not count: until they are there this one may be needed.
 		rest := slices.DeleteFunc(slices.Clone(p.serving), func(x *Machine) bool { return x == m || x.pending() })
-		if p.short(rest).machines() > 0 {
-			continue
+		if !p.enough(rest) || len(p.reserve) > 0 && len(rest) == 0 {
+			continue // what others drain for stays open
 		}
 		if at := m.IdleAt.Add(p.idleTime()); p.now.Before(at) {
 			p.due(at)

@@ -52,9 +52,7 @@ func CheckPool(p shoal.Pool) []shoal.Mistake {
 		}
 		c.text("setup.command", s.Command, 64<<10)
 	}
-	if p.Scale.Idle.Warn > p.Scale.Idle.After {
-		c.wrong("scale.idle.warn", "", "the warning (%s) would come before the machine is idle (%s)", p.Scale.Idle.Warn, p.Scale.Idle.After)
-	}
+	c.scale(p)
 	c.seat(p)
 	c.endpoints(p.Endpoints)
 	if len(p.Endpoints) > 0 && !p.Has(shoal.UseInteractive) {
@@ -92,6 +90,11 @@ func (c *checks) size(p shoal.Pool) {
 	c.within("seats", p.Seats, 1, maxSeats)
 	if p.Size.Min > p.Size.Max {
 		c.wrong("size.min", "", "the least number of machines (%d) is more than the most (%d)", p.Size.Min, p.Size.Max)
+	}
+	if d := p.Size.Default; d != 0 && (d < p.Size.Min || d > p.Size.Max) {
+		c.wrong("size.default", "", "%d is not between %d and %d", d, p.Size.Min, p.Size.Max)
+	} else if d != 0 && len(p.Scale.Rules) == 0 {
+		c.wrong("size.default", "leave it out, or write size.min", "it holds while the figures for scale.rules are not known, and there are no rules")
 	}
 	if p.Size.Spare < 0 {
 		c.wrong("size.spare", "", "%d is less than 0", p.Size.Spare)

@@ -58,6 +58,7 @@ func completePool(p *shoal.Pool) {
 	for i := range p.Endpoints {
 		completeEndpoint(&p.Endpoints[i])
 	}
+	completeScale(&p.Scale)
 	fill(&p.Scale.Idle.Warn, min(shoal.Duration(5*time.Minute), p.Scale.Idle.After))
 }
 
@@ -92,8 +93,8 @@ func CompleteProbe(p *shoal.Probe) {
 }
 
 func timeProbe(p *shoal.Probe) {
-	fill(&p.Timeout, shoal.Duration(2*time.Minute))
 	fill(&p.Interval, shoal.Duration(15*time.Second))
+	fill(&p.Timeout, shoal.Duration(2*time.Minute))
 	fill(&p.Threshold, 2)
 }
 
