@@ -13,6 +13,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/providers/local/rootfs"
+	"github.com/shoal-pool/shoal/internal/spec/shares"
 	"github.com/shoal-pool/shoal/provider"
 )
 
@@ -52,12 +53,12 @@ func (p *Provider) Check(ctx context.Context, pool shoal.Pool, list []shoal.Shar
 		if err := checkPlace(m.Path); err != nil {
 			errs = append(errs, err)
 		}
-		if _, err := p.shares.reach(ctx, share); err != nil {
+		if _, err := p.shares.Reach(ctx, share); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	// What was mounted only to see whether it can be goes again.
-	if err := p.shares.dropUnused(ctx, p.sharesInUse); err != nil {
+	if err := p.shares.DropUnused(ctx); err != nil {
 		errs = append(errs, err)
 	}
 	if len(errs) == 0 {
@@ -65,17 +66,6 @@ func (p *Provider) Check(ctx context.Context, pool shoal.Pool, list []shoal.Shar
 	}
 	return shoal.Errorf(shoal.KindInvalid, "pool %s cannot work on this host: %w", pool.Name, errors.Join(errs...)).
 		WithHint("%s", hints(errs))
-}
-
-// sharesInUse are the keys of the network shares that machines have.
-func (p *Provider) sharesInUse() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var inUse []string
-	for _, m := range p.machines {
-		inUse = append(inUse, shareKeys(m.rec.Spec.Mounts)...)
-	}
-	return inUse
 }
 
 func hints(errs []error) string {
@@ -93,8 +83,7 @@ func (p *Provider) checkSpec(spec provider.MachineSpec) (settings, error) {
 	conf, err := parseSettings(spec.Config)
 	errs := []error{err, p.checkImage(spec.Image, false), p.checkSize(spec.Resources)}
 	for _, m := range spec.Mounts {
-		_, err := parseSource(m.Share)
-		errs = append(errs, err, checkPlace(m.Path))
+		errs = append(errs, shares.Usable(m.Share), checkPlace(m.Path))
 	}
 	return conf, errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal/internal/providers/local/cgroup"
+	"github.com/shoal-pool/shoal/internal/providers/local/mounts"
 )
 
 // capabilities are those of root in a machine: a container's usual ones and what sshd needs, without making devices
@@ -80,13 +81,13 @@ func (a *assembly) mounts() []specs.Mount {
 		{Destination: "/opt/shoal/bin", Type: "bind", Source: a.p.path("bin"), Options: []string{"bind", "ro", "nosuid", "nodev"}},
 	}
 	binds := slices.Clone(a.binds)
-	slices.SortStableFunc(binds, func(x, y bind) int { return strings.Count(x.to, "/") - strings.Count(y.to, "/") })
+	slices.SortStableFunc(binds, func(x, y mounts.Bind) int { return strings.Count(x.To, "/") - strings.Count(y.To, "/") })
 	for _, b := range binds {
 		options := []string{"bind", "nosuid", "nodev", "rw"}
-		if b.readOnly {
+		if b.ReadOnly {
 			options[3] = "ro"
 		}
-		list = append(list, specs.Mount{Destination: b.to, Type: "bind", Source: b.from, Options: options})
+		list = append(list, specs.Mount{Destination: b.To, Type: "bind", Source: b.From, Options: options})
 	}
 	return list
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal/internal/providers/local/cgroup"
+	"github.com/shoal-pool/shoal/internal/providers/local/mounts"
 	"github.com/shoal-pool/shoal/internal/providers/local/rootfs"
 )
 
@@ -36,7 +37,7 @@ func (p *Provider) launch(ctx context.Context, m *machine, rec record) error {
 		return permanentIf(err, errors.Is(err, rootfs.ErrNoImage))
 	}
 	p.say(m, "its shares are mounted")
-	binds, err := p.shares.ready(ctx, rec.Spec.Mounts)
+	binds, err := p.shares.Ready(ctx, mounts.Machine{ID: rec.Spec.ID, Mounts: rec.Spec.Mounts, Homes: rec.Homes, Mask: m.mask()})
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ type assembly struct {
 	dir   string
 	rec   record
 	image rootfs.Image
-	binds []bind
+	binds []mounts.Bind
 }
 
 // run assembles the machine in namespaces of its own and starts it.

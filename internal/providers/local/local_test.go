@@ -44,7 +44,7 @@ func place(t testing.TB) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{images: images, Dir: filepath.Join(dir, "local"), ControlDir: filepath.Join(dir, "agent"), Init: waiter(),
+	return Config{images: images, Dir: filepath.Join(dir, "local"), ControlDir: filepath.Join(dir, "agent"), Init: waiter(), MountHelper: "/proc/self/exe",
 		StopGrace: 5 * time.Second, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
 }
 

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/providers/local/mounts"
 	"github.com/shoal-pool/shoal/internal/providers/local/network"
 	"github.com/shoal-pool/shoal/internal/removal"
 )
@@ -154,6 +155,9 @@ func (p *Provider) attend(m *machine) {
 		if err != nil && !changed {
 			failures++
 			m.note = err.Error()
+			if mounts.Waits(err) {
+				failures = 0 // the machine waits with it, as long as it is wanted
+			}
 			if rec.Want == wantRun && (failures >= tries || hopeless(err)) {
 				p.giveUp(m, err)
 				p.mu.Unlock()
@@ -308,7 +312,7 @@ func (p *Provider) remove(ctx context.Context, m *machine, rec record) error {
 	m.removed = true
 	p.mu.Unlock()
 	p.net.Release(rec.Host)
-	if err := p.shares.dropUnused(context.WithoutCancel(ctx), p.sharesInUse); err != nil {
+	if err := p.shares.DropUnused(context.WithoutCancel(ctx)); err != nil {
 		p.cfg.Log.Warn("a share that no machine uses cannot be unmounted", "error", err)
 	}
 	if err := removal.Tree(ctx, trash); err != nil && ctx.Err() == nil {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/shoal-pool/shoal/internal/providers/local/mounts"
 	"github.com/shoal-pool/shoal/internal/providers/local/rootfs"
 )
 
@@ -17,6 +18,7 @@ var commonImages = sync.OnceValues(func() (*rootfs.Store, error) { return rootfs
 
 // TestMain runs a server to be killed where a test asks for one.
 func TestMain(m *testing.M) {
+	mounts.Child()
 	if dir := os.Getenv("SHOAL_LOCAL_VICTIM"); dir != "" {
 		victim(dir)
 		return

@@ -179,6 +179,9 @@ func (p *Provider) Observe(context.Context) (provider.Observation, error) {
 		seen := provider.Observed{ID: id, Pool: m.rec.Spec.Pool, ProviderID: p.tag + "/" + string(id),
 			Address: address(m.rec.Host)}
 		seen.Phase, seen.Reason = m.phase()
+		if seen.Phase == provider.PhaseRunning {
+			seen.Trouble = p.shares.Trouble(m.rec.Spec.Mounts, m.rec.Homes)
+		}
 		if m.rec.State != "" && m.rec.State != state {
 			seen.Outdated = "the host's packages have changed since this machine was started"
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/host/gpu"
 	"github.com/shoal-pool/shoal/internal/providers/local/cgroup"
+	"github.com/shoal-pool/shoal/internal/providers/local/mounts"
 	"github.com/shoal-pool/shoal/internal/providers/local/network"
 	"github.com/shoal-pool/shoal/internal/providers/local/rootfs"
 	"github.com/shoal-pool/shoal/provider"
@@ -45,26 +46,31 @@ type Config struct {
 	// AppAccounts are the accounts of this host whose programs reach the ways in to machines' web apps, beside root's; nil: all.
 	AppAccounts []int
 	// Secret returns the value of a share's credentials; nil: shares cannot have any.
-	Secret func(ctx context.Context, name string) ([]byte, error)
-	Log    *slog.Logger
+	Secret func(ctx context.Context, share shoal.ShareName, name string) ([]byte, error)
+	// MountHelper is this program, which calls mounts.Child first; empty: there are no network shares.
+	MountHelper string
+	Log         *slog.Logger
 
+	mounts mounts.Config // tests have shorter times
 	images *rootfs.Store // tests share one, since making an image takes a second
 }
 
 // Provider makes machines on this host. It implements provider.Provider, provider.Checker and
 // provider.UserChecker.
 type Provider struct {
-	cfg    Config
-	tag    string
-	lock   *os.File
-	images *rootfs.Store
-	groups *cgroup.Tree
-	net    *network.Net
-	shares *shares
-	host   capacity
-	gpus   gpu.Devices // of the host, as they were when the provider was opened
-	runc   string      // the programs; tests have others
-	nft    string
+	cfg     Config
+	tag     string
+	lock    *os.File
+	images  *rootfs.Store
+	groups  *cgroup.Tree
+	net     *network.Net
+	shares  *mounts.Set
+	clients *cgroup.Tree  // of the programs that mount shares
+	changed chan struct{} // see Changed
+	host    capacity
+	gpus    gpu.Devices // of the host, as they were when the provider was opened
+	runc    string      // the programs; tests have others
+	nft     string
 
 	ctx    context.Context // of all workers
 	cancel context.CancelFunc
@@ -79,12 +85,14 @@ var _ interface {
 	provider.Provider
 	provider.Checker
 	provider.UserChecker
+	provider.HomeMounter
+	provider.Notifier
 } = (*Provider)(nil)
 
 // New opens the provider, adopts the machines that run and removes what is left of half-made ones.
 // ctx bounds the opening only. One process at a time can have a directory open.
 func New(ctx context.Context, cfg Config) (*Provider, error) {
-	p := &Provider{cfg: cfg, starts: make(chan struct{}, runtime.NumCPU()), machines: map[shoal.MachineID]*machine{}}
+	p := &Provider{cfg: cfg, starts: make(chan struct{}, runtime.NumCPU()), changed: make(chan struct{}, 1), machines: map[shoal.MachineID]*machine{}}
 	p.ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := p.open(ctx); err != nil {
 		p.cancel()
@@ -95,6 +103,7 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 		return nil, fmt.Errorf("cannot open the local provider: %w", err)
 	}
 	p.work.Go(p.prepare)
+	p.work.Go(func() { p.shares.Run(p.ctx) })
 	return p, nil
 }
 
@@ -120,8 +129,9 @@ func (p *Provider) open(ctx context.Context) error {
 	if p.groups, err = cgroup.Open("shoal-" + p.tag); err != nil {
 		return err
 	}
-	p.shares = &shares{dir: p.path("shares"), mount: "mount", umount: "umount", secret: p.cfg.Secret,
-		timeout: shareTimeout, busy: map[string]*sync.Mutex{}}
+	if err := p.openShares(); err != nil {
+		return err
+	}
 	hosts, err := p.load()
 	if err != nil {
 		return err
@@ -134,7 +144,7 @@ func (p *Provider) open(ctx context.Context) error {
 	if err := p.removeStrays(ctx); err != nil {
 		return err
 	}
-	if err := p.shares.dropUnused(ctx, p.sharesInUse); err != nil {
+	if err := p.shares.DropUnused(ctx); err != nil {
 		p.cfg.Log.Warn("a share that no machine uses cannot be unmounted", "error", err)
 	}
 	p.mu.Lock()
@@ -291,7 +301,7 @@ func (p *Provider) Close(ctx context.Context) error {
 		trash, err := os.ReadDir(p.path("trash"))
 		p.emptyTrash(soon, trash)
 		cancel()
-		errs = append(errs, err, p.shares.dropUnused(ctx, p.sharesInUse), p.groups.Close())
+		errs = append(errs, err, p.shares.DropUnused(ctx), p.closeClients(ctx), p.groups.Close())
 	}
 	errs = append(errs, p.lock.Close())
 	if err := errors.Join(errs...); err != nil {

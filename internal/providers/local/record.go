@@ -38,7 +38,9 @@ type record struct {
 	GPUs   []string // device nodes of the host's GPUs that are the machine's own while it runs
 	Root   string   // the lower of the last start
 	State  string   // the state of the host's software at the last start, if the image is the host
-	Failed string   // why the last start failed for good
+	// Homes are the directories of users that the machine has beside its mounts.
+	Homes  []provider.HomeMount `json:",omitempty"`
+	Failed string               // why the last start failed for good
 }
 
 // run is a started machine: a process, told from a later one of the same number by its start time.

@@ -13,55 +13,29 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/providers/local/mounts/served"
 	"github.com/shoal-pool/shoal/provider"
 )
-
-// stub stands for a file server: programs in place of mount and umount bind a directory and say what
-// they were asked.
-type stub struct {
-	share  shoal.Share
-	served string // the directory that is the share
-	log    string
-}
-
-// stubShare makes a network share that p can mount.
-func stubShare(t testing.TB, p *Provider) stub {
-	t.Helper()
-	dir := t.TempDir()
-	s := stub{served: filepath.Join(dir, "served"), log: filepath.Join(dir, "log"),
-		share: shoal.Share{Name: "team", Source: "nfs://files.example/export/team"}}
-	if err := os.Mkdir(s.served, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	program := func(name, body string) string {
-		path := filepath.Join(dir, name)
-		text := fmt.Sprintf("#!/bin/sh\necho %s \"$@\" >> %s\n%s\n", name, s.log, body)
-		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	p.shares.mount = program("mount", "for last; do :; done; case $4 in *credentials=*) cat ${4##*credentials=} >> "+s.log+";; esac; exec mount --bind "+s.served+" $last")
-	p.shares.umount = program("umount", `exec umount "$@"`)
-	return s
-}
 
 func TestShares(t *testing.T) {
 	needHost(t)
 	cfg := place(t)
-	cfg.Secret = func(_ context.Context, name string) ([]byte, error) { return []byte("password of " + name), nil }
+	server := served.SSH(t)
+	reads := 0
+	cfg.Secret = func(context.Context, shoal.ShareName, string) ([]byte, error) {
+		reads++
+		return []byte(server.Key), nil
+	}
 	p := open(t, cfg)
-	w := stubShare(t, p)
-	w.share.Options = map[string]string{"vers": "4.1", "soft": ""}
-	w.share.Credentials = &shoal.SecretRef{Secret: "team-share"}
+	team := server.Share("team")
 	local := t.TempDir()
 	if err := os.Chmod(local, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	mounts := []provider.Mount{{Share: w.share, Path: "/shared"},
+	mounts := []provider.Mount{{Share: team, Path: "/shared"},
 		{Share: shoal.Share{Name: "local", Source: local}, Path: "/shared/local"},
 		{Share: shoal.Share{Name: "local", Source: local}, Path: "/readonly", ReadOnly: true}}
-	if err := os.Mkdir(filepath.Join(w.served, "local"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(server.Dir, "local"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
@@ -79,11 +53,11 @@ func TestShares(t *testing.T) {
 	wait(t, p, "m-2", provider.PhaseRunning)
 
 	// What is written on a share is on the share, at once, with its owner.
-	must(t, p, "m-1", "chmod 777 /shared; setpriv --reuid 20001 --regid 20001 --clear-groups sh -c 'umask 077; echo one > /shared/file; echo two > /shared/local/file'")
-	if got := must(t, p, "m-2", "cat /shared/file /shared/local/file /readonly/file; stat -c %u-%a /shared/file"); got != "one\ntwo\ntwo\n20001-600" {
+	must(t, p, "m-1", "setpriv --reuid 20001 --regid 20001 --clear-groups sh -c 'umask 077; echo one > /shared/file; echo two > /shared/local/file'")
+	if got := must(t, p, "m-2", "cat /shared/file /shared/local/file /readonly/file; stat -c %u-%a /shared/local/file"); got != "one\ntwo\ntwo\n20001-600" {
 		t.Errorf("the other machine sees %q", got)
 	}
-	if read(t, filepath.Join(w.served, "file")) != "one\n" || read(t, filepath.Join(local, "file")) != "two\n" {
+	if read(t, filepath.Join(server.Dir, "file")) != "one\n" || read(t, filepath.Join(local, "file")) != "two\n" {
 		t.Error("the shares do not hold what was written")
 	}
 	refused(t, p, "m-1", "echo x > /readonly/x")
@@ -94,13 +68,9 @@ func TestShares(t *testing.T) {
 		t.Errorf("a setuid program on the share runs as %s", got)
 	}
 
-	// Once for both machines; the credentials are nowhere afterwards.
-	log := read(t, w.log)
-	if strings.Count(log, "mount -t nfs -o nosuid,nodev,soft,vers=4.1,credentials=") != 1 || !strings.Contains(log, " files.example:/export/team ") || !strings.Contains(log, "password of team-share") {
-		t.Errorf("mount was asked: %s", log)
-	}
-	if left, _ := filepath.Glob(p.path("shares", "*"+credentials)); len(left) > 0 {
-		t.Errorf("the credentials lie about: %v", left)
+	// Once for both machines.
+	if reads != 1 {
+		t.Errorf("the credentials were read %d times", reads)
 	}
 	for _, id := range []shoal.MachineID{"m-1", "m-2"} {
 		if err := p.Delete(t.Context(), id); err != nil {
@@ -111,13 +81,13 @@ func TestShares(t *testing.T) {
 	wait(t, p, "m-2", "")
 	// The last one to go unmounts, when it has been forgotten.
 	eventually(t, func() error {
-		mounted, err := p.shares.mounted()
-		if err == nil && len(mounted) > 0 {
-			err = fmt.Errorf("still mounted: %v", mounted)
+		left, err := filepath.Glob(p.path("shares", "team-*"))
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("still there: %v", left)
 		}
 		return err
 	})
-	if read(t, filepath.Join(w.served, "file")) != "one\n" {
+	if read(t, filepath.Join(server.Dir, "file")) != "one\n" {
 		t.Error("the share's file went with the machine")
 	}
 }
@@ -141,15 +111,15 @@ func eventually(t testing.TB, fn func() error) {
 // An unreachable share says so, and what to do; the machine fails and holds up no other.
 func TestUnreachableShare(t *testing.T) {
 	needHost(t)
-	p := open(t, place(t))
-	w := stubShare(t, p)
-	p.shares.timeout = 300 * time.Millisecond
-	p.shares.mount = filepath.Join(filepath.Dir(w.log), "hang")
-	if err := os.WriteFile(p.shares.mount, []byte("#!/bin/sh\nsleep 1000\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	server := served.SSH(t)
+	cfg := place(t)
+	cfg.mounts.Timeout = 2 * time.Second
+	cfg.Secret = func(context.Context, shoal.ShareName, string) ([]byte, error) { return []byte(server.Key), nil }
+	p := open(t, cfg)
+	team := server.Share("team")
+	server.Kill()
 	s := spec("m-hung", "lab")
-	s.Mounts = []provider.Mount{{Share: w.share, Path: "/shared"}}
+	s.Mounts = []provider.Mount{{Share: team, Path: "/shared"}}
 	if err := p.Create(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -159,11 +129,15 @@ func TestUnreachableShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	create(t, p, spec("m-other", "lab"))
-	for id, want := range map[shoal.MachineID]string{"m-hung": "cannot reach share team", "m-absent": "/no/such/directory is not a directory"} {
+	for _, c := range []struct {
+		id    shoal.MachineID
+		phase provider.Phase
+		want  string
+	}{{"m-hung", provider.PhaseCreating, "cannot reach share team"}, {"m-absent", provider.PhaseFailed, "/no/such/directory is not a directory"}} {
 		eventually(t, func() error {
 			o, err := p.Observe(t.Context())
 			for _, m := range o.Machines {
-				if m.ID == id && (m.Phase != provider.PhaseFailed || !strings.Contains(m.Reason, want)) {
+				if m.ID == c.id && (m.Phase != c.phase || !strings.Contains(m.Reason, c.want)) {
 					return fmt.Errorf("%+v", m)
 				}
 			}
@@ -171,7 +145,7 @@ func TestUnreachableShare(t *testing.T) {
 		})
 	}
 	pool := shoal.Pool{Name: "lab", Image: "host", Mounts: []shoal.Mount{{Share: "team", Path: "/shared"}, {Share: "other", Path: "/x"}, {Share: "team", Path: "/etc"}}}
-	err := p.Check(t.Context(), pool, []shoal.Share{w.share})
+	err := p.Check(t.Context(), pool, []shoal.Share{team})
 	for _, want := range []string{"cannot reach share team", `no share "other"`, `at "/etc"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("a check does not say %q: %v", want, err)
@@ -180,6 +154,9 @@ func TestUnreachableShare(t *testing.T) {
 	if shoal.KindOf(err) != shoal.KindInvalid || shoal.HintOf(err) == "" {
 		t.Errorf("kind %s, hint %q", shoal.KindOf(err), shoal.HintOf(err))
 	}
+	// The machine that waited goes on by itself when the server is there.
+	server.Start()
+	wait(t, p, "m-hung", provider.PhaseRunning)
 }
 
 // deadServer mounts a FUSE file system that nobody answers: whoever looks at it hangs, as with a dead
@@ -209,8 +186,9 @@ func deadServer(t testing.TB, dir string) (device *os.File) {
 // A local directory on a dead file server: the machine that has it fails or waits, all others go on.
 func TestDeadServer(t *testing.T) {
 	needHost(t)
-	p := open(t, place(t))
-	p.shares.timeout = 300 * time.Millisecond
+	cfg := place(t)
+	cfg.mounts.Timeout = 300 * time.Millisecond
+	p := open(t, cfg)
 	dir := filepath.Join(t.TempDir(), "dead")
 	device := deadServer(t, dir)
 	s := spec("m-dead", "lab")

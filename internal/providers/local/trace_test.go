@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/providers/local/mounts/served"
 	"github.com/shoal-pool/shoal/internal/providers/local/network"
 	"github.com/shoal-pool/shoal/provider"
 )
@@ -105,16 +107,17 @@ func TestLeavesNoTrace(t *testing.T) {
 		return read(t, "/proc/sys/net/ipv4/ip_forward")
 	}
 	before := forwarding()
+	server := served.SSH(t)
 	cfg := place(t)
+	cfg.Secret = func(context.Context, shoal.ShareName, string) ([]byte, error) { return []byte(server.Key), nil }
 	p, err := New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { finish(t, p) })
-	w := stubShare(t, p)
 	for i := range 4 {
 		s := spec(fmt.Sprintf("m-%d", i), []string{"lab", "other"}[i%2])
-		s.Mounts = []provider.Mount{{Share: w.share, Path: "/shared"}}
+		s.Mounts = []provider.Mount{{Share: server.Share("team"), Path: "/shared"}}
 		create(t, p, s)
 		must(t, p, s.ID, "setsid sleep 1000 >/dev/null 2>&1 </dev/null & mkdir -p /sys/fs/cgroup/*/x/y 2>/dev/null; echo x > /shared/$(hostname)")
 	}

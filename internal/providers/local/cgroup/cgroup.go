@@ -257,6 +257,22 @@ func write(file, value string) error {
 	return errors.Join(err, f.Close())
 }
 
+// Joinable makes a group without limits and returns the files into which a process writes its number to be in it.
+func (t *Tree) Joinable(group string) ([]string, error) {
+	var files []string
+	for _, h := range t.hierarchies {
+		dir := filepath.Join(h.dir, t.name, group)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		if slices.Contains(h.controllers, "cpuset") {
+			continue // there a new group takes nobody until it is told of processors
+		}
+		files = append(files, filepath.Join(dir, "cgroup.procs"))
+	}
+	return files, nil
+}
+
 // List names the machines that have a group in any hierarchy.
 func (t *Tree) List() ([]string, error) {
 	var names []string

@@ -85,7 +85,7 @@ func writtenFiles() []writtenFile {
 
 // Every session of whatever program goes through the agent's one door, which puts it into the user's slice.
 const (
-	pamSession = "session required pam_exec.so quiet /opt/shoal/bin/shoal-agent enter\nsession optional pam_umask.so\nsession required pam_env.so\nsession required pam_permit.so\n"
+	pamSession = "session required pam_exec.so quiet stdout /opt/shoal/bin/shoal-agent enter\nsession optional pam_umask.so\nsession required pam_env.so\nsession required pam_permit.so\n"
 	pamPlain   = "@include common-auth\n@include common-account\n@include common-password\n@include common-session\n"
 )
 

@@ -1,0 +1,382 @@
+package mounts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/spec/shares"
+	"github.com/shoal-pool/shoal/provider"
+)
+
+// Run looks after the mounts until ctx ends, and returns when it has stopped.
+func (s *Set) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.kick:
+		case <-timer.C:
+		}
+		timer.Reset(s.round(ctx))
+	}
+}
+
+// Kick lets Run look at once.
+func (s *Set) Kick() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Renew mounts anew, beside the old mounts, whatever uses a secret that was changed at a time.
+func (s *Set) Renew(secret string, at time.Time) {
+	s.mu.Lock()
+	for _, u := range s.units {
+		if c := u.share.Credentials; c != nil && c.Secret == secret && u.rec.Gen > 0 && u.rec.Read.Before(at) {
+			u.renew, u.denied, u.next = true, false, time.Time{}
+		}
+	}
+	s.mu.Unlock()
+	s.Kick()
+}
+
+// soon is when a mount that failed for the first time is looked at again, before anything is concluded.
+const soon = 2 * time.Second
+
+// round looks at all that is in use and gives machines what they should have. It returns when to do so again.
+func (s *Set) round(ctx context.Context) time.Duration {
+	machines := s.cfg.Machines()
+	var all []*unit
+	for _, m := range machines {
+		for _, b := range m.Mounts {
+			all = append(all, s.known(b.Share, "", 0, 0)...)
+		}
+		for _, h := range m.Homes {
+			all = append(all, s.known(h.Share, h.Sub, h.UID, h.GID)...)
+		}
+	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	seen := map[*unit]bool{}
+	for _, u := range all {
+		if seen[u] {
+			continue
+		}
+		seen[u] = true
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			s.check(ctx, u)
+		})
+	}
+	wg.Wait()
+	for _, m := range machines {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			if err := s.supply(ctx, m); err != nil && ctx.Err() == nil {
+				s.cfg.Log.Warn("a machine's mounts cannot be renewed", "machine", m.ID, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+	s.forget(machines)
+	wait := s.cfg.Interval
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for u := range seen {
+		if u.failures > 0 {
+			wait = min(wait, soon)
+		}
+	}
+	return wait
+}
+
+func (s *Set) known(share shoal.Share, sub string, uid, gid int) []*unit {
+	u, err := s.unit(share, sub, uid, gid)
+	if err != nil {
+		return nil // said when the machine was made
+	}
+	return []*unit{u}
+}
+
+// forget drops what is remembered of machines that are not there.
+func (s *Set) forget(machines []Machine) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.has {
+		if !slices.ContainsFunc(machines, func(m Machine) bool { return m.ID == p.machine && m.PID == p.pid }) {
+			delete(s.has, p)
+		}
+	}
+}
+
+// check looks at one unit and mends what it can.
+func (s *Set) check(ctx context.Context, u *unit) {
+	if !u.busy.TryLock() {
+		return // somebody is at it
+	}
+	defer u.busy.Unlock()
+	var err error
+	if u.src.Kind == shares.Directory {
+		err = s.isDirectory(ctx, u.share, u.src.Path)
+	} else {
+		_, err = s.look(ctx, u)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	s.mu.Lock()
+	renew, due := u.renew, !time.Now().Before(u.next)
+	s.mu.Unlock()
+	if err == nil {
+		s.well(u)
+		if renew && due {
+			s.renewed(ctx, u)
+		}
+		return
+	}
+	if u.src.Kind == shares.Directory {
+		s.ill(u, err)
+		return
+	}
+	if due {
+		if _, mendErr := s.mountAnew(ctx, u); mendErr == nil {
+			s.well(u)
+			return
+		} else if ctx.Err() != nil {
+			return
+		} else if shoal.KindOf(mendErr) == shoal.KindUnavailable {
+			err = mendErr
+		}
+	}
+	s.ill(u, err)
+}
+
+// renewed mounts a unit anew whose secret was changed. If the new one is refused, the old mount stays.
+func (s *Set) renewed(ctx context.Context, u *unit) {
+	_, err := s.mountAnew(ctx, u)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	s.cfg.Log.Warn("a share's new secret does not mount it; the old mount stays", "share", u.share.Name, "error", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u.backOff()
+}
+
+// lastWait is how long a mount that fails is left alone at most.
+const lastWait = time.Minute
+
+// backOff puts off the next try. The set's mutex is held.
+func (u *unit) backOff() {
+	u.wait = min(max(2*u.wait, time.Second), lastWait)
+	u.next = time.Now().Add(u.wait)
+}
+
+// ill records that a unit does not answer. What is heard once may be chance: it becomes trouble when it is heard again.
+func (s *Set) ill(u *unit, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u.failures++
+	u.backOff()
+	if u.failures == 1 {
+		u.since = time.Now()
+		return
+	}
+	text := err.Error()
+	if !strings.HasPrefix(text, "cannot reach share ") {
+		text = fmt.Sprintf("cannot reach share %s (%s): %s", u.share.Name, u.share.Source, text)
+	}
+	if u.trouble == "" {
+		s.cfg.Log.Warn("a share is in trouble", "share", u.share.Name, "error", text)
+	}
+	if u.trouble != text {
+		u.trouble = text
+		s.cfg.Changed()
+	}
+}
+
+// well records that a unit answers.
+func (s *Set) well(u *unit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u.trouble != "" {
+		s.cfg.Log.Info("a share answers again", "share", u.share.Name, "after", shoal.Duration(time.Since(u.since).Round(time.Second)))
+		u.trouble = ""
+		s.cfg.Changed()
+	}
+	u.failures = 0
+	if !u.renew {
+		u.wait, u.next = 0, time.Time{}
+	}
+}
+
+// Trouble is what is wrong with the shares of a machine, in a sentence; empty: nothing. It waits for nobody.
+func (s *Set) Trouble(mounts []provider.Mount, homes []provider.HomeMount) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range mounts {
+		if u := s.units[Key(m.Share)]; u != nil && u.trouble != "" {
+			return u.trouble
+		}
+	}
+	for _, h := range homes {
+		if u := s.units[key(h.Share, h.Sub, h.UID, h.GID)]; u != nil && u.trouble != "" {
+			return u.trouble
+		}
+	}
+	return ""
+}
+
+// want is a place of a machine with what it should show.
+type want struct {
+	tree
+	unit *unit
+	gen  int
+	dev  string
+}
+
+// supply gives a machine the newest generations of its mounts.
+func (s *Set) supply(ctx context.Context, m Machine) error {
+	if m.PID <= 0 {
+		return nil
+	}
+	wants, err := s.wants(m)
+	if err != nil {
+		return err
+	}
+	table, err := mountTable(m.PID)
+	if err != nil {
+		return nil //nolint:nilerr // the machine has just ended
+	}
+	var errs []error
+	for i := 0; i < len(wants); i++ {
+		w := wants[i]
+		if s.isCurrent(m, w, table) {
+			continue
+		}
+		// Whatever lies below goes with it.
+		trees := []tree{w.tree}
+		below := []want{w}
+		for _, o := range wants {
+			if strings.HasPrefix(o.At, w.At+"/") {
+				trees, below = append(trees, o.tree), append(below, o)
+			}
+		}
+		stage := filepath.Join(s.cfg.Run, "stage")
+		if err := os.MkdirAll(stage, 0o700); err != nil {
+			return err
+		}
+		if err := s.child(ctx, task{Do: "attach", PID: m.PID, Path: w.At, Trees: trees, Stage: stage}); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", w.At, err))
+			continue
+		}
+		s.mu.Lock()
+		for _, o := range below {
+			s.has[place_{m.ID, m.PID, o.At}] = o.gen
+		}
+		s.mu.Unlock()
+		s.cfg.Log.Info("a machine got a mount anew", "machine", m.ID, "at", w.At, "generation", w.gen)
+		if table, err = mountTable(m.PID); err != nil {
+			return nil //nolint:nilerr // as above
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// isCurrent reports whether a machine has what it should at a place.
+func (s *Set) isCurrent(m Machine, w want, table map[string]mounted) bool {
+	have, ok := table[w.At]
+	if w.unit == nil { // a mask or a directory of the host
+		return ok
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := place_{m.ID, m.PID, w.At}
+	if gen, known := s.has[p]; known {
+		return ok && gen == w.gen
+	}
+	if ok && have.dev == w.dev {
+		s.has[p] = w.gen
+		return true
+	}
+	return false
+}
+
+// wants lists what a machine should have, what lies above first. What is not mounted now is left as it is in the machine.
+func (s *Set) wants(m Machine) ([]want, error) {
+	table, err := mountTable(0)
+	if err != nil {
+		return nil, err
+	}
+	var all []want
+	add := func(share shoal.Share, sub string, uid, gid int, at string, readOnly bool) {
+		for _, u := range s.known(share, sub, uid, gid) {
+			if u.src.Kind == shares.Directory {
+				all = append(all, want{tree: tree{u.src.Path, at, readOnly}})
+				continue
+			}
+			s.mu.Lock()
+			gen := u.rec.Gen
+			s.mu.Unlock()
+			if on, ok := table[s.dir(u, gen)]; ok && gen > 0 {
+				all = append(all, want{tree{s.dir(u, gen), at, readOnly}, u, gen, on.dev})
+			}
+		}
+	}
+	for _, b := range m.Mounts {
+		add(b.Share, "", 0, 0, path.Clean(b.Path), b.ReadOnly)
+	}
+	for _, h := range m.Homes {
+		cover, err := mask(m.Mask, h)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(all, func(w want) bool { return w.At == cover.To }) {
+			all = append(all, want{tree: tree{cover.From, cover.To, true}})
+		}
+		add(h.Share, h.Sub, h.UID, h.GID, path.Clean(h.Path), h.ReadOnly)
+	}
+	slices.SortStableFunc(all, func(a, b want) int { return strings.Count(a.At, "/") - strings.Count(b.At, "/") })
+	return all, nil
+}
+
+// Homes mounts the homes of a machine that runs, and takes away those that are not listed. before is what was listed up to now.
+func (s *Set) Homes(ctx context.Context, m Machine, before []provider.HomeMount) error {
+	var errs []error
+	var ready []provider.HomeMount
+	for _, h := range m.Homes {
+		if _, err := s.reachHome(ctx, h); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		ready = append(ready, h)
+	}
+	m.Homes = ready
+	errs = append(errs, s.supply(ctx, m))
+	table, err := mountTable(m.PID)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, h := range before {
+		at := path.Clean(h.Path)
+		if _, there := table[at]; !there || slices.ContainsFunc(m.Homes, func(o provider.HomeMount) bool { return path.Clean(o.Path) == at }) {
+			continue
+		}
+		errs = append(errs, s.child(ctx, task{Do: "detach", PID: m.PID, Path: at}))
+	}
+	return errors.Join(errs...)
+}
