@@ -180,9 +180,10 @@ func (c *Client) KeepAwake(ctx context.Context, id shoal.SessionID, d time.Durat
 	return post[shoal.Session](ctx, c, pathOf("sessions", string(id), "keep-awake"), api.KeepAwakeRequest{For: shoal.Duration(d)})
 }
 
-// Usage is the bill since a time, with a row for each of by: user, group, pool, job or machine.
-func (c *Client) Usage(ctx context.Context, by string, since time.Time) (api.Usage, error) {
-	return get[api.Usage](ctx, c, "/usage", query("by", by, "since", instant(since)))
+// Usage is the bill since a time, with a row for each of by: user, group, pool, job or machine. idle says whose the time
+// is that nobody used: "apart" (or empty), or "shared" among those who used the pool.
+func (c *Client) Usage(ctx context.Context, by, idle string, since time.Time) (api.Usage, error) {
+	return get[api.Usage](ctx, c, "/usage", query("by", by, "since", instant(since), "idle", idle))
 }
 
 // Why says why something is as it is. Kind is pool, machine, session, app, job or login; a login is

@@ -67,7 +67,7 @@ func TestLoginWakesAndIdlenessEnds(t *testing.T) {
 			t.Errorf("%d machines before it was idle for long enough", n)
 		}
 		w.Until("the machine has gone", 5*time.Minute, func() bool { return len(w.Machines("lab")) == 0 })
-		bill, err := w.Host.Usage(t.Context(), "pool", start)
+		bill, err := w.Host.Usage(t.Context(), "pool", "", start)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,6 +52,31 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// TestPlot: beside every format a picture is written, whole; what cannot be written is told.
+func TestPlot(t *testing.T) {
+	w := newWorld(t)
+	u := api.Usage{By: "user", Since: before(24 * time.Hour), Until: time.Now()}
+	for i := range 40 {
+		u.Rows = append(u.Rows, api.UsageRow{Key: fmt.Sprintf("user%02d", i), MachineSeconds: 3600, SessionSeconds: 3600, Cost: 1, Currency: "EUR"})
+	}
+	w.answer("GET /usage", u)
+	for _, format := range []string{"table", "json", "csv"} {
+		path := filepath.Join(t.TempDir(), "bill.svg")
+		if got := w.run("usage", "--format", format, "--idle", "shared", "--plot", path); got.code != 0 {
+			t.Fatalf("exit code %d: %s", got.code, got.stderr)
+		}
+		text, err := os.ReadFile(path)
+		for _, part := range []string{"<svg", "Usage by user", ">user00<", ">11 more<", "</svg>"} {
+			if err != nil || !strings.Contains(string(text), part) {
+				t.Errorf("%s: %v, no %q in %s", format, err, part, text)
+			}
+		}
+	}
+	if got := w.run("usage", "--plot", filepath.Join(t.TempDir(), "no", "x.svg")); got.code != 2 || !strings.Contains(got.stderr, "cannot plot") {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+}
+
 // TestExitCodes: for every kind the one of the table, and the words of the problem.
 func TestExitCodes(t *testing.T) {
 	for _, m := range shoal.Meanings() {
@@ -103,7 +128,7 @@ func TestUsageMistakes(t *testing.T) {
 		"session keep-awake soon":              "as a duration",
 		"session keep-awake 0s":                "no time at all",
 		"usage --by colour":                    "user, group, pool, job, machine",
-		"usage --plot x.svg":                   "cannot plot",
+		"usage --plot x.png":                   "pictures are SVG",
 		"machine list --state sleeping":        "choose one of",
 		"run -p lab -e NOT_SET_HERE -- true":   "write NOT_SET_HERE=VALUE",
 		"events --since tomorrow":              "as a time",

@@ -341,7 +341,7 @@ func TestUsageIsOnesOwn(t *testing.T) {
 	w := newWorld(t)
 	w.job("", true)
 	for who, want := range map[string]string{"alice": "alice", "bob": "", "carol": ""} {
-		u, err := w.client(w.tokens[who]).Usage(t.Context(), "user", time.Time{})
+		u, err := w.client(w.tokens[who]).Usage(t.Context(), "user", "", time.Time{})
 		mustf(t, err, "usage of %s", who)
 		for _, r := range u.Rows {
 			if r.Key != want {
@@ -353,10 +353,10 @@ func TestUsageIsOnesOwn(t *testing.T) {
 		}
 	}
 	for _, by := range []string{"group", "pool", "machine"} {
-		_, err := w.client(w.tokens["alice"]).Usage(t.Context(), by, time.Time{})
+		_, err := w.client(w.tokens["alice"]).Usage(t.Context(), by, "", time.Time{})
 		wantKind(t, err, shoal.KindDenied)
 	}
-	u, err := w.client(adminToken).Usage(t.Context(), "machine", time.Now().Add(-2*time.Hour))
+	u, err := w.client(adminToken).Usage(t.Context(), "machine", "", time.Now().Add(-2*time.Hour))
 	if err != nil || len(u.Rows) != 1 || u.Rows[0].Key != "m-1" || u.Total.MachineSeconds < 3599 {
 		t.Errorf("%+v, %v", u, err)
 	}

@@ -46,7 +46,7 @@ func params() map[string]string {
 		"label": "only of jobs with this label, KEY=VALUE", "externalId": "only the one that its user calls so", "job": "only of this job",
 		"gone": "machines that are gone as well", "ended": "those that ended as well", "force": "although somebody is on it",
 		"from": "the first index", "stream": "stdout (the default) or stderr", "offset": "the first byte", "under": "OUTPUT or OUTPUT/PATH: only what is there", "path": "OUTPUT/PATH", "node": "of a task on several nodes, by rank", "frames": "as application/vnd.shoal.output", "follow": "wait for what is still to come",
-		"by": "user, group, pool, job or machine", "since": "from this time on, RFC 3339", "rev": "the newest that the caller knows",
+		"by": "user, group, pool, job or machine", "idle": "whose the time is that nobody used: apart (the default, a row of its own) or shared among those who used the pool", "since": "from this time on, RFC 3339", "rev": "the newest that the caller knows",
 	}
 }
 
@@ -135,7 +135,7 @@ func (a *API) jobTable() []endpoint {
 		{"GET", "/jobs/{id}/files/{path...}", may(access.Output, shoal.ObjectJob), "", "Read a file of a job's output, OUTPUT/PATH; answers to Range", rest.Stream("application/octet-stream", a.jobFile)},
 		{"GET", "/jobs/{id}/tasks/{index}/output", may(access.Output, shoal.ObjectJob), "stream,node,offset,follow,frames", "Read a task's output; it ends without error only at its true end. frames=true tells offsets, what is not kept, and beats", rest.Stream("application/octet-stream", a.output)},
 
-		{"GET", "/usage", may(access.View, access.ObjectUsage), "by,since", "The bill; members see their own, by user or by job", rest.Read(a.usage)},
+		{"GET", "/usage", may(access.View, access.ObjectUsage), "by,since,idle", "The bill; members see their own, by user or by job", rest.Read(a.usage)},
 		{"GET", "/why/{kind}/{name}", rule{words: "who may see what it is about"}, "pool", "Why something is as it is", rest.Read(a.why)},
 		{"GET", "/events", rule{words: "operators see all events, others their own and those of pools and machines"}, "since,job,label,follow", "Events as text/event-stream, each with its rev as id; goes on after Last-Event-ID. follow=false ends after those there are", rest.Stream("text/event-stream", a.events)},
 	}

@@ -21,6 +21,10 @@ func (a *API) usage(c *call) (api.Usage, error) {
 	if err != nil {
 		return none, err
 	}
+	idle, err := usage.ParseIdle(c.Query("idle"))
+	if err != nil {
+		return none, err
+	}
 	since, err := c.Instant("since")
 	if err != nil {
 		return none, err
@@ -29,7 +33,7 @@ func (a *API) usage(c *call) (api.Usage, error) {
 	if !all && by != usage.ByUser && by != usage.ByJob {
 		return none, shoal.Errorf(shoal.KindDenied, "%s may not see everybody's usage", c.By).WithHint("one's own can be seen by user and by job")
 	}
-	in := usage.Input{Since: since, Until: time.Now().UTC().Truncate(time.Second)}
+	in := usage.Input{Idle: idle, Since: since, Until: time.Now().UTC().Truncate(time.Second)}
 	if in.Since.IsZero() {
 		in.Since = in.Until.Add(-usageSpan)
 	}
@@ -68,7 +72,7 @@ func (a *API) bill(c *call, in usage.Input, by usage.By) (t usage.Table, hers ma
 		if in.Attempts, err = tx.LooseAttemptsSince(in.Since); err != nil {
 			return err
 		}
-		b := &billing{tx: tx, ledger: usage.NewLedger(by, usage.GroupsOf(users, groups)), hers: map[string]bool{}}
+		b := &billing{tx: tx, ledger: usage.NewLedger(by, usage.GroupsOf(users, groups), in.Idle), hers: map[string]bool{}}
 		if by == usage.ByUser {
 			b.hers[string(c.By.User)] = true
 		} else {

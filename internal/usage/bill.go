@@ -36,8 +36,30 @@ type Input struct {
 	Attempts []shoal.Attempt
 	// Groups are the groups of each user. What a user of several used is divided equally among them.
 	Groups map[shoal.UserName][]shoal.GroupName
+	// Idle says whose time is that nobody used. Empty: nobody's.
+	Idle Idle
 	// Since and Until bound the bill; what lies outside is cut off.
 	Since, Until time.Time
+}
+
+// Idle is a policy: whose the time of machines is that nobody used.
+type Idle string
+
+// The policies. By pool and by machine they make no difference: there idle time is the pool's or the machine's.
+const (
+	IdleApart  Idle = "apart"  // it has a row of its own
+	IdleShared Idle = "shared" // it is divided among those who used the pool, by how much they did
+)
+
+// ParseIdle reads the word of a policy; empty reads as apart.
+func ParseIdle(s string) (Idle, error) {
+	switch Idle(s) {
+	case "", IdleApart:
+		return IdleApart, nil
+	case IdleShared:
+		return IdleShared, nil
+	}
+	return "", shoal.Errorf(shoal.KindInvalid, "cannot show idle time %q", s).WithHint("it can be apart or shared")
 }
 
 // Row is one line of a bill. MachineSeconds is the sum of the three after it.
@@ -91,7 +113,7 @@ func GroupsOf(users []shoal.User, groups []shoal.Group) map[shoal.UserName][]sho
 
 // Bill makes the bill. The same input gives the same bill, whatever its order.
 func Bill(in Input, by By) Table {
-	l := NewLedger(by, in.Groups)
+	l := NewLedger(by, in.Groups, in.Idle)
 	l.Add(in)
 	return l.Table(in.Since, in.Until)
 }
@@ -101,15 +123,16 @@ func Bill(in Input, by By) Table {
 type Ledger struct {
 	by     By
 	groups map[shoal.UserName][]shoal.GroupName
+	idle   Idle
 	rows   map[rowKey]*sums
 }
 
-// NewLedger begins a bill. Groups are as of Input.
-func NewLedger(by By, groups map[shoal.UserName][]shoal.GroupName) *Ledger {
-	return &Ledger{by: by, groups: groups, rows: map[rowKey]*sums{}}
+// NewLedger begins a bill. Groups and idle are as of Input.
+func NewLedger(by By, groups map[shoal.UserName][]shoal.GroupName, idle Idle) *Ledger {
+	return &Ledger{by: by, groups: groups, idle: idle, rows: map[rowKey]*sums{}}
 }
 
-// Add adds what was used between the bounds of an input, whose Groups do not matter.
+// Add adds what was used between the bounds of an input, whose Groups and Idle do not matter.
 func (l *Ledger) Add(in Input) {
 	occupants := occupantsByMachine(in)
 	for _, i := range in.Intervals {
@@ -174,8 +197,11 @@ func occupantsByMachine(in Input) map[shoal.MachineID][]occupant {
 	return all
 }
 
-// rowKey: prices of several currencies are never added up.
-type rowKey struct{ key, currency string }
+// rowKey: prices of several currencies are never added up. The pool is there until its idle time is divided.
+type rowKey struct {
+	key, currency string
+	pool          shoal.PoolName
+}
 
 // sums are kept in whole nanoseconds, so that dividing loses nothing.
 type sums struct {
@@ -231,7 +257,7 @@ func (l *Ledger) add(m Interval, o occupant, d time.Duration, idle bool) {
 		if i < rest {
 			part++
 		}
-		k := rowKey{key, m.Price.Currency}
+		k := rowKey{key, m.Price.Currency, m.Pool}
 		if l.rows[k] == nil {
 			l.rows[k] = &sums{}
 		}
@@ -277,6 +303,10 @@ func (l *Ledger) keys(m Interval, o occupant, idle bool) []string {
 
 // Table turns the sums into rows and the total. Nothing is added after it.
 func (l *Ledger) Table(since, until time.Time) Table {
+	if l.idle == IdleShared {
+		l.shareIdle()
+	}
+	l.mergePools()
 	l.mergeUnpriced()
 	t := Table{By: l.by, Since: since, Until: until}
 	var total sums
@@ -297,7 +327,7 @@ func (l *Ledger) Table(since, until time.Time) Table {
 	if len(currencies) > 1 {
 		currency, total.cost = "mixed", 0
 	}
-	t.Total = total.row(rowKey{"total", currency})
+	t.Total = total.row(rowKey{key: "total", currency: currency})
 	slices.SortStableFunc(t.Rows, func(a, b Row) int { return cmp.Compare(b.MachineSeconds, a.MachineSeconds) })
 	return t
 }
@@ -313,7 +343,7 @@ func (l *Ledger) sortedKeys() []rowKey {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, func(a, b rowKey) int {
-		return cmp.Or(strings.Compare(a.key, b.key), strings.Compare(a.currency, b.currency))
+		return cmp.Or(strings.Compare(a.key, b.key), strings.Compare(a.currency, b.currency), cmp.Compare(a.pool, b.pool))
 	})
 	return keys
 }
@@ -328,13 +358,12 @@ func (l *Ledger) mergeUnpriced() {
 		}
 	}
 	for key, with := range priced {
-		free := rowKey{key, ""}
+		free := rowKey{key: key}
 		s := l.rows[free]
 		if s == nil || s.cost != 0 || len(with) != 1 {
 			continue
 		}
-		r := l.rows[with[0]]
-		r.session, r.task, r.idle = r.session+s.session, r.task+s.task, r.idle+s.idle
+		l.rows[with[0]].add(*s)
 		delete(l.rows, free)
 	}
 }

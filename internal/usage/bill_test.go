@@ -164,6 +164,27 @@ func drawInput(t *rapid.T) usage.Input {
 	return in
 }
 
+// Idle time that is shared goes to who used the pool, by how much; of a pool that nobody used it is nobody's.
+func TestSharedIdle(t *testing.T) {
+	t.Parallel()
+	other := machine("m-9", 0, 50)
+	other.Pool = "spare"
+	in := usage.Input{Idle: usage.IdleShared, Since: at(0), Until: at(100),
+		Intervals: []usage.Interval{machine("m-1", 0, 100), other, session("s-1", "alice", "m-1", 0, 30), session("s-2", "bob", "m-1", 30, 40)}}
+	got := usage.Bill(in, usage.ByUser)
+	want := []usage.Row{
+		{Key: "alice", MachineSeconds: 75, SessionSeconds: 30, IdleSeconds: 45, Cost: 0.075, Currency: "EUR"},
+		{Key: "(idle)", MachineSeconds: 50, IdleSeconds: 50, Cost: 0.05, Currency: "EUR"},
+		{Key: "bob", MachineSeconds: 25, SessionSeconds: 10, IdleSeconds: 15, Cost: 0.025, Currency: "EUR"},
+	}
+	if diff := cmp.Diff(want, got.Rows, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := usage.ParseIdle("moon"); shoal.KindOf(err) != shoal.KindInvalid {
+		t.Error(err)
+	}
+}
+
 // However the bill is cut, its rows add up to the machine intervals: nothing is lost or doubled.
 func TestSumsAreExact(t *testing.T) {
 	t.Parallel()
@@ -184,6 +205,7 @@ func TestSumsAreExact(t *testing.T) {
 			want += max(end.Sub(start), 0)
 		}
 		for _, by := range []usage.By{usage.ByUser, usage.ByGroup, usage.ByPool, usage.ByJob, usage.ByMachine} {
+			in.Idle = rapid.SampledFrom([]usage.Idle{usage.IdleApart, usage.IdleShared}).Draw(t, "idle")
 			b := usage.Bill(in, by)
 			if b.Total.MachineSeconds != want.Seconds() {
 				t.Fatalf("by %s: total %v, machines ran %v", by, b.Total.MachineSeconds, want.Seconds())
@@ -251,7 +273,7 @@ func TestParts(t *testing.T) {
 	}
 	for _, by := range []usage.By{usage.ByUser, usage.ByJob, usage.ByMachine} {
 		whole := usage.Bill(in, by)
-		l := usage.NewLedger(by, nil)
+		l := usage.NewLedger(by, nil, usage.IdleApart)
 		for from := 0.0; from < 1000; from += 37 {
 			part := in
 			part.Since, part.Until = at(from), at(min(from+37, 1000))

@@ -26,7 +26,7 @@ func Usage(w io.Writer, format string, u api.Usage) error {
 
 func bill(w io.Writer, u api.Usage) error {
 	row := func(r api.UsageRow, key string) []string {
-		return []string{key, hours(r.MachineSeconds), hours(r.SessionSeconds), hours(r.TaskSeconds), hours(r.IdleSeconds), cost(r)}
+		return []string{key, Hours(r.MachineSeconds), Hours(r.SessionSeconds), Hours(r.TaskSeconds), Hours(r.IdleSeconds), Cost(r)}
 	}
 	var rows [][]string
 	for _, r := range u.Rows {
@@ -42,8 +42,8 @@ func bill(w io.Writer, u api.Usage) error {
 	return term.Table(w, header, rows)
 }
 
-// hours writes seconds as a person adds them up: "42.0s", "12.5m", "3.2h".
-func hours(seconds float64) string {
+// Hours writes seconds as a person adds them up: "42.0s", "12.5m", "3.2h".
+func Hours(seconds float64) string {
 	switch {
 	case seconds == 0:
 		return "0"
@@ -55,7 +55,8 @@ func hours(seconds float64) string {
 	return fmt.Sprintf("%.1fh", seconds/3600)
 }
 
-func cost(r api.UsageRow) string {
+// Cost writes what a row cost; empty where that is nothing.
+func Cost(r api.UsageRow) string {
 	switch {
 	case r.Cost == 0:
 		return ""
@@ -90,6 +91,13 @@ func Why(w io.Writer, format string, a api.Why) error {
 			b.WriteString("  - " + term.Clean(r.Sentence) + "\n")
 		}
 	}
+	scalings := a.Scalings[:min(len(a.Scalings), shownEvents)]
+	if len(scalings) > 0 {
+		b.WriteString("\nWhat the autoscaler decided:\n")
+	}
+	for _, s := range slices.Backward(scalings) {
+		b.WriteString("  " + scalingLine(s) + "\n")
+	}
 	events := a.Events
 	if len(events) > shownEvents {
 		events = events[len(events)-shownEvents:]
@@ -102,6 +110,12 @@ func Why(w io.Writer, format string, a api.Why) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// scalingLine is a decision of the autoscaler and what it saw.
+func scalingLine(s api.Scaling) string {
+	return fmt.Sprintf("%s  %s; %s, %s waiting, %s queued: %s", s.At.Local().Format("2006-01-02 15:04:05"), Many(s.Machines, "machine"), Many(s.Sessions, "session"),
+		Many(s.Waiting, "login"), Many(s.Queue, "task"), term.Clean(s.Sentence))
 }
 
 // since says from when on something is as it is.
