@@ -110,7 +110,9 @@ type App struct {
 	// LastActivity is when somebody last used it, as far as the gateway, the hub or its owner have told.
 	LastActivity time.Time `json:"lastActivity,omitzero"`
 	Started      time.Time `json:"started,omitzero"` // since when it is ready
-	Ended        time.Time `json:"ended,omitzero"`
+	// Ends is when it is ended, with the kernels and terminals that keep it, unless somebody uses it before.
+	Ends  time.Time `json:"ends,omitzero"`
+	Ended time.Time `json:"ended,omitzero"`
 	Meta
 }
 

@@ -149,10 +149,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		Tell:      func(id shoal.MachineID, text string) { a.hub.Send(id, api.Record{Message: &api.Message{Text: text}}) }})
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 		return a.hub.AccountsReady(ctx, id, rev)
-	}), Wake: a.engine.Wake, Log: a.log})
-	if a.secrets, err = secrets.New(a.store, a.keys.secrets); err != nil {
-		return err
-	}
+	}), Wake: a.engine.Wake, Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }, Log: a.log})
 	a.batch, err = batch.New(batch.Config{Store: a.store, Secrets: a.secrets, Dir: a.opts.path("output"), OutputCap: int64(a.opts.OutputCap), Wake: a.engine.Wake, Log: a.log,
 		Send:     func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) },
 		Answered: func(id shoal.MachineID) time.Time { return a.hub.Answered(id) }, Key: a.keys.agents})

@@ -42,6 +42,7 @@ type Apps struct {
 	lives   map[shoal.AppID]context.CancelFunc // ends the wait for a seat
 	used    map[shoal.AppID]time.Time          // not yet stored
 	counted map[shoal.AppID]time.Time          // when kernels and terminals were told last
+	warned  map[shoal.AppID]time.Time          // of which end users were told
 	began   time.Time                          // when Run did
 	changed chan struct{}                      // closed when an app changes
 	ctx     context.Context                    // of Run; nil: it does not run
@@ -69,7 +70,7 @@ func New(cfg Config) *Apps {
 		cfg.URL = func() string { return "" }
 	}
 	return &Apps{cfg: cfg, known: map[shoal.AppID]shoal.App{}, live: map[key]shoal.AppID{}, at: map[string]shoal.AppID{}, lives: map[shoal.AppID]context.CancelFunc{},
-		used: map[shoal.AppID]time.Time{}, counted: map[shoal.AppID]time.Time{}, changed: make(chan struct{})}
+		used: map[shoal.AppID]time.Time{}, counted: map[shoal.AppID]time.Time{}, warned: map[shoal.AppID]time.Time{}, changed: make(chan struct{})}
 }
 
 // change is what an update has made of apps.
@@ -124,6 +125,7 @@ func (a *Apps) note(apps ...shoal.App) {
 			delete(a.known, p.ID)
 			delete(a.used, p.ID)
 			delete(a.counted, p.ID)
+			delete(a.warned, p.ID)
 		}
 		switch {
 		case p.Live() && !p.Stopping:

@@ -3,6 +3,7 @@ package apps_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -228,6 +229,58 @@ func TestUsedByAddress(t *testing.T) {
 			t.Errorf("%s has ended", id)
 		}
 	})
+}
+
+// A kernel keeps an app, unless its endpoint says for how long; its user is told before.
+func TestIdleKernel(t *testing.T) {
+	for _, limit := range []time.Duration{0, 12 * time.Hour} {
+		t.Run(limit.String(), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) { w.idleKernel(limit) })
+		})
+	}
+}
+
+func (w *world) idleKernel(limit time.Duration) {
+	storetest.Update(w.t, w.db, func(tx *store.Tx) error {
+		p, err := tx.Pools().Get("lab")
+		p.Endpoints[0].IdleEnd, p.Scale.Idle.Warn = shoal.Duration(limit), shoal.Duration(5*time.Minute)
+		_, err2 := tx.Pools().Put(p)
+		return errors.Join(err, err2)
+	})
+	p := w.open()
+	w.says(api.AppReport{ID: p.ID, State: shoal.AppRunning, Port: 700})
+	for len(w.sent) > 0 {
+		<-w.sent
+	}
+	kernel := func(last time.Time) {
+		w.t.Helper()
+		if _, err := w.Activity(w.t.Context(), p.ID, api.AppActivity{Kernels: 1, LastActivity: last}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	began, told := time.Now(), 0
+	kernel(began)
+	for time.Since(began) < 14*time.Hour && w.get(p.ID).Live() && !w.get(p.ID).Stopping {
+		if p := w.get(p.ID); limit == 0 && !p.Ends.IsZero() || limit > 0 && time.Since(began) > time.Minute && p.Ends.Sub(began).Round(time.Minute) != limit {
+			w.t.Fatalf("after %s it ends at %s", time.Since(began), p.Ends)
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if p := w.get(p.ID); p.Live() && !p.Stopping {
+			kernel(began) // it lives, and nobody uses it
+		}
+		for len(w.sent) > 0 {
+			if r := <-w.sent; r.Message != nil && r.Message.User == "alice" && strings.Contains(r.Message.Text, "It ends at") {
+				told++
+			}
+		}
+	}
+	switch over := time.Since(began); {
+	case limit == 0 && (over < 14*time.Hour || told != 0):
+		w.t.Errorf("it ended after %s; she was told %d times", over, told)
+	case limit > 0 && (over < limit || over > limit+20*time.Minute || told != 1):
+		w.t.Errorf("it ended after %s; she was told %d times", over, told)
+	}
 }
 
 // A machine that does not answer makes an app unknown, not ended; nor is it idle then.

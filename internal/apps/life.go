@@ -327,7 +327,7 @@ func finish(c *change, p shoal.App, r api.AppReport) error {
 		r.Log = r.Log[n:]
 	}
 	p.Since, p.Ended, p.Reason, p.Log, p.ExitCode = now, now, why, r.Log, r.ExitCode
-	p.Progress, p.Address, p.Ill, p.Kernels, p.Terminals, p.Stopping = "", "", "", 0, 0, false
+	p.Progress, p.Address, p.Ill, p.Kernels, p.Terminals, p.Stopping, p.Ends = "", "", "", 0, 0, false, time.Time{}
 	p, err := c.put(p)
 	if err != nil {
 		return err

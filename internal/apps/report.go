@@ -144,6 +144,7 @@ func (a *Apps) tend(ctx context.Context) error {
 		why string
 	}
 	var over []idle
+	var soon []shoal.App
 	err := a.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		all, err := tx.LiveApps()
 		if err != nil {
@@ -154,12 +155,20 @@ func (a *Apps) tend(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if d > 0 {
-				over = append(over, idle{p.ID, fmt.Sprintf("nobody used it for %s", d)})
+			switch {
+			case d.over:
+				over = append(over, idle{p.ID, fmt.Sprintf("nobody used it for %s", d.since)})
+			case !d.ends.Equal(p.Ends):
+				p.Ends = d.ends
+				soon = append(soon, p)
 			}
+			a.warn(p, d)
 		}
 		return nil
 	})
+	if len(soon) > 0 && err == nil {
+		err = a.mark(ctx, soon)
+	}
 	for _, i := range over {
 		err = errors.Join(err, a.Stop(ctx, i.id, i.why))
 	}
@@ -188,36 +197,85 @@ func (a *Apps) keepUse(ctx context.Context, used map[shoal.AppID]time.Time) erro
 	})
 }
 
-// idleFor is for how long nobody has used an app, if that is so long that it is to end: as long as the pool lets a
-// machine be idle. A notebook's kernel or terminal is somebody's use, whether or not she looks at it.
-func (a *Apps) idleFor(tx *store.Tx, p shoal.App) (shoal.Duration, error) {
-	if p.State != shoal.AppRunning || p.Stopping || (p.Kernels > 0 || p.Terminals > 0) && a.counts(p.ID) {
-		return 0, nil
+// idleness is whether an app is to end because nobody uses it.
+type idleness struct {
+	over  bool
+	since shoal.Duration // for how long nobody has used it
+	ends  time.Time      // when it ends though kernels or terminals keep it; zero: they keep it, or nothing does
+	warn  time.Duration  // how long before that its user is told
+}
+
+// idleFor says whether nobody has used an app for so long that it is to end: as long as the pool lets a machine be idle. A
+// notebook's kernel or terminal is somebody's use, whether or not she looks at it, unless the endpoint says for how long.
+func (a *Apps) idleFor(tx *store.Tx, p shoal.App) (d idleness, err error) {
+	if p.State != shoal.AppRunning || p.Stopping {
+		return d, nil
 	}
 	pool, err := tx.Pools().Get(p.Pool)
 	if err != nil {
-		return 0, err
+		return d, err
 	}
 	limit := time.Duration(pool.Scale.Idle.After)
 	last := p.Started
 	if p.LastActivity.After(last) {
 		last = p.LastActivity
 	}
-	if limit <= 0 || time.Since(last) < limit {
-		return 0, nil
-	}
+	d.since = shoal.Duration(time.Since(last).Truncate(time.Second))
 	s, err := tx.Sessions().Get(p.Session)
-	switch {
-	case shoal.KindOf(err) == shoal.KindNotFound:
-	case err != nil:
-		return 0, err
-	case time.Now().Before(s.KeepUntil), slices.ContainsFunc(s.Pins, func(x shoal.Pin) bool { return x.Kind == "kernel" || x.Kind == "terminal" }):
-		return 0, nil
+	if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
+		return d, err
 	}
-	if unsure, err := unknown(tx, p); unsure || err != nil { // unknown is not idle
-		return 0, err
+	kept := (p.Kernels > 0 || p.Terminals > 0) && a.counts(p.ID) ||
+		slices.ContainsFunc(s.Pins, func(x shoal.Pin) bool { return x.Kind == "kernel" || x.Kind == "terminal" })
+	if kept {
+		e, _ := pool.Endpoint(p.Endpoint)
+		if e.IdleEnd <= 0 {
+			return d, nil
+		}
+		limit = max(limit, time.Duration(e.IdleEnd))
+		d.ends, d.warn = last.Add(limit).UTC().Round(0), time.Duration(pool.Scale.Idle.Warn)
+		if s.KeepUntil.After(d.ends) {
+			d.ends = s.KeepUntil
+		}
 	}
-	return shoal.Duration(time.Since(last).Truncate(time.Second)), nil
+	if limit <= 0 || time.Since(last) < limit || time.Now().Before(s.KeepUntil) {
+		return d, nil
+	}
+	unsure, err := unknown(tx, p) // unknown is not idle
+	d.over = !unsure && err == nil
+	return d, err
+}
+
+// mark puts on record when apps end.
+func (a *Apps) mark(ctx context.Context, soon []shoal.App) error {
+	return a.update(ctx, func(c *change) error {
+		for _, x := range soon {
+			p, err := c.tx.Apps().Get(x.ID)
+			if err != nil || !p.Live() || p.Ends.Equal(x.Ends) {
+				continue // it has gone
+			}
+			p.Ends = x.Ends
+			if _, err := c.put(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// warn tells a user, once, that an app of hers ends although kernels or terminals live in it.
+func (a *Apps) warn(p shoal.App, d idleness) {
+	if d.over || d.ends.IsZero() || time.Until(d.ends) > d.warn {
+		return
+	}
+	a.mu.Lock()
+	told := a.warned[p.ID].Equal(d.ends)
+	a.warned[p.ID] = d.ends
+	a.mu.Unlock()
+	if !told {
+		a.cfg.Send(p.Machine, api.Record{Message: &api.Message{User: p.User, Text: fmt.Sprintf(
+			"Shoal: nobody has used %s on machine %s for %s. It ends at %s with its kernels and terminals, unless it is used before.", p.Endpoint, p.Machine, d.since, d.ends.Format("15:04 MST"))}})
+	}
 }
 
 // counts reports whether the kernels and terminals of an app were told lately. After a start they are waited for.

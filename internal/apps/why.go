@@ -72,6 +72,9 @@ func explain(p shoal.App, pool shoal.Pool, now time.Time) (sentence string, reas
 	if p.LastActivity.After(last) {
 		last = p.LastActivity
 	}
+	if !p.Ends.IsZero() {
+		add("ends", "it ends at %s, with what keeps it, unless it is used before", p.Ends.UTC().Format("2006-01-02 15:04 MST"))
+	}
 	if d := pool.Scale.Idle.After; d > 0 {
 		add("idle", "it ends when nobody has used it for %s; that was %s ago", d, shoal.Duration(now.Sub(last).Truncate(time.Second)))
 	}

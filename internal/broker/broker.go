@@ -26,7 +26,9 @@ type Config struct {
 	Store    *store.DB
 	Accounts AccountsWaiter
 	Wake     func() // wakes the engine: there is new demand; may be nil
-	Log      *slog.Logger
+	// Send tells a machine's agent; false: it will not be told. Nil: none is.
+	Send func(shoal.MachineID, api.Record) bool
+	Log  *slog.Logger
 }
 
 // Broker keeps the sessions. Its methods may be called from any goroutine; Login, Closed and
@@ -39,6 +41,10 @@ type Broker struct {
 	// Of Run alone:
 	tries  *retry.Tries
 	unsure bool // a commit failed: what is on disk may be more than was answered
+
+	// Of the goroutine that tends desktops alone:
+	told   map[shoal.SessionID]told
+	marked bool // perhaps a session is marked as one of which something ends
 
 	mu       sync.Mutex // guards what follows; never held while waiting or in the store
 	line     []*waiter  // in order of arrival
@@ -73,6 +79,9 @@ func New(cfg Config) *Broker {
 	if cfg.Wake == nil {
 		cfg.Wake = func() {}
 	}
+	if cfg.Send == nil {
+		cfg.Send = func(shoal.MachineID, api.Record) bool { return false }
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -85,6 +94,8 @@ func New(cfg Config) *Broker {
 		seen:     map[shoal.MachineID]map[shoal.UserName]api.UserActivity{},
 		empty:    map[shoal.SessionID]time.Time{},
 		done:     map[shoal.SessionID]chan struct{}{},
+		told:     map[shoal.SessionID]told{},
+		marked:   true,
 	}
 }
 

@@ -41,6 +41,7 @@ type world struct {
 	t      *testing.T
 	db     *store.DB
 	agents *agents
+	cfg    broker.Config
 	*broker.Broker
 	stop func()
 	wg   sync.WaitGroup
@@ -49,7 +50,11 @@ type world struct {
 func newWorld(t *testing.T, pool shoal.Pool) *world { return newWorldAt(t, storetest.Open(t), pool) }
 
 func newWorldAt(t *testing.T, db *store.DB, pool shoal.Pool) *world {
-	w := &world{t: t, db: db, agents: &agents{silent: map[shoal.MachineID]bool{}}}
+	return newWorldWith(t, db, pool, broker.Config{})
+}
+
+func newWorldWith(t *testing.T, db *store.DB, pool shoal.Pool, cfg broker.Config) *world {
+	w := &world{t: t, db: db, cfg: cfg, agents: &agents{silent: map[shoal.MachineID]bool{}}}
 	pool.Name, pool.Uses = "lab", []shoal.Use{shoal.UseInteractive}
 	storetest.Update(t, w.db, func(tx *store.Tx) error {
 		for i := range 60 {
@@ -66,7 +71,8 @@ func newWorldAt(t *testing.T, db *store.DB, pool shoal.Pool) *world {
 }
 
 func (w *world) start() {
-	w.Broker = broker.New(broker.Config{Store: w.db, Accounts: w.agents})
+	w.cfg.Store, w.cfg.Accounts = w.db, w.agents
+	w.Broker = broker.New(w.cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.wg.Go(func() { _ = w.Run(ctx) })
 	w.stop = func() { cancel(); w.wg.Wait() }

@@ -15,6 +15,7 @@ import (
 func finish(tx *store.Tx, s shoal.Session, why string) error {
 	now := time.Now().UTC().Round(0)
 	s.State, s.Since, s.Ended, s.Reason, s.Parts, s.Pins = shoal.SessionEnded, now, now, why, nil, nil
+	s.LeftDesktop, s.Ends, s.Ending = time.Time{}, time.Time{}, ""
 	if _, err := tx.Sessions().Put(s); err != nil {
 		return err
 	}
@@ -55,6 +56,7 @@ func (b *Broker) recordClosed(ctx context.Context) error {
 			}
 			before := len(s.Parts)
 			s.Parts = slices.DeleteFunc(s.Parts, func(x shoal.Part) bool { return x.ID == p.id })
+			desktopUse(&s, time.Now())
 			switch {
 			case len(s.Parts) > 0 || before == 0:
 				_, err = tx.Sessions().Put(s)
@@ -165,6 +167,7 @@ func observe(s shoal.Session, u api.UserActivity) (shoal.Session, bool) {
 		changed = !slices.Equal(pins, s.Pins) || u.LastInput.After(s.LastInput)
 	}
 	s.Pins = pins
+	changed = desktopUse(&s, time.Now()) || changed
 	if u.LastInput.After(s.LastInput) {
 		s.LastInput = u.LastInput.UTC().Round(0)
 	}

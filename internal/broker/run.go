@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -17,6 +18,9 @@ func (b *Broker) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { b.tendDesktops(ctx) })
 	for {
 		changed := b.cfg.Store.Changed()
 		ok := b.tries.Do(ctx, "record closed parts", b.recordClosed)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/route"
+	"github.com/shoal-pool/shoal/internal/scale"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -225,7 +226,7 @@ func withdraw(tx *store.Tx, w *waiter, why string) error {
 
 // state reads what route decides by.
 func (b *Broker) state(tx *store.Tx, pool shoal.Pool, users []shoal.UserName, suspects map[shoal.MachineID]bool) (route.State, error) {
-	s := route.State{Pool: pool, Suspects: suspects, Seed: b.seed + uint64(time.Now().UnixNano()), Tasks: map[shoal.UserName][]shoal.MachineID{}}
+	s := route.State{Pool: scale.At(pool, time.Now()), Suspects: suspects, Seed: b.seed + uint64(time.Now().UnixNano()), Tasks: map[shoal.UserName][]shoal.MachineID{}}
 	var err error
 	if s.Machines, err = tx.LiveMachinesIn(pool.Name); err != nil {
 		return s, err
@@ -347,6 +348,7 @@ func take(tx *store.Tx, w *waiter, v *verdict, pool shoal.Pool, d route.Decision
 	was := s.State
 	s.Found = false
 	s.Parts = append(s.Parts, shoal.Part{ID: w.partID, Kind: w.req.Kind, Source: w.req.Source, Since: now})
+	desktopUse(&s, now)
 	if s.State != shoal.SessionActive {
 		s.State, s.Since, s.Reason = shoal.SessionActive, now, ""
 	}

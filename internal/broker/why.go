@@ -25,6 +25,15 @@ func (b *Broker) WhySession(ctx context.Context, id shoal.SessionID) (api.Why, e
 		}
 		why.Since = s.Since
 		why.Sentence, why.Reasons = explainSession(s, time.Now())
+		m, err := tx.Machines().Get(s.Machine)
+		if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
+			return err
+		}
+		for _, i := range m.Ill {
+			if s.Live() {
+				why.Reasons = append(why.Reasons, shoal.Reason{Code: "endpoint", Sentence: fmt.Sprintf("%s on machine %s does not answer: %s; newcomers are led elsewhere", i.Endpoint, m.ID, i.Reason)})
+			}
+		}
 		why.Events, err = tx.EventsAbout(shoal.ObjectSession, string(id), whyEvents)
 		return err
 	})
@@ -41,6 +50,9 @@ func explainSession(s shoal.Session, now time.Time) (string, []shoal.Reason) {
 	}
 	if now.Before(s.KeepUntil) && s.Live() {
 		reasons = append(reasons, shoal.Reason{Code: "keepAwake", Sentence: "kept awake until " + s.KeepUntil.UTC().Format("2006-01-02 15:04 MST")})
+	}
+	if !s.Ends.IsZero() && s.Live() {
+		reasons = append(reasons, shoal.Reason{Code: "ends", Sentence: fmt.Sprintf("her %s ends at %s unless it is used before", s.Ending, s.Ends.UTC().Format("2006-01-02 15:04 MST"))})
 	}
 	sentence := ""
 	switch s.State {

@@ -22,7 +22,7 @@ func App(w io.Writer, format string, a shoal.App) error {
 		return []term.Field{{"ID", string(a.ID)}, {"User", string(a.User)}, {"Pool", string(a.Pool)}, {"Endpoint", endpoint(a)}, {"State", state(a)},
 			{"Reason", news(a)}, {"Open", cmp.Or(a.URL, a.BaseURL)}, {"Machine", string(a.Machine)}, {"Session", string(a.Session)}, {"Address", a.Address},
 			{"Kernels", Only(a.Kernels > 0, fmt.Sprint(a.Kernels))}, {"Terminals", Only(a.Terminals > 0, fmt.Sprint(a.Terminals))},
-			{"Asked for", when(a.Created)}, {"Started", when(a.Started)}, {"Last used", when(a.LastActivity)}, {"Ended", when(a.Ended)}, {"Last output", a.Log}}
+			{"Asked for", when(a.Created)}, {"Started", when(a.Started)}, {"Last used", when(a.LastActivity)}, {"Ends", when(a.Ends)}, {"Ended", when(a.Ended)}, {"Last output", a.Log}}
 	})
 }
 

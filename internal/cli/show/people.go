@@ -85,6 +85,9 @@ func holds(s shoal.Session) string {
 	if s.KeepUntil.After(time.Now()) && s.Live() {
 		out = append(out, "kept awake for "+strings.TrimPrefix(Ago(s.KeepUntil), "in "))
 	}
+	if !s.Ends.IsZero() && s.Live() {
+		out = append(out, s.Ending+" ends "+Ago(s.Ends))
+	}
 	return strings.Join(out, ", ")
 }
 
