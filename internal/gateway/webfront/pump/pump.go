@@ -42,7 +42,7 @@ type Task struct {
 	// See is shown what passes, and must not wait. When it returns a question, the pair stands still until that is answered by
 	// another goroutine; no ends it.
 	See func(now time.Time, b []byte) (question func() bool)
-	// Ended is called once, when both connections are closed.
+	// Ended is called once, when both connections are closed and no question is open.
 	Ended func()
 }
 

@@ -169,6 +169,23 @@ func TestQuestion(t *testing.T) {
 		}
 		e.over(t)
 	}
+
+	p := pump.New(1, time.Minute)
+	asked, answer := make(chan struct{}, 1), make(chan bool)
+	e := take(t, p, pump.Task{See: func(time.Time, []byte) func() bool { return func() bool { asked <- struct{}{}; return <-answer } }})
+	say(t, e.a, "x")
+	<-asked
+	e.pair.Close()
+	if got, _ := io.ReadAll(e.b); len(got) > 0 { // it is closed at once
+		t.Errorf("%q passed though nobody has answered", got)
+	}
+	select {
+	case <-e.ended:
+		t.Error("it has ended while a question is open")
+	default:
+	}
+	answer <- true
+	e.over(t)
 }
 
 // TestStuck: who takes nothing is given up, and holds no more than a buffer meanwhile; others go on.

@@ -91,13 +91,13 @@ func (p *pump) wait() int {
 	switch {
 	case len(p.more) > 0:
 		return 0
-	case p.timed:
+	case p.timed, p.count == 0: // the next pair may be about to come
 		return int(sweepEvery / time.Millisecond)
 	}
 	return -1
 }
 
-// work works a batch of events off and reports whether there is anybody left.
+// work works a batch of events off and reports whether there is anything to wait for.
 func (p *pump) work(events []unix.EpollEvent) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +116,7 @@ func (p *pump) work(events []unix.EpollEvent) bool {
 		p.swept = p.now
 		p.sweep()
 	}
-	if p.count == 0 {
+	if p.count == 0 && len(events) == 0 {
 		_ = unix.Close(p.epoll) // nothing is in it
 		p.running = false
 	}
@@ -247,19 +247,26 @@ func (p *pump) end(pair *Pair) {
 		s.out = nil
 	}
 	p.count--
-	p.over = append(p.over, pair.ended)
+	if !pair.held { // else ask tells it
+		p.over = append(p.over, pair.ended)
+	}
 }
 
 // ask asks whether a pair may go on.
 func (p *pump) ask(pair *Pair, question func() bool) {
-	if !question() {
+	defer p.tell()
+	may := question()
+	if !may {
 		pair.Close()
-		return
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	pair.held = false
-	p.mu.Unlock()
-	pair.again()
+	if pair.gone { // meanwhile, or just now
+		p.over = append(p.over, pair.ended)
+	} else if may {
+		pair.again()
+	}
 }
 
 // sweep gives up who has been waited for too long.
