@@ -9,12 +9,14 @@ import (
 
 	"github.com/shoal-pool/shoal/internal/app"
 	"github.com/shoal-pool/shoal/internal/cli"
+	"github.com/shoal-pool/shoal/internal/providers/local/mounts"
 )
 
 func main() {
+	mounts.Child()
 	cfg := cli.OS(version())
 	cfg.Serve = func(ctx context.Context, s cli.Serve) error {
-		return app.Run(ctx, app.Options{Data: s.Data, Listen: s.Listen, SSHListen: s.SSHListen, EndpointHost: s.EndpointHost, GPURoot: s.GPURoot, Role: s.Role, KeepHistory: time.Duration(s.Keep), OutputCap: s.OutputCap, Web: app.Web(s.Web), Version: cfg.Version, Log: s.Log})
+		return app.Run(ctx, app.Options{Data: s.Data, Listen: s.Listen, SSHListen: s.SSHListen, EndpointHost: s.EndpointHost, GPURoot: s.GPURoot, MountHelper: "/proc/self/exe", Role: s.Role, KeepHistory: time.Duration(s.Keep), OutputCap: s.OutputCap, Web: app.Web(s.Web), Version: cfg.Version, Log: s.Log})
 	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cfg))
 }

@@ -110,7 +110,8 @@ func (a *App) openData(ctx context.Context) error {
 		return err
 	}
 	a.people = identity.New(store.Credentials{DB: db})
-	return nil
+	a.secrets, err = secrets.New(a.store, a.keys.secrets)
+	return err
 }
 
 // openProviders opens the providers that pools can name.
@@ -127,7 +128,7 @@ func (a *App) openProviders(ctx context.Context) (map[string]provider.Provider, 
 		}
 	}
 	p, err := local.New(ctx, local.Config{Dir: a.opts.path("local"), ControlDir: a.opts.path("control"),
-		BinDir: a.opts.BinDir, Subnet: subnet, GPURoot: a.opts.GPURoot, AppAccounts: a.appAccounts(), Log: a.log})
+		BinDir: a.opts.BinDir, Subnet: subnet, GPURoot: a.opts.GPURoot, AppAccounts: a.appAccounts(), Secret: a.shareSecret, MountHelper: a.opts.MountHelper, Log: a.log})
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +250,7 @@ func (a *App) Run(ctx context.Context) error {
 	for _, part := range append(append(a.webRuns(), a.jupyterRuns()...), []part{
 		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
 		{"desktops", a.desk.Run}, {"endpoints", a.endpoints.Run},
-		{"retire", a.retire}, {"trim", a.trim}, {"pack", a.pack},
+		{"retire", a.retire}, {"shares", a.renewShares}, {"trim", a.trim}, {"pack", a.pack},
 		{"ssh", func(ctx context.Context) error { return a.front.Serve(ctx, a.sockets.SSH) }},
 		{"api", serve(a.sockets.Control, a.api.Control())},
 		{"local api", serve(a.sockets.Local, a.api.Local())},

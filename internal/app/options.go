@@ -24,6 +24,8 @@ type Options struct {
 	Subnet       string // of local machines; default the first free /20 of 100.64.0.0/10
 	GPURoot      string // where the GPUs' device nodes and driver lie; default /
 	BinDir       string // where shoal-agent and shoal lie; default the directory of this program
+	// MountHelper is this program, if it calls mounts.Child first; empty: there are no network shares.
+	MountHelper string
 	// KeepHistory is for how long what has ended is kept: jobs, sessions, machines, events; default 90 days.
 	KeepHistory time.Duration
 	OutputCap   shoal.Bytes // kept of each stream of a task; default 1 GiB

@@ -32,6 +32,7 @@ func (j *judging) attend(r *row) {
 		return
 	}
 	j.health(r)
+	j.troubled(r)
 	j.drained(r)
 	j.asked(r)
 	m := r.Machine

@@ -45,6 +45,10 @@ const (
 // and seldom otherwise.
 func (e *Engine) watch(ctx context.Context, w *watcher) {
 	wait := observeFirst
+	var changed <-chan struct{} // nil never yields
+	if n, ok := w.p.(provider.Notifier); ok {
+		changed = n.Changed()
+	}
 	for {
 		began := time.Now()
 		news := e.observe(ctx, w)
@@ -63,6 +67,7 @@ func (e *Engine) watch(ctx context.Context, w *watcher) {
 			return
 		case <-w.kick:
 			wait = observeFirst
+		case <-changed:
 		case <-time.After(e.patience(w, &wait)):
 		}
 	}

@@ -157,6 +157,7 @@ func (p *Provider) attend(m *machine) {
 			m.note = err.Error()
 			if mounts.Waits(err) {
 				failures = 0 // the machine waits with it, as long as it is wanted
+				m.note += ": " + shoal.HintOf(err)
 			}
 			if rec.Want == wantRun && (failures >= tries || hopeless(err)) {
 				p.giveUp(m, err)

@@ -200,6 +200,9 @@ func (s *Set) ill(u *unit, err error) {
 	if !strings.HasPrefix(text, "cannot reach share ") {
 		text = fmt.Sprintf("cannot reach share %s (%s): %s", u.share.Name, u.share.Source, text)
 	}
+	if h := shoal.HintOf(err); h != "" {
+		text += ": " + h
+	}
 	if u.trouble == "" {
 		s.cfg.Log.Warn("a share is in trouble", "share", u.share.Name, "error", text)
 	}
