@@ -40,11 +40,12 @@ type Tree struct {
 	memory      int64 // of the machine; zero: unknown
 	hierarchies []hierarchy
 
-	mu     sync.Mutex
-	slices map[int]bool    // those made already
-	free   map[int][]Group // slots that were given back, by user
-	slots  int             // counts those made, which makes their names
-	doors  map[string]int  // open files by which the thread that forks comes back
+	mu       sync.Mutex
+	slices   map[int]bool    // those made already
+	free     map[int][]Group // slots that were given back, by user
+	slots    int             // counts those made, which makes their names
+	doors    map[string]int  // open files by which threads come back
+	stations int             // threads that stay in slots
 }
 
 // Group is one leaf. The zero Group is none: its methods do nothing.

@@ -68,10 +68,14 @@ func TestDeny(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := g.Deny([]Device{{1, 7}}); err != nil {
+			_ = g.Remove()
 			t.Skipf("not allowed here: %v", err)
 		}
 		if g.Free() {
 			t.Error("a slot with rules is used again")
+		}
+		if err := g.Remove(); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("unified", func(t *testing.T) { run(t, unifiedTree(t)) })

@@ -17,5 +17,6 @@
 //
 // A program is started in a group in one of two ways. A caller with a process that exists uses Add. Spawn is for
 // starting many: on version 2 the child is born in the group; on version 1 the one thread that forks
-// goes there and back, which takes no lock that the whole kernel waits for, as moving a process does.
+// goes there and back, which takes no lock that the whole kernel waits for, as moving a process does. A slot, which serves
+// one task after another, has a thread that stays there.
 package cgroups

@@ -43,10 +43,13 @@ func (g Group) Add(pid int) error {
 }
 
 // Spawn calls fork so that the process it starts is born in the group. The calling goroutine must be locked to its
-// thread. fork is to use attr, which Spawn adds to; it is not kept.
+// thread unless the group Stays, where fork is called on another. fork is to use attr, which Spawn adds to; it is not kept.
 func (g Group) Spawn(attr *syscall.SysProcAttr, fork func() error) error {
 	if g.t == nil {
 		return fork()
+	}
+	if g.Stays() {
+		return g.slot.station.do(fork)
 	}
 	moved := 0
 	var err error
@@ -114,7 +117,7 @@ func (g Group) Pids() ([]int, error) {
 		return nil, nil
 	}
 	// A process is in the group of each hierarchy, unless somebody moved it; one is asked.
-	return processes(g.dir(g.t.hierarchies[0])), nil
+	return others(processes(g.dir(g.t.hierarchies[0]))), nil
 }
 
 // processes lists those of a group.
@@ -188,7 +191,7 @@ func (g Group) Signal(sig syscall.Signal) {
 func (g Group) signal(sig syscall.Signal) int {
 	n := 0
 	for _, h := range g.t.hierarchies {
-		pids := processes(g.dir(h))
+		pids := others(processes(g.dir(h)))
 		for _, pid := range pids {
 			_ = unix.Kill(pid, sig) // what has just ended is as well
 		}
@@ -230,7 +233,7 @@ func (h hierarchy) onlyWeak(slice string) bool {
 	for _, e := range entries {
 		dir := filepath.Join(slice, e.Name())
 		least := weight(h, 0)[0]
-		if e.IsDir() && number(read(filepath.Join(dir, least.file))) > number(least.value) && len(processes(dir)) > 0 {
+		if e.IsDir() && number(read(filepath.Join(dir, least.file))) > number(least.value) && len(others(processes(dir))) > 0 {
 			return false
 		}
 	}
@@ -288,6 +291,7 @@ func (g Group) Remove() error {
 		return nil
 	}
 	if g.slot != nil {
+		g.slot.station.leave()
 		g.slot.close()
 	}
 	var failed error

@@ -22,6 +22,7 @@ type slot struct {
 	oom     bool            // a process was ended for want of memory
 	spoiled bool            // its limits are not what they were
 	files   map[string]int  // descriptors of control files that each task needs
+	station *station        // nil: none
 }
 
 // file opens a control file of a slot, or returns it as it was opened before: that costs more than reading it.
@@ -119,6 +120,9 @@ func (t *Tree) newSlot(uid int, r shoal.Resources) (Group, error) {
 		}
 		g, err := t.Task(uid, name, r)
 		g.slot = &slot{r: r, files: map[string]int{}}
+		if err == nil {
+			g.slot.station = t.station(g)
+		}
 		return g, err
 	}
 }
@@ -135,11 +139,15 @@ func (g Group) Free() bool {
 	if s == nil || s.spoiled || s.oom {
 		return false
 	}
+	var ours int64
+	if g.Stays() {
+		ours = 1
+	}
 	for _, h := range g.t.hierarchies {
 		switch {
 		case h.v2: // until its peak of memory can be begun anew everywhere
 			return false
-		case h.has("pids") && number(g.read(h, "pids.current")) != 0:
+		case h.has("pids") && number(g.read(h, "pids.current")) != ours:
 			return false
 		case h.has("memory"):
 			if number(g.read(h, "memory.usage_in_bytes")) > maxRest || g.write(h, "memory.max_usage_in_bytes", "0") != nil {
@@ -147,7 +155,7 @@ func (g Group) Free() bool {
 			}
 		}
 	}
-	if !g.t.Offers("pids") && len(processes(g.dir(g.t.hierarchies[0]))) > 0 {
+	if !g.t.Offers("pids") && len(others(processes(g.dir(g.t.hierarchies[0])))) > 0 {
 		return false
 	}
 	s.before = s.cpu

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -54,22 +53,24 @@ func newForker() *forker {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGCHLD)
 	go f.reap(signals)
-	go f.fork()
+	cgroups.Apart(f.fork)
 	return f
 }
 
 // start starts a process; what became of it goes to req.exit.
 func (f *forker) start(req forkRequest) (int, error) {
+	if req.group.Stays() {
+		return f.forkOne(req)
+	}
 	req.answer = make(chan forkAnswer, 1)
 	f.requests <- req
 	a := <-req.answer
 	return a.pid, a.err
 }
 
-// fork starts all processes, on one thread: that enters control groups, and tasks are killed when
-// the thread that started them ends, which is when the supervisor does.
+// fork starts the processes in whose control groups no thread stays, on one thread: that enters the groups, and tasks are
+// killed when the thread that started them ends, which is when the supervisor does.
 func (f *forker) fork() {
-	runtime.LockOSThread()
 	for req := range f.requests {
 		pid, err := f.forkOne(req)
 		req.answer <- forkAnswer{pid, err}
