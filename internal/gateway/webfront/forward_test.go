@@ -2,6 +2,7 @@ package webfront_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal/internal/gateway/webfront"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/certs"
 )
 
 func TestForward(t *testing.T) {
@@ -253,7 +255,18 @@ func TestKept(t *testing.T) {
 }
 
 func TestWebsocket(t *testing.T) {
-	w := start(t, webfront.Config{})
+	own, err := certs.FromOwn(t.TempDir(), []string{"localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, secure := range map[string]*tls.Config{"plain": nil, "TLS": own.TLS()} {
+		t.Run(name, func(t *testing.T) { testWebsocket(t, secure) })
+	}
+}
+
+func testWebsocket(t *testing.T, secure *tls.Config) {
+	w := start(t, webfront.Config{TLS: secure})
+	w.secure = secure != nil
 	w.route("/user/alice", wsEcho(t))
 	c, r, res := w.websocket("/user/alice/api/kernels/x%2Fy/channels?session_id=1")
 	if res.StatusCode != 101 || res.Header.Get("Sec-Websocket-Accept") != "y" || res.Header.Get("X-Path") != "/user/alice/api/kernels/x%2Fy/channels" {
@@ -275,7 +288,7 @@ func TestWebsocket(t *testing.T) {
 	if !w.routes.Get("/user/alice").LastUsed().After(before.Add(-time.Second)) || time.Since(w.routes.Get("/user/alice").LastUsed()) > time.Minute {
 		t.Error("a websocket's bytes are not taken for use")
 	}
-	_ = c.(*net.TCPConn).CloseWrite()
+	_ = c.(interface{ CloseWrite() error }).CloseWrite()
 	if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
 		t.Errorf("after the end came %q, %v", rest, err)
 	}

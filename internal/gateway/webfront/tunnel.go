@@ -132,14 +132,15 @@ func (f *Front) open(w http.ResponseWriter, d dest, c *call, ended func()) *tunn
 	d.isBusy(now)
 	t := &tunnel{front: f, client: conn, server: c.link.Conn, used: d.used, busy: d.busy, still: d.still, ended: ended, fromClient: ahead(buffered.Reader), fromServer: ahead(c.link.r)}
 	t.asked.Store(now.UnixNano())
-	if err := t.takePlain(); err != nil {
-		f.log.Error("a websocket cannot be opened", "err", err)
-		return nil
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closing {
-		t.close()
+		conn.Close()
+		return nil
+	}
+	if err := t.takePlain(); err != nil {
+		f.log.Error("a websocket cannot be opened", "err", err)
+		return nil
 	}
 	f.piping[t] = struct{}{}
 	f.all.Add(1)

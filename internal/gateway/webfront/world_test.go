@@ -3,6 +3,7 @@ package webfront_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ type world struct {
 	addr   string
 	url    string
 	client *http.Client
+	secure bool // websockets are opened with TLS
 }
 
 func start(t *testing.T, cfg webfront.Config) *world {
@@ -145,6 +147,9 @@ func (w *world) websocket(path string, headers ...string) (net.Conn, *bufio.Read
 	c, err := net.Dial("tcp", w.addr)
 	if err != nil {
 		w.Fatal(err)
+	}
+	if w.secure {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 	}
 	w.Cleanup(func() { c.Close() })
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n%s\r\n", path, w.addr, lines(headers))
