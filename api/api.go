@@ -143,6 +143,8 @@ type Why struct {
 	Reasons  []shoal.Reason `json:"reasons,omitempty"`
 	Since    time.Time      `json:"since,omitzero"`
 	Events   []shoal.Event  `json:"events,omitempty"` // the latest that bear on it
+	// Scalings are the autoscaler's latest decisions about a pool, the newest first.
+	Scalings []Scaling `json:"scalings,omitempty"`
 }
 
 // UsageRow is one line of the bill.
@@ -163,6 +165,22 @@ type Usage struct {
 	Until time.Time  `json:"until"`
 	Rows  []UsageRow `json:"rows"`
 	Total UsageRow   `json:"total"`
+	// Budgets are those the caller may see, as they stand this month.
+	Budgets []Budget `json:"budgets,omitempty"`
+}
+
+// Budget is how a budget stands: of a user, of a group's members, or of a pool.
+type Budget struct {
+	Kind     shoal.ObjectKind `json:"kind"`
+	Name     string           `json:"name"`
+	Spent    float64          `json:"spent"`
+	Limit    float64          `json:"limit"`
+	Currency string           `json:"currency"`
+	Stop     bool             `json:"stop,omitempty"`   // nothing new begins once it is spent
+	Warned   bool             `json:"warned,omitempty"` // most of it is spent
+	Over     bool             `json:"over,omitempty"`   // all of it is
+	Until    time.Time        `json:"until"`
+	Sentence string           `json:"sentence"`
 }
 
 // Wait is a job's outcome as `shoal job wait` needs it.

@@ -26,6 +26,9 @@ func (a *App) trim(ctx context.Context) error {
 		if err == nil {
 			_, err = a.batch.Prune(ctx, before)
 		}
+		if err == nil {
+			_, err = a.store.TrimScalings(ctx, before)
+		}
 		if err != nil && ctx.Err() == nil {
 			a.log.Warn("history cannot be trimmed; trying again later", "err", err)
 		}

@@ -24,6 +24,9 @@ type verdict struct {
 	moving  map[string]bool   // providers with machines on their way
 	next    time.Time
 	flushed bool // loads are among the rows
+	// scalings are decisions of the autoscaler for the record; elastics what is remembered for its next ones.
+	scalings []func(*store.Tx) error
+	elastics map[shoal.PoolName]elastic
 }
 
 // row is a machine's row as it was read and as it will be.
@@ -35,7 +38,7 @@ type row struct {
 
 // writes reports whether there is anything to store.
 func (v *verdict) writes() bool {
-	return len(v.scaled)+len(v.deleted)+len(v.ledger)+len(v.events) > 0 || slices.ContainsFunc(v.rows, (*row).changed)
+	return len(v.scaled)+len(v.deleted)+len(v.ledger)+len(v.events)+len(v.scalings) > 0 || slices.ContainsFunc(v.rows, (*row).changed)
 }
 
 // due keeps the earliest time at which a pass is needed though nothing changes.
@@ -59,7 +62,7 @@ type judging struct {
 
 func newJudging(e *Engine, w *world, m memory, now time.Time) *judging {
 	j := &judging{world: w, mem: m, engine: e, now: now, byID: map[shoal.MachineID]*row{}, digests: map[shoal.PoolName]string{}, holds: map[shoal.PoolName]fleet.Hold{}}
-	j.moving = map[string]bool{}
+	j.moving, j.elastics = map[string]bool{}, map[shoal.PoolName]elastic{}
 	for _, m := range w.machines {
 		j.add(&row{Machine: m, was: m})
 	}
@@ -81,7 +84,9 @@ func (e *Engine) judge(w *world, m memory, now time.Time) (*verdict, error) {
 		return nil, err
 	}
 	for _, p := range j.pools {
-		j.size(p)
+		if err := j.size(p); err != nil {
+			return nil, err
+		}
 	}
 	if err := j.carryOn(true); err != nil {
 		return nil, err
@@ -246,9 +251,20 @@ func (j *judging) add(r *row) {
 func (j *judging) spec(m shoal.Machine) provider.MachineSpec {
 	p, _ := j.pool(m.Pool)
 	return provider.MachineSpec{ID: m.ID, Pool: m.Pool, Token: string(m.ID), Image: m.Image, OS: p.OS, Resources: m.Resources,
-		Mounts: j.mounts(p), Config: p.ProviderConfig, Private: !p.Has(shoal.UseInteractive),
+		Mounts: j.mounts(p), Config: p.ProviderConfig, Private: !p.Has(shoal.UseInteractive), Grace: graceOf(p),
 		Join: provider.Join{Machine: m.ID, Pool: m.Pool, Token: j.engine.cfg.JoinToken(m.ID, m.Epoch),
 			Control: j.engine.cfg.Control[m.Provider], Epoch: m.Epoch}}
+}
+
+// archiveTime is how long machines may take to end whose homes are archived: the agent's own limits, and a little more.
+const archiveTime = 5 * time.Minute
+
+// graceOf is how long machines of a pool may take to end by themselves, where that is longer than usual.
+func graceOf(p shoal.Pool) time.Duration {
+	if p.Home.Layout == shoal.LayoutDSVM {
+		return archiveTime
+	}
+	return 0
 }
 
 // state is a pool as package scale wants to see it.
@@ -266,11 +282,16 @@ func (j *judging) state(p shoal.Pool) scale.State {
 }
 
 // size makes a pool as large as it should be.
-func (j *judging) size(p shoal.Pool) {
+func (j *judging) size(p shoal.Pool) error {
 	if _, ok := j.engine.watchers[p.Provider]; !ok {
-		return
+		return nil
 	}
-	d := scale.Decide(j.state(p), j.now)
+	s, m, err := j.wholeState(p)
+	if err != nil {
+		return err
+	}
+	d := scale.Decide(s, j.now)
+	j.remember(s, d, m)
 	j.due(d.Next, j.now)
 	for _, c := range d.Retire {
 		r := j.row(c.Machine)
@@ -293,6 +314,7 @@ func (j *judging) size(p shoal.Pool) {
 		j.add(&row{Machine: m, fresh: true})
 		j.tell(m, "machineRequested", "machine %s of pool %s is requested: %s", m.ID, m.Pool, d.Because.Sentence)
 	}
+	return nil
 }
 
 // buryPools removes pools that are being deleted and have nothing left.

@@ -10,13 +10,14 @@ import (
 
 // memory is what the engine knows beside the store.
 type memory struct {
-	links  map[shoal.MachineID]link
-	tracks map[shoal.MachineID]track
-	holds  map[shoal.PoolName]hold
-	sights map[string]sight // by provider
-	moving map[string]bool  // providers with machines on their way, by the last pass
-	landed time.Time        // when an effect last ended
-	demand *demand          // as it was last read
+	links   map[shoal.MachineID]link
+	tracks  map[shoal.MachineID]track
+	holds   map[shoal.PoolName]hold
+	sights  map[string]sight // by provider
+	moving  map[string]bool  // providers with machines on their way, by the last pass
+	landed  time.Time        // when an effect last ended
+	demand  *demand          // as it was last read
+	elastic map[shoal.PoolName]elastic
 	// flushAt is when loads are to be stored; zero: nothing to store.
 	flushAt, flushed time.Time
 }
@@ -57,7 +58,7 @@ type sight struct {
 
 func newMemory() memory {
 	return memory{links: map[shoal.MachineID]link{}, tracks: map[shoal.MachineID]track{}, holds: map[shoal.PoolName]hold{},
-		sights: map[string]sight{}, moving: map[string]bool{}}
+		sights: map[string]sight{}, moving: map[string]bool{}, elastic: map[shoal.PoolName]elastic{}}
 }
 
 // recall copies the memory for a pass.
@@ -66,6 +67,7 @@ func (e *Engine) recall() memory {
 	defer e.mu.Unlock()
 	m := e.memory
 	m.links, m.tracks, m.holds, m.sights = maps.Clone(m.links), maps.Clone(m.tracks), maps.Clone(m.holds), maps.Clone(m.sights)
+	m.elastic = maps.Clone(m.elastic)
 	return m
 }
 
@@ -89,6 +91,11 @@ func (e *Engine) forget(live map[shoal.MachineID]bool, pools map[shoal.PoolName]
 	for id, t := range e.tracks {
 		if !live[id] && !t.Busy && now.Sub(t.Ended) > trackFor && now.After(t.Next) {
 			delete(e.tracks, id)
+		}
+	}
+	for name := range e.elastic {
+		if !pools[name] {
+			delete(e.elastic, name)
 		}
 	}
 	for name, h := range e.holds {

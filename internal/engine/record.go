@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"time"
 
@@ -75,6 +76,7 @@ func (e *Engine) conclude(v *verdict, m memory) {
 		}
 	}
 	e.moving = v.moving
+	maps.Copy(e.elastic, v.elastics)
 	if !v.flushed {
 		return
 	}
@@ -110,6 +112,14 @@ func (v *verdict) store(tx *store.Tx) error {
 	}
 	for _, name := range v.deleted {
 		if err := tx.Pools().Delete(name); err != nil {
+			return err
+		}
+		if err := tx.DropScalings(name); err != nil {
+			return err
+		}
+	}
+	for _, enter := range v.scalings {
+		if err := enter(tx); err != nil {
 			return err
 		}
 	}

@@ -32,6 +32,9 @@ func (e *Engine) WhyPool(ctx context.Context, name shoal.PoolName) (api.Why, err
 		if why.Events, err = e.eventsOf(tx, p); err != nil {
 			return err
 		}
+		if why.Scalings, err = tx.Scalings(name, time.Time{}, whyEvents); err != nil {
+			return err
+		}
 		return j.explainPool(p, &why)
 	})
 	if err != nil {
@@ -108,7 +111,10 @@ func (j *judging) explainPool(p shoal.Pool, why *api.Why) error {
 	if len(parts) > 0 {
 		size += " (" + strings.Join(parts, ", ") + ")"
 	}
-	s := j.state(p)
+	s, _, err := j.wholeState(p)
+	if err != nil {
+		return err
+	}
 	d := scale.Decide(s, j.now)
 	use := j.explainUse(p, s)
 	switch {
@@ -278,7 +284,10 @@ func (j *judging) explainSleep(m shoal.Machine, add func(code, format string, ar
 	if !ok || m.IdleAt.IsZero() {
 		return
 	}
-	s := j.state(p)
+	s, _, err := j.wholeState(p)
+	if err != nil {
+		return
+	}
 	s.Pool.Scale.Idle.After = max(s.Pool.Scale.Idle.After, 1)
 	at := m.IdleAt.Add(time.Duration(s.Pool.Scale.Idle.After))
 	// What would be decided at that time, if nothing changed until then?

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -148,4 +149,38 @@ func count(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// Sentence says in one line what a decision does.
+func Sentence(d Decision) string {
+	var parts []string
+	say := func(n int, verb string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", count(n, "machine"), verb))
+		}
+	}
+	say(d.Create, "more")
+	say(len(d.Restore), "taken back")
+	say(len(d.Cordon), "to take nobody new")
+	say(len(d.Retire), "to go")
+	why := d.Because.Sentence
+	switch {
+	case len(d.Restore) > 0 && why == "":
+		why = "they are wanted again"
+	case d.Create == 0 && len(d.Restore) == 0 && len(d.Retire) > 0:
+		why = d.Retire[0].Reason.Sentence
+	case d.Create == 0 && len(d.Restore) == 0 && len(d.Cordon) > 0:
+		why = d.Cordon[0].Reason.Sentence
+	}
+	if len(parts) == 0 {
+		if len(d.Reasons) > 0 {
+			return "no change: " + d.Reasons[0].Sentence
+		}
+		return "no change"
+	}
+	s := strings.Join(parts, ", ")
+	if why != "" {
+		s += ": " + why
+	}
+	return s
 }

@@ -1,0 +1,35 @@
+package api
+
+import (
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// Scaling is one decision of the autoscaler: what it saw, by which rule or window, and what came of it.
+type Scaling struct {
+	At time.Time `json:"at"`
+
+	Machines int     `json:"machines,omitempty"` // that run or start
+	Open     int     `json:"open,omitempty"`     // of them, those that take people and tasks, or will
+	Sessions int     `json:"sessions,omitempty"` // that have a seat
+	Waiting  int     `json:"waiting,omitempty"`
+	Queue    int     `json:"queue,omitempty"`  // tasks that wait
+	CPU      int     `json:"cpu,omitempty"`    // percent, on average of the machines
+	Memory   int     `json:"memory,omitempty"` // likewise
+	GPU      int     `json:"gpu,omitempty"`    // likewise
+	SpentDay float64 `json:"spentDay,omitempty"`
+
+	Window string `json:"window,omitempty"`
+	Rule   string `json:"rule,omitempty"`
+
+	Created  int            `json:"created,omitempty"`
+	Retired  int            `json:"retired,omitempty"`
+	Drained  int            `json:"drained,omitempty"`
+	Restored int            `json:"restored,omitempty"`
+	Reasons  []shoal.Reason `json:"reasons,omitempty"`
+	Sentence string         `json:"sentence"`
+}
+
+// Acts reports whether the decision changed anything.
+func (s Scaling) Acts() bool { return s.Created+s.Retired+s.Drained+s.Restored > 0 }

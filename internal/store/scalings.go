@@ -1,0 +1,37 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// PutScaling puts on record what the autoscaler decided for a pool.
+func (tx *Tx) PutScaling(pool shoal.PoolName, s api.Scaling) error {
+	body, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("cannot store a decision about pool %q: %w", pool, err)
+	}
+	_, err = tx.change("INSERT OR REPLACE INTO scalings (pool, at, body) VALUES (?, ?, ?)", string(pool), nanos(s.At), string(body))
+	return err
+}
+
+// Scalings returns the latest decisions about a pool since a time, the newest first.
+func (tx *Tx) Scalings(pool shoal.PoolName, since time.Time, most int) ([]api.Scaling, error) {
+	return list[api.Scaling](tx, "SELECT body FROM scalings WHERE pool = ? AND at >= ? ORDER BY at DESC LIMIT ?", string(pool), nanos(since), most)
+}
+
+// DropScalings removes the decisions about a pool.
+func (tx *Tx) DropScalings(pool shoal.PoolName) error {
+	_, err := tx.change("DELETE FROM scalings WHERE pool = ?", string(pool))
+	return err
+}
+
+// TrimScalings deletes decisions from before a time. It tells how many went.
+func (db *DB) TrimScalings(ctx context.Context, before time.Time) (int64, error) {
+	return db.trim(ctx, trimStep, "DELETE FROM scalings WHERE (pool, at) IN (SELECT pool, at FROM scalings WHERE at < ? LIMIT ?)", nanos(before), trimStep)
+}
