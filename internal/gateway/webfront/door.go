@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal/internal/gateway"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/record"
 )
 
 // Limits bound what clients can take. Zero fields get their defaults. A source is an address, of IPv6 the network of a
@@ -49,6 +50,7 @@ func (l Limits) withDefaults() Limits {
 // door counts connections of clients.
 type door struct {
 	limits      Limits
+	book        *record.Book
 	connections *gateway.Counts
 }
 
@@ -66,6 +68,7 @@ func (l *frontListener) Accept() (net.Conn, error) {
 		}
 		source := gateway.Source(c.RemoteAddr())
 		if !l.door.connections.Enter(source) {
+			l.door.book.Refused(record.Connections)
 			c.Close()
 			continue
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/record"
 )
 
 // dest is where a request is passed on to.
@@ -43,6 +44,7 @@ const bodyTime = 60 * time.Second
 
 // forward passes a request on and its answer back.
 func (f *Front) forward(w http.ResponseWriter, r *http.Request, d dest) {
+	answerOf(w).Of(d.user)
 	if d.target == nil {
 		f.unreachable(w, r, d, errors.New("what was posted as the target is no address of a server"))
 		return
@@ -73,6 +75,12 @@ func (f *Front) forward(w http.ResponseWriter, r *http.Request, d dest) {
 		return
 	}
 	f.answer(w, r, d, call)
+}
+
+// answerOf returns the account of an answer, or nil.
+func answerOf(w http.ResponseWriter) *record.Answer {
+	a, _ := w.(*record.Answer)
+	return a
 }
 
 // answer passes the answer of a server back.

@@ -18,6 +18,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/gateway"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/pump"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/record"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
 )
 
@@ -71,6 +72,7 @@ type Config struct {
 	Strict bool
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Limits Limits
+	Book   *record.Book // where account is kept; nil: nowhere to be seen
 	Log    *slog.Logger
 }
 
@@ -103,13 +105,16 @@ func New(cfg Config) *Front {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Book == nil {
+		cfg.Book = record.New(nil)
+	}
 	if cfg.Dial == nil {
 		cfg.Dial = (&net.Dialer{Timeout: dialTime, KeepAlive: -1}).DialContext // tune sees to that
 	}
 	cfg.AppsDomain = strings.ToLower(strings.Trim(cfg.AppsDomain, "."))
 	cfg.Limits = cfg.Limits.withDefaults()
 	f := &Front{cfg: cfg, log: cfg.Log, pool: newPool(cfg.Dial, cfg.Limits), pumps: pump.New(runtime.GOMAXPROCS(0)/2, writeTime), piping: map[*tunnel]struct{}{}}
-	f.door = &door{limits: cfg.Limits, connections: gateway.NewCounts(cfg.Limits.Connections, cfg.Limits.PerSource)}
+	f.door = &door{limits: cfg.Limits, book: cfg.Book, connections: gateway.NewCounts(cfg.Limits.Connections, cfg.Limits.PerSource)}
 	f.tunnels = gateway.NewCounts(cfg.Limits.Websockets, cfg.Limits.SourceWebsockets)
 	f.users = gateway.NewCounts(cfg.Limits.Websockets, cfg.Limits.UserWebsockets)
 	f.servers = gateway.NewCounts(cfg.Limits.Requests, cfg.Limits.ServerRequests)
@@ -191,8 +196,30 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.believe(r)
+	a := f.cfg.Book.Begin(w, r, f.partOf(r), addrOf(r.RemoteAddr).String())
+	defer a.End()
+	f.serve(a, r)
+	a.Whole()
+}
+
+// partOf says who answers a request.
+func (f *Front) partOf(r *http.Request) record.Part {
+	switch path := r.URL.Path; {
+	case f.isAppsHost(hostname(r.Host)):
+	case strings.HasPrefix(path, appRoot):
+		return record.App
+	case path == "/shoal" || strings.HasPrefix(path, "/shoal/"):
+		return record.Pages
+	case strings.HasPrefix(path, "/api/v1/"):
+		return record.API
+	}
+	return record.Server
+}
+
+func (f *Front) serve(w http.ResponseWriter, r *http.Request) {
 	source := sourceOf(r)
 	if !f.flights.Enter(source) {
+		f.cfg.Book.Refused(record.Requests)
 		w.Header().Set("Retry-After", "1")
 		f.fail(w, r, http.StatusTooManyRequests, "Too many requests of yours are being answered at this moment.")
 		return

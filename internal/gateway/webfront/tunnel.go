@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/pump"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/record"
 )
 
 // shakeTime is how long a server may take to agree to a websocket.
@@ -37,6 +38,7 @@ func isWebsocket(r *http.Request) bool {
 func (f *Front) serveTunnel(w http.ResponseWriter, r *http.Request, d dest) {
 	source := sourceOf(r)
 	if !f.tunnels.Enter(source) {
+		f.cfg.Book.Refused(record.Websockets)
 		f.fail(w, r, http.StatusTooManyRequests, "Too many websockets are open from where you are.")
 		return
 	}
@@ -44,6 +46,7 @@ func (f *Front) serveTunnel(w http.ResponseWriter, r *http.Request, d dest) {
 	if d.user != "" {
 		if !f.users.Enter(d.user) {
 			leave()
+			f.cfg.Book.Refused(record.Websockets)
 			f.fail(w, r, http.StatusTooManyRequests, "Too many websockets are open to the servers of "+d.user+".")
 			return
 		}
@@ -120,6 +123,7 @@ func (f *Front) open(w http.ResponseWriter, d dest, c *call, ended func()) *tunn
 		f.log.Error("a connection cannot be taken over", "err", err)
 		return nil
 	}
+	answerOf(w).Switched()
 	if f.cfg.Guard != nil && !d.foreign {
 		f.cfg.Guard.StripAnswer(c.response.Header)
 	}
@@ -144,6 +148,7 @@ func (f *Front) open(w http.ResponseWriter, d dest, c *call, ended func()) *tunn
 	}
 	f.piping[t] = struct{}{}
 	f.all.Add(1)
+	f.cfg.Book.Websocket(1)
 	f.pool.recycle(c.link)
 	return t
 }
@@ -247,6 +252,7 @@ func (t *tunnel) over() {
 	t.front.mu.Lock()
 	delete(t.front.piping, t)
 	t.front.mu.Unlock()
+	t.front.cfg.Book.Websocket(-1)
 	t.ended()
 	t.front.all.Done()
 }
