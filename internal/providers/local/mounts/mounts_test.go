@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -72,7 +73,7 @@ func newWorld(t testing.TB, kernel bool) *world {
 			}
 			return []byte(v), nil
 		},
-		Machines: func() []Machine { w.mu.Lock(); defer w.mu.Unlock(); return w.machines },
+		Machines: func() []Machine { w.mu.Lock(); defer w.mu.Unlock(); return slices.Clone(w.machines) },
 		InUse:    func() []string { w.mu.Lock(); defer w.mu.Unlock(); return w.keys }}
 	if kernel {
 		w.cfg.Timeout = 60 * time.Second // under software emulation
@@ -146,7 +147,8 @@ func (w *world) machine(share shoal.Share) *box {
 	w.keys = append(w.keys, Key(share))
 	w.mu.Unlock()
 	b := &box{w: w, at: filepath.Join(w.t.TempDir(), "shared")}
-	if err := os.Mkdir(b.at, 0o755); err != nil {
+	top := filepath.Dir(filepath.Dir(b.at)) // whose users are not root
+	if err := errors.Join(os.Chmod(top, 0o755), os.Mkdir(b.at, 0o755)); err != nil {
 		w.t.Fatal(err)
 	}
 	m := Machine{ID: "m-1", Mounts: []provider.Mount{{Share: share, Path: b.at}}, Mask: w.t.TempDir()}

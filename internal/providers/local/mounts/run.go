@@ -82,16 +82,11 @@ func (s *Set) round(ctx context.Context) time.Duration {
 		})
 	}
 	wg.Wait()
-	for _, m := range machines {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			if err := s.supply(ctx, m); err != nil && ctx.Err() == nil {
-				s.cfg.Log.Warn("a machine's mounts cannot be renewed", "machine", m.ID, "error", err)
-			}
-		})
+	for _, m := range s.cfg.Machines() { // as they are now
+		if err := s.supply(ctx, m); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Warn("a machine's mounts cannot be renewed", "machine", m.ID, "error", err)
+		}
 	}
-	wg.Wait()
 	s.forget(machines)
 	wait := s.cfg.Interval
 	s.mu.Lock()
@@ -257,6 +252,8 @@ func (s *Set) supply(ctx context.Context, m Machine) error {
 	if m.PID <= 0 {
 		return nil
 	}
+	s.giving.Lock()
+	defer s.giving.Unlock()
 	wants, err := s.wants(m)
 	if err != nil {
 		return err

@@ -68,6 +68,8 @@ type Set struct {
 	cfg  Config
 	kick chan struct{}
 
+	giving sync.Mutex // one gives machines their mounts at a time
+
 	mu    sync.Mutex
 	units map[string]*unit
 	// has is which generation machines were given, by machine and place. What is not here was given by a former server.
