@@ -124,3 +124,22 @@ func TestLineAndSupervisorKilled(t *testing.T) {
 		t.Error("the third did not wait for the second")
 	}
 }
+
+// TestCalledBackWhileItsJobIsPrepared: what has begun runs, also if it waits for another that prepares the machine.
+func TestCalledBackWhileItsJobIsPrepared(t *testing.T) {
+	b := newBox(t, false)
+	prepare := func(i int) api.TaskOrder {
+		return order("1", "echo ran", func(o *api.TaskOrder) { o.Ref.Index, o.Prepare = i, "echo preparing; sleep 0.5" })
+	}
+	first, second := prepare(0), prepare(1)
+	b.runner.Start(first)
+	b.says(first.Ref, "preparing")
+	b.runner.Start(second)
+	time.Sleep(100 * time.Millisecond) // it waits by now
+	b.runner.Stop(api.StopOrder{Ref: second.Ref, State: shoal.JobPreempted, Waiting: true})
+	for _, o := range []api.TaskOrder{first, second} {
+		if s := b.end(o.Ref); s.report.State != shoal.JobSucceeded || !strings.Contains(string(s.out[0]), "ran") {
+			t.Errorf("task %d: %+v, %q", o.Ref.Index, s.report, s.out[0])
+		}
+	}
+}

@@ -229,13 +229,15 @@ func (t *task) held() bool {
 
 // pause waits for a channel, without a process. It returns false when the task is to end.
 func (t *task) pause(until <-chan struct{}) bool {
-	select {
-	case <-until:
-		return true
-	case <-t.limit.C:
-		t.end(shoal.JobTimedOut)
-	case state := <-t.orders:
-		t.order(state)
+	for t.stopped == "" { // not every order ends it
+		select {
+		case <-until:
+			return true
+		case <-t.limit.C:
+			t.end(shoal.JobTimedOut)
+		case state := <-t.orders:
+			t.order(state)
+		}
 	}
 	t.judge("", exit{})
 	return false
@@ -261,6 +263,9 @@ func (t *task) step(name string, argv []string, dir string) bool {
 		t.judge(name, exit{})
 		return false
 	}
+	if !t.reach(dir) {
+		return false
+	}
 	pid, err := t.s.forks.start(forkRequest{argv: argv, env: t.environ(), dir: dir, person: t.req.Person, group: t.group, exit: t.exits,
 		files: []uintptr{t.s.null(), t.out[0].childEnd(), t.out[1].childEnd()}})
 	if err != nil {
@@ -278,6 +283,18 @@ func (t *task) step(name string, argv []string, dir string) bool {
 		return false
 	}
 	return true
+}
+
+// reach waits until a directory can be looked at: to fork while its file server does not answer would hold up all tasks,
+// and the end of the lease. It returns false when the task is to end.
+func (t *task) reach(dir string) bool {
+	there := make(chan struct{})
+	go func() {
+		var st unix.Stat_t
+		_ = unix.Stat(dir, &st) // whoever goes there says what is wrong with it
+		close(there)
+	}()
+	return t.pause(there)
 }
 
 // running notes that a process runs.
