@@ -49,6 +49,7 @@ type machine struct {
 	phase    provider.Phase
 	reason   string
 	outdated string
+	trouble  string
 	address  string
 	stuck    bool // its Create failed half-way: it never comes to run
 	doomed   bool // it goes when it has stopped
@@ -204,7 +205,7 @@ func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 		seen := provider.Observed{ID: id, Pool: m.spec.Pool, ProviderID: "fake/" + string(id), Phase: m.phase,
 			Reason: m.reason, Outdated: m.outdated}
 		if m.phase == provider.PhaseRunning {
-			seen.Address = m.address
+			seen.Address, seen.Trouble = m.address, m.trouble
 		}
 		o.Machines = append(o.Machines, seen)
 	}

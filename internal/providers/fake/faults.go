@@ -126,6 +126,15 @@ func (p *Provider) Appear(spec provider.MachineSpec) {
 	p.machines[spec.ID] = &machine{spec: spec, phase: provider.PhaseRunning, address: "198.18.255.1:22"}
 }
 
+// Trouble says of all machines that there are now what is wrong with their shares; empty: nothing.
+func (p *Provider) Trouble(why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.machines {
+		m.trouble = why
+	}
+}
+
 // Outdate says of all machines that there are now why their image is no longer current.
 func (p *Provider) Outdate(why string) {
 	p.mu.Lock()
