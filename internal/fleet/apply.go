@@ -76,7 +76,7 @@ func Failed(m *shoal.Machine, reason string, now time.Time) {
 	m.Wanted, m.Health = shoal.WantDelete, ""
 	m.Cordons = slices.DeleteFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonHealth })
 	m.Cordons = append(m.Cordons, shoal.Cordon{Owner: shoal.CordonHealth, Reason: reason, Since: now})
-	end(m, now)
+	m.IdleAt, m.Load = time.Time{}, shoal.Load{} // it is billed until its provider has it no more
 }
 
 // HasFailed reports whether a machine failed, also after it is gone.

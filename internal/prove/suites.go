@@ -35,6 +35,8 @@ const (
 	raceRounds       = 10
 	scriptRounds     = 10
 	simulationRounds = 3
+	simulatedRounds  = 10
+	simulatedWeeks   = 100
 	soakRounds       = 3
 	faultRounds      = 3
 )
@@ -83,6 +85,11 @@ func always() []suite {
 		{Name: "partitions, restarts and dependencies in simulation", Goal: simulationRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},
 			Args: func(int) []string {
 				return []string{"test", "-count=1", "-timeout=4h", "-run", "Partitions|Chaos", "./internal/batch"}
+			}},
+		{Name: "weeks in simulation", Goal: simulatedRounds, Each: simulatedWeeks, Unit: "weeks",
+			Args: func(seed int) []string {
+				return []string{"test", "-count=1", "-timeout=2h", "-run", "^TestWeeks$", "./internal/sim",
+					"-sim.weeks=" + strconv.Itoa(simulatedWeeks), "-sim.first=" + strconv.Itoa((seed-1)*simulatedWeeks+1)}
 			}},
 		{Name: "browsers", Goal: scriptRounds, Each: 1, Unit: "runs",
 			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/browsertest"} }},

@@ -1,0 +1,192 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/usage"
+)
+
+// People are who uses the pool.
+type People struct {
+	Users   int
+	Comes   float64 // so many of all come on a working day
+	Weekend float64 // and on Saturdays and Sundays
+	Jobs    int     // arrays that are sent away in a day
+	Tasks   int     // of each, in the middle
+}
+
+// session is somebody who has come, and waits or is seated.
+type session struct {
+	id      shoal.SessionID
+	user    shoal.UserName
+	arrived time.Time
+	seated  time.Time
+	stays   time.Duration
+	load    int // percent of a machine's processors
+	machine *machine
+	over    bool
+}
+
+// task is one of a job's.
+type task struct {
+	needs   shoal.Resources
+	takes   time.Duration
+	machine *machine
+	run     int // counts tries
+	placed  time.Time
+}
+
+// around draws a time of the day.
+func (w *world) around(hour, spread float64) time.Duration {
+	h := hour + w.rng.NormFloat64()*spread
+	return time.Duration(math.Min(math.Max(h, 0.1), 23.5) * float64(time.Hour)).Round(time.Second)
+}
+
+// populate plans who comes when, and the jobs. Working days begin at nine, or so; many go for lunch.
+func (w *world) populate() {
+	zone := w.Pool.Scale.Zone()
+	for day := w.Start; day.Before(w.end); day = day.AddDate(0, 0, 1) {
+		y, mo, d := day.In(zone).Date()
+		midnight := time.Date(y, mo, d, 0, 0, 0, 0, zone)
+		comes := w.People.Comes
+		if wd := midnight.Weekday(); wd == time.Saturday || wd == time.Sunday {
+			comes = w.People.Weekend
+		}
+		for u := range w.People.Users {
+			if w.rng.Float64() >= comes {
+				continue
+			}
+			name := shoal.UserName(fmt.Sprintf("u%03d", u))
+			w.visit(name, midnight.Add(w.around(9, 0.8)), time.Duration((2.5+w.rng.NormFloat64()*0.7)*float64(time.Hour)))
+			if w.rng.Float64() < 0.85 {
+				w.visit(name, midnight.Add(w.around(13.3, 0.6)), time.Duration((3.6+w.rng.NormFloat64())*float64(time.Hour)))
+			}
+			if w.rng.Float64() < 0.08 {
+				w.visit(name, midnight.Add(w.around(20.5, 1)), time.Duration(w.rng.ExpFloat64()*float64(time.Hour)))
+			}
+		}
+		for range w.People.Jobs {
+			n := 1 + w.rng.IntN(2*w.People.Tasks)
+			takes := time.Duration((5 + w.rng.ExpFloat64()*20) * float64(time.Minute)).Round(time.Second)
+			w.plan(midnight.Add(w.around(16, 4)), func() {
+				for range n {
+					w.tasks = append(w.tasks, &task{needs: shoal.Resources{CPUs: 1000, Memory: 1 << 30}, takes: takes})
+				}
+				w.out.Tasks += n
+			})
+		}
+	}
+}
+
+// visit plans that somebody comes. Whoever is there already stays longer instead.
+func (w *world) visit(user shoal.UserName, at time.Time, stays time.Duration) {
+	stays = max(stays, 5*time.Minute).Round(time.Second)
+	w.plan(at, func() { w.come(user, stays) })
+}
+
+func (w *world) come(user shoal.UserName, stays time.Duration) {
+	for _, s := range w.sessions {
+		if s.user == user {
+			return
+		}
+	}
+	w.ranks++
+	s := &session{id: shoal.SessionID(fmt.Sprintf("s-%07d", w.ranks)), user: user, arrived: w.now, stays: stays, load: 3 + w.rng.IntN(20)}
+	w.sessions[s.id] = s
+	w.waiting = append(w.waiting, s)
+	w.out.Logins++
+}
+
+// sit gives somebody a seat.
+func (w *world) sit(s *session, m *machine) {
+	if !m.Accepts() {
+		w.breach("%s is seated on machine %s, which takes nobody", s.user, m.ID)
+	}
+	s.machine, s.seated = m, w.now
+	m.users[s.id], m.IdleAt = s, time.Time{}
+	w.out.waits = append(w.out.waits, w.now.Sub(s.arrived))
+	w.plan(w.now.Add(s.stays), func() {
+		if !s.over {
+			w.conclude(s)
+		}
+	})
+}
+
+// conclude ends a session.
+func (w *world) conclude(s *session) {
+	s.over = true
+	delete(w.sessions, s.id)
+	if s.machine == nil {
+		return
+	}
+	delete(s.machine.users, s.id)
+	w.book = append(w.book, usage.Interval{Kind: shoal.ObjectSession, ID: string(s.id), Machine: s.machine.ID, Pool: w.Pool.Name, User: s.user, Start: s.seated, End: w.now})
+}
+
+// drop ends a session whose machine is lost: she comes again.
+func (w *world) drop(s *session) {
+	w.conclude(s)
+	if left := s.seated.Add(s.stays).Sub(w.now); left > time.Minute {
+		w.visit(s.user, w.now.Add(time.Duration(5+w.rng.IntN(60))*time.Second), left)
+	}
+}
+
+// place starts tasks that wait where there is room.
+func (w *world) place() {
+	for len(w.tasks) > 0 {
+		t := w.tasks[0]
+		i := slices.IndexFunc(w.order, func(m *machine) bool { return m.Accepts() && t.needs.Fits(m.room()) })
+		if i < 0 {
+			return
+		}
+		m := w.order[i]
+		w.tasks = w.tasks[1:]
+		t.machine, t.run, t.placed = m, t.run+1, w.now
+		m.tasks[t], m.IdleAt = true, time.Time{}
+		w.running[t] = true
+		run := t.run
+		w.plan(w.now.Add(t.takes), func() {
+			if t.run == run && t.machine == m && m.tasks[t] {
+				delete(m.tasks, t)
+				delete(w.running, t)
+				w.attempt(t, w.now)
+				w.out.TasksDone++
+			}
+		})
+	}
+}
+
+// attempt puts a try on the books; without an end it goes on.
+func (w *world) attempt(t *task, end time.Time) {
+	a := shoal.Attempt{User: "jobs", Machine: t.machine.ID, Placed: t.placed, Ended: end, State: shoal.JobSucceeded}
+	if end.IsZero() {
+		a.State = shoal.JobRunning
+	}
+	w.ranks++
+	a.Job, a.Attempt = shoal.JobID(strconv.Itoa(w.ranks)), t.run
+	w.attempts = append(w.attempts, a)
+}
+
+func (m *machine) room() shoal.Resources {
+	r := m.Resources
+	for t := range m.tasks {
+		r = r.Sub(t.needs)
+	}
+	return r
+}
+
+// requeue puts a task back whose machine is lost.
+func (w *world) requeue(t *task) {
+	delete(t.machine.tasks, t)
+	delete(w.running, t)
+	w.attempt(t, w.now)
+	t.machine = nil
+	w.tasks = append(w.tasks, t)
+	slices.SortStableFunc(w.tasks, func(a, b *task) int { return cmp.Compare(b.run, a.run) })
+}

@@ -1,0 +1,357 @@
+package sim
+
+import (
+	"cmp"
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/fleet"
+	"github.com/shoal-pool/shoal/internal/route"
+	"github.com/shoal-pool/shoal/internal/scale"
+	"github.com/shoal-pool/shoal/internal/usage"
+)
+
+// Config is a world to be.
+type Config struct {
+	Seed   uint64
+	Pool   shoal.Pool
+	Start  time.Time
+	Length time.Duration
+	Cloud  Cloud
+	People People
+	// Policy decides the pool's size.
+	Policy Policy
+}
+
+// Policy says what should become of a pool. Package scale's Decide is one.
+type Policy func(s scale.State, now time.Time) scale.Decision
+
+// event is something that happens at a time; those at the same time happen in the order in which they were planned.
+type event struct {
+	at   time.Time
+	rank int
+	do   func()
+}
+
+type agenda []event
+
+func (a agenda) Len() int { return len(a) }
+func (a agenda) Less(i, k int) bool {
+	return cmp.Or(a[i].at.Compare(a[k].at), cmp.Compare(a[i].rank, a[k].rank)) < 0
+}
+func (a agenda) Swap(i, k int) { a[i], a[k] = a[k], a[i] }
+
+// Push and Pop are for package heap.
+func (a *agenda) Push(x any) { *a = append(*a, x.(event)) }
+
+// Pop is for package heap.
+func (a *agenda) Pop() any {
+	old := *a
+	e := old[len(old)-1]
+	*a = old[:len(old)-1]
+	return e
+}
+
+// world is a simulation at work.
+type world struct {
+	Config
+	now    time.Time
+	end    time.Time
+	rng    *rand.Rand
+	agenda agenda
+	ranks  int
+
+	cloud    cloud
+	machines map[shoal.MachineID]*machine
+	order    []*machine // by age
+	made     int
+	tracks   map[shoal.MachineID]fleet.Track
+	hold     scale.Hold
+	samples  []scale.Sample
+	sampled  time.Time
+	changed  time.Time
+	wakeAt   time.Time // when a pass is planned; zero: none
+
+	sessions map[shoal.SessionID]*session
+	waiting  []*session
+	tasks    []*task // that wait, in order
+	running  map[*task]bool
+	book     []usage.Interval // of machines and sessions that have ended
+	attempts []shoal.Attempt
+	out      Result
+	shrunk   *shape // what the pool asked for when it was last made smaller by a rule or for idleness
+}
+
+// machine is a row of the control plane, with what it knows beside it.
+type machine struct {
+	shoal.Machine
+	silent time.Time // its agent is not heard from until then
+	users  map[shoal.SessionID]*session
+	tasks  map[*task]bool
+}
+
+// shape is what is asked of a pool.
+type shape struct {
+	at                        time.Time
+	sessions, waiting, queued int
+	window                    string
+	size                      int
+}
+
+// Run runs a world to its end.
+func Run(c Config) Result {
+	w := &world{Config: c, now: c.Start, end: c.Start.Add(c.Length), rng: rand.New(rand.NewPCG(c.Seed, 1)), machines: map[shoal.MachineID]*machine{},
+		tracks: map[shoal.MachineID]fleet.Track{}, sessions: map[shoal.SessionID]*session{}, running: map[*task]bool{}}
+	w.cloud.open(w)
+	w.populate()
+	for at := c.Start; at.Before(w.end); at = at.Add(time.Minute) {
+		w.plan(at, func() {})
+	}
+	for len(w.agenda) > 0 && w.agenda[0].at.Before(w.end) {
+		w.now = w.agenda[0].at
+		for len(w.agenda) > 0 && w.agenda[0].at.Equal(w.now) {
+			heap.Pop(&w.agenda).(event).do()
+		}
+		w.pass()
+		w.look()
+	}
+	w.now = w.end
+	w.finish()
+	return w.out
+}
+
+// plan puts something on the agenda.
+func (w *world) plan(at time.Time, do func()) {
+	w.ranks++
+	heap.Push(&w.agenda, event{at, w.ranks, do})
+}
+
+// wake plans a pass, if none is planned before.
+func (w *world) wake(at time.Time) {
+	if at.After(w.now) && (!w.wakeAt.After(w.now) || at.Before(w.wakeAt)) {
+		w.wakeAt = at
+		w.plan(at, func() {})
+	}
+}
+
+// pass does what the engine does: look, ask fleet and scale, carry out. Then logins are seated and tasks placed.
+func (w *world) pass() {
+	w.attend()
+	w.carryOn()
+	w.size()
+	w.carryOn()
+	w.seat()
+	w.place()
+}
+
+// attend looks after idleness and what agents tell.
+func (w *world) attend() {
+	for _, m := range w.order {
+		switch {
+		case m.State != shoal.MachineReady:
+		case len(m.users)+len(m.tasks) > 0:
+			m.IdleAt = time.Time{}
+		case m.IdleAt.IsZero():
+			m.IdleAt = w.now
+		}
+		m.Load = shoal.Load{}
+		if m.State == shoal.MachineReady {
+			for _, s := range m.users {
+				m.Load.CPUPercent += s.load
+			}
+			m.Load.CPUPercent = min(m.Load.CPUPercent+len(m.tasks)*20, 100)
+		}
+		if m.Health = shoal.HealthUp; w.now.Before(m.silent) {
+			m.Health = shoal.HealthUnknown
+		}
+	}
+}
+
+// carryOn lets fleet compare rows and cloud, and carries out what it says.
+func (w *world) carryOn() {
+	for range 8 {
+		f := fleet.World{Seen: w.cloud.observe(), Track: w.tracks, Slots: 1 << 20, Holds: map[shoal.PoolName]fleet.Hold{}}
+		if w.now.Before(w.hold.Until) {
+			f.Holds[w.Pool.Name] = fleet.Hold{Until: w.hold.Until, Reason: w.hold.Reason}
+		}
+		for _, m := range w.order {
+			f.Machines = append(f.Machines, m.Machine)
+		}
+		actions, next := fleet.Plan(f, w.now)
+		if !next.IsZero() {
+			w.wake(next)
+		}
+		acted := false
+		for _, a := range actions {
+			acted = true
+			if a.Verb.Effect() {
+				w.effect(a)
+				continue
+			}
+			m := w.machines[a.Machine]
+			before := m.State
+			m.Machine = fleet.Apply(m.Machine, a, w.now)
+			if m.State != before {
+				w.left(m)
+			}
+		}
+		if !acted {
+			return
+		}
+	}
+}
+
+// left sees to what was on a machine that no longer runs, and to the bill.
+func (w *world) left(m *machine) {
+	if m.State == shoal.MachineReady || m.State == shoal.MachineBooting {
+		return
+	}
+	for _, s := range m.sorted() {
+		if m.Wanted == shoal.WantDelete && m.State == shoal.MachineStopping {
+			w.out.EndedByScaling++
+		}
+		w.drop(s)
+	}
+	for t := range m.tasks {
+		w.requeue(t)
+	}
+	if m.State != shoal.MachineGone {
+		return
+	}
+	w.bill(m)
+	delete(w.machines, m.ID)
+	w.order = slices.DeleteFunc(w.order, func(x *machine) bool { return x == m })
+}
+
+func (m *machine) sorted() []*session {
+	var all []*session
+	for _, s := range m.users {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *session) int { return cmp.Compare(a.id, b.id) })
+	return all
+}
+
+// bill closes what a machine costs.
+func (w *world) bill(m *machine) {
+	if !m.Started.IsZero() {
+		w.book = append(w.book, usage.Interval{Kind: shoal.ObjectMachine, ID: string(m.ID), Machine: m.ID, Pool: w.Pool.Name, Start: m.Started, End: m.Stopped, Price: w.Pool.Price})
+	}
+}
+
+// effect asks the cloud.
+func (w *world) effect(a fleet.Action) {
+	t := w.tracks[a.Machine]
+	t.Verb, t.Ended, t.Error, t.Next = a.Verb, w.now, "", time.Time{}
+	switch err := w.cloud.call(a.Verb, a.Machine); {
+	case err == nil && a.Verb == fleet.Create:
+		t.Accepted = true
+		w.hold = scale.Hold{}
+	case err == errNoRoom:
+		w.hold = scale.Hold{Until: w.now.Add(2 * time.Minute), Reason: err.Error()}
+		t.Next = w.hold.Until
+		w.wake(t.Next)
+	case err != nil:
+		t.Error, t.Next = err.Error(), w.now.Add(5*time.Second)
+		w.wake(t.Next)
+	}
+	w.tracks[a.Machine] = t
+	w.wake(w.now.Add(time.Second)) // the cloud is looked at again
+}
+
+// state is the pool as package scale sees it.
+func (w *world) state() scale.State {
+	s := scale.State{Pool: w.Pool, Waiting: len(w.waiting), Samples: w.samples, Changed: w.changed, Held: w.hold}
+	for _, m := range w.order {
+		x := scale.Machine{Machine: m.Machine, Sessions: len(m.users), Tasks: len(m.tasks), Known: m.State == shoal.MachineReady && !w.now.Before(m.silent)}
+		for t := range m.tasks {
+			x.Used = x.Used.Add(t.needs)
+		}
+		s.Machines = append(s.Machines, x)
+	}
+	if n := len(w.tasks); n > 0 {
+		s.Queue = []scale.Queue{{Resources: w.tasks[0].needs, Tasks: n}}
+	}
+	return s
+}
+
+// size makes the pool as large as it should be.
+func (w *world) size() {
+	s := w.state()
+	d := w.Policy(s, w.now)
+	if longest := scale.Longest(w.Pool); longest > 0 && w.now.Sub(w.sampled) >= scale.SampleEvery {
+		w.sampled = w.now
+		w.samples = append(w.samples, scale.SampleOf(s, w.now))
+		if extra := len(w.samples) - int(longest/scale.SampleEvery) - 3; extra > 0 {
+			w.samples = slices.Clone(w.samples[extra:])
+		}
+	}
+	if !d.Next.IsZero() {
+		w.wake(d.Next)
+	}
+	if d.Rule != "" && d.Create+len(d.Retire)+len(d.Cordon) > 0 {
+		w.changed = w.now
+	}
+	w.judge(s, d)
+	for _, c := range d.Retire {
+		m := w.machines[c.Machine]
+		m.Cordons = append(slices.Clone(m.Cordons), shoal.Cordon{Owner: shoal.CordonAutoscaler, Reason: c.Reason.Sentence, Since: w.now})
+		m.Wanted, m.Reason = shoal.WantDelete, c.Reason.Sentence
+	}
+	for _, c := range d.Cordon {
+		m := w.machines[c.Machine]
+		m.Cordons = append(slices.Clone(m.Cordons), shoal.Cordon{Owner: shoal.CordonAutoscaler, Reason: c.Reason.Sentence, Since: w.now})
+		w.out.Drained++
+	}
+	for _, id := range d.Restore {
+		m := w.machines[id]
+		m.Cordons = slices.DeleteFunc(slices.Clone(m.Cordons), func(c shoal.Cordon) bool { return c.Owner == shoal.CordonAutoscaler })
+	}
+	for range d.Create {
+		w.made++
+		m := &machine{users: map[shoal.SessionID]*session{}, tasks: map[*task]bool{}, Machine: shoal.Machine{ID: shoal.MachineID(fmt.Sprintf("m-%05d", w.made)), Pool: w.Pool.Name,
+			State: shoal.MachineRequested, Since: w.now, Wanted: shoal.WantRun, Provider: "cloud", Resources: w.Pool.Machine, Epoch: 1}}
+		w.machines[m.ID] = m
+		w.order = append(w.order, m)
+	}
+	w.out.Created += d.Create
+}
+
+// seat lets route seat who waits.
+func (w *world) seat() {
+	if len(w.waiting) == 0 {
+		return
+	}
+	s := route.State{Pool: scale.At(w.Pool, w.now), Seed: w.Seed}
+	if w.careless() {
+		s.Pool.Seats = 1000 // a load balancer knows no seats
+	}
+	for _, m := range w.order {
+		s.Machines = append(s.Machines, m.Machine)
+		for _, x := range m.sorted() {
+			s.Sessions = append(s.Sessions, shoal.Session{ID: x.id, User: x.user, Pool: w.Pool.Name, Machine: m.ID, State: shoal.SessionActive})
+		}
+	}
+	var line []route.Request
+	for _, x := range w.waiting {
+		line = append(line, route.Request{User: x.user, Pool: w.Pool.Name, Arrived: x.arrived})
+	}
+	var left []*session
+	for i, o := range route.Seat(s, line) {
+		x := w.waiting[i]
+		switch {
+		case o.Refused != nil:
+			w.out.Refused++
+			w.breach("%s is refused: %s", x.user, o.Refused)
+		case o.Machine == "":
+			left = append(left, x)
+		default:
+			w.sit(x, w.machines[o.Machine])
+		}
+	}
+	w.waiting = left
+}
