@@ -136,6 +136,9 @@ func MachineReason(m shoal.Machine) string {
 	if m.State != shoal.MachineReady { // who keeps people off one that takes nobody anyhow does not matter
 		return m.Reason
 	}
+	for _, i := range m.Ill {
+		parts = append(parts, fmt.Sprintf("%s does not answer: %s", i.Endpoint, i.Reason))
+	}
 	for _, c := range m.Cordons {
 		parts = append(parts, strings.TrimSuffix(fmt.Sprintf("kept clear by the %s: %s", c.Owner, c.Reason), ": "))
 	}
@@ -162,6 +165,10 @@ func machineFields(m shoal.Machine) []term.Field {
 		text += Only(!c.Deadline.IsZero(), ", emptied "+Ago(c.Deadline)) + Only(c.Reason != "", ": "+c.Reason)
 		cordons = append(cordons, text)
 	}
+	var ill []string
+	for _, i := range m.Ill {
+		ill = append(ill, fmt.Sprintf("%s does not answer since %s: %s", i.Endpoint, when(i.Since), i.Reason))
+	}
 	load := ""
 	if m.State == shoal.MachineReady && m.Load != (shoal.Load{}) {
 		load = fmt.Sprintf("%d%% CPU, %s memory, %s", m.Load.CPUPercent, m.Load.Memory, Many(m.Load.Processes, "process"))
@@ -171,7 +178,7 @@ func machineFields(m shoal.Machine) []term.Field {
 		}
 		load += Only(m.Load.GPUNote != "", "\n"+m.Load.GPUNote)
 	}
-	return []term.Field{{"ID", string(m.ID)}, {"Pool", string(m.Pool)}, {"State", m.Shown() + ", " + Ago(m.Since)}, {"Reason", m.Reason},
+	return []term.Field{{"ID", string(m.ID)}, {"Pool", string(m.Pool)}, {"State", m.Shown() + ", " + Ago(m.Since)}, {"Reason", m.Reason}, {"Endpoints", strings.Join(ill, "\n")},
 		{"Kept clear", strings.Join(cordons, "\n")}, {"Outdated", m.Outdated},
 		{"Health", health},
 		{"Wanted", wanted}, {"Size", resources(m.Resources)}, {"Load", load}, {"Image", m.Image},
