@@ -260,6 +260,7 @@ type User struct {
 	Role     Role        `json:"role,omitempty"`
 	Shell    string      `json:"shell,omitempty"`
 	Disabled bool        `json:"disabled,omitempty"`
+	Budget   Budget      `json:"budget,omitzero"`
 	// HasPassword is observed. The hash lives beside the object and is never part of it.
 	HasPassword bool `json:"hasPassword,omitempty"`
 	Meta
@@ -272,6 +273,7 @@ type Group struct {
 	Members []UserName `json:"members,omitempty"`
 	// Weight is the group's part where groups compete for machines: fair share. Default: 1.
 	Weight float64 `json:"weight,omitempty"`
+	Budget Budget  `json:"budget,omitzero"`
 	Meta
 }
 

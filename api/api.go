@@ -166,11 +166,11 @@ type Usage struct {
 	Rows  []UsageRow `json:"rows"`
 	Total UsageRow   `json:"total"`
 	// Budgets are those the caller may see, as they stand this month.
-	Budgets []Budget `json:"budgets,omitempty"`
+	Budgets []BudgetStanding `json:"budgets,omitempty"`
 }
 
-// Budget is how a budget stands: of a user, of a group's members, or of a pool.
-type Budget struct {
+// BudgetStanding is how a budget stands: of a user, of a group's members, or of a pool.
+type BudgetStanding struct {
 	Kind     shoal.ObjectKind `json:"kind"`
 	Name     string           `json:"name"`
 	Spent    float64          `json:"spent"`

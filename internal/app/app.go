@@ -19,6 +19,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/agenthub"
 	"github.com/shoal-pool/shoal/internal/apps"
 	"github.com/shoal-pool/shoal/internal/batch"
+	"github.com/shoal-pool/shoal/internal/billing"
 	"github.com/shoal-pool/shoal/internal/broker"
 	"github.com/shoal-pool/shoal/internal/catalog"
 	"github.com/shoal-pool/shoal/internal/engine"
@@ -48,6 +49,8 @@ type App struct {
 	batch     *batch.Batch
 	secrets   *secrets.Keeper
 	broker    *broker.Broker
+	budgets   *billing.Keeper
+	logins    frugalLogins
 	apps      *apps.Apps
 	hub       *agenthub.Hub
 	catalog   *catalog.Catalog
@@ -151,13 +154,15 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 		return a.hub.AccountsReady(ctx, id, rev)
 	}), Wake: a.engine.Wake, Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }, Log: a.log})
+	a.budgets = billing.New(a.store, a.log)
+	a.logins = frugalLogins{a.broker, a.budgets, a.store}
 	a.batch, err = batch.New(batch.Config{Store: a.store, Secrets: a.secrets, Dir: a.opts.path("output"), OutputCap: int64(a.opts.OutputCap), Wake: a.engine.Wake, Log: a.log,
 		Send:     func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) },
 		Answered: func(id shoal.MachineID) time.Time { return a.hub.Answered(id) }, Key: a.keys.agents})
 	if err != nil {
 		return err
 	}
-	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.broker, URL: a.webURL, Log: a.log,
+	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.logins, URL: a.webURL, Log: a.log,
 		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }})
 	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys,
 		UserSlices: func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices },
@@ -167,7 +172,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
 	a.makeDesktops()
 	a.front, err = sshfront.New(sshfront.Config{HostKey: a.keys.gatewayHost, UserCA: a.keys.userCA, HostCA: a.keys.hostCA.PublicKey(),
-		Directory: a.people, Router: noting{a.broker, a.desk}, Dial: a.dial(), Log: a.log})
+		Directory: a.people, Router: noting{a.logins, a.desk}, Dial: a.dial(), Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -183,7 +188,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		return err
 	}
 	a.api = httpapi.New(httpapi.Config{Web: a.pages, Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
-		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, a.whyJupyter}, Desktops: a.desk, Broker: a.broker, Batch: a.batch, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, a.whyJupyter}, Desktops: a.desk, Broker: a.logins, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
 }
@@ -250,7 +255,7 @@ func (a *App) Run(ctx context.Context) error {
 	for _, part := range append(append(a.webRuns(), a.jupyterRuns()...), []part{
 		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
 		{"desktops", a.desk.Run}, {"endpoints", a.endpoints.Run},
-		{"retire", a.retire}, {"shares", a.renewShares}, {"trim", a.trim}, {"pack", a.pack},
+		{"retire", a.retire}, {"shares", a.renewShares}, {"trim", a.trim}, {"pack", a.pack}, {"budgets", a.budgets.Run},
 		{"ssh", func(ctx context.Context) error { return a.front.Serve(ctx, a.sockets.SSH) }},
 		{"api", serve(a.sockets.Control, a.api.Control())},
 		{"local api", serve(a.sockets.Local, a.api.Local())},

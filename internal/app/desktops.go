@@ -21,8 +21,8 @@ func (a *App) makeDesktops() {
 		Address: func(pool shoal.PoolName, endpoint string) (address, why string) {
 			return a.endpoints.Address(pool, endpoint)
 		}})
-	rdp := rdpfront.New(rdpfront.Config{Desk: a.desk, Router: a.broker, Dial: a.dial(), Prove: a.desk.Prove, Log: a.log})
-	tcp := tcpfront.New(tcpfront.Config{Recent: a.desk.Recent, Router: a.broker, Dial: a.dial(), Log: a.log})
+	rdp := rdpfront.New(rdpfront.Config{Desk: a.desk, Router: a.logins, Dial: a.dial(), Prove: a.desk.Prove, Log: a.log})
+	tcp := tcpfront.New(tcpfront.Config{Recent: a.desk.Recent, Router: a.logins, Dial: a.dial(), Log: a.log})
 	a.endpoints = doors.New(doors.Config{Store: a.store, Host: a.opts.EndpointHost, Log: a.log, Listen: new(net.ListenConfig).Listen,
 		Fronts: map[string]doors.Front{shoal.ProtocolRDP: rdp.Serve, shoal.ProtocolTCP: tcp.Serve}})
 }

@@ -33,6 +33,7 @@ type Catalog interface {
 // Engine moves machines.
 type Engine interface {
 	ScalePool(ctx context.Context, by access.Subject, name shoal.PoolName, r api.ScaleRequest) (shoal.Pool, error)
+	Rehearse(ctx context.Context, by access.Subject, name shoal.PoolName, r api.RehearsalRequest) (api.Rehearsal, error)
 	DeletePool(ctx context.Context, by access.Subject, name shoal.PoolName) error
 	Drain(ctx context.Context, by access.Subject, id shoal.MachineID, r api.DrainRequest) (shoal.Machine, error)
 	Undrain(ctx context.Context, by access.Subject, id shoal.MachineID) (shoal.Machine, error)
@@ -110,6 +111,7 @@ type Config struct {
 	Hub        Hub
 	People     People
 	Secrets    Secrets
+	Budgets    Budgets  // nil: there are none
 	Images     Images   // nil: there is nowhere to keep any
 	Web        Web      // nil: there are no pages for browsers
 	Desktops   Desktops // nil: there are none

@@ -8,6 +8,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/billing"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/usage"
 )
@@ -33,11 +34,11 @@ func (a *API) usage(c *call) (api.Usage, error) {
 	if !all && by != usage.ByUser && by != usage.ByJob {
 		return none, shoal.Errorf(shoal.KindDenied, "%s may not see everybody's usage", c.By).WithHint("one's own can be seen by user and by job")
 	}
-	in := usage.Input{Idle: idle, Since: since, Until: time.Now().UTC().Truncate(time.Second)}
-	if in.Since.IsZero() {
-		in.Since = in.Until.Add(-usageSpan)
+	until := time.Now().UTC().Truncate(time.Second)
+	if since.IsZero() {
+		since = until.Add(-usageSpan)
 	}
-	bill, hers, err := a.bill(c, in, by)
+	bill, hers, err := a.bill(c, since, until, idle, by)
 	if err != nil {
 		return none, err
 	}
@@ -49,82 +50,55 @@ func (a *API) usage(c *call) (api.Usage, error) {
 	if !all {
 		rows, total = own(rows, hers)
 	}
-	return api.Usage{By: string(by), Since: bill.Since, Until: bill.Until, Rows: rows, Total: total}, nil
+	budgets, err := a.budgets(c, all)
+	return api.Usage{By: string(by), Since: bill.Since, Until: bill.Until, Rows: rows, Total: total, Budgets: budgets}, err
 }
 
-// maxBilled is how many attempts are looked at together.
-const maxBilled = 200_000
-
 // bill makes a bill of what is on record, with the keys of the rows that are the caller's own.
-func (a *API) bill(c *call, in usage.Input, by usage.By) (t usage.Table, hers map[string]bool, err error) {
+func (a *API) bill(c *call, since, until time.Time, idle usage.Idle, by usage.By) (t usage.Table, hers map[string]bool, err error) {
 	err = a.cfg.Store.View(c.Ctx, func(tx *store.Tx) error {
-		users, err := tx.Users().List()
-		if err != nil {
-			return err
+		hers = map[string]bool{}
+		var seen func(shoal.Attempt)
+		switch {
+		case c.By.User == "":
+		case by == usage.ByUser:
+			hers[string(c.By.User)] = true
+		default:
+			seen = func(at shoal.Attempt) {
+				if at.User == c.By.User {
+					hers[string(at.Job)] = true
+				}
+			}
 		}
-		groups, err := tx.Groups().List()
-		if err != nil {
-			return err
+		all, err := billing.Bill(c.Ctx, tx, since, until, idle, seen, by)
+		if err == nil {
+			t = all[0]
 		}
-		if in.Intervals, err = tx.IntervalsSince(in.Since); err != nil {
-			return err
-		}
-		if in.Attempts, err = tx.LooseAttemptsSince(in.Since); err != nil {
-			return err
-		}
-		b := &billing{tx: tx, ledger: usage.NewLedger(by, usage.GroupsOf(users, groups), in.Idle), hers: map[string]bool{}}
-		if by == usage.ByUser {
-			b.hers[string(c.By.User)] = true
-		} else {
-			b.user = c.By.User
-		}
-		if err := b.add(c.Ctx, in); err != nil {
-			return err
-		}
-		t, hers = b.ledger.Table(in.Since, in.Until), b.hers
-		return nil
+		return err
 	})
 	return t, hers, err
 }
 
-// billing is a bill in the making.
-type billing struct {
-	tx     *store.Tx
-	ledger *usage.Ledger
-	user   shoal.UserName // whose jobs are hers; empty: nobody's
-	hers   map[string]bool
+// Budgets know how budgets stand.
+type Budgets interface {
+	Standings(ctx context.Context) ([]usage.Standing, error)
 }
 
-// add adds an input together with the packed attempts between its bounds: in parts, where they are many.
-func (b *billing) add(ctx context.Context, in usage.Input) error {
-	if err := ctx.Err(); err != nil {
-		return shoal.Errorf(shoal.KindCancelled, "the request was given up: %w", err)
+// budgets are those that the caller may see: everybody's, or her own and those of her groups.
+func (a *API) budgets(c *call, everybody bool) ([]api.BudgetStanding, error) {
+	if a.cfg.Budgets == nil {
+		return nil, nil
 	}
-	n, err := b.tx.CountPacked(in.Since, in.Until)
-	if err != nil {
-		return err
-	}
-	if span := in.Until.Sub(in.Since); n > maxBilled && span > time.Minute {
-		early, late := in, in
-		early.Until = in.Since.Add(span / 2)
-		late.Since = early.Until
-		if err := b.add(ctx, early); err != nil {
-			return err
-		}
-		return b.add(ctx, late)
-	}
-	packed, err := b.tx.PackedBetween(in.Since, in.Until)
-	if err != nil {
-		return err
-	}
-	in.Attempts = append(packed, in.Attempts...)
-	for _, a := range in.Attempts {
-		if a.User == b.user && b.user != "" {
-			b.hers[string(a.Job)] = true
+	standings, err := a.cfg.Budgets.Standings(c.Ctx)
+	var all []api.BudgetStanding
+	for _, s := range standings {
+		hers := s.Kind == shoal.ObjectUser && s.Name == string(c.By.User) || s.Kind == shoal.ObjectGroup && slices.Contains(c.By.Groups, shoal.GroupName(s.Name))
+		if everybody || hers {
+			all = append(all, api.BudgetStanding{Kind: s.Kind, Name: s.Name, Spent: s.Spent, Limit: s.Limit, Currency: s.Currency,
+				Stop: s.Stop, Warned: s.Warned(), Over: s.Over(), Until: s.Until, Sentence: s.Sentence()})
 		}
 	}
-	b.ledger.Add(in)
-	return nil
+	return all, err
 }
 
 // own leaves only some rows of a bill, and sums them.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/spec/shares"
 )
 
 var (
@@ -140,7 +141,11 @@ func system(p string) string {
 func CheckShare(s shoal.Share) []shoal.Mistake {
 	var c checks
 	c.name(string(s.Name), "share")
-	c.source(s.Source)
+	if strings.Contains(s.Source, "://") && c.line("source", s.Source, 1024) {
+		c.mistakes = append(c.mistakes, shares.Check(s)...)
+	} else {
+		c.directory(s.Source)
+	}
 	if s.Credentials != nil && !objectName.MatchString(s.Credentials.Secret) {
 		c.wrong("credentials.secret", "give the name of a secret, never its value", "this cannot be the name of a secret")
 	}
@@ -153,30 +158,16 @@ func CheckShare(s shoal.Share) []shoal.Mistake {
 			c.wrong(at+".mode", `write "2770"`, "with mode %s the group could not work there", g.Mode)
 		}
 	}
-	for key, value := range s.Options {
-		if !variable.MatchString(strings.ReplaceAll(key, "-", "_")) {
-			c.wrong("options", "", "%q cannot be a mount option", clip(key))
-		}
-		c.line("options."+key, value, 256)
-	}
 	return c.mistakes
 }
 
-func (c *checks) source(s string) {
+// directory checks the source of a share that is a directory of the host.
+func (c *checks) directory(s string) {
 	if s == "" {
 		c.wrong("source", "write a directory such as /srv/team, or nfs://host/path", "the share has no source")
 		return
 	}
 	if !c.line("source", s, 1024) {
-		return
-	}
-	scheme, rest, remote := strings.Cut(s, "://")
-	if remote {
-		if !slices.Contains([]string{"nfs", "smb", "azurefiles"}, scheme) {
-			c.wrong("source", suggest(scheme, []string{"nfs", "smb", "azurefiles"}), "%q is not a kind of share", clip(scheme))
-		} else if host, dir, ok := strings.Cut(rest, "/"); !ok || host == "" || dir == "" || strings.ContainsAny(rest, " ,@") {
-			c.wrong("source", "write "+scheme+"://HOST/PATH", "%q names no host and path", clip(s))
-		}
 		return
 	}
 	if !c.absolute("source", s) {
@@ -231,6 +222,7 @@ func CheckUser(u shoal.User) []shoal.Mistake {
 	if c.absolute("shell", u.Shell) && strings.ContainsAny(u.Shell, ": ") {
 		c.wrong("shell", "", "%q cannot be a shell", clip(u.Shell))
 	}
+	c.budget(u.Budget)
 	return c.mistakes
 }
 
@@ -253,6 +245,7 @@ func CheckGroup(g shoal.Group) []shoal.Mistake {
 			c.wrong(at, "", "user %q is there twice", m)
 		}
 	}
+	c.budget(g.Budget)
 	return c.mistakes
 }
 

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
-	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/whole"
 )
 
@@ -22,12 +22,16 @@ type Env struct {
 	Out, Err io.Writer
 	NoArgs   cobra.PositionalArgs
 	Complete func(cmd *cobra.Command, flag string, words ...string)
+	Write    func(w io.Writer, format string, u api.Usage) error
+	Plot     func(u api.Usage) []byte
 }
+
+const table = "table"
 
 // Command makes `shoal usage`.
 func Command(env Env) *cobra.Command {
 	by := flags.Word{Value: "user", Of: []string{"user", "group", "pool", "job", "machine"}}
-	format := flags.Word{Value: show.Table, Of: []string{show.Table, show.JSON, show.CSV}}
+	format := flags.Word{Value: table, Of: []string{table, "json", "csv"}}
 	idle := flags.Word{Value: "apart", Of: []string{"apart", "shared"}}
 	var since time.Time
 	var plot string
@@ -67,15 +71,32 @@ machines ran, SESSION and TASK the time of her sessions and tasks, IDLE what nob
 			return err
 		}
 		if plot != "" {
-			if err := whole.Write(plot, plotted(u), 0o644); err != nil {
+			if err := whole.Write(plot, env.Plot(u), 0o644); err != nil {
 				return shoal.Errorf(shoal.KindInvalid, "cannot plot: %w", err)
 			}
 		}
-		if err := show.Usage(env.Out, format.Value, u); err != nil || format.Value != show.Table {
+		if err := env.Write(env.Out, format.Value, u); err != nil || format.Value != table {
 			return err
+		}
+		for _, b := range u.Budgets {
+			fmt.Fprintln(env.Err, budget(b))
 		}
 		fmt.Fprintf(env.Err, "from %s to %s\n", u.Since.Local().Format("2006-01-02 15:04"), u.Until.Local().Format("2006-01-02 15:04"))
 		return nil
 	}
 	return cmd
+}
+
+// budget is how a budget stands, in a line.
+func budget(b api.BudgetStanding) string {
+	text := "budget: " + b.Sentence
+	switch {
+	case b.Over && b.Stop:
+		text += "; nothing new begins until " + b.Until.Format("2 January")
+	case b.Over:
+		text += "; all of it is spent"
+	case b.Warned:
+		text += "; most of it is spent"
+	}
+	return text
 }

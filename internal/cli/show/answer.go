@@ -27,7 +27,7 @@ func Usage(w io.Writer, format string, u api.Usage) error {
 
 func bill(w io.Writer, u api.Usage) error {
 	row := func(r api.UsageRow, key string) []string {
-		return []string{key, Hours(r.MachineSeconds), Hours(r.SessionSeconds), Hours(r.TaskSeconds), Hours(r.IdleSeconds), Cost(r)}
+		return []string{key, hours(r.MachineSeconds), hours(r.SessionSeconds), hours(r.TaskSeconds), hours(r.IdleSeconds), cost(r)}
 	}
 	var rows [][]string
 	for _, r := range u.Rows {
@@ -43,8 +43,8 @@ func bill(w io.Writer, u api.Usage) error {
 	return term.Table(w, header, rows)
 }
 
-// Hours writes seconds as a person adds them up: "42.0s", "12.5m", "3.2h".
-func Hours(seconds float64) string {
+// hours writes seconds as a person adds them up: "42.0s", "12.5m", "3.2h".
+func hours(seconds float64) string {
 	switch {
 	case seconds == 0:
 		return "0"
@@ -56,8 +56,7 @@ func Hours(seconds float64) string {
 	return fmt.Sprintf("%.1fh", seconds/3600)
 }
 
-// Cost writes what a row cost; empty where that is nothing.
-func Cost(r api.UsageRow) string {
+func cost(r api.UsageRow) string {
 	switch {
 	case r.Cost == 0:
 		return ""

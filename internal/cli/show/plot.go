@@ -1,18 +1,17 @@
-package bill
+package show
 
 import (
 	"fmt"
 
 	"github.com/shoal-pool/shoal/api"
-	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/svg"
 )
 
 // maxPlotted is how many bars a plot has; what is smaller is one bar together.
 const maxPlotted = 30
 
-// plotted draws the bill.
-func plotted(u api.Usage) []byte {
+// UsagePlot draws the bill.
+func UsagePlot(u api.Usage) []byte {
 	const day = "2006-01-02 15:04"
 	c := svg.Bars{Title: "Usage by " + u.By, Unit: "machine hours", Series: []string{"sessions", "tasks", "idle"},
 		Desc: fmt.Sprintf("from %s to %s: %s", u.Since.Local().Format(day), u.Until.Local().Format(day), priced(u.Total))}
@@ -37,8 +36,8 @@ func plotted(u api.Usage) []byte {
 
 // priced is a row in short.
 func priced(r api.UsageRow) string {
-	text := show.Hours(r.MachineSeconds)
-	if money := show.Cost(r); r.Cost != 0 {
+	text := hours(r.MachineSeconds)
+	if money := cost(r); r.Cost != 0 {
 		text += ", " + money
 	}
 	return text
