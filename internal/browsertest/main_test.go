@@ -1,6 +1,7 @@
 package browsertest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -66,6 +67,7 @@ type world struct {
 	t    *testing.T
 	net  *network // the browsers'
 	spki string   // the hash of the server's key, which is all that they trust
+	host string   // the name of the server, where it has one: browsers find it, and all names below it, on the loopback
 }
 
 // networks counts those that were made.
@@ -148,7 +150,9 @@ func (w *world) close() {
 }
 
 // url is the address of a path.
-func (w *world) url(path string) string { return "https://127.0.0.1:" + w.HTTPS + path }
+func (w *world) url(path string) string {
+	return "https://" + cmp.Or(w.host, "127.0.0.1") + ":" + w.HTTPS + path
+}
 
 // fingerprint is how Chromium names a key that it is to trust.
 func (w *world) fingerprint() string {
@@ -195,7 +199,7 @@ func (w *world) browser() *browser {
 	alloc, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.UserDataDir(filepath.Join(dir, "profile")), chromedp.Flag("no-sandbox", false), chromedp.DisableGPU,
 		chromedp.WindowSize(1280, 860), chromedp.Flag("ignore-certificate-errors-spki-list", w.spki), chromedp.Flag("force-color-profile", "srgb"),
-		chromedp.Env("HOME="+dir),
+		chromedp.Env("HOME="+dir), chromedp.Flag("host-resolver-rules", "MAP *.shoal.test 127.0.0.1"),
 		chromedp.ModifyCmdFunc(func(cmd *exec.Cmd) {
 			cmd.Dir = dir
 			cmd.Args = append([]string{"ip", "netns", "exec", w.net.Name, "setpriv", fmt.Sprintf("--reuid=%d", nobody), fmt.Sprintf("--regid=%d", nobody), "--clear-groups", path}, cmd.Args[1:]...)
