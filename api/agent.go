@@ -194,7 +194,7 @@ func TaskDir(ref shoal.AttemptRef) string {
 }
 
 // ScratchDir is an attempt's own directory for temporary files on a machine, SHOAL_SCRATCH: it is there while the
-// attempt runs.
+// attempt runs. The machine may give it another, which the variable then names.
 func ScratchDir(ref shoal.AttemptRef) string {
 	return fmt.Sprintf("/var/lib/shoal-scratch/%s.%d.%d", ref.Job, ref.Index, ref.Attempt)
 }

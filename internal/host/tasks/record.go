@@ -44,6 +44,8 @@ type Accepted struct {
 	UID  int              `json:"uid"`
 	// Group is the control group that the attempt has; empty: one of its own name, or none.
 	Group string `json:"group,omitempty"`
+	// Scratch is the name of its scratch directory; empty: its own name.
+	Scratch string `json:"scratch,omitempty"`
 }
 
 // Started says that an attempt's first process runs.

@@ -205,7 +205,7 @@ func (r *Runner) supervisorGone() {
 
 // lost ends an attempt whose supervisor is no more. Its processes are killed: nobody can tell any more how they end.
 func (r *Runner) lost(a *attempt, rec tasks.Record) {
-	scratch := r.cfg.ScratchOf(a.name)
+	scratch := r.cfg.ScratchOf(cmp.Or(rec.Scratch, a.name))
 	if err := passes.At(r.cfg.Passes()).Take(string(a.user), a.name); err != nil {
 		r.cfg.Log.Error("a task has ended, and the pass between its nodes has not", "attempt", a.ref.String(), "error", err)
 	}

@@ -377,3 +377,27 @@ func TestIdleCostsNothing(t *testing.T) {
 		t.Errorf("%+v", s.report)
 	}
 }
+
+// TestRoomOfALostTask: a scratch directory that served another task before goes with a task that is lost, without
+// another supervisor.
+func TestRoomOfALostTask(t *testing.T) {
+	b := newBox(t, true)
+	first := b.run(order("1", `echo $SHOAL_SCRATCH`))
+	b.run(order("2", "true"))
+	o := order("3", `echo here $SHOAL_SCRATCH; echo full > $SHOAL_SCRATCH/file; sleep 600`)
+	b.runner.Start(o)
+	b.says(o.Ref, "here")
+	own := strings.TrimSpace(string(first.out[0]))
+	room := strings.TrimSpace(strings.TrimPrefix(string(b.of(o.Ref).out[0]), "here"))
+	if filepath.Dir(room) != filepath.Dir(own) || room == b.cfg.ScratchOf("3.0.1") {
+		t.Errorf("it is not in a directory that was there before: %q", room)
+	}
+	b.until("it is not empty", func() bool { _, err := os.Stat(filepath.Join(room, "file")); return err == nil })
+	kill(t, b.supervisorPID())
+	if s := b.end(o.Ref); s.report.State != shoal.JobLost {
+		t.Errorf("%+v", s.report)
+	}
+	if _, err := os.Stat(room); err == nil {
+		t.Error("its scratch directory stays")
+	}
+}

@@ -16,7 +16,7 @@ import (
 )
 
 // rooms are scratch directories that serve one task of a user after another, if they are left empty: to make and
-// remove a directory costs a file system ten times as much as to name it anew.
+// remove a directory costs a file system ten times as much as to name it anew, which is done once.
 type rooms struct {
 	dir string // of all scratch directories
 
@@ -38,16 +38,23 @@ const (
 
 func newRooms(dir string) *rooms { return &rooms{dir: dir, idle: map[int][]spare{}} }
 
+// spare gives out a directory under the name that it waited with, for a task whose processes are known by more than that.
+// It is as it was made.
+func (r *rooms) spare(uid int) (s spare, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.idle[uid]
+	if len(list) == 0 {
+		return s, false
+	}
+	s, r.idle[uid] = list[len(list)-1], list[:len(list)-1]
+	return s, true
+}
+
 // take makes a directory of a user's, and returns what free is to be told. What is there is a leftover of a
 // supervisor that was killed.
 func (r *rooms) take(dir string, p tasks.Person) (was unix.Timespec, err error) {
-	r.mu.Lock()
-	var s spare
-	if list := r.idle[p.UID]; len(list) > 0 {
-		s, r.idle[p.UID] = list[len(list)-1], list[:len(list)-1]
-	}
-	r.mu.Unlock()
-	if s.path != "" {
+	if s, ok := r.spare(p.UID); ok {
 		if unix.Renameat2(unix.AT_FDCWD, s.path, unix.AT_FDCWD, dir, unix.RENAME_NOREPLACE) == nil {
 			return s.at, nil
 		}
@@ -70,12 +77,16 @@ func (r *rooms) free(dir string, was unix.Timespec, p tasks.Person) error {
 	if at, ok := asNew(dir, was, p); ok {
 		s := spare{at: at}
 		r.mu.Lock()
-		if len(r.idle[p.UID]) < maxSpare {
+		switch {
+		case len(r.idle[p.UID]) >= maxSpare:
+		case strings.HasPrefix(filepath.Base(dir), sparePrefix):
+			s.path = dir
+		default:
 			r.made++
 			s.path = filepath.Join(r.dir, sparePrefix+strconv.Itoa(r.made))
 		}
 		r.mu.Unlock()
-		if s.path != "" && unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, s.path, unix.RENAME_NOREPLACE) == nil {
+		if s.path == dir || s.path != "" && unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, s.path, unix.RENAME_NOREPLACE) == nil {
 			r.mu.Lock()
 			r.idle[p.UID] = append(r.idle[p.UID], s)
 			r.mu.Unlock()

@@ -32,6 +32,12 @@ func (t *task) setUp() string {
 	groupErr := t.takeGroup()
 	acc := t.accepted()
 	acc.Group = t.group.Name()
+	if t.slot && groupErr == nil && !t.group.None() {
+		if room, ok := t.s.rooms.spare(t.req.Person.UID); ok {
+			t.dir, t.dirAt = room.path, room.at
+			acc.Scratch = filepath.Base(room.path)
+		}
+	}
 	if t.rec, err = tasks.NewRecord(t.s.set.Dir, t.name, t.req.Spare, tasks.Line{Accepted: &acc}); err != nil {
 		return fmt.Sprintf("cannot keep its record on the machine's disk: %v", err)
 	}
@@ -76,6 +82,7 @@ func (t *task) takeGroup() (err error) {
 	if o.SSH != nil || o.Idle || t.s.set.GPUs != nil {
 		t.group, err = t.s.groups.Task(t.req.Person.UID, t.name, o.Resources)
 	} else {
+		t.slot = true
 		t.group, err = t.s.groups.Slot(t.req.Person.UID, o.Resources)
 	}
 	return err
@@ -85,10 +92,12 @@ func (t *task) takeGroup() (err error) {
 func (t *task) scratch() error {
 	p := t.req.Person
 	var err error
-	if t.dirAt, err = t.s.rooms.take(t.s.set.ScratchOf(t.name), p); err != nil {
-		return err
+	if t.dir == "" {
+		if t.dirAt, err = t.s.rooms.take(t.s.set.ScratchOf(t.name), p); err != nil {
+			return err
+		}
+		t.dir = t.s.set.ScratchOf(t.name)
 	}
-	t.dir = t.s.set.ScratchOf(t.name)
 	dir := t.s.set.JobScratch(t.ref.Job)
 	if err := unix.Mkdir(dir, 0o700); err != nil {
 		if errors.Is(err, unix.EEXIST) {

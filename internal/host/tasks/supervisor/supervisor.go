@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,6 +50,7 @@ type supervisor struct {
 	lease   lease
 	passes  *passes.Desk
 	rooms   *rooms
+	reached atomic.Pointer[reached]
 
 	mu           sync.Mutex
 	tasks        map[shoal.AttemptRef]*task
