@@ -31,5 +31,22 @@ type Scaling struct {
 	Sentence string         `json:"sentence"`
 }
 
+// RehearsalRequest asks what the autoscaler would do, without doing it.
+type RehearsalRequest struct {
+	Pool  *shoal.Pool    `json:"pool,omitempty"`  // other settings for the pool; default: those it has
+	Since shoal.Duration `json:"since,omitempty"` // how much of the past is gone through; default: a week
+}
+
+// Rehearsal is what the autoscaler would do now, and would have done.
+type Rehearsal struct {
+	Now          Scaling        `json:"now"`
+	From         time.Time      `json:"from,omitzero"` // of what is on record
+	MachineHours float64        `json:"machineHours"`  // that there would have been
+	Was          float64        `json:"was"`           // that there were
+	Most         int            `json:"most"`          // machines at a time
+	Waits        int            `json:"waits"`         // logins that would have waited
+	Waited       shoal.Duration `json:"waited"`        // all together
+}
+
 // Acts reports whether the decision changed anything.
 func (s Scaling) Acts() bool { return s.Created+s.Retired+s.Drained+s.Restored > 0 }

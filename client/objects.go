@@ -44,6 +44,11 @@ func (c *Client) ScalePool(ctx context.Context, name shoal.PoolName, req api.Sca
 	return post[shoal.Pool](ctx, c, pathOf("pools", string(name), "scale"), req)
 }
 
+// Rehearse asks what the autoscaler would do with a pool, without doing it.
+func (c *Client) Rehearse(ctx context.Context, name shoal.PoolName, req api.RehearsalRequest) (api.Rehearsal, error) {
+	return post[api.Rehearsal](ctx, c, pathOf("pools", string(name), "rehearse"), req)
+}
+
 // DeletePool has a pool's machines removed, and it with the last of them. It does not wait for that.
 func (c *Client) DeletePool(ctx context.Context, name shoal.PoolName) error {
 	return c.remove(ctx, pathOf("pools", string(name)), nil)

@@ -70,10 +70,11 @@ func (p *program) poolShow() *cobra.Command {
 func (p *program) poolScale() *cobra.Command {
 	var req api.ScaleRequest
 	var wait bool
+	var try rehearsal
 	cmd := &cobra.Command{
-		Use:               "scale NAME {--size N [--for D] | --auto}",
+		Use:               "scale NAME {--size N [--for D] | --auto | --dry-run [-f FILE] [--since D]}",
 		Short:             "Set the number of machines by hand, or let the pool scale by itself again",
-		Example:           "  shoal pool scale lab --size 3 --for 2h\n  shoal pool scale lab --auto",
+		Example:           "  shoal pool scale lab --size 3 --for 2h\n  shoal pool scale lab --auto\n  shoal pool scale lab --dry-run -f pool.yaml --since 7d",
 		Args:              takes("NAME"),
 		ValidArgsFunction: p.completer(names.Pools),
 	}
@@ -81,9 +82,16 @@ func (p *program) poolScale() *cobra.Command {
 	cmd.Flags().Var(flags.Duration{Value: &req.For}, "for", "for how long; without it until --auto")
 	cmd.Flags().BoolVar(&req.Auto, "auto", false, "scale by demand again")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the machines are ready")
+	try.flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		sized := cmd.Flags().Changed("size")
 		switch {
+		case try.dry && (sized || req.Auto):
+			return usage(cmd, "--dry-run tells what the autoscaler would do; --size and --auto set it aside")
+		case try.dry:
+			return p.rehearse(cmd, try, shoal.PoolName(args[0]))
+		case try.file != "" || try.Since != 0:
+			return usage(cmd, "-f and --since go with --dry-run")
 		case sized == req.Auto:
 			return usage(cmd, "say either --size N or --auto")
 		case req.Auto && req.For > 0:

@@ -120,6 +120,10 @@ func (a *API) scalePool(c *call, req api.ScaleRequest) (shoal.Pool, error) {
 	return a.cfg.Engine.ScalePool(c.Ctx, c.By, shoal.PoolName(c.Name("name")), req)
 }
 
+func (a *API) rehearse(c *call, req api.RehearsalRequest) (api.Rehearsal, error) {
+	return a.cfg.Engine.Rehearse(c.Ctx, c.By, shoal.PoolName(c.Name("name")), req)
+}
+
 func (a *API) deletePool(c *call) error {
 	return a.cfg.Engine.DeletePool(c.Ctx, c.By, shoal.PoolName(c.Name("name")))
 }

@@ -65,6 +65,7 @@ func (a *API) table() []endpoint {
 		{"GET", "/pools/{name}", may(access.View, shoal.ObjectPool), "", "Show a pool", rest.Read(a.pool)},
 		{"PUT", "/pools/{name}", may(access.Apply, shoal.ObjectPool), "", "Create or change a pool; If-Match names the rev it had", rest.Take(http.StatusOK, a.putPool)},
 		{"DELETE", "/pools/{name}", may(access.Delete, shoal.ObjectPool), "", "Delete a pool once its machines are gone; begins it and does not wait", rest.Act(http.StatusAccepted, a.deletePool)},
+		{"POST", "/pools/{name}/rehearse", may(access.Scale, shoal.ObjectPool), "", "Tell what the autoscaler would do, and would have done, with a pool", rest.Take(http.StatusOK, a.rehearse)},
 		{"POST", "/pools/{name}/scale", may(access.Scale, shoal.ObjectPool), "", "Set a pool's size by hand, or give it back to the autoscaler", rest.Take(http.StatusOK, a.scalePool)},
 
 		{"GET", "/shares", may(access.View, shoal.ObjectShare), "", "List the shares", rest.Read(a.shares)},

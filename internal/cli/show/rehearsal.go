@@ -1,0 +1,33 @@
+package show
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/cli/show/term"
+)
+
+// Rehearsal writes what the autoscaler would do, and would have done, unless it could not be told.
+func Rehearsal(w io.Writer, a api.Rehearsal, err error) error {
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "now: %s\n", term.Clean(a.Now.Sentence))
+	for _, r := range a.Now.Reasons {
+		fmt.Fprintf(&b, "  - %s\n", term.Clean(r.Sentence))
+	}
+	waited := "no login would have waited"
+	if a.Waits > 0 {
+		waited = fmt.Sprintf("%s would have waited, %s in all", Many(a.Waits, "login"), a.Waited)
+	}
+	if a.From.IsZero() {
+		b.WriteString("nothing is on record yet that could be gone through\n")
+	} else {
+		fmt.Fprintf(&b, "since %s: %.1f machine-hours instead of %.1f, %s at most, %s\n", a.From.Local().Format("2006-01-02 15:04"), a.MachineHours, a.Was, Many(a.Most, "machine"), waited)
+	}
+	_, err = io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,176 @@
+package scale
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// Past is what was asked of a pool from a moment on, until the next.
+type Past struct {
+	At       time.Time
+	Machines int // that there were
+	Sessions int // those that waited included
+	Queue    []Queue
+	CPU      int // sums over the machines, in percent of one
+	Memory   int
+	GPU      int
+}
+
+// Replayed is what would have come of a pool.
+type Replayed struct {
+	From, Until  time.Time
+	MachineHours float64
+	Most         int           // machines at a time
+	Waited       time.Duration // by all logins together
+	Waits        int           // logins that found no seat at once
+	Was          float64       // machine-hours that there were
+}
+
+// Replay tells what would have come of what was asked, had a pool had other settings: machines start in boot, and
+// sessions come and go as they did. It is a model: which session ended is not on record, so one on the fullest machine
+// is taken to have, and tasks count while they wait.
+func Replay(p shoal.Pool, past []Past, until time.Time, boot time.Duration) Replayed {
+	if len(past) == 0 {
+		return Replayed{}
+	}
+	p.Fixed, p.Deleting = nil, false
+	r := replay{pool: p, boot: boot}
+	out := Replayed{From: past[0].At, Until: until}
+	for i, x := range past {
+		end := until
+		if i+1 < len(past) {
+			end = past[i+1].At
+		}
+		if !x.At.Before(end) {
+			continue
+		}
+		out.Was += end.Sub(x.At).Hours() * float64(x.Machines)
+		for now := x.At; now.Before(end); {
+			next := r.step(x, now, &out)
+			if next.After(end) {
+				next = end
+			}
+			d := next.Sub(now)
+			out.MachineHours += d.Hours() * float64(len(r.machines))
+			out.Waited += d * time.Duration(r.waiting)
+			now = next
+		}
+	}
+	return out
+}
+
+type replay struct {
+	pool     shoal.Pool
+	boot     time.Duration
+	machines []Machine
+	waiting  int
+	made     int
+	samples  []Sample
+	changed  time.Time
+}
+
+// step brings the model to a moment, and returns when it is to be looked at again.
+func (r *replay) step(x Past, now time.Time, out *Replayed) time.Time {
+	for i := range r.machines {
+		if m := &r.machines[i]; m.State == shoal.MachineBooting && !now.Before(m.Since.Add(r.boot)) {
+			m.State, m.Since, m.ReadyAt, m.IdleAt, m.Known, m.Health = shoal.MachineReady, now, now, now, true, shoal.HealthUp
+		}
+	}
+	r.crowd(x.Sessions, now, out)
+	s := State{Pool: r.pool, Machines: r.machines, Waiting: r.waiting, Queue: x.Queue, Samples: r.samples, Changed: r.changed}
+	r.burden(x)
+	d := Decide(s, now)
+	if Longest(r.pool) > 0 {
+		if n := len(r.samples); n == 0 || now.Sub(r.samples[n-1].At) >= SampleEvery {
+			r.samples = append(r.samples[max(n-1000, 0):], SampleOf(s, now))
+		}
+	}
+	if d.Rule != "" && d.Create+len(d.Retire)+len(d.Cordon) > 0 {
+		r.changed = now
+	}
+	r.carryOut(d, now)
+	out.Most = max(out.Most, len(r.machines))
+	next := now.Add(time.Minute)
+	for _, m := range r.machines {
+		if at := m.Since.Add(r.boot); m.State == shoal.MachineBooting && at.After(now) && at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+// crowd seats so many sessions.
+func (r *replay) crowd(want int, now time.Time, out *Replayed) {
+	have, seats := 0, max(r.pool.Seats, 1)
+	for _, m := range r.machines {
+		have += m.Sessions
+	}
+	fullest := func(a, b *Machine) int { return cmp.Or(cmp.Compare(b.Sessions, a.Sessions), cmp.Compare(a.ID, b.ID)) }
+	var open []*Machine
+	for i := range r.machines {
+		if m := &r.machines[i]; m.Sessions > 0 || m.Accepts() {
+			open = append(open, m)
+		}
+	}
+	for ; have > want; have-- {
+		m := slices.MinFunc(open, fullest)
+		if m.Sessions--; m.Sessions == 0 {
+			m.IdleAt = now
+		}
+	}
+	waited := r.waiting
+	for r.waiting = want - have; r.waiting > 0; r.waiting-- {
+		free := slices.DeleteFunc(slices.Clone(open), func(m *Machine) bool { return !m.Accepts() || m.Sessions >= seats })
+		if len(free) == 0 {
+			break
+		}
+		m := slices.MaxFunc(free, fullest)
+		if At(r.pool, now).Placement == shoal.PlacePack {
+			m = slices.MinFunc(free, fullest)
+		}
+		m.Sessions++
+		m.IdleAt = time.Time{}
+	}
+	out.Waits += max(r.waiting-waited, 0)
+}
+
+// burden shares loads among the machines that run.
+func (r *replay) burden(x Past) {
+	n := 0
+	for _, m := range r.machines {
+		if m.State == shoal.MachineReady {
+			n++
+		}
+	}
+	for i := range r.machines {
+		m := &r.machines[i]
+		if m.Load = (shoal.Load{}); n == 0 || m.State != shoal.MachineReady {
+			continue
+		}
+		m.Load = shoal.Load{CPUPercent: min(x.CPU/n, 100), GPUPercent: min(x.GPU/n, 100), Memory: m.Resources.Memory * shoal.Bytes(min(x.Memory/n, 100)) / 100}
+	}
+}
+
+func (r *replay) carryOut(d Decision, now time.Time) {
+	for _, c := range d.Retire {
+		r.machines = slices.DeleteFunc(r.machines, func(m Machine) bool { return m.ID == c.Machine })
+	}
+	for i := range r.machines {
+		m := &r.machines[i]
+		if slices.ContainsFunc(d.Cordon, func(c Change) bool { return c.Machine == m.ID }) {
+			m.Cordons = []shoal.Cordon{{Owner: shoal.CordonAutoscaler, Since: now}}
+		}
+		if slices.Contains(d.Restore, m.ID) {
+			m.Cordons = nil
+		}
+	}
+	for range d.Create {
+		r.made++
+		r.machines = append(r.machines, Machine{Machine: shoal.Machine{ID: shoal.MachineID(fmt.Sprintf("m-%06d", r.made)), Pool: r.pool.Name, State: shoal.MachineBooting,
+			Wanted: shoal.WantRun, Since: now, Started: now, Resources: r.pool.Machine}})
+	}
+}

@@ -1,0 +1,34 @@
+package scale_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/scale"
+)
+
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	at := func(d time.Duration) time.Time { return start().Add(d) }
+	past := []scale.Past{{At: at(0)}, {At: at(time.Hour), Sessions: 10, Machines: 2}, {At: at(3 * time.Hour), Sessions: 3, Machines: 2}, {At: at(4 * time.Hour)}}
+	byDemand := scale.Replay(pool(), past, at(8*time.Hour), time.Minute)
+	// Ten sessions want two machines of eight seats; half an hour after the last has gone there is none.
+	if byDemand.Most != 2 || byDemand.Waits != 10 || byDemand.Waited != 10*time.Minute || byDemand.Was != 6 {
+		t.Errorf("by demand: %+v", byDemand)
+	}
+	if h := byDemand.MachineHours; h < 6 || h > 7.2 {
+		t.Errorf("by demand: %v hours", h)
+	}
+	spare := scale.Replay(pool(sized(1, 10, 8)), past, at(8*time.Hour), time.Minute)
+	if spare.Waits > 2 || spare.MachineHours <= byDemand.MachineHours {
+		t.Errorf("with eight spare seats: %+v", spare)
+	}
+	none := scale.Replay(pool(sized(0, 0, 0)), past, at(8*time.Hour), time.Minute)
+	if none.MachineHours != 0 || none.Waited != 23*time.Hour {
+		t.Errorf("with no machine at all: %+v", none)
+	}
+	if got := scale.Replay(shoal.Pool{}, nil, start(), 0); got != (scale.Replayed{}) {
+		t.Errorf("of nothing: %+v", got)
+	}
+}
