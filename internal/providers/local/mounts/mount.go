@@ -55,7 +55,7 @@ func (s *Set) retire(ctx context.Context, u *unit, old record) {
 	dir := s.dir(u, old.Gen)
 	if table, err := mountTable(0); err == nil {
 		if _, ok := table[dir]; ok {
-			if err := s.release(ctx, dir); err != nil {
+			if err := s.release(context.WithoutCancel(ctx), dir); err != nil {
 				s.cfg.Log.Warn("a former mount of a share cannot be let go", "share", u.share.Name, "error", err)
 			}
 		}

@@ -59,12 +59,16 @@ const soon = 2 * time.Second
 func (s *Set) round(ctx context.Context) time.Duration {
 	machines := s.cfg.Machines()
 	var all []*unit
+	homes := map[*unit]provider.HomeMount{}
 	for _, m := range machines {
 		for _, b := range m.Mounts {
 			all = append(all, s.known(b.Share, "", 0, 0)...)
 		}
 		for _, h := range m.Homes {
-			all = append(all, s.known(h.Share, h.Sub, h.UID, h.GID)...)
+			for _, u := range s.known(h.Share, h.Sub, h.UID, h.GID) {
+				all = append(all, u)
+				homes[u] = h
+			}
 		}
 	}
 	var wg sync.WaitGroup
@@ -78,6 +82,12 @@ func (s *Set) round(ctx context.Context) time.Duration {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
+			if h, ok := homes[u]; ok && s.unmounted(u) {
+				if _, err := s.reachHome(ctx, h); err != nil && ctx.Err() == nil {
+					s.ill(u, err)
+				}
+				return
+			}
 			s.check(ctx, u)
 		})
 	}
@@ -97,6 +107,13 @@ func (s *Set) round(ctx context.Context) time.Duration {
 		}
 	}
 	return wait
+}
+
+// unmounted reports whether a unit was never mounted.
+func (s *Set) unmounted(u *unit) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return u.rec.Gen == 0 && !time.Now().Before(u.next)
 }
 
 func (s *Set) known(share shoal.Share, sub string, uid, gid int) []*unit {

@@ -118,13 +118,24 @@ func TestUnwritten(t *testing.T) {
 	share := shoal.Share{Name: "team", Source: server.URL("127.0.0.1", "team"), Credentials: &shoal.SecretRef{Secret: "team"}}
 	b := w.machine(share)
 	b.must("(exec 5>late; echo precious >&5; kill -9 " + fmt.Sprint(w.recordOf(share).PID) + "; sleep 0.2) 2>/dev/null; true")
-	eventually(t, func() error {
-		got, err := os.ReadFile(filepath.Join(dir, "late"))
-		if err == nil && string(got) != "precious\n" {
-			err = fmt.Errorf("on the server: %q", got)
-		}
-		return err
-	})
+	arrives := func(name string) {
+		t.Helper()
+		eventually(t, func() error {
+			got, err := os.ReadFile(filepath.Join(dir, name))
+			if err == nil && string(got) != "precious\n" {
+				err = fmt.Errorf("on the server: %q", got)
+			}
+			return err
+		})
+	}
+	arrives("late")
+	eventually(t, func() error { out, err := b.run("cat late"); return because(err, out) })
+	for i := range 5 {
+		name := fmt.Sprint("closed", i)
+		b.must("echo precious > " + name + fmt.Sprintf("; sleep 0.%02d; kill -9 ", 2*i) + fmt.Sprint(w.recordOf(share).PID))
+		arrives(name)
+		eventually(t, func() error { out, err := b.run("cat " + name); return because(err, out) })
+	}
 }
 
 // Homes on a share without owners: each has her own, and sees nobody else's.
