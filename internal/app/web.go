@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/gateway/webfront"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/certs"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/chp"
+	"github.com/shoal-pool/shoal/internal/gateway/webfront/record"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
 )
 
@@ -42,6 +44,7 @@ type Web struct {
 	CHPHostRouting   bool
 
 	JupyterHub string // own: it is run where a pool wants it; external, or its URL. Default own, unless CHPListen is set
+	AccessLog  string // a file; default none
 }
 
 const (
@@ -175,8 +178,12 @@ func (a *App) makeWeb() error {
 	if err != nil {
 		return err
 	}
+	book, err := a.makeBook(o.AccessLog)
+	if err != nil {
+		return err
+	}
 	cfg := webfront.Config{Routes: a.web.routes, TLS: secure, API: a.api.Browser(), Pages: a.pages.Handler(), Guard: a.pages, Message: a.pages.Message, Tokens: a.api.TokenUser, Server: a.serverOf, Apps: a.apps, AppsDomain: o.AppsDomain,
-		HostRouting: o.CHPHostRouting, Trusted: trusted, Strict: a.web.acme != nil && o.HTTPListen != "", Dial: a.opts.Dial, Log: a.log,
+		HostRouting: o.CHPHostRouting, Trusted: trusted, Strict: a.web.acme != nil && o.HTTPListen != "", Dial: a.opts.Dial, Book: book, Log: a.log,
 		OwnHub: func() bool { return a.jupyter != nil && a.jupyter.Wanted(context.Background()) }}
 	if o.CHPErrorTarget != "" {
 		if cfg.ErrorTarget, err = url.Parse(o.CHPErrorTarget); err != nil {
@@ -185,6 +192,22 @@ func (a *App) makeWeb() error {
 	}
 	a.web.front = webfront.New(cfg)
 	return nil
+}
+
+// makeBook makes the account of what browsers ask: figures in /metrics, and an access log if one is wanted.
+func (a *App) makeBook(path string) (*record.Book, error) {
+	var lines io.Writer
+	if path != "" {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+		if err != nil {
+			return nil, shoal.Errorf(shoal.KindInvalid, "cannot write the access log: %w", err).WithHint("--access-log is a file in a directory that is there.")
+		}
+		a.onClose(func(context.Context) error { return f.Close() })
+		lines = f
+	}
+	book := record.New(lines)
+	a.api.Count(book)
+	return book, nil
 }
 
 // serverOf returns the app that is, or was last, a user's server of our own hub.

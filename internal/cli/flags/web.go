@@ -24,6 +24,7 @@ type Web struct {
 	CHPHostRouting   bool
 
 	JupyterHub string
+	AccessLog  string
 }
 
 // Register adds the flags.
@@ -44,5 +45,6 @@ func (w *Web) Register(f *pflag.FlagSet) {
 	f.StringVar(&w.CHPDefaultTarget, "chp-default-target", "", "where requests without a route go, a `URL`")
 	f.StringVar(&w.CHPErrorTarget, "chp-error-target", "", "who is asked for error pages, a `URL` (the hub that has the route /)")
 	f.BoolVar(&w.CHPHostRouting, "chp-host-routing", false, "routes have the host as their first segment")
+	f.StringVar(&w.AccessLog, "access-log", "", "where a line for each request of browsers goes, a `FILE` that the server appends to (nowhere)")
 	f.StringVar(&w.JupyterHub, "jupyterhub", "", "whose hub pools with an endpoint jupyter have: `own`, which the server runs, or the URL of another on this host, or external (own, unless there is --chp-listen)")
 }

@@ -17,10 +17,11 @@ import (
 )
 
 // New makes the handler of /metrics. Figures are counted when they are asked for, from the store; their
-// labels are pools and states only, so that their number is bounded.
-func New(db *store.DB) http.Handler {
+// labels are pools and states only, so that their number is bounded. More are others' figures.
+func New(db *store.DB, more ...prometheus.Collector) http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newFigures(db))
+	r.MustRegister(more...)
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 30 * time.Second})
 }
 
