@@ -9,8 +9,8 @@ import (
 )
 
 // shareSecret is the value of the credentials of a share: a secret that the host has set. The read is on record.
-func (a *App) shareSecret(ctx context.Context, _ shoal.ShareName, name string) ([]byte, error) {
-	return a.secrets.Value(ctx, access.Subject{Host: true}, shoal.SecretName(name))
+func (a *App) shareSecret(ctx context.Context, share shoal.ShareName, name string) ([]byte, error) {
+	return a.secrets.ForShare(ctx, share, shoal.SecretName(name))
 }
 
 // renewShares has shares mounted anew whose secret was changed, also while no server ran.

@@ -191,6 +191,23 @@ func (k *Keeper) Value(ctx context.Context, by access.Subject, name shoal.Secret
 	return value, err
 }
 
+// ForShare returns the value of a secret of the site's own, with which a share is to be mounted, and puts that on record.
+func (k *Keeper) ForShare(ctx context.Context, share shoal.ShareName, name shoal.SecretName) (value []byte, err error) {
+	err = k.db.Update(ctx, func(tx *store.Tx) error {
+		s, err := find(tx, "", nil, name)
+		if shoal.KindOf(err) == shoal.KindNotFound {
+			return shoal.Errorf(shoal.KindNotFound, "the host has no secret %q", name).WithHint("set it as root on the server's host: shoal secret set %s", name)
+		}
+		if err != nil {
+			return err
+		}
+		k.event(tx, s, "secretRead", "share %s is mounted with secret %s", share, s.Name)
+		value, err = k.valueOf(tx, s)
+		return err
+	})
+	return value, err
+}
+
 // Known says what is wrong with the secrets that a job of a user's names; nil: it may use them all.
 func (k *Keeper) Known(tx *store.Tx, user shoal.User, j shoal.JobSpec) error {
 	return k.each(tx, shoal.Job{User: user.Name, Spec: j}, func(string, shoal.Secret) error { return nil })

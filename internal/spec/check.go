@@ -141,10 +141,10 @@ func system(p string) string {
 func CheckShare(s shoal.Share) []shoal.Mistake {
 	var c checks
 	c.name(string(s.Name), "share")
-	if strings.Contains(s.Source, "://") && c.line("source", s.Source, 1024) {
-		c.mistakes = append(c.mistakes, shares.Check(s)...)
-	} else {
-		c.directory(s.Source)
+	if scheme, rest, remote := strings.Cut(s.Source, "://"); !remote {
+		c.local(s.Source)
+	} else if c.line("source", s.Source, 1024) {
+		c.remote(s, scheme, rest)
 	}
 	if s.Credentials != nil && !objectName.MatchString(s.Credentials.Secret) {
 		c.wrong("credentials.secret", "give the name of a secret, never its value", "this cannot be the name of a secret")
@@ -161,8 +161,23 @@ func CheckShare(s shoal.Share) []shoal.Mistake {
 	return c.mistakes
 }
 
-// directory checks the source of a share that is a directory of the host.
-func (c *checks) directory(s string) {
+// remote checks the source of a share on a file server, and its options. An account that is still to be written, as in a file that
+// was converted, is no mistake yet: whoever is to mount it says so.
+func (c *checks) remote(s shoal.Share, scheme, rest string) {
+	if !slices.Contains(shares.Kinds(), scheme) {
+		c.wrong("source", suggest(scheme, shares.Kinds()), "%q is not a kind of share", clip(scheme))
+	} else if host, dir, ok := strings.Cut(rest, "/"); !ok || host == "" || dir == "" || strings.ContainsAny(rest, " ,") || strings.Contains(rest, "@") && scheme != string(shares.SFTP) {
+		c.wrong("source", "write "+scheme+"://HOST/PATH", "%q names no host and path", clip(s.Source))
+	}
+	for _, m := range shares.Check(s) {
+		if strings.HasPrefix(m.Path, "options.") {
+			c.mistakes = append(c.mistakes, m)
+		}
+	}
+}
+
+// local checks the source of a share that is a directory of the host.
+func (c *checks) local(s string) {
 	if s == "" {
 		c.wrong("source", "write a directory such as /srv/team, or nfs://host/path", "the share has no source")
 		return
