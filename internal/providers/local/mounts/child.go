@@ -145,8 +145,8 @@ func bounded(ctx context.Context, cmd *exec.Cmd, t *task) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended, gone := make(chan error, 1), make(chan struct{})
+	go func() { defer close(gone); ended <- cmd.Wait() }()
 	select {
 	case err := <-ended:
 		exit, ok := errors.AsType[*exec.ExitError](err)
@@ -160,8 +160,40 @@ func bounded(ctx context.Context, cmd *exec.Cmd, t *task) error {
 		return &childError{text, exit.ExitCode()}
 	case <-ctx.Done():
 		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
-		return ctx.Err()
+		return &late{ctx.Err(), gone}
 	}
+}
+
+// late is the error of a child whose time was over. It may not have ended.
+type late struct {
+	error
+	gone chan struct{}
+}
+
+func (l *late) Unwrap() error { return l.error }
+
+// ask runs something that asks whether a directory answers, unless what asked the last time still waits: of those who cannot
+// even be killed there shall be no more than one.
+func (s *Set) ask(dir string, fn func() error) error {
+	s.mu.Lock()
+	last := s.waiting[dir]
+	s.mu.Unlock()
+	if last != nil {
+		select {
+		case <-last.gone:
+		default:
+			return last
+		}
+	}
+	err := fn()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l, ok := errors.AsType[*late](err); ok {
+		s.waiting[dir] = l
+	} else {
+		delete(s.waiting, dir)
+	}
+	return err
 }
 
 // handOver puts a task, which may hold a secret, into memory that only the child gets.

@@ -294,7 +294,7 @@ func TestLifeSSH(t *testing.T) {
 	eventually(t, func() error {
 		w.Set.mu.Lock()
 		defer w.Set.mu.Unlock()
-		if w.has[place_{"m-1", b.cmd.Process.Pid, b.at}] == before.Gen {
+		if w.has[spot{"m-1", b.cmd.Process.Pid, b.at}] == before.Gen {
 			return errors.New("the machine has the old mount")
 		}
 		return nil

@@ -303,7 +303,7 @@ func (s *Set) supply(ctx context.Context, m Machine) error {
 		}
 		s.mu.Lock()
 		for _, o := range below {
-			s.has[place_{m.ID, m.PID, o.At}] = o.gen
+			s.has[spot{m.ID, m.PID, o.At}] = o.gen
 		}
 		s.mu.Unlock()
 		s.cfg.Log.Info("a machine got a mount anew", "machine", m.ID, "at", w.At, "generation", w.gen)
@@ -322,7 +322,7 @@ func (s *Set) isCurrent(m Machine, w want, table map[string]mounted) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := place_{m.ID, m.PID, w.At}
+	p := spot{m.ID, m.PID, w.At}
 	if gen, known := s.has[p]; known {
 		return ok && gen == w.gen
 	}

@@ -73,10 +73,11 @@ type Set struct {
 	mu    sync.Mutex
 	units map[string]*unit
 	// has is which generation machines were given, by machine and place. What is not here was given by a former server.
-	has map[place_]int
+	has     map[spot]int
+	waiting map[string]*late // who asks a directory that does not answer
 }
 
-type place_ struct {
+type spot struct {
 	machine shoal.MachineID
 	pid     int
 	at      string
@@ -152,7 +153,7 @@ func Open(cfg Config) (*Set, error) {
 	if cfg.Kernel == nil {
 		cfg.Kernel = hasKernel
 	}
-	s := &Set{cfg: cfg, kick: make(chan struct{}, 1), units: map[string]*unit{}, has: map[place_]int{}}
+	s := &Set{cfg: cfg, kick: make(chan struct{}, 1), units: map[string]*unit{}, has: map[spot]int{}, waiting: map[string]*late{}}
 	for _, dir := range []string{cfg.Dir, cfg.Run} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
@@ -326,7 +327,7 @@ func (s *Set) look(ctx context.Context, u *unit) (string, error) {
 	if _, ok := table[dir]; !ok {
 		return "", errors.New("it is not mounted any more")
 	}
-	if err := s.child(ctx, task{Do: "probe", Dir: dir}); err != nil {
+	if err := s.ask(dir, func() error { return s.child(ctx, task{Do: "probe", Dir: dir}) }); err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("its server does not answer within %s", shoal.Duration(s.cfg.Timeout))
 		}
@@ -339,7 +340,7 @@ func (s *Set) look(ctx context.Context, u *unit) (string, error) {
 func (s *Set) isDirectory(ctx context.Context, share shoal.Share, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	err := bounded(ctx, exec.Command("test", "-d", dir), nil)
+	err := s.ask(dir, func() error { return bounded(ctx, exec.Command("test", "-d", dir), nil) })
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return shareError(share, "%s does not answer within %s", dir, s.cfg.Timeout)
