@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"net/url"
+	"slices"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/chp"
@@ -27,10 +29,36 @@ func (a *App) makeJupyter() error {
 			return err
 		}
 	default:
+		if !onThisHost(a.opts.Web.JupyterHub) {
+			return shoal.Errorf(shoal.KindInvalid, "cannot use --jupyterhub %s: that hub is on another host, from which users' servers are not reached: machines let in this host alone", a.opts.Web.JupyterHub).
+				WithHint("run the hub on this host; a hub elsewhere that starts servers of its own can have Shoal for its proxy, with --chp-listen and without --jupyterhub")
+		}
 		cfg.External = a.opts.Web.JupyterHub
 	}
 	a.jupyter = hub.New(cfg)
 	return nil
+}
+
+// onThisHost reports whether an address is one of this host's. A name that cannot be looked up now may be.
+func onThisHost(at string) bool {
+	u, err := url.Parse(at)
+	if err != nil {
+		return false
+	}
+	ips, err := net.LookupIP(u.Hostname())
+	if err != nil {
+		return true
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(ips, func(ip net.IP) bool {
+		return ip.IsLoopback() || slices.ContainsFunc(own, func(a net.Addr) bool {
+			n, ok := a.(*net.IPNet)
+			return ok && n.IP.Equal(ip)
+		})
+	})
 }
 
 // ownJupyter adds what a hub of our own needs.

@@ -298,7 +298,7 @@ func TestTicket(t *testing.T) {
 	d, _ := newDesk(t)
 	desktop := []shoal.Endpoint{{Name: "desktop", Protocol: shoal.ProtocolRDP, Port: 3389}}
 	err := d.cfg.Store.Update(t.Context(), func(tx *store.Tx) error {
-		for _, p := range []shoal.Pool{{Name: "lab", Provider: "local", Endpoints: desktop}, {Name: "plain", Provider: "local", Default: true}} {
+		for _, p := range []shoal.Pool{{Name: "lab", Provider: "local", Endpoints: desktop, Size: shoal.Size{Max: 1}}, {Name: "plain", Provider: "local", Default: true}} {
 			if _, err := tx.Pools().Put(p); err != nil {
 				return err
 			}
@@ -350,6 +350,35 @@ func TestTicket(t *testing.T) {
 	got, err = d.Ticket(t.Context(), alice, api.DesktopRequest{}, "192.0.2.1:99")
 	if shoal.KindOf(err) != shoal.KindConflict || !strings.Contains(err.Error(), "port 3389 of the gateway cannot be had: in use") || got.Password != "" || got.Address != "" || len(d.tickets) != tickets {
 		t.Errorf("a port that somebody else has: %+v, %v", got, err)
+	}
+}
+
+// A pool that has no machine and may have none says so: a client of RDP could not.
+func TestTicketOfAPoolWithoutMachines(t *testing.T) {
+	t.Parallel()
+	d, _ := newDesk(t)
+	desktop := []shoal.Endpoint{{Name: "desktop", Protocol: shoal.ProtocolRDP, Port: 3389}}
+	err := d.cfg.Store.Update(t.Context(), func(tx *store.Tx) error {
+		for _, p := range []shoal.Pool{{Name: "none", Endpoints: desktop}, {Name: "asleep", Endpoints: desktop, Size: shoal.Size{Max: 1}, Fixed: &shoal.FixedSize{}},
+			{Name: "last", Endpoints: desktop}} {
+			if _, err := tx.Pools().Put(p); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Machines().Put(shoal.Machine{ID: "m-1", Pool: "last", State: shoal.MachineReady, Wanted: shoal.WantRun}); err != nil {
+			return err
+		}
+		_, err := tx.Users().Put(shoal.User{Name: "alice", UID: 20001})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pool, want := range map[shoal.PoolName]string{"none": "its size.max is 0", "asleep": "scaled it to 0", "last": ""} {
+		got, err := d.Ticket(t.Context(), access.Subject{User: "alice", Role: shoal.RoleMember}, api.DesktopRequest{Pool: pool}, "192.0.2.1:99")
+		if want == "" && err != nil || want != "" && (shoal.KindOf(err) != shoal.KindConflict || !strings.Contains(err.Error(), want) || got.Password != "") {
+			t.Errorf("%s: %+v, %v", pool, got, err)
+		}
 	}
 }
 

@@ -35,8 +35,10 @@ func (d *Desk) Ticket(ctx context.Context, by access.Subject, req api.DesktopReq
 		if err != nil {
 			return err
 		}
-		t.Pool, t.Endpoint, err = choose(pools, req)
-		return err
+		if t.Pool, t.Endpoint, err = choose(pools, req); err != nil {
+			return err
+		}
+		return startable(tx, t.Pool)
 	})
 	if err != nil {
 		return t, err
@@ -60,6 +62,27 @@ func (d *Desk) Ticket(ctx context.Context, by access.Subject, req api.DesktopReq
 	t.User, t.From, t.Address = by.User, from, address
 	t.Password, t.Expires = d.Issue(by.User, t.Pool, Source(from))
 	return t, nil
+}
+
+// startable refuses a pool that has no machine and may have none: a client of RDP could not be told why it waits in vain.
+func startable(tx *store.Tx, name shoal.PoolName) error {
+	p, err := tx.Pools().Get(name)
+	if err != nil {
+		return err
+	}
+	machines, err := tx.LiveMachinesIn(name)
+	if err != nil || slices.ContainsFunc(machines, shoal.Machine.Alive) {
+		return err
+	}
+	switch f := p.Fixed; {
+	case p.Size.Max == 0:
+		return shoal.Errorf(shoal.KindConflict, "pool %s may have no machines, so there is no desktop: its size.max is 0", name).
+			WithHint("an admin raises size.max with `shoal apply`")
+	case f != nil && f.Size == 0 && (f.Until.IsZero() || time.Now().Before(f.Until)):
+		return shoal.Errorf(shoal.KindConflict, "pool %s is kept without machines, so there is no desktop: an operator scaled it to 0", name).
+			WithHint("`shoal why pool %s` says until when", name)
+	}
+	return nil
 }
 
 // addressOf is the address that a client will come from.
