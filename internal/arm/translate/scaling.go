@@ -3,7 +3,9 @@ package translate
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/arm/tree"
@@ -22,7 +24,7 @@ func (t *translation) autoscales() {
 		var chosen *tree.Value
 		for _, profile := range v.Get("profiles").Items() {
 			if profile.Get("recurrence").Present() || profile.Get("fixedDate").Present() {
-				t.note(profile.At, "%s profile %s: sizes by the calendar have no effect in this version of Shoal; it is left out", what(r), profile.Get("name").Show())
+				t.note(profile.At, "%s profile %s: sizes by the calendar are left out; write them as scale.schedule in the pool's document", what(r), profile.Get("name").Show())
 				continue
 			}
 			if chosen == nil {
@@ -45,11 +47,12 @@ func (t *translation) autoscales() {
 			t.note(n.At, "%s: `shoal events -f` tells what the pool does; the notifications are left out", what(r))
 			break
 		}
-		t.rules(chosen, what(r))
 		i := slices.IndexFunc(t.pools, func(p *pool) bool { return slices.Contains(p.ids, tree.Fold(strings.TrimRight(target, "/"))) })
+		rules := t.rules(chosen, what(r), i >= 0)
 		if i >= 0 {
 			p := t.pools[i]
 			p.Size, p.places["size"] = size, chosen.At
+			p.Scale.Rules, p.places["scale"] = rules, chosen.At
 			t.note(chosen.At, "%s: pool %q has %d to %d machines", what(r), p.Name, size.Min, size.Max)
 			continue
 		}
@@ -84,17 +87,87 @@ func (t *translation) bounds(profile *tree.Value, title string) (shoal.Size, boo
 	return shoal.Size{Min: low, Max: high}, true
 }
 
-// rules tells what becomes of the rules by which the old services changed the size.
-func (t *translation) rules(profile *tree.Value, title string) {
-	for i, r := range profile.Get("rules").Items() {
+// rules makes ours of the rules by which the old services changed the size, and tells which are left out.
+func (t *translation) rules(profile *tree.Value, title string, known bool) (rules []shoal.Rule) {
+	for _, r := range profile.Get("rules").Items() {
 		trigger, action := r.Get("metricTrigger"), r.Get("scaleAction")
 		words := fmt.Sprintf("%s %s %s over %s → %s %s", trigger.Get("metricName").Text(), operator(trigger.Get("operator").Text()), number(trigger.Get("threshold")),
 			trigger.Get("timeWindow").Text(), strings.ToLower(action.Get("direction").Text()), number(action.Get("value")))
-		if i == 0 {
-			t.note(r.At, "%s: a pool grows when logins or tasks wait and shrinks when machines are idle for scale.idle, so its rules are left out", title)
+		rule, why := ruleOf(trigger, action)
+		switch {
+		case why == "" && known:
+			rules = append(rules, rule)
+			t.note(r.At, "%s: %s: a rule of scale.rules; machines with people on them are drained, not ended", title, tree.Clip(words, 200))
+		case why == "":
+			t.note(r.At, "%s: left out, since the pool is one of before: %s", title, tree.Clip(words, 200))
+		default:
+			t.note(r.At, "%s: left out (%s): %s", title, why, tree.Clip(words, 200))
 		}
-		t.note(r.At, "%s: left out: %s", title, tree.Clip(words, 200))
 	}
+	return rules
+}
+
+// ruleOf reads one rule, or says why it has no equal here.
+func ruleOf(trigger, action *tree.Value) (r shoal.Rule, why string) {
+	if name := trigger.Get("metricName").Text(); !strings.EqualFold(name, "Percentage CPU") && !strings.EqualFold(name, `\Processor(_Total)\% Processor Time`) {
+		return r, "a pool knows sessions, seats, queue, cpu, memory and gpu"
+	}
+	r.Metric = shoal.MetricCPU
+	bound, ok := trigger.Get("threshold").AsFloat()
+	value, counted := action.Get("value").AsInt()
+	grows := strings.EqualFold(action.Get("direction").Text(), "Increase")
+	operator := strings.ToLower(trigger.Get("operator").Text())
+	switch {
+	case !ok || bound < 0 || bound > 100 || !counted || value < 0 || value > 10_000:
+		return r, "its numbers make no sense"
+	case strings.HasPrefix(operator, "greaterthan") && grows:
+		r.Above = &bound
+	case strings.HasPrefix(operator, "lessthan") && strings.EqualFold(action.Get("direction").Text(), "Decrease"):
+		r.Below = &bound
+	default:
+		return r, "above a bound a pool grows, and below one it shrinks"
+	}
+	switch kind := strings.ToLower(action.Get("type").Text()); {
+	case kind == "exactcount":
+		to := int(value)
+		r.To = &to
+	case value == 0:
+		return r, "it changes nothing"
+	case kind == "percentchangecount":
+		r.By = shoal.Step{Percent: int(value)}
+	default:
+		r.By = shoal.Step{Machines: int(value)}
+	}
+	switch strings.ToLower(trigger.Get("timeAggregation").Text()) {
+	case "", "average":
+		r.Aggregate = "average"
+	case "minimum":
+		r.Aggregate = "min"
+	case "maximum":
+		r.Aggregate = "max"
+	case "last":
+		r.Aggregate = "last"
+	default:
+		return r, "sums and counts over time are not kept"
+	}
+	r.Window, r.Cooldown = span(trigger.Get("timeWindow").Text()), span(action.Get("cooldown").Text())
+	return r, ""
+}
+
+// span reads PT5M, PT1H or P1D. What it cannot read is 0: the default.
+func span(s string) shoal.Duration {
+	s = strings.ToUpper(s)
+	if rest, ok := strings.CutPrefix(s, "PT"); ok {
+		if d, err := time.ParseDuration(strings.ToLower(rest)); err == nil {
+			return shoal.Duration(d)
+		}
+	}
+	if days, ok := strings.CutSuffix(strings.TrimPrefix(s, "P"), "D"); ok {
+		if n, err := strconv.Atoi(days); err == nil && n >= 0 && n <= 7 {
+			return shoal.Duration(time.Duration(n) * 24 * time.Hour)
+		}
+	}
+	return 0
 }
 
 func number(v *tree.Value) string {
