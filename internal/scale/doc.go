@@ -19,5 +19,14 @@
 // the autoscaler's cordon: nobody new comes, and they go when they are empty. The
 // cordon is taken back when the machines are wanted again.
 //
+// Rules make the pool larger or smaller by figures: seats, the queue, loads. What is asked of a pool is shared by its
+// machines, so a figure can be worked out for any number of them: machines on their way count, and a machine goes only
+// if no rule would want it back. Where figures are not known nothing goes.
+//
+// The bounds are those of the schedule's window that holds (bounds.go). Beyond them there are the provider's room and
+// what the pool may cost: they hold new machines back and take none away.
+//
+// While machines run that could take people, one does.
+//
 // The owner of an operator's cordon is the operator: such a machine is left alone.
 package scale

@@ -75,3 +75,22 @@ func Compare(seed uint64) []Row {
 	fixed.Pool.Size, fixed.Pool.Placement = shoal.Size{Min: peak, Max: peak}, shoal.PlaceSpread
 	return []Row{{"fixed at the peak", Run(fixed)}, {"article's autoscaling", Run(metric)}, {"shoal, by demand", ours}, {"shoal, spare in the mornings", Run(mornings)}}
 }
+
+// Varied is a team's world whose pool scales in one of several ways, by its seed: by demand; by rules, over machines
+// on which people are spread; and by a schedule that makes the pool small at night, whoever is there.
+func Varied(seed uint64) Config {
+	c := Team(seed)
+	high, low, one, four := 80.0, 45.0, 1, 4
+	switch seed % 3 {
+	case 1:
+		c.Pool.Placement = shoal.PlaceSpread
+		c.Pool.Scale.Rules = []shoal.Rule{{Metric: shoal.MetricSeats, Above: &high, By: shoal.Step{Machines: 1}, Aggregate: "average"},
+			{Metric: shoal.MetricSeats, Below: &low, By: shoal.Step{Machines: 1}, Aggregate: "average"},
+			{Metric: shoal.MetricCPU, Above: &high, By: shoal.Step{Percent: 10}, Aggregate: "average", Window: shoal.Duration(5 * time.Minute), Cooldown: shoal.Duration(10 * time.Minute)}}
+	case 2:
+		c.Pool.Scale.TimeZone = "Europe/Berlin"
+		c.Pool.Scale.Schedule = []shoal.Window{{Name: "nights", Days: []string{"mon-sun"}, From: "18:00", To: "06:00", Max: &four},
+			{Name: "mornings", Days: []string{"mon-fri"}, From: "07:00", To: "10:00", Min: &one, Spare: &four}}
+	}
+	return c
+}

@@ -19,7 +19,7 @@ var (
 func TestWeeks(t *testing.T) {
 	t.Parallel()
 	for seed := *first; seed < *first+*weeks; seed++ {
-		r := sim.Run(sim.Team(seed))
+		r := sim.Run(sim.Varied(seed))
 		if len(r.Breaches) > 0 || r.EndedByScaling > 0 || r.Refused > 0 {
 			t.Errorf("seed %d: %d sessions ended by scaling, %d logins refused, breaches: %q", seed, r.EndedByScaling, r.Refused, r.Breaches)
 		}
