@@ -83,6 +83,10 @@ func newWorld(t testing.TB, kernel bool) *world {
 	w.open()
 	t.Cleanup(func() {
 		w.stop()
+		if t.Failed() {
+			out, _ := exec.Command("sh", "-c", "head -c 2000 "+dir+"/shares/*/log; ls -lR "+dir+"/shares; find "+dir+"/shares -path '*vfsMeta*' -type f -exec cat {} +").CombinedOutput()
+			t.Logf("%s", out)
+		}
 		w.mu.Lock()
 		w.keys = nil
 		w.mu.Unlock()
