@@ -122,12 +122,6 @@ func (s *Server) end(how unix.Signal) error {
 	return nil
 }
 
-// Freeze lets the server answer nothing, without closing anything; Thaw lets it go on.
-func (s *Server) Freeze() error { return unix.Kill(-s.cmd.Process.Pid, unix.SIGSTOP) }
-
-// Thaw ends what Freeze began.
-func (s *Server) Thaw() error { return unix.Kill(-s.cmd.Process.Pid, unix.SIGCONT) }
-
 // Close ends the server. The directory is the caller's to remove.
 func (s *Server) Close() error { return s.Kill() }
 
@@ -149,7 +143,7 @@ type account struct {
 	hash  string // for shadow(5)
 }
 
-// apart makes a command that runs in a mount namespace with accounts of its own, and with directories below /srv.
+// apart makes a command that runs in namespaces with accounts of its own, and with directories below /srv.
 // The host's files stay as they are.
 func (s *Server) apart(accounts []account, srv map[string]string, args ...string) ([]string, error) {
 	passwd, err := os.ReadFile("/etc/passwd")
@@ -181,5 +175,6 @@ func (s *Server) apart(accounts []account, srv map[string]string, args ...string
 		fmt.Fprintf(script, "mkdir -p /srv/%s\nmount --bind %s /srv/%s\n", name, dir, name)
 	}
 	script.WriteString("exec \"$@\"\n")
-	return append([]string{"unshare", "--mount", "--propagation", "private", "sh", "-c", script.String(), "sh"}, args...), nil
+	// Processes of its own, too: sshd's for a connection leave its process group, and must end with it.
+	return append([]string{"unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script.String(), "sh"}, args...), nil
 }
