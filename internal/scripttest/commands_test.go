@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/shoal-pool/shoal/internal/rig/fileservers"
 )
 
 // bin is where the script's shoal lies.
@@ -147,6 +149,9 @@ func guide(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s has no ```sh block", args[0])
 	}
 	own := strings.NewReplacer("/srv/team", w.path("team"), "/var/lib/shoal", w.path("data"), "2222", w.ssh, "7420", w.api, "7443", w.https, "3389", w.rdp)
+	if w.files != "" {
+		own = strings.NewReplacer("files.example.org", w.files, "/srv/team", w.path("team"))
+	}
 	team, err := os.ReadFile(filepath.Join(w.root, "examples", "team.yaml"))
 	ts.Check(err)
 	ts.Check(os.MkdirAll(w.path("examples"), 0o755))
@@ -165,6 +170,30 @@ func guide(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s: %v in\n%s", args[0], err, b[1])
 		}
 	}
+}
+
+// fileserver starts an SMB server with the share team for the user of that name, whose password is "correct horse". It offers
+// files/team, is files.example.org in a guide, and ends with the script.
+func fileserver(ts *testscript.TestScript, neg bool, _ []string) {
+	onlyPlain(ts, neg, "fileserver")
+	w := of(ts)
+	const uid = 31001
+	dir := w.path("files", "team")
+	ts.Check(errors.Join(os.MkdirAll(dir, 0o755), os.Chown(dir, uid, uid)))
+	for d := dir; d != filepath.Dir(d); d = filepath.Dir(d) { // the way to it is for strangers, too
+		st, err := os.Stat(d)
+		ts.Check(err)
+		if st.Mode().Perm()&0o011 != 0o011 {
+			ts.Check(os.Chmod(d, st.Mode()|0o011))
+		}
+	}
+	s, err := fileservers.StartSMB(w.path("files", "smb"), []fileservers.SMBUser{{Name: "team", UID: uid, Password: "correct horse"}},
+		fileservers.SMBShare{Name: "team", Dir: dir})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(s.Close()) })
+	w.files = "127.0.0.1:" + s.Port
+	w.before, err = w.look() // it was there before the server
+	ts.Check(err)
 }
 
 func onlyPlain(ts *testscript.TestScript, neg bool, name string) {

@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 		Setup:               func(env *testscript.Env) error { return setUp(env, bin) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "stop-serve": stopServe, "kill9": kill9, "leftovers": leftovers,
-			"person": person, "fill": fill, "exits": exits, "wait-for": waitFor, "guide": guide,
+			"person": person, "fill": fill, "exits": exits, "wait-for": waitFor, "guide": guide, "fileserver": fileserver,
 		},
 	})
 }

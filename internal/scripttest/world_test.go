@@ -27,6 +27,7 @@ type world struct {
 	api, ssh  string // ports
 	https     string
 	rdp       string // a free one, for an endpoint
+	files     string // address of a file server, if there is one
 	before    []string
 	server    *exec.Cmd
 	ended     chan error // the server's end, once
