@@ -216,8 +216,10 @@ func TestStuck(t *testing.T) {
 func TestMuch(t *testing.T) {
 	p := pump.New(2, time.Minute)
 	var all sync.WaitGroup
-	for i := range 20 {
+	for i := range 10 {
 		e := take(t, p, pump.Task{})
+		_ = e.a.SetReadBuffer(8 << 10) // so that it often takes nothing more
+		_ = e.b.SetReadBuffer(8 << 10)
 		send := func(c *net.TCPConn, seed uint64) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			text := stream(seed)
@@ -260,7 +262,7 @@ func TestMuch(t *testing.T) {
 
 func stream(seed uint64) []byte {
 	r := rand.New(rand.NewPCG(seed, 0))
-	b := make([]byte, 1<<20+r.IntN(1<<20))
+	b := make([]byte, 1<<18+r.IntN(1<<18))
 	for i := range b {
 		b[i] = byte(r.Uint32())
 	}
@@ -275,7 +277,7 @@ func TestComeAndGo(t *testing.T) {
 	for i := range 8 {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 3))
-			for range 100 {
+			for range 50 {
 				a, farA := connect(t)
 				b, farB := connect(t)
 				ended := make(chan struct{})
