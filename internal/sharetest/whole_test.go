@@ -2,6 +2,8 @@ package sharetest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -71,6 +73,10 @@ func (p *product) close() {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || strings.Contains(string(mounts), p.Dir) {
 		p.t.Errorf("mounts are left: %v", err)
+	}
+	sum := sha256.Sum256([]byte(filepath.Join(p.Data, "local")))
+	if left, _ := filepath.Glob("/run/*" + hex.EncodeToString(sum[:3]) + "*"); len(left) > 0 { // the pattern is well formed
+		p.t.Errorf("left on the host: %v", left)
 	}
 	if err := os.RemoveAll(p.Dir); err != nil {
 		p.t.Error(err)
