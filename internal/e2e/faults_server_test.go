@@ -292,7 +292,7 @@ func (l *life) containers() []string {
 func (l *life) checkBill() {
 	l.t.Helper()
 	ask := func() map[string]float64 {
-		bill, err := l.Client.Usage(l.t.Context(), "machine", time.Time{})
+		bill, err := l.Client.Usage(l.t.Context(), "machine", "", time.Time{})
 		if err != nil || len(bill.Rows) == 0 {
 			l.t.Fatalf("the bill: %+v, %v", bill, err)
 		}
