@@ -225,7 +225,7 @@ func inMemory(name string, b []byte) (*os.File, error) {
 
 // environment is that of children: nothing of ours but the places of programs.
 func environment() []string {
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/nonexistent"}
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/", "RCLONE_CONFIG=/dev/null"}
 }
 
 // mount mounts by the kernel's own client. Parameters go one by one, so no comma in a password is anything else.

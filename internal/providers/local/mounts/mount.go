@@ -160,6 +160,9 @@ func (s *Set) login(ctx context.Context, u *unit) (login, error) {
 
 // credentialFile writes a file that only root can read, on a tmpfs.
 func (s *Set) credentialFile(name, text string) (string, error) {
+	if err := os.MkdirAll(s.cfg.Run, 0o700); err != nil {
+		return "", err
+	}
 	file := filepath.Join(s.cfg.Run, name)
 	f, err := os.OpenFile(file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -284,6 +287,13 @@ func clientError(log string) error {
 	b, _ := os.ReadFile(log)
 	var lines []string
 	for line := range strings.Lines(strings.ToValidUTF8(string(b[max(len(b)-600, 0):]), "?")) {
+		// rclone begins with the time and a word.
+		if f := strings.SplitN(line, " ", 3); len(f) == 3 && len(f[0]) == 10 && f[0][4] == '/' {
+			line = f[2]
+			for _, word := range []string{"ERROR : ", "CRITICAL: ", "Failed to create file system for "} {
+				line = strings.TrimPrefix(line, word)
+			}
+		}
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "Warning: Permanently added") && line != "read: Connection reset by peer" {
 			lines = append(lines, line)
 		}

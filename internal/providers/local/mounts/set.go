@@ -154,10 +154,8 @@ func Open(cfg Config) (*Set, error) {
 		cfg.Kernel = hasKernel
 	}
 	s := &Set{cfg: cfg, kick: make(chan struct{}, 1), units: map[string]*unit{}, has: map[spot]int{}, waiting: map[string]*late{}}
-	for _, dir := range []string{cfg.Dir, cfg.Run} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
-		}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
 	}
 	entries, err := os.ReadDir(cfg.Dir)
 	if err != nil {
