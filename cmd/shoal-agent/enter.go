@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/host/accounts"
 	"github.com/shoal-pool/shoal/internal/host/passes"
 )
@@ -35,6 +36,7 @@ func enterMain() int {
 	key, byKey := byPass(os.Getenv("SSH_AUTH_INFO_0"))
 	switch {
 	case what != "open_session":
+		visited(shoal.UserName(user))
 	case byKey:
 		if err := intoTask(u, key, os.Getppid()); err != nil {
 			// sshd would go on without us. A login that belongs to no attempt must not be.
@@ -47,6 +49,8 @@ func enterMain() int {
 		if err := intoSlice(u.UID, os.Getppid()); err != nil {
 			fmt.Fprintf(os.Stderr, "shoal-agent: %s has no slice: %v\n", user, err)
 		}
+		greet(shoal.UserName(user))
+		visited(shoal.UserName(user))
 	}
 	knock()
 	return 0

@@ -175,6 +175,7 @@ func shutdown(run *child, doors []*child) {
 			break
 		}
 	}
+	saveHomes()
 	if run.pid == 0 {
 		return
 	}
@@ -182,6 +183,24 @@ func shutdown(run *child, doors []*child) {
 	for end := time.Now().Add(runGrace); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		reap(nil)
 		if syscall.Kill(run.pid, 0) != nil {
+			return
+		}
+	}
+}
+
+// saveHomes has local homes archived, where they are. Whoever asked for the end has allowed for it.
+func saveHomes() {
+	if _, err := os.Stat(rosterFile); err != nil {
+		return
+	}
+	pid, err := syscall.ForkExec(agentPath, []string{agentPath, "homes"}, &syscall.ProcAttr{Env: []string{}, Dir: "/", Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "shoal-agent init: homes are not archived:", err)
+		return
+	}
+	for end := time.Now().Add(lastTime + runGrace); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		reap(nil)
+		if syscall.Kill(pid, 0) != nil {
 			return
 		}
 	}

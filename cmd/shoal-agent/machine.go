@@ -221,6 +221,12 @@ func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.Age
 	all.Wait()
 	for i, d := range done {
 		m.remember(works[i].Root, d)
+		if len(d.Awaited) > 0 {
+			errs = append(errs, shoal.Errorf(shoal.KindUnavailable, "%d homes are not mounted yet, %s among them", len(d.Awaited), d.Awaited[0]))
+		}
+	}
+	if err := m.roll(want, mounts); err != nil {
+		errs = append(errs, fmt.Errorf("cannot say whose homes are archived: %w", err))
 	}
 	return errors.Join(errs...)
 }

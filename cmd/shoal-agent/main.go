@@ -7,6 +7,8 @@
 //	enter   the door: puts a session into its user's slice, called by PAM
 //	password  asks the control plane for a password, called by PAM for desktops
 //	files   makes files on one mount, which may not answer
+//	home    archives a local home to a share or brings it back, as its user
+//	homes   archives all local homes, called by init when the machine ends
 //	version
 //
 // init, task and enter are started often or live long beside everything else, so nothing that
@@ -45,6 +47,10 @@ func main() {
 		os.Exit(passwordMain())
 	case "files":
 		os.Exit(filesMain())
+	case "home":
+		os.Exit(homeMain(os.Args[2:]))
+	case "homes":
+		os.Exit(homesMain())
 	case "version":
 		fmt.Println(version)
 	default:
@@ -53,7 +59,7 @@ func main() {
 }
 
 func usage() {
-	fmt.Fprintln(os.Stderr, "usage: shoal-agent init|run|task|app|enter|password|files|version; it is started by Shoal, not by hand")
+	fmt.Fprintln(os.Stderr, "usage: shoal-agent init|run|task|app|enter|password|files|home|homes|version; it is started by Shoal, not by hand")
 	os.Exit(2)
 }
 

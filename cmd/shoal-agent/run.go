@@ -98,7 +98,7 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	asker := probes.New(probes.Asker(desktop.Ask))
 	defer asker.Close()
 	watcher := activity.New(activity.Config{Name: people.Name, Tasks: run.Running, GPUs: m.gpus.inUse})
-	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: watcher, Desktop: m.desktop, Apps: keeper, Probes: asker, People: people, Log: log,
+	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: m.leavers(watcher), Desktop: m.desktop, Apps: &broughtApps{Apps: keeper, log: log}, Probes: asker, People: people, Log: log,
 		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced()})
 	if err != nil {
 		return err

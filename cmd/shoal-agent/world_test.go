@@ -138,6 +138,9 @@ func (w *world) machine(id string, snap api.Snapshot) string {
 		Resources: shoal.Resources{CPUs: 2000, Memory: 1 << 30},
 		Join:      provider.Join{Machine: snap.Machine, Pool: "lab", Token: "secret-" + id, Control: "unix:///run/shoal/control/agent.sock", Epoch: 1}}
 	for _, m := range snap.Mounts {
+		if m.Links {
+			spec.Grace = time.Minute
+		}
 		spec.Mounts = append(spec.Mounts, provider.Mount{Share: shoal.Share{Name: "team", Source: w.share}, Path: m.Path, ReadOnly: m.ReadOnly})
 	}
 	if err := w.local.Create(w.t.Context(), spec); err != nil {

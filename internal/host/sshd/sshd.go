@@ -221,7 +221,7 @@ func (s *Server) door() (changed bool, motd string, err error) {
 	if n := len(text); n > 0 && text[n-1] != '\n' {
 		text = append(text, '\n')
 	}
-	text = append(text, "session required pam_exec.so quiet "+s.cfg.Agent+" enter\n"...)
+	text = append(text, "session required pam_exec.so quiet stdout "+s.cfg.Agent+" enter\n"...)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return false, "", err
 	}

@@ -52,7 +52,7 @@ func TestHostKeyStays(t *testing.T) {
 
 // The door is put into PAM's way once, wherever it is in the way already it is left.
 func TestDoor(t *testing.T) {
-	const call = "pam_exec.so quiet /opt/shoal/bin/shoal-agent enter"
+	const call = "pam_exec.so quiet stdout /opt/shoal/bin/shoal-agent enter"
 	for _, c := range []struct {
 		name string
 		pam  map[string]string
