@@ -83,6 +83,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, w := range e.watchers {
 		watching.Go(func() { e.watch(ctx, w) })
 	}
+	watching.Go(func() { _ = e.keepHomes(ctx) })
 	defer func() {
 		cancel()
 		watching.Wait()

@@ -18,6 +18,7 @@ type memory struct {
 	landed  time.Time        // when an effect last ended
 	demand  *demand          // as it was last read
 	elastic map[shoal.PoolName]elastic
+	homes   map[shoal.MachineID]homes
 	// flushAt is when loads are to be stored; zero: nothing to store.
 	flushAt, flushed time.Time
 }
@@ -58,7 +59,8 @@ type sight struct {
 
 func newMemory() memory {
 	return memory{links: map[shoal.MachineID]link{}, tracks: map[shoal.MachineID]track{}, holds: map[shoal.PoolName]hold{},
-		sights: map[string]sight{}, moving: map[string]bool{}, elastic: map[shoal.PoolName]elastic{}}
+		sights: map[string]sight{}, moving: map[string]bool{}, elastic: map[shoal.PoolName]elastic{},
+		homes: map[shoal.MachineID]homes{}}
 }
 
 // recall copies the memory for a pass.
@@ -67,7 +69,7 @@ func (e *Engine) recall() memory {
 	defer e.mu.Unlock()
 	m := e.memory
 	m.links, m.tracks, m.holds, m.sights = maps.Clone(m.links), maps.Clone(m.tracks), maps.Clone(m.holds), maps.Clone(m.sights)
-	m.elastic = maps.Clone(m.elastic)
+	m.elastic, m.homes = maps.Clone(m.elastic), maps.Clone(m.homes)
 	return m
 }
 
@@ -91,6 +93,11 @@ func (e *Engine) forget(live map[shoal.MachineID]bool, pools map[shoal.PoolName]
 	for id, t := range e.tracks {
 		if !live[id] && !t.Busy && now.Sub(t.Ended) > trackFor && now.After(t.Next) {
 			delete(e.tracks, id)
+		}
+	}
+	for id, h := range e.homes {
+		if !live[id] && !h.busy {
+			delete(e.homes, id)
 		}
 	}
 	for name := range e.elastic {

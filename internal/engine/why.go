@@ -232,6 +232,9 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	if t, ok := j.mem.tracks[m.ID]; ok && t.Error != "" {
 		add("provider", "the last call to its provider failed: %s", t.Error)
 	}
+	if h := j.mem.homes[m.ID]; h.err != "" {
+		add("homes", "homes of users cannot be mounted there: %s", h.err)
+	}
 	if h, ok := j.holds[m.Pool]; ok && m.State == shoal.MachineRequested {
 		add("hold", "%s", held(h.Until, h.Reason, j.now))
 	}
