@@ -243,7 +243,7 @@ func rcloneArgs(u *unit, config, dir, cache string) []string {
 	}
 	args := []string{"rclone", "mount", "share:" + path.Join(u.src.Share, u.src.Path, u.sub), dir, "--config", config, "--cache-dir", cache,
 		"--allow-other", "--default-permissions", "--uid", uid, "--gid", gid, "--umask", umask, "--file-perms", files, "--dir-perms", dirs,
-		"--vfs-cache-mode", "writes", "--vfs-write-back", "0s", "--dir-cache-time", "2s", "--attr-timeout", "1s", "--poll-interval", "0",
+		"--vfs-cache-mode", "writes", "--vfs-write-back", "1s", "--dir-cache-time", "2s", "--attr-timeout", "1s", "--poll-interval", "0",
 		"--contimeout", "10s", "--timeout", "30s", "--low-level-retries", "2", "--retries", "1", "--log-level", "ERROR"}
 	if _, ok := u.share.Options["ro"]; ok {
 		args = append(args, "--read-only")

@@ -53,6 +53,9 @@ func (s *Set) retire(ctx context.Context, u *unit, old record) {
 		return
 	}
 	dir := s.dir(u, old.Gen)
+	if startTime(old.PID) == old.Start && old.PID != 0 {
+		written(ctx, filepath.Join(s.cfg.Dir, u.key))
+	}
 	if table, err := mountTable(0); err == nil {
 		if _, ok := table[dir]; ok {
 			if err := s.release(context.WithoutCancel(ctx), dir); err != nil {

@@ -419,6 +419,7 @@ func (s *Set) drop(ctx context.Context, u *unit) error {
 	if err != nil {
 		return err
 	}
+	written(ctx, dir)
 	for at := range table {
 		if filepath.Dir(at) == dir {
 			if err := s.release(ctx, at); err != nil {
@@ -453,6 +454,16 @@ func (s *Set) drop(ctx context.Context, u *unit) error {
 		return err
 	}
 	return nil
+}
+
+// written waits a while until rclone, which ends with its mount, has written everything to its server.
+func written(ctx context.Context, dir string) {
+	for range 50 {
+		if ctx.Err() != nil || !unwritten(dir) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // unwritten reports whether rclone keeps files below a directory that are not on their server yet.

@@ -202,3 +202,17 @@ func TestHomes(t *testing.T) {
 		t.Errorf("a home at the share's root: %v", err)
 	}
 }
+
+// A file that is moved as soon as it is written, as editors and installers do, reaches the server.
+func TestMoved(t *testing.T) {
+	needHost(t)
+	server, dir := samba(t)
+	w := newWorld(t, false)
+	w.secrets["team"] = "username=team\npassword=right, =password\n"
+	share := shoal.Share{Name: "team", Source: server.URL("127.0.0.1", "team"), Credentials: &shoal.SecretRef{Secret: "team"}}
+	b := w.machine(share)
+	b.must("mkdir work; echo precious > note && mv note work/; for i in 1 2 3; do echo precious > tmp$i && mv tmp$i work/n$i; done")
+	for _, name := range []string{"note", "n1", "n2", "n3"} {
+		eventually(t, func() error { _, err := os.Stat(filepath.Join(dir, "work", name)); return err })
+	}
+}
