@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/engine/scalings"
 	"github.com/shoal-pool/shoal/internal/fleet"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -189,12 +190,10 @@ func (e *Engine) Connected(id shoal.MachineID, up bool) {
 	e.Wake()
 }
 
-// How often agents' reports are stored, and what is worth it.
+// How often agents' reports are stored.
 const (
 	flushEvery = 20 * time.Second // at most, when a load has changed
 	seenEvery  = 10 * time.Minute // otherwise
-	loadStep   = 10               // percent of the processors
-	memoryStep = 64 << 20
 )
 
 // Seen tells that an agent has reported, and the load of its machine if it said so. It costs nothing;
@@ -212,7 +211,7 @@ func (e *Engine) Seen(id shoal.MachineID, load *shoal.Load) {
 		l.storedSeen = now
 	}
 	e.links[id] = l
-	flush := now.Sub(l.storedSeen) >= seenEvery || differs(l.load, l.stored)
+	flush := now.Sub(l.storedSeen) >= seenEvery || scalings.Differs(l.load, l.stored)
 	if flush = flush && e.flushAt.IsZero(); flush {
 		e.flushAt = later(now, e.flushed.Add(flushEvery))
 	}
@@ -220,19 +219,4 @@ func (e *Engine) Seen(id shoal.MachineID, load *shoal.Load) {
 	if first || flush {
 		e.Wake()
 	}
-}
-
-func differs(a, b shoal.Load) bool {
-	first := b == shoal.Load{} && a != b
-	if a.GPUs != b.GPUs || a.GPUNote != b.GPUNote || abs(a.GPUPercent-b.GPUPercent) >= loadStep || abs(int64(a.GPUMemory)-int64(b.GPUMemory)) >= memoryStep {
-		return true
-	}
-	return first || abs(a.CPUPercent-b.CPUPercent) >= loadStep || abs(int64(a.Memory)-int64(b.Memory)) >= memoryStep
-}
-
-func abs[T int | int64](n T) T {
-	if n < 0 {
-		return -n
-	}
-	return n
 }

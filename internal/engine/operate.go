@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/engine/scalings"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -24,7 +25,7 @@ func (e *Engine) ScalePool(ctx context.Context, by access.Subject, name shoal.Po
 			return err
 		}
 		sentence := ""
-		if p.Fixed, sentence, err = fixed(p, r, clock()); err != nil {
+		if p.Fixed, sentence, err = scalings.Fixed(p, r, clock()); err != nil {
 			return err
 		}
 		if p, err = tx.Pools().Put(p); err != nil {
@@ -38,33 +39,6 @@ func (e *Engine) ScalePool(ctx context.Context, by access.Subject, name shoal.Po
 	}
 	e.Wake()
 	return p, nil
-}
-
-// fixed is the size that a request asks for.
-func fixed(p shoal.Pool, r api.ScaleRequest, now time.Time) (*shoal.FixedSize, string, error) {
-	switch {
-	case p.Deleting:
-		return nil, "", shoal.Errorf(shoal.KindConflict, "it is being deleted")
-	case r.Auto && (r.Size != 0 || r.For != 0):
-		return nil, "", shoal.Errorf(shoal.KindInvalid, "the size is either set or left to the autoscaler").
-			WithHint("give --size N, or --auto alone")
-	case r.Auto:
-		return nil, fmt.Sprintf("lets pool %s scale by itself", p.Name), nil
-	case r.Size < 0:
-		return nil, "", shoal.Errorf(shoal.KindInvalid, "%d cannot be a size", r.Size).WithHint("give a number from 0 to %d", p.Size.Max)
-	case r.Size > p.Size.Max:
-		return nil, "", shoal.Errorf(shoal.KindInvalid, "%d machines are more than the pool may have (size.max is %d)", r.Size, p.Size.Max).
-			WithHint("give a number up to %d, or raise size.max with `shoal apply`", p.Size.Max)
-	case r.For < 0:
-		return nil, "", shoal.Errorf(shoal.KindInvalid, "%s cannot be a duration", time.Duration(r.For)).WithHint("give a duration such as 2h")
-	}
-	f := &shoal.FixedSize{Size: r.Size}
-	sentence := fmt.Sprintf("sets the size of pool %s to %d", p.Name, r.Size)
-	if r.For > 0 {
-		f.Until = now.Add(time.Duration(r.For)).Truncate(time.Second)
-		sentence += " for " + r.For.String()
-	}
-	return f, sentence, nil
 }
 
 // DeletePool marks a pool as being deleted: it takes nobody new, its machines go as they become

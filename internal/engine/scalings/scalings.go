@@ -1,0 +1,185 @@
+// Package scalings makes records of what the autoscaler decides, and reads them again.
+package scalings
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/scale"
+	"github.com/shoal-pool/shoal/internal/spec"
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/usage"
+)
+
+// usualBoot is taken where no machine of a pool has ever been ready.
+const usualBoot = time.Minute
+
+// Spent is what the machines of a pool have cost since the day and the month began, where its clock is.
+func Spent(tx *store.Tx, p shoal.Pool, now time.Time) (shoal.Ceiling, error) {
+	y, mo, d := now.In(p.Scale.Zone()).Date()
+	day := time.Date(y, mo, d, 0, 0, 0, 0, p.Scale.Zone())
+	month := time.Date(y, mo, 1, 0, 0, 0, 0, p.Scale.Zone())
+	intervals, err := tx.IntervalsSince(month)
+	if err != nil {
+		return shoal.Ceiling{}, err
+	}
+	intervals = slices.DeleteFunc(intervals, func(i store.Interval) bool {
+		return i.Kind != shoal.ObjectMachine || i.Pool != p.Name || i.Price.Currency != p.Price.Currency
+	})
+	cost := func(since time.Time) float64 {
+		return usage.Bill(usage.Input{Intervals: intervals, Since: since, Until: now}, usage.ByPool).Total.Cost
+	}
+	return shoal.Ceiling{PerDay: cost(day), PerMonth: cost(month)}, nil
+}
+
+// Of is the record of a decision.
+func Of(s scale.State, d scale.Decision, x scale.Sample, now time.Time) api.Scaling {
+	n := max(x.Machines, 1)
+	r := api.Scaling{At: now, Sessions: x.Sessions - s.Waiting, Waiting: s.Waiting, Queue: x.Queue, CPU: x.CPU / n, Memory: x.Memory / n, GPU: x.GPU / n,
+		SpentDay: s.Spent.PerDay, Window: scale.BoundsOf(s.Pool, now).Window, Rule: d.Rule,
+		Created: d.Create, Retired: len(d.Retire), Drained: len(d.Cordon), Restored: len(d.Restore), Reasons: d.Reasons}
+	for _, m := range s.Machines {
+		if m.Alive() {
+			r.Machines++
+		}
+		if m.Alive() && len(m.Cordons) == 0 && m.Wanted == shoal.WantRun {
+			r.Open++
+		}
+	}
+	r.Sentence = scale.Sentence(d)
+	return r
+}
+
+// Same reports whether a record says what another says. Loads matter only to rules.
+func Same(a, b api.Scaling, loads bool) bool {
+	if loads && (a.CPU != b.CPU || a.Memory != b.Memory || a.GPU != b.GPU) {
+		return false
+	}
+	return a.Machines == b.Machines && a.Open == b.Open && a.Sessions == b.Sessions && a.Waiting == b.Waiting && a.Queue == b.Queue &&
+		a.Window == b.Window && a.Rule == b.Rule && !b.Acts() && slices.Equal(a.Reasons, b.Reasons)
+}
+
+// Past is what is on record as package scale goes through it. How large waiting tasks were is not: four fill a machine.
+func Past(records []api.Scaling, machine shoal.Resources) []scale.Past {
+	var past []scale.Past
+	for _, r := range records {
+		x := scale.Past{At: r.At, Machines: r.Machines, Sessions: r.Sessions + r.Waiting, CPU: r.CPU * r.Machines, Memory: r.Memory * r.Machines, GPU: r.GPU * r.Machines}
+		if r.Queue > 0 {
+			x.Queue = []scale.Queue{{Resources: shoal.Resources{CPUs: machine.CPUs / 4, Memory: machine.Memory / 4}, Tasks: r.Queue}}
+		}
+		past = append(past, x)
+	}
+	return past
+}
+
+// UsualStart is how long machines take to be ready, in the middle.
+func UsualStart(recent []shoal.Machine) time.Duration {
+	var all []time.Duration
+	for _, m := range recent {
+		if !m.ReadyAt.IsZero() && !m.Started.IsZero() && m.ReadyAt.After(m.Started) {
+			all = append(all, m.ReadyAt.Sub(m.Started))
+		}
+	}
+	if len(all) == 0 {
+		return usualBoot
+	}
+	slices.Sort(all)
+	return max(all[len(all)/2], time.Second)
+}
+
+// Fixed is the size that a request asks for.
+func Fixed(p shoal.Pool, r api.ScaleRequest, now time.Time) (*shoal.FixedSize, string, error) {
+	switch {
+	case p.Deleting:
+		return nil, "", shoal.Errorf(shoal.KindConflict, "it is being deleted")
+	case r.Auto && (r.Size != 0 || r.For != 0):
+		return nil, "", shoal.Errorf(shoal.KindInvalid, "the size is either set or left to the autoscaler").
+			WithHint("give --size N, or --auto alone")
+	case r.Auto:
+		return nil, fmt.Sprintf("lets pool %s scale by itself", p.Name), nil
+	case r.Size < 0:
+		return nil, "", shoal.Errorf(shoal.KindInvalid, "%d cannot be a size", r.Size).WithHint("give a number from 0 to %d", p.Size.Max)
+	case r.Size > p.Size.Max:
+		return nil, "", shoal.Errorf(shoal.KindInvalid, "%d machines are more than the pool may have (size.max is %d)", r.Size, p.Size.Max).
+			WithHint("give a number up to %d, or raise size.max with `shoal apply`", p.Size.Max)
+	case r.For < 0:
+		return nil, "", shoal.Errorf(shoal.KindInvalid, "%s cannot be a duration", time.Duration(r.For)).WithHint("give a duration such as 2h")
+	}
+	f := &shoal.FixedSize{Size: r.Size}
+	sentence := fmt.Sprintf("sets the size of pool %s to %d", p.Name, r.Size)
+	if r.For > 0 {
+		f.Until = now.Add(time.Duration(r.For)).Truncate(time.Second)
+		sentence += " for " + r.For.String()
+	}
+	return f, sentence, nil
+}
+
+// The past that a rehearsal goes through.
+const (
+	week = 7 * 24 * time.Hour
+	most = 90 * 24 * time.Hour
+)
+
+// Since is how much of the past a request wants gone through; an error if it makes no sense.
+func Since(r api.RehearsalRequest) (time.Duration, error) {
+	since := time.Duration(r.Since)
+	if since == 0 {
+		since = week
+	}
+	if since < 0 || since > most {
+		return 0, shoal.Errorf(shoal.KindInvalid, "cannot go through %s of the past", r.Since).WithHint("give a duration up to %s", shoal.Duration(most))
+	}
+	if r.Pool != nil {
+		if mistakes := spec.CheckPool(*r.Pool); len(mistakes) > 0 {
+			return 0, spec.Invalid(mistakes)
+		}
+	}
+	return since, nil
+}
+
+// Other is a pool with what another says of scaling; nil: as it is.
+func Other(p shoal.Pool, other *shoal.Pool) shoal.Pool {
+	if other == nil {
+		return p
+	}
+	p.Size, p.Scale, p.Seats, p.Placement, p.Machine, p.Price, p.Fixed = other.Size, other.Scale, other.Seats, other.Placement, other.Machine, other.Price, nil
+	return p
+}
+
+// Keep adds a sample to those of a pool, a minute apart, and drops those that its rules do not ask for.
+func Keep(samples []scale.Sample, p shoal.Pool, x scale.Sample) []scale.Sample {
+	longest := scale.Longest(p)
+	if longest == 0 {
+		return nil
+	}
+	if n := len(samples); n > 0 && x.At.Sub(samples[n-1].At) < scale.SampleEvery {
+		return samples
+	}
+	from := x.At.Add(-longest - 2*scale.SampleEvery)
+	return append(slices.DeleteFunc(slices.Clone(samples), func(o scale.Sample) bool { return o.At.Before(from) }), x)
+}
+
+// The least change of a load that is worth a record.
+const (
+	loadStep   = 10 // percent of the processors
+	memoryStep = 64 << 20
+)
+
+// Differs reports whether a load differs from another so much that it is worth a record.
+func Differs(a, b shoal.Load) bool {
+	first := b == shoal.Load{} && a != b
+	if a.GPUs != b.GPUs || a.GPUNote != b.GPUNote || abs(a.GPUPercent-b.GPUPercent) >= loadStep || abs(int64(a.GPUMemory)-int64(b.GPUMemory)) >= memoryStep {
+		return true
+	}
+	return first || abs(a.CPUPercent-b.CPUPercent) >= loadStep || abs(int64(a.Memory)-int64(b.Memory)) >= memoryStep
+}
+
+func abs[T int | int64](n T) T {
+	if n < 0 {
+		return -n
+	}
+	return n
+}
