@@ -53,7 +53,7 @@ func newProduct(t *testing.T, data, source, secret string) *product {
 	p.secret(secret)
 	err = p.Apply(t.Context(), 2, fmt.Sprintf("---\nkind: Share\nname: files\nsource: %s\ncredentials: {secret: files}\n"+
 		"---\nkind: Pool\nname: lab\nprovider: local\nimage: host\nuses: [interactive, batch]\nmachine: {cpus: 1, memory: 512MiB}\nsize: {min: 1, max: 1}\nseats: 8\n"+
-		"mounts: [{share: team, path: /shared}, {share: files, path: /files}]\nhome: {share: team, path: \"home/{user}\"}\n", source))
+		"mounts: [{share: files, path: /files}]\nhome: {share: files, path: \"home/{user}\"}\n", source))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func (p *product) life(s *fileservers.Server, rotate func()) {
 		t.Fatalf("%v\n%s", err, why)
 	}
 	id := string(ready[0].ID)
-	if got := p.must("u1", "mkdir -p /files/work; echo hers > /files/work/note; cat /files/work/note; pwd"); got != "hers\n/shared/home/u1" {
+	if got := p.must("u1", "mkdir -p /files/work; echo hers > /files/work/note; cat /files/work/note; pwd"); got != "hers\n/files/home/u1" {
 		t.Errorf("in the pool: %q", got)
 	}
 	file := filepath.Join(p.data, "work", "note")
@@ -146,6 +146,21 @@ func (p *product) life(s *fileservers.Server, rotate func()) {
 	if got := p.must("u2", "cat /files/work/note; grep -c nosuid,nodev /proc/mounts >/dev/null && mount | grep /files"); !strings.Contains(got, "hers") || !strings.Contains(got, "nosuid,nodev") {
 		t.Errorf("another user sees %q", got)
 	}
+
+	// Her home is hers: the file server knows one user, and the machine keeps them apart.
+	if got := p.must("u1", "echo private > diary; stat -c '%U %a' . diary"); got != "u1 700\nu1 700" && got != "u1 700\nu1 600" { // one mode for all files, or their own
+		t.Errorf("her home: %q", got)
+	}
+	if got, err := p.ssh("u2", "ls /files/home/u1; cat /files/home/u1/diary"); err == nil || strings.Contains(got, "private") || strings.Contains(got, "diary\n") {
+		t.Errorf("another user reads her home: %q, %v", got, err)
+	}
+	if got := p.must("u2", "echo other > diary; pwd"); got != "/files/home/u2" {
+		t.Errorf("another user's home: %q", got)
+	}
+	p.until("her diary is on the server", func() (bool, error) {
+		text, err := os.ReadFile(filepath.Join(p.data, "home", "u1", "diary"))
+		return string(text) == "private\n", ignore(err, os.ErrNotExist)
+	})
 
 	// The server goes. The machine takes nobody new, and says why.
 	if err := s.Kill(); err != nil {
