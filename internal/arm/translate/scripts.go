@@ -293,8 +293,8 @@ func (t *translation) mount(p *pool, title string, m mounted, command *tree.Valu
 		t.note(at, "%s: its command does more than to mount the share; that is left out", title)
 	}
 	if m.links && p.Home.Share == "" {
-		p.Home = shoal.Home{Share: s.Name}
-		t.note(at, "%s: it links the share into the home of one user; here the homes of all lie on the share, below home, so nothing in them goes with a machine", title)
+		p.Home = shoal.Home{Layout: shoal.LayoutDSVM, Share: s.Name}
+		t.note(at, "%s: it links the share into the home of one user; here every user has the links: ~/%s, and ~/notebooks/remote for what is hers alone. What else lies in a home is archived on the share, and follows her to other machines", title, s.Name)
 	}
 }
 
