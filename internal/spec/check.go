@@ -149,6 +149,9 @@ func CheckShare(s shoal.Share) []shoal.Mistake {
 	if s.Credentials != nil && !objectName.MatchString(s.Credentials.Secret) {
 		c.wrong("credentials.secret", "give the name of a secret, never its value", "this cannot be the name of a secret")
 	}
+	if _, _, remote := strings.Cut(s.Source, "://"); remote && !s.Owned() && len(s.GroupDirs) > 0 {
+		c.wrong("groupDirs", "leave them out, or take a directory or NFS", "files on %s have no groups of their own", clip(s.Source))
+	}
 	for i, g := range s.GroupDirs {
 		at := fmt.Sprintf("groupDirs[%d]", i)
 		c.relative(at+".path", g.Path, "{group}")
