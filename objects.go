@@ -22,6 +22,7 @@ type Share struct {
 	Credentials *SecretRef        `json:"credentials,omitempty"`
 	GroupDirs   []GroupDir        `json:"groupDirs,omitempty"`
 	Options     map[string]string `json:"options,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"` // by which people find it
 	Meta
 }
 
@@ -77,6 +78,8 @@ type Pool struct {
 	Scale     Scale      `json:"scale"`
 	Limits    Limits     `json:"limits,omitzero"`
 	Price     Price      `json:"price,omitzero"`
+	// Labels are for people to find it by: `shoal deploy -g G` gives it group: G.
+	Labels map[string]string `json:"labels,omitempty"`
 	// Fixed is the size that `pool scale --size` asked for; nil while the pool scales by itself.
 	Fixed *FixedSize `json:"fixed,omitempty"`
 	// Deleting marks a pool that takes nobody new and goes with its last machine.

@@ -22,6 +22,7 @@ func (p *program) poolCommand() *cobra.Command {
 func (p *program) poolList() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the pools", Args: noArgs}
 	format := formatFlag(cmd)
+	label := cmd.Flags().StringP("label", "l", "", "with this label, `KEY=VALUE`, only")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := p.connect()
 		if err != nil {
@@ -31,6 +32,7 @@ func (p *program) poolList() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		pools = show.Labelled(pools, *label)
 		var machines []shoal.Machine
 		if *format == show.Table {
 			if machines, err = c.Machines(cmd.Context(), client.MachineQuery{}); err != nil {
@@ -117,27 +119,11 @@ func (p *program) poolScale() *cobra.Command {
 		}
 		return p.waitUntil(cmd.Context(), "pool "+string(pool.Name), func(ctx context.Context) (string, bool, error) {
 			machines, err := c.Machines(ctx, client.MachineQuery{Pool: pool.Name})
-			return stage(machines, req.Size, pool, err)
+			how, done := show.Progress(pool, machines, req.Size)
+			return how, done, err
 		})
 	}
 	return cmd
-}
-
-// stage says how far a pool has come on the way to a size.
-func stage(machines []shoal.Machine, size int, pool shoal.Pool, err error) (string, bool, error) {
-	ready, alive := 0, 0
-	var why string
-	for _, m := range machines {
-		if m.State == shoal.MachineReady {
-			ready++
-		}
-		if m.Alive() {
-			alive++
-		} else if m.State == shoal.MachineFailed && m.Reason != "" {
-			why = fmt.Sprintf("; %s failed: %s", m.ID, m.Reason)
-		}
-	}
-	return show.Population(pool, machines) + why, ready == size && alive == size, err
 }
 
 func (p *program) poolDelete() *cobra.Command {

@@ -15,7 +15,9 @@ func TestEndpointDoesNotAnswer(t *testing.T) {
 	p := pool(func(p *shoal.Pool) {
 		p.Endpoints = []shoal.Endpoint{{Name: "desktop", Protocol: shoal.ProtocolRDP}, {Name: "licence", Protocol: shoal.ProtocolTCP}}
 	})
-	ill := func(m *shoal.Machine) { m.Ill = []shoal.Ill{{Endpoint: "desktop", Reason: "nothing listens at port 3389"}} }
+	ill := func(m *shoal.Machine) {
+		m.Ill = []shoal.Ill{{Endpoint: "desktop", Reason: "nothing listens at port 3389"}}
+	}
 	place := func(req route.Request, sessions []shoal.Session, machines ...shoal.Machine) (route.Decision, error) {
 		return route.Place(route.State{Pool: p, Machines: machines, Sessions: sessions}, req)
 	}

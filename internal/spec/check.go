@@ -161,6 +161,7 @@ func CheckShare(s shoal.Share) []shoal.Mistake {
 			c.wrong(at+".mode", `write "2770"`, "with mode %s the group could not work there", g.Mode)
 		}
 	}
+	c.labels(s.Labels)
 	return c.mistakes
 }
 

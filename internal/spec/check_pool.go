@@ -60,6 +60,7 @@ func CheckPool(p shoal.Pool) []shoal.Mistake {
 	}
 	c.limits(p.Limits)
 	c.price(p.Price)
+	c.labels(p.Labels)
 	return c.mistakes
 }
 

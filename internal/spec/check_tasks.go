@@ -235,21 +235,25 @@ func (c *checks) after(j shoal.JobSpec) {
 
 // identity checks what jobs are found by, and whose variables they see.
 func (c *checks) identity(j shoal.JobSpec) {
-	if len(j.Labels) > maxLabels {
-		c.wrong("labels", "", "there are more than %d labels", maxLabels)
-	}
-	for key, value := range j.Labels {
-		at := join("labels", key)
-		if !labelKey.MatchString(key) {
-			c.wrong(at, "use letters, digits, ., _, - and /, at most 63", "%q cannot be a label", clip(key))
-		}
-		c.line(at, value, 256)
-	}
+	c.labels(j.Labels)
 	if c.line("externalId", j.ExternalID, 256) && strings.TrimSpace(j.ExternalID) != j.ExternalID {
 		c.wrong("externalId", "", "it begins or ends with a space")
 	}
 	if j.Dialect != "" {
 		c.oneOf("dialect", j.Dialect, "batchai", "slurm")
+	}
+}
+
+func (c *checks) labels(labels map[string]string) {
+	if len(labels) > maxLabels {
+		c.wrong("labels", "", "there are more than %d labels", maxLabels)
+	}
+	for key, value := range labels {
+		at := join("labels", key)
+		if !labelKey.MatchString(key) {
+			c.wrong(at, "use letters, digits, ., _, - and /, at most 63", "%q cannot be a label", clip(key))
+		}
+		c.line(at, value, 256)
 	}
 }
 

@@ -75,7 +75,7 @@ Deploying again changes what differs, and nothing else. Each deployment is on re
 	}
 	env.in = bufio.NewReader(env.In)
 	f := cmd.Flags()
-	f.StringVarP(&o.group, "group", "g", "shoal", "the `GROUP` that resourceGroup() answers with")
+	f.StringVarP(&o.group, "group", "g", "shoal", "the `GROUP` that resourceGroup() answers with, and a label of the objects")
 	f.StringVarP(&o.location, "location", "l", "local", "the `LOCATION` of the group")
 	f.StringVar(&o.name, "name", "", "the `NAME` of the deployment; default: the template's")
 	f.StringVarP(&o.file, "template-file", "f", "", "the template's `FILE`")
@@ -161,7 +161,19 @@ func (env Env) read(o options) (*deployment, error) {
 	if o.noUsers {
 		result.Set.Users, result.Passwords = nil, nil
 	}
+	label(&result.Set, o.group)
 	return &deployment{Result: result, name: name, template: f.Name, evaluated: evaluated}, nil
+}
+
+// label makes the objects known as those of a group.
+func label(set *spec.Set, group string) {
+	labels := map[string]string{"group": group}
+	for i := range set.Pools {
+		set.Pools[i].Labels = labels
+	}
+	for i := range set.Shares {
+		set.Shares[i].Labels = labels
+	}
 }
 
 // translation are the options of translating.

@@ -3,6 +3,7 @@ package show
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,23 @@ func Pools(w io.Writer, format string, pools []shoal.Pool, machines []shoal.Mach
 
 // Pool writes one pool.
 func Pool(w io.Writer, format string, o shoal.Pool) error { return one(w, format, o, poolFields) }
+
+// Progress says how far a pool has come on the way to a size, and whether it is there.
+func Progress(o shoal.Pool, machines []shoal.Machine, size int) (string, bool) {
+	ready, alive := 0, 0
+	var why string
+	for _, m := range machines {
+		if m.State == shoal.MachineReady {
+			ready++
+		}
+		if m.Alive() {
+			alive++
+		} else if m.State == shoal.MachineFailed && m.Reason != "" {
+			why = fmt.Sprintf("; %s failed: %s", m.ID, m.Reason)
+		}
+	}
+	return Population(o, machines) + why, ready == size && alive == size
+}
 
 // Population counts a pool's machines: "2 ready, 1 booting".
 func Population(o shoal.Pool, machines []shoal.Machine) string {
@@ -59,6 +77,15 @@ func reached(o shoal.Pool, e shoal.Endpoint) string {
 	return fmt.Sprintf("%s: %s, at /shoal/app/%s/%s/", e.Name, e.Protocol, o.Name, e.Name)
 }
 
+// Labelled are the pools with a label, KEY=VALUE or KEY; all of them without one.
+func Labelled(pools []shoal.Pool, label string) []shoal.Pool {
+	key, value, one := strings.Cut(label, "=")
+	return slices.DeleteFunc(pools, func(p shoal.Pool) bool {
+		has, ok := p.Labels[key]
+		return label != "" && (!ok || one && has != value)
+	})
+}
+
 func poolFields(o shoal.Pool) []term.Field {
 	var mounts, endpoints []string
 	for _, m := range o.Mounts {
@@ -94,7 +121,7 @@ func poolFields(o shoal.Pool) []term.Field {
 		{"Provider", o.Provider}, {"Image", o.Image}, {"Machine", resources(o.Machine)}, {"Size", size},
 		{"Seats", fmt.Sprintf("%d per machine", o.Seats)}, {"Placement", string(o.Placement)}, {"Stops", idle},
 		{"Mounts", strings.Join(mounts, "\n")}, {"Homes", home}, {"Endpoints", strings.Join(endpoints, "\n")},
-		{"Setup", setup}, {"Price", price}, {"Created", when(o.Created)}, {"Changed", when(o.Updated)}}
+		{"Setup", setup}, {"Price", price}, {"Labels", assignments(o.Labels)}, {"Created", when(o.Created)}, {"Changed", when(o.Updated)}}
 }
 
 // resources is "2 CPUs, 4GiB, 1 GPU".

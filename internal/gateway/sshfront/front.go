@@ -131,7 +131,9 @@ func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
 func (f *Front) farewell() {
 	var all sync.WaitGroup
 	for _, v := range f.present() {
-		all.Go(func() { v.leave("shoal: the gateway is shutting down; what runs on your machine goes on. Connect again in a while") })
+		all.Go(func() {
+			v.leave("shoal: the gateway is shutting down; what runs on your machine goes on. Connect again in a while")
+		})
 	}
 	all.Wait()
 }
