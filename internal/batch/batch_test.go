@@ -367,6 +367,11 @@ func TestAfter(t *testing.T) {
 		if j := w.job(next.ID); j.Reason != "job 5 (bad), which had to succeed first, failed" || j.Counts != (shoal.Counts{Cancelled: 1}) {
 			t.Errorf("ended %+v", j)
 		}
+		// As Slurm does it: taken, and over.
+		lost := w.submit(shoal.JobSpec{Dialect: "slurm", After: []shoal.Dependency{{Job: string(bad.ID)}}})
+		if end := w.ended(lost.ID); end.Job.State != shoal.JobCancelled || end.Job.Reason != "job 5 (bad), which had to succeed first, failed" || end.Job.Counts != (shoal.Counts{Cancelled: 1}) {
+			t.Errorf("ended %+v", end)
+		}
 		_, err := w.Submit(w.ctx, alice, shoal.JobSpec{Command: "true", After: []shoal.Dependency{{Job: string(bad.ID)}}}, "")
 		kind(t, err, shoal.KindConflict)
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/batch/after"
 	"github.com/shoal-pool/shoal/internal/batch/book"
 	"github.com/shoal-pool/shoal/internal/batch/book/vault"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
@@ -22,7 +23,10 @@ import (
 // add takes a job that was found right under a number that is free.
 func add(g *book.Group, user shoal.UserName, s shoal.JobSpec, id shoal.JobID) (*book.Row, error) {
 	reason, err := g.Blockers(s.After)
-	if err != nil {
+	lost := after.Lost(s, err)
+	if lost {
+		reason = err.Error()
+	} else if err != nil {
 		return nil, err
 	}
 	items := s.Items
@@ -43,7 +47,10 @@ func add(g *book.Group, user shoal.UserName, s shoal.JobSpec, id shoal.JobID) (*
 		return nil, err
 	}
 	r := g.Adopt(stored)
-	return r, g.Enter(r)
+	if err := g.Enter(r); err != nil || !lost {
+		return r, err
+	}
+	return r, g.Cancel(r, reason)
 }
 
 // called finds the job that its user gave a name of her own before; empty if there is none.

@@ -47,6 +47,12 @@ func Unmet(d shoal.Dependency, what, how string) string {
 	return fmt.Sprintf("%s, which had to succeed first, %s", what, how)
 }
 
+// Lost reports whether a job is taken although it will never begin, since err says that what it waits for has ended otherwise. It
+// is cancelled at once, as if that had ended a moment later: sbatch takes such jobs, and what calls it relies on that.
+func Lost(s shoal.JobSpec, err error) bool {
+	return s.Dialect == "slurm" && shoal.KindOf(err) == shoal.KindConflict
+}
+
 // Gated reports whether a job's tasks become ready one by one.
 func Gated(s shoal.JobSpec) bool {
 	for _, t := range s.Tasks {

@@ -26,7 +26,7 @@ type holder struct {
 
 // Admits says why a job that could run cannot be taken now, and counts it if it can.
 func (g *Group) Admits(user shoal.UserName, s shoal.JobSpec) error {
-	if _, err := g.Blockers(s.After); err != nil {
+	if _, err := g.Blockers(s.After); err != nil && !after.Lost(s, err) {
 		return err
 	}
 	p, err := g.Pool(s.Pool)
