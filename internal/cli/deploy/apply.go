@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -122,6 +123,32 @@ func (w *work) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	return w.try(ctx)
+}
+
+// try asks the server whether all could be made. It mounts the shares for that, so their secrets are kept before; new ones
+// go again if it cannot.
+func (w *work) try(ctx context.Context) (err error) {
+	var known []shoal.Secret
+	if len(w.Secrets) > 0 {
+		if known, err = w.c.Secrets(ctx); err != nil {
+			return err
+		}
+	}
+	for _, s := range w.Secrets {
+		name := shoal.SecretName(s.Name)
+		if slices.ContainsFunc(known, func(k shoal.Secret) bool { return k.Name == name }) {
+			continue // what has it mounted goes on with its value until all is well
+		}
+		if err := w.keep(ctx, s); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, w.c.RemoveSecret(context.WithoutCancel(ctx), name))
+			}
+		}()
+	}
 	dry := w.req
 	dry.DryRun = true
 	result, err := w.c.Apply(ctx, dry)
@@ -129,6 +156,11 @@ func (w *work) prepare(ctx context.Context) error {
 		return w.placed(err)
 	}
 	return w.foreign(ctx, result)
+}
+
+func (w *work) keep(ctx context.Context, s translate.Secret) error {
+	_, err := w.c.SetSecret(ctx, shoal.SecretName(s.Name), api.SetSecret{Value: []byte(s.Value.Text())})
+	return err
 }
 
 // foreign asks before a pool changes that no deployment has made.
@@ -291,7 +323,7 @@ func (w *work) change(ctx context.Context, c translate.Change) error {
 // make makes it all.
 func (w *work) make(ctx context.Context) (result api.ApplyResult, err error) {
 	for _, s := range w.Secrets {
-		if _, err := w.c.SetSecret(ctx, shoal.SecretName(s.Name), api.SetSecret{Value: []byte(s.Value.Text())}); err != nil {
+		if err := w.keep(ctx, s); err != nil {
 			return result, err
 		}
 	}
