@@ -27,6 +27,7 @@ type work struct {
 	req    api.ApplyRequest
 	set    []translate.Password // those that are to be set
 	told   []string             // notes of our own
+	tried  []string             // secrets that are kept already
 	users  []shoal.UserName     // whom the template names
 }
 
@@ -143,6 +144,7 @@ func (w *work) try(ctx context.Context) (err error) {
 		if err := w.keep(ctx, s); err != nil {
 			return err
 		}
+		w.tried = append(w.tried, s.Name)
 		defer func() {
 			if err != nil {
 				err = errors.Join(err, w.c.RemoveSecret(context.WithoutCancel(ctx), name))
@@ -323,6 +325,9 @@ func (w *work) change(ctx context.Context, c translate.Change) error {
 // make makes it all.
 func (w *work) make(ctx context.Context) (result api.ApplyResult, err error) {
 	for _, s := range w.Secrets {
+		if slices.Contains(w.tried, s.Name) {
+			continue
+		}
 		if err := w.keep(ctx, s); err != nil {
 			return result, err
 		}

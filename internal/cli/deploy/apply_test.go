@@ -21,7 +21,9 @@ type server struct {
 	me      shoal.UserName // empty: the host
 	users   map[string]shoal.User
 	pools   map[string]shoal.Pool
+	secrets []shoal.Secret
 	refuse  string // what an apply is refused with, unless it is dry
+	check   string // what a dry one is refused with
 	applied []api.ApplyRequest
 	done    []string // what else was done, in order
 	records []api.Deployment
@@ -64,6 +66,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			problem(409, shoal.KindConflict, s.refuse)
 			return
 		}
+		if s.check != "" && req.DryRun {
+			problem(409, shoal.KindConflict, s.check)
+			return
+		}
 		var result api.ApplyResult
 		for _, p := range req.Pools {
 			c := api.Change{Kind: shoal.ObjectPool, Name: string(p.Name), Action: "created"}
@@ -73,6 +79,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			result.Changes = append(result.Changes, c)
 		}
 		answer(result)
+	case "GET secrets":
+		answer(api.List[shoal.Secret]{Items: s.secrets})
+	case "DELETE secrets":
+		s.done = append(s.done, "no secret "+last)
+		answer(api.Change{})
 	case "PUT secrets":
 		var req api.SetSecret
 		_ = json.NewDecoder(r.Body).Decode(&req)
@@ -134,6 +145,17 @@ func TestDeploy(t *testing.T) {
 	has(t, "record", string(record), `"secure":["adminPassword","storageAccountKey"]`, `"vmssName":"lab"`, `"secrets":["team-key"]`)
 	if all := w.out.String() + w.err.String() + string(record); strings.Contains(all, "very-secret") {
 		t.Errorf("a secret is told: %s", all)
+	}
+
+	// A share that cannot be mounted: what was kept for that goes again, and what was there before stays as it was.
+	for _, c := range []struct {
+		there []shoal.Secret
+		done  []string
+	}{{nil, []string{"secret team-key=very-secret-1", "no secret team-key"}}, {[]shoal.Secret{{Name: "team-key"}}, nil}} {
+		s = &server{secrets: c.there, check: "pool lab: cannot reach share team"}
+		if err := (&world{env: w.env}).against(t, s, args...); !strings.Contains(err, "cannot reach share team") || !slices.Equal(s.done, c.done) {
+			t.Error(err, s.done)
+		}
 	}
 
 	// She who is an admin has no key for all shares; and what fails is on record.
