@@ -137,6 +137,8 @@ func waits() []placeCase {
 		{name: "being deleted, hers", state: route.State{Pool: pool(func(p *shoal.Pool) { p.Deleting = true }), Machines: two(), Sessions: all(session("s-1", "alice", "m-1"))}, machine: "m-1", session: "s-1"},
 		{name: "none", state: route.State{Pool: pool()}, says: "no machine of pool lab runs; one is wanted"},
 		{name: "requested", state: route.State{Pool: pool(), Machines: all(machine("m-1", in(shoal.MachineRequested)))}, says: "waking machine m-1 of pool lab: requested"},
+		{name: "booting, and it says why", state: route.State{Pool: pool(), Machines: all(machine("m-1", in(shoal.MachineBooting), func(m *shoal.Machine) { m.Reason = "share team does not answer" }))},
+			says: "waking machine m-1 of pool lab: booting; share team does not answer"},
 		{name: "booting", state: route.State{Pool: pool(), Machines: all(machine("m-1", in(shoal.MachineBooting)))}, says: "waking machine m-1 of pool lab: booting"},
 		{name: "several", state: route.State{Pool: pool(), Machines: all(machine("m-1", in(shoal.MachineRequested)), machine("m-2", in(shoal.MachineBooting)))}, says: "waking 2 machines of pool lab: booting"},
 		{name: "failed machines do not count", state: route.State{Pool: pool(), Machines: all(machine("m-1", in(shoal.MachineFailed)))}, says: "one is wanted"},

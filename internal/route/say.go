@@ -36,7 +36,7 @@ func (t *table) waiting(position int) shoal.Reason {
 		reason.Sentence = fmt.Sprintf("all %s are taken; another machine of pool %s is booting", t.places(full), t.Pool.Name)
 	case booting > 0:
 		reason.Code = "booting"
-		reason.Sentence = t.waking() + ": booting"
+		reason.Sentence = t.waking() + ": booting" + t.because()
 	case requested > 0 && full > 0:
 		reason.Code = "requested"
 		reason.Sentence = fmt.Sprintf("all %s are taken; another machine of pool %s is requested", t.places(full), t.Pool.Name)
@@ -78,6 +78,16 @@ func (t *table) waking() string {
 		return fmt.Sprintf("waking machine %s of pool %s", coming[0], t.Pool.Name)
 	}
 	return fmt.Sprintf("waking %s of pool %s", count(len(coming), "machine"), t.Pool.Name)
+}
+
+// because is what a machine that boots says it waits for, if one does.
+func (t *table) because() string {
+	for _, m := range t.Machines {
+		if m.State == shoal.MachineBooting && m.Reason != "" {
+			return "; " + m.Reason
+		}
+	}
+	return ""
 }
 
 // booting says how far the machine is that somebody waits for by name.

@@ -73,11 +73,25 @@ func permanentIf(err error, is bool) error {
 	return err
 }
 
-// say tells what a starting machine waits for.
+// sayAfter is how long a step may take before it is told.
+const sayAfter = time.Second
+
+// say tells what a starting machine waits for, if it does not pass at once.
 func (p *Provider) say(m *machine, what string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m.note = what
+	m.note = ""
+	m.step++
+	if n := m.step; what != "" {
+		time.AfterFunc(sayAfter, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if m.step == n {
+				m.note = what
+				p.tell()
+			}
+		})
+	}
 }
 
 // newStart clears what is left of a former start and records what this one stands on.

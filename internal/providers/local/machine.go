@@ -33,7 +33,9 @@ type machine struct {
 	// launching is set while a start is under way, whose process is not known yet.
 	launching bool
 	removed   bool   // its name may be another's already
+	trouble   string // why the last try failed
 	note      string // what it is waiting for
+	step      int    // counts what it waits for
 	abort     context.CancelFunc
 	ended     string // what is said about a run that ended by itself
 }
@@ -145,7 +147,8 @@ func (p *Provider) attend(m *machine) {
 		err := p.step(ctx, m, rec)
 		cancel()
 		p.mu.Lock()
-		m.note = ""
+		m.note, m.trouble = "", ""
+		m.step++
 		if err == nil && (!m.again || m.removed) || p.ctx.Err() != nil {
 			m.busy, m.abort = false, nil
 			p.mu.Unlock()
@@ -154,10 +157,10 @@ func (p *Provider) attend(m *machine) {
 		changed := m.again
 		if err != nil && !changed {
 			failures++
-			m.note = err.Error()
+			m.trouble = err.Error()
 			if mounts.Waits(err) {
 				failures = 0 // the machine waits with it, as long as it is wanted
-				m.note += ": " + shoal.HintOf(err)
+				m.trouble += ": " + shoal.HintOf(err)
 			}
 			if rec.Want == wantRun && (failures >= tries || hopeless(err)) {
 				p.giveUp(m, err)
@@ -181,7 +184,7 @@ func (p *Provider) attend(m *machine) {
 // giveUp records that a machine has failed. The mutex is held.
 func (p *Provider) giveUp(m *machine, err error) {
 	m.rec.Failed = err.Error()
-	m.busy, m.abort, m.note = false, nil, ""
+	m.busy, m.abort, m.note, m.trouble = false, nil, "", ""
 	if err := m.save(); err != nil {
 		p.cfg.Log.Error("a failed machine cannot be recorded", "machine", m.rec.Spec.ID, "error", err)
 	}

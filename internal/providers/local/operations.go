@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -196,15 +197,15 @@ func address(h network.Host) string { return fmt.Sprintf("%s:22", h.Addr) }
 func (m *machine) phase() (provider.Phase, string) {
 	switch {
 	case m.rec.Want == wantRemove:
-		return provider.PhaseStopping, m.note
+		return provider.PhaseStopping, cmp.Or(m.trouble, m.note)
 	case m.rec.Want == wantStop && (m.launching || m.alive()):
-		return provider.PhaseStopping, m.note
+		return provider.PhaseStopping, cmp.Or(m.trouble, m.note)
 	case m.rec.Want == wantStop:
 		return provider.PhaseStopped, ""
 	case m.rec.Failed != "":
 		return provider.PhaseFailed, m.rec.Failed
 	case m.starting():
-		return provider.PhaseCreating, m.note
+		return provider.PhaseCreating, cmp.Or(m.trouble, m.note)
 	case m.alive():
 		return provider.PhaseRunning, ""
 	default:
