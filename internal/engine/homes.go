@@ -2,9 +2,8 @@ package engine
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"path"
+	"reflect"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -15,11 +14,12 @@ import (
 
 // homes is what is known of the users' directories that a machine's provider mounts one by one.
 type homes struct {
-	list string // as it was last asked for
-	err  string // of the last try
-	busy bool
-	next time.Time // of the next try; zero: none is needed
-	runs int       // tries that failed, in a row
+	epoch  int                  // of the machine, and
+	mounts []provider.HomeMount // what it was to have, when that was last asked for
+	err    string               // of the last try
+	busy   bool
+	next   time.Time // of the next try; zero: none is needed
+	fails  int       // in a row
 }
 
 // homesTime bounds one call: a file server that does not answer may take a while for each of many users. Between two looks at the store is homesRest.
@@ -32,7 +32,6 @@ const (
 type homesIn struct {
 	machine shoal.Machine
 	mounts  []provider.HomeMount
-	list    string // the mounts in one text
 }
 
 // keepHomes has the directories of users mounted in the machines of pools whose homes are on a share without
@@ -97,11 +96,9 @@ func (e *Engine) homesOf(tx *store.Tx) ([]homesIn, error) {
 			return nil, err
 		}
 		mounts := homeMounts(p, share, users)
-		share.Meta = shoal.Meta{}
-		list := fmt.Sprint(share, mounts)
 		for _, m := range machines {
 			if m.Wanted == shoal.WantRun && (m.State == shoal.MachineBooting || m.State == shoal.MachineReady) {
-				all = append(all, homesIn{m, mounts, list})
+				all = append(all, homesIn{m, mounts})
 			}
 		}
 	}
@@ -129,17 +126,18 @@ func (e *Engine) mountHomes(ctx context.Context, wanted []homesIn, landed chan<-
 	defer e.mu.Unlock()
 	for _, w := range wanted {
 		h := e.homes[w.machine.ID]
-		list := fmt.Sprint(w.machine.Epoch, w.list)
+		asked := h.epoch == w.machine.Epoch && reflect.DeepEqual(h.mounts, w.mounts)
 		switch {
-		case h.busy:
+		case h.busy, asked && h.next.IsZero():
 			continue
-		case h.list == list && h.next.IsZero():
+		case !e.runs(w.machine):
+			next = earliest(next, now.Add(homesRest))
 			continue
-		case h.list == list && now.Before(h.next):
+		case asked && now.Before(h.next):
 			next = earliest(next, h.next)
 			continue
 		}
-		h.list, h.busy = list, true
+		h.epoch, h.mounts, h.busy = w.machine.Epoch, w.mounts, true
 		e.homes[w.machine.ID] = h
 		go func() {
 			short, cancel := context.WithTimeout(ctx, homesTime)
@@ -155,6 +153,12 @@ func (e *Engine) mountHomes(ctx context.Context, wanted []homesIn, landed chan<-
 	return next
 }
 
+// runs reports whether a machine runs, as its provider was last seen. The mutex is held.
+func (e *Engine) runs(m shoal.Machine) bool {
+	seen := e.sights[m.Provider].seen
+	return seen != nil && seen.Machines[m.ID].Phase == provider.PhaseRunning
+}
+
 // homesMounted keeps what became of a call.
 func (e *Engine) homesMounted(ctx context.Context, m shoal.Machine, err error) {
 	e.mu.Lock()
@@ -162,16 +166,14 @@ func (e *Engine) homesMounted(ctx context.Context, m shoal.Machine, err error) {
 	was := h.err
 	h.busy, h.err, h.next = false, "", time.Time{}
 	if err != nil {
-		h.err, h.next = err.Error(), time.Now().Add(min(retryFirst<<min(h.runs, 10), observeWorst))
-		h.runs++
+		h.err, h.next = err.Error(), time.Now().Add(min(retryFirst<<min(h.fails, 10), observeWorst))
+		h.fails++
 	} else {
-		h.runs = 0
+		h.fails = 0
 	}
 	e.homes[m.ID] = h
 	e.mu.Unlock()
-	var typed *provider.Error
-	early := errors.As(err, &typed) && typed.Code == provider.NotFound // the machine is on its way
-	if err != nil && !early && ctx.Err() == nil && was != h.err {
+	if err != nil && ctx.Err() == nil && was != h.err {
 		e.cfg.Log.Warn("engine: homes cannot be mounted, trying again", "machine", m.ID, "err", err)
 	}
 }

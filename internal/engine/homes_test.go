@@ -71,7 +71,7 @@ func TestHomesAreMounted(t *testing.T) {
 		}
 		user("alice", 20001, false)
 		storetest.Update(t, db, func(tx *store.Tx) error {
-			_, err := tx.Shares().Put(shoal.Share{Name: "team", Source: "smb://files/team"})
+			_, err := tx.Shares().Put(shoal.Share{Name: "team", Source: "smb://files/team", Credentials: &shoal.SecretRef{Secret: "team"}})
 			return err
 		})
 		p := &mounting{homes: map[shoal.MachineID][]provider.HomeMount{}}
@@ -92,6 +92,13 @@ func TestHomesAreMounted(t *testing.T) {
 		id := w.machines()[0].ID
 		const alice = "20001 smb://files/team home/alice /shared/home/alice"
 		want(p.of(id), alice)
+		w.want("calls", p.calls, 1)
+		// What has nothing to do with homes changes nothing there.
+		storetest.Update(t, db, func(tx *store.Tx) error {
+			_, err := tx.Shares().Put(shoal.Share{Name: "other", Source: "/srv/other"})
+			return err
+		})
+		later(time.Minute)
 		w.want("calls", p.calls, 1)
 
 		p.set(errors.New("the file server refuses the password"))
