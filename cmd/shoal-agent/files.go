@@ -38,16 +38,30 @@ func filesMain() int {
 	return 0
 }
 
-// doApart does a Work in a process of its own. When ctx ends before it does, it is left behind: the kernel
-// may not let it go before the file server answers.
+// doApart does a Work in a process of its own.
 func doApart(ctx context.Context, w accounts.Work) (accounts.Done, error) {
-	in, err := json.Marshal(w)
-	if err != nil {
-		return accounts.Done{}, err
+	var o outcome
+	late, err := apart(ctx, exec.CommandContext(ctx, "/proc/self/exe", "files"), w, &o)
+	switch {
+	case late:
+		return accounts.Done{}, shoal.Errorf(shoal.KindUnavailable, "mount %s does not answer", w.Root).WithHint("see whether its file server runs")
+	case err != nil:
+		return accounts.Done{}, fmt.Errorf("cannot make files on %s: %w", w.Root, err)
+	case o.Error != "":
+		return o.Done, shoal.Errorf(o.Kind, "%s", o.Error)
 	}
-	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", "files")
-	cmd.Stdin, cmd.Stdout = bytes.NewReader(in), &out
+	return o.Done, nil
+}
+
+// apart runs a command that reads JSON and writes JSON. When ctx, which is the command's, ends before it does, it is late and left
+// behind: the kernel may not let it go before a file server answers.
+func apart(ctx context.Context, cmd *exec.Cmd, in, out any) (late bool, err error) {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return false, err
+	}
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stdout = bytes.NewReader(b), &said
 	cmd.WaitDelay = time.Second
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Run() }()
@@ -56,17 +70,10 @@ func doApart(ctx context.Context, w accounts.Work) (accounts.Done, error) {
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil {
-		return accounts.Done{}, shoal.Errorf(shoal.KindUnavailable, "mount %s does not answer", w.Root).WithHint("see whether its file server runs")
+		return true, nil
 	}
-	var o outcome
 	if err == nil {
-		err = json.Unmarshal(out.Bytes(), &o)
+		err = json.Unmarshal(said.Bytes(), out)
 	}
-	if err != nil {
-		return accounts.Done{}, fmt.Errorf("cannot make files on %s: %w", w.Root, err)
-	}
-	if o.Error != "" {
-		return o.Done, shoal.Errorf(o.Kind, "%s", o.Error)
-	}
-	return o.Done, nil
+	return false, err
 }

@@ -180,35 +180,19 @@ type homeAnswer struct {
 	Error string `json:"error,omitempty"`
 }
 
-// homeApart does it in a process with the user's rights. One that waits for a dead file server is left behind.
+// homeApart does it in a process with the user's rights.
 func homeApart(ctx context.Context, what string, l local, o homes.Order) (homes.Done, error) {
-	in, err := json.Marshal(o)
-	if err != nil {
-		return homes.Done{}, err
-	}
-	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", "home", what)
 	cmd.Dir, cmd.Env = "/", []string{}
-	cmd.Stdin, cmd.Stdout = bytes.NewReader(in), &out
-	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(l.UID), Gid: uint32(l.GID)}}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Run() }()
-	select {
-	case err = <-ended:
-	case <-ctx.Done():
-	}
-	if ctx.Err() != nil {
-		return homes.Done{}, shoal.Errorf(shoal.KindUnavailable, "it took too long; perhaps the share does not answer")
-	}
 	var a homeAnswer
-	if err == nil {
-		err = json.Unmarshal(out.Bytes(), &a)
-	}
-	if err != nil {
+	late, err := apart(ctx, cmd, o, &a)
+	switch {
+	case late:
+		return homes.Done{}, shoal.Errorf(shoal.KindUnavailable, "it took too long; perhaps the share does not answer")
+	case err != nil:
 		return homes.Done{}, fmt.Errorf("cannot %s the home: %w", what, err)
-	}
-	if a.Error != "" {
+	case a.Error != "":
 		return a.Done, errors.New(a.Error)
 	}
 	return a.Done, nil
