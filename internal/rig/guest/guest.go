@@ -27,8 +27,7 @@ const Host = "10.0.2.2"
 
 // Config says what runs in a guest, as root.
 type Config struct {
-	// Programs of the host, by name, are there with the libraries they need. mount, umount, mount.nfs, mount.cifs and
-	// what busybox has are always there.
+	// Programs of the host, by name, are there with the libraries they need. mount, umount and what busybox has are always there.
 	Programs []string
 	// Files of the host by their paths in the guest; a static binary needs no more than that.
 	Files   map[string]string
@@ -102,7 +101,7 @@ func assemble(ctx context.Context, cfg Config, dir, modules, initrd string) erro
 	if err := layout(root); err != nil {
 		return err
 	}
-	for _, name := range append([]string{"mount", "umount", "mount.nfs", "mount.cifs"}, cfg.Programs...) {
+	for _, name := range append([]string{"mount", "umount"}, cfg.Programs...) {
 		if err := program(ctx, root, name); err != nil {
 			return err
 		}
@@ -114,7 +113,7 @@ func assemble(ctx context.Context, cfg Config, dir, modules, initrd string) erro
 	}
 	for name, text := range map[string]string{"init": initScript, "command": script(cfg),
 		"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/group": "root:x:0:\n", "etc/hosts": "127.0.0.1 localhost\n" + Host + " host\n",
-		"etc/nsswitch.conf": "hosts: files\n", "etc/netconfig": netconfig} {
+		"etc/nsswitch.conf": "hosts: files\n"} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o755); err != nil {
 			return err
 		}
@@ -134,9 +133,6 @@ func assemble(ctx context.Context, cfg Config, dir, modules, initrd string) erro
 	}
 	return archive(ctx, root, out)
 }
-
-// netconfig is the transports that the NFS helper looks for.
-const netconfig = "tcp tpi_cots_ord v inet tcp - -\nudp tpi_clts v inet udp - -\n"
 
 // script is the command with its environment, for a shell.
 func script(cfg Config) string {
