@@ -206,6 +206,12 @@ func (b *box) must(script string) string {
 	return out
 }
 
+// reads waits until a file can be read in the machine.
+func (b *box) reads(file string) {
+	b.w.t.Helper()
+	eventually(b.w.t, func() error { out, err := b.run("cat " + file); return because(err, out) })
+}
+
 func eventually(t testing.TB, fn func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -259,14 +265,14 @@ func TestLifeSSH(t *testing.T) {
 	_, _ = b.run("cat file")
 	server.Start()
 	w.troubled(share, "")
-	eventually(t, func() error { out, err := b.run("cat file"); return because(err, out) })
+	b.reads("file")
 
 	// A client that is killed is replaced, and the machine gets the new mount.
 	old := w.recordOf(share)
 	if err := unix.Kill(old.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error { out, err := b.run("cat file"); return because(err, out) })
+	b.reads("file")
 	w.troubled(share, "")
 
 	// Another server program adopts it: the same client goes on.

@@ -39,13 +39,18 @@ func samba(t *testing.T) (server *fileservers.SMBServer, dir string) {
 	return server, dir
 }
 
+// smbWorld is a share on a server of Samba's, without a client in the kernel. dir is the server's.
+func smbWorld(t *testing.T) (server *fileservers.SMBServer, dir string, w *world, share shoal.Share) {
+	needHost(t)
+	server, dir = samba(t)
+	w = newWorld(t, false)
+	w.secrets["team"] = "username=team\npassword=right, =password\n"
+	return server, dir, w, shoal.Share{Name: "team", Source: server.URL("127.0.0.1", "team"), Credentials: &shoal.SecretRef{Secret: "team"}}
+}
+
 // SMB without a kernel client: rclone against Samba, through the same faults.
 func TestLifeSMB(t *testing.T) {
-	needHost(t)
-	server, dir := samba(t)
-	w := newWorld(t, false)
-	w.secrets["team"] = "username=team\npassword=right, =password\n"
-	share := shoal.Share{Name: "team", Source: server.URL("127.0.0.1", "team"), Credentials: &shoal.SecretRef{Secret: "team"}}
+	server, dir, w, share := smbWorld(t)
 	b := w.machine(share)
 	b.must("echo one > file && cat file")
 	eventually(t, func() error {
@@ -69,13 +74,13 @@ func TestLifeSMB(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.troubled(share, "")
-	eventually(t, func() error { out, err := b.run("cat file"); return because(err, out) })
+	b.reads("file")
 
 	old := w.recordOf(share)
 	if err := unix.Kill(old.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error { out, err := b.run("cat file"); return because(err, out) })
+	b.reads("file")
 	w.troubled(share, "")
 	before := w.recordOf(share)
 	w.restart()
@@ -100,7 +105,7 @@ func TestLifeSMB(t *testing.T) {
 		}
 		return nil
 	})
-	eventually(t, func() error { out, err := b.run("cat file"); return because(err, out) })
+	b.reads("file")
 
 	w.secrets["wrong"] = "username=team\npassword=wrong-password\n"
 	_, err := w.Reach(t.Context(), shoal.Share{Name: "other", Source: share.Source, Credentials: &shoal.SecretRef{Secret: "wrong"}})
@@ -112,11 +117,7 @@ func TestLifeSMB(t *testing.T) {
 // What was not written when the client was killed is written by the next. (Not so a file of the last second before: Debian's rclone
 // may forget it.)
 func TestUnwritten(t *testing.T) {
-	needHost(t)
-	server, dir := samba(t)
-	w := newWorld(t, false)
-	w.secrets["team"] = "username=team\npassword=right, =password\n"
-	share := shoal.Share{Name: "team", Source: server.URL("127.0.0.1", "team"), Credentials: &shoal.SecretRef{Secret: "team"}}
+	_, dir, w, share := smbWorld(t)
 	b := w.machine(share)
 	b.must("(exec 5>late; echo precious >&5; kill -9 " + fmt.Sprint(w.recordOf(share).PID) + "; sleep 0.2) 2>/dev/null; true")
 	arrives := func(name string) {
@@ -130,21 +131,15 @@ func TestUnwritten(t *testing.T) {
 		})
 	}
 	arrives("late")
-	eventually(t, func() error { out, err := b.run("cat late"); return because(err, out) })
+	b.reads("late")
 }
 
 // Homes on a share without owners: each has her own, and sees nobody else's.
 func TestHomes(t *testing.T) {
-	needHost(t)
-	server, dir := samba(t)
-	w := newWorld(t, false)
-	w.secrets["team"] = "username=team\npassword=right, =password\n"
-	share := shoal.Share{Name: "team", Source: server.URL("127.0.0.1", "team"), Credentials: &shoal.SecretRef{Secret: "team"}}
-	for _, name := range []string{"carol"} { // of another pool
-		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "home", name), 0o777), os.WriteFile(filepath.Join(dir, "home", name, "private"), []byte("x"), 0o666),
-			os.Chmod(filepath.Join(dir, "home"), 0o777)); err != nil {
-			t.Fatal(err)
-		}
+	_, dir, w, share := smbWorld(t)
+	carols := filepath.Join(dir, "home", "carol") // she is of another pool
+	if err := errors.Join(os.MkdirAll(carols, 0o777), os.WriteFile(filepath.Join(carols, "private"), []byte("x"), 0o666), os.Chmod(filepath.Dir(carols), 0o777)); err != nil {
+		t.Fatal(err)
 	}
 	b := w.machine(share)
 	home := func(name string, uid int) provider.HomeMount {
@@ -205,11 +200,7 @@ func TestHomes(t *testing.T) {
 
 // A file that is moved as soon as it is written, as editors and installers do, reaches the server.
 func TestMoved(t *testing.T) {
-	needHost(t)
-	server, dir := samba(t)
-	w := newWorld(t, false)
-	w.secrets["team"] = "username=team\npassword=right, =password\n"
-	share := shoal.Share{Name: "team", Source: server.URL("127.0.0.1", "team"), Credentials: &shoal.SecretRef{Secret: "team"}}
+	_, dir, w, share := smbWorld(t)
 	b := w.machine(share)
 	b.must("mkdir work; echo precious > note && mv note work/; for i in 1 2 3; do echo precious > tmp$i && mv tmp$i work/n$i; done")
 	for _, name := range []string{"note", "n1", "n2", "n3"} {
