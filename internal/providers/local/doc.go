@@ -17,7 +17,7 @@
 //	DIR/bin/              copies of shoal-agent and shoal, bound read-only at /opt/shoal/bin
 //	DIR/images/           lowers, see package rootfs
 //	DIR/network.json      the subnet
-//	DIR/shares/NAME-…/    network shares, mounted on the host
+//	DIR/shares/NAME-…/    network shares and homes on them, mounted on the host, see package mounts
 //	DIR/runc/             runc's own state
 //	DIR/machines/ID/      spec.json    what is wanted: written before any effect
 //	                      run.json     what was started: process, its start time, which start
