@@ -96,6 +96,11 @@ func (k *talk) say(text string) error {
 // end closes the input and returns the exit code.
 func (k *talk) end() (int, error) {
 	k.in.Close()
+	return k.ended()
+}
+
+// ended waits for a login that others end, and returns the exit code.
+func (k *talk) ended() (int, error) {
 	err := k.cmd.Wait()
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		return 0, err
@@ -241,7 +246,7 @@ func TestInitDies(t *testing.T) {
 	})
 	w.ssh("u2", "touch second")
 	w.kill(m.ID, "shoal-agent init")
-	if code, err := k.end(); code == 0 || err != nil {
+	if code, err := k.ended(); code == 0 || err != nil {
 		t.Errorf("the login ended with %d, %v", code, err)
 	}
 	if !strings.Contains(k.err.String(), string(m.ID)) {

@@ -34,7 +34,7 @@ func (s *Set) mountAnew(ctx context.Context, u *unit) (string, error) {
 		return "", err
 	}
 	s.mu.Lock()
-	u.rec, u.renew, u.denied = rec, false, false
+	u.rec, u.renew = rec, false
 	s.mu.Unlock()
 	if err := s.save(u); err != nil {
 		return "", err

@@ -434,3 +434,28 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 }
+
+// Rounds that come more often than tries must not put off the next try, again and again.
+func TestTriesAgain(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(Config{Dir: dir, Run: filepath.Join(dir, "run"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.Changed = func() {}
+	u, err := s.unit(shoal.Share{Name: "team", Source: "sftp://root@127.0.0.1:1/x"}, "", 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.check(t.Context(), u)
+	next := u.next
+	if next.IsZero() {
+		t.Fatal("what failed is not put off")
+	}
+	for range 5 {
+		s.check(t.Context(), u)
+	}
+	if u.next != next || u.failures != 6 || u.trouble == "" {
+		t.Errorf("the next try moved by %s; %d failures, trouble %q", u.next.Sub(next), u.failures, u.trouble)
+	}
+}

@@ -45,7 +45,7 @@ func (s *Set) Renew(secret string, at time.Time) {
 	s.mu.Lock()
 	for _, u := range s.units {
 		if c := u.share.Credentials; c != nil && c.Secret == secret && u.rec.Gen > 0 && u.rec.Read.Before(at) {
-			u.renew, u.denied, u.next = true, false, time.Time{}
+			u.renew, u.next = true, time.Time{}
 		}
 	}
 	s.mu.Unlock()
@@ -84,6 +84,7 @@ func (s *Set) round(ctx context.Context) time.Duration {
 			defer func() { <-slots }()
 			if h, ok := homes[u]; ok && s.unmounted(u) {
 				if _, err := s.reachHome(ctx, h); err != nil && ctx.Err() == nil {
+					s.putOff(u)
 					s.ill(u, err)
 				}
 				return
@@ -173,6 +174,7 @@ func (s *Set) check(ctx context.Context, u *unit) {
 		} else if shoal.KindOf(mendErr) == shoal.KindUnavailable {
 			err = mendErr
 		}
+		s.putOff(u)
 	}
 	s.ill(u, err)
 }
@@ -184,16 +186,16 @@ func (s *Set) renewed(ctx context.Context, u *unit) {
 		return
 	}
 	s.cfg.Log.Warn("a share's new secret does not mount it; the old mount stays", "share", u.share.Name, "error", err)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	u.backOff()
+	s.putOff(u)
 }
 
 // lastWait is how long a mount that fails is left alone at most.
 const lastWait = time.Minute
 
-// backOff puts off the next try. The set's mutex is held.
-func (u *unit) backOff() {
+// putOff puts off the next try to mount after one that failed. Looking alone puts nothing off.
+func (s *Set) putOff(u *unit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	u.wait = min(max(2*u.wait, time.Second), lastWait)
 	u.next = time.Now().Add(u.wait)
 }
@@ -203,7 +205,6 @@ func (s *Set) ill(u *unit, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u.failures++
-	u.backOff()
 	if u.failures == 1 {
 		u.since = time.Now()
 		return

@@ -101,7 +101,6 @@ type unit struct {
 	next     time.Time // mounting is not tried again before
 	wait     time.Duration
 	renew    bool // its secret was changed
-	denied   bool // its secret was refused: trying again does not help
 	looking  bool
 }
 
