@@ -23,6 +23,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/broker"
 	"github.com/shoal-pool/shoal/internal/catalog"
 	"github.com/shoal-pool/shoal/internal/engine"
+	"github.com/shoal-pool/shoal/internal/engine/vet"
 	"github.com/shoal-pool/shoal/internal/gateway/doors"
 	"github.com/shoal-pool/shoal/internal/gateway/rdpfront/desk"
 	"github.com/shoal-pool/shoal/internal/gateway/sshfront"
@@ -168,7 +169,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		UserSlices: func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices },
 		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Apps: a.apps, Doors: a.doors, Desktop: func(pool shoal.PoolName) (string, string, error) { return a.desk.Identity(pool) },
 		Log: a.log})
-	a.catalog = catalog.New(catalog.Config{Store: a.store, Check: a.engine, Passwords: a.people,
+	a.catalog = catalog.New(catalog.Config{Store: a.store, Check: vet.Providers(providers), Passwords: a.people,
 		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
 	a.makeDesktops()
 	a.front, err = sshfront.New(sshfront.Config{HostKey: a.keys.gatewayHost, UserCA: a.keys.userCA, HostCA: a.keys.hostCA.PublicKey(),

@@ -23,7 +23,7 @@ const (
 
 // attend looks after what is a machine's own: health, an operator's deadline, idleness.
 func (j *judging) attend(r *row) {
-	if _, ok := j.pool(r.Pool); !ok && r.Wanted != shoal.WantDelete {
+	if _, ok := j.Pool(r.Pool); !ok && r.Wanted != shoal.WantDelete {
 		m := r.Machine
 		m.Wanted, m.Reason = shoal.WantDelete, "its pool is no more"
 		j.set(r, m, "")
@@ -36,7 +36,7 @@ func (j *judging) attend(r *row) {
 	j.drained(r)
 	j.asked(r)
 	m := r.Machine
-	switch empty := j.people[m.ID].empty(); {
+	switch empty := j.People[m.ID].Empty(); {
 	case !empty:
 		m.IdleAt = time.Time{}
 	case m.IdleAt.IsZero():
@@ -135,12 +135,12 @@ func (j *judging) dying(r *row) bool {
 
 // giveUp fails a machine that has been down for so long that what was there counts as lost.
 func (j *judging) giveUp(r *row, since time.Time) {
-	c := j.people[r.ID]
+	c := j.People[r.ID]
 	limit := tasksLost
 	switch {
-	case c.empty() || c.connected > 0: // an empty one is replaced by package scale
+	case c.Empty() || c.Connected > 0: // an empty one is replaced by package scale
 		return
-	case c.sessions > 0:
+	case c.Sessions > 0:
 		limit = peopleLost
 	}
 	if at := since.Add(limit); j.now.Before(at) {
@@ -163,7 +163,7 @@ func (j *judging) drained(r *row) {
 	switch {
 	case !j.now.Before(c.Deadline):
 		m.Reason = "the deadline of its drain has passed" + because(c.Reason)
-	case j.people[r.ID].empty() && j.known(r.Machine):
+	case j.People[r.ID].Empty() && j.known(r.Machine):
 		m.Reason = "it was drained and is empty" + because(c.Reason)
 	default:
 		j.due(c.Deadline, j.now)

@@ -69,7 +69,7 @@ func (j *judging) asked(r *row) {
 	if len(r.Ill) == 0 {
 		return
 	}
-	p, ok := j.pool(r.Pool)
+	p, ok := j.Pool(r.Pool)
 	m := r.Machine
 	m.Ill = slices.DeleteFunc(slices.Clone(m.Ill), func(i shoal.Ill) bool {
 		e, there := p.Endpoint(i.Endpoint)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/engine/homes"
+	"github.com/shoal-pool/shoal/internal/engine/world"
 	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/provider"
@@ -32,6 +34,8 @@ type Engine struct {
 	poke     chan struct{} // wakes Run; capacity 1
 	turn     chan struct{} // holds a token while a pass is made
 	watchers map[string]*watcher
+	reader   world.Reader
+	homes    *homes.Keeper
 	began    time.Time
 
 	mu sync.Mutex // guards memory; never held while waiting or in the store
@@ -56,6 +60,7 @@ func New(cfg Config) *Engine {
 	for name, p := range cfg.Providers {
 		e.watchers[name] = newWatcher(name, p)
 	}
+	e.homes = homes.New(homes.Config{Store: cfg.Store, Providers: cfg.Providers, Runs: e.runs, Log: cfg.Log})
 	return e
 }
 
@@ -83,7 +88,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, w := range e.watchers {
 		watching.Go(func() { e.watch(ctx, w) })
 	}
-	watching.Go(func() { _ = e.keepHomes(ctx) })
+	watching.Go(func() { _ = e.homes.Run(ctx) })
 	defer func() {
 		cancel()
 		watching.Wait()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/engine/world"
 	"github.com/shoal-pool/shoal/internal/fleet"
 	"github.com/shoal-pool/shoal/internal/scale"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -51,7 +52,7 @@ func (v *verdict) due(t time.Time, now time.Time) {
 // judging is a verdict being made. It does no I/O but to read history through the world.
 type judging struct {
 	verdict
-	*world
+	*world.World
 	mem     memory
 	engine  *Engine
 	byID    map[shoal.MachineID]*row
@@ -60,20 +61,20 @@ type judging struct {
 	holds   map[shoal.PoolName]fleet.Hold
 }
 
-func newJudging(e *Engine, w *world, m memory, now time.Time) *judging {
-	j := &judging{world: w, mem: m, engine: e, now: now, byID: map[shoal.MachineID]*row{}, digests: map[shoal.PoolName]string{}, holds: map[shoal.PoolName]fleet.Hold{}}
+func newJudging(e *Engine, w *world.World, m memory, now time.Time) *judging {
+	j := &judging{World: w, mem: m, engine: e, now: now, byID: map[shoal.MachineID]*row{}, digests: map[shoal.PoolName]string{}, holds: map[shoal.PoolName]fleet.Hold{}}
 	j.moving, j.elastics = map[string]bool{}, map[shoal.PoolName]elastic{}
-	for _, m := range w.machines {
+	for _, m := range w.Machines {
 		j.add(&row{Machine: m, was: m})
 	}
-	for _, p := range w.pools {
-		j.digests[p.Name] = w.digest(p)
+	for _, p := range w.Pools {
+		j.digests[p.Name] = w.Digest(p)
 	}
 	return j
 }
 
 // judge decides what a pass does.
-func (e *Engine) judge(w *world, m memory, now time.Time) (*verdict, error) {
+func (e *Engine) judge(w *world.World, m memory, now time.Time) (*verdict, error) {
 	j := newJudging(e, w, m, now)
 	j.releaseSizes()
 	for _, r := range j.rows {
@@ -83,7 +84,7 @@ func (e *Engine) judge(w *world, m memory, now time.Time) (*verdict, error) {
 	if err := j.carryOn(false); err != nil {
 		return nil, err
 	}
-	for _, p := range j.pools {
+	for _, p := range j.Pools {
 		if err := j.size(p); err != nil {
 			return nil, err
 		}
@@ -97,8 +98,8 @@ func (e *Engine) judge(w *world, m memory, now time.Time) (*verdict, error) {
 
 // releaseSizes gives pools back to the autoscaler whose size was set until now.
 func (j *judging) releaseSizes() {
-	for i := range j.pools {
-		p := &j.pools[i]
+	for i := range j.Pools {
+		p := &j.Pools[i]
 		if p.Fixed == nil || p.Fixed.Until.IsZero() || j.now.Before(p.Fixed.Until) {
 			continue
 		}
@@ -150,7 +151,7 @@ func (j *judging) fleetOf(name string) fleet.World {
 			f.Track[id] = t.Track
 		}
 	}
-	for _, p := range j.pools {
+	for _, p := range j.Pools {
 		if p.Setup != nil {
 			f.Boot[p.Name] = bootTime + time.Duration(p.Setup.Timeout)
 		}
@@ -168,14 +169,14 @@ const bootTime = 5 * time.Minute
 
 // findHolds finds the pools that must wait with new machines.
 func (j *judging) findHolds() error {
-	for _, p := range j.pools {
+	for _, p := range j.Pools {
 		wanted := slices.ContainsFunc(j.rows, func(r *row) bool {
 			return r.Pool == p.Name && r.State == shoal.MachineRequested && r.Wanted == shoal.WantRun
 		})
 		if _, ok := j.holds[p.Name]; ok || !wanted {
 			continue
 		}
-		recent, err := j.recent(p.Name)
+		recent, err := j.Recent(p.Name)
 		if err != nil {
 			return err
 		}
@@ -249,9 +250,9 @@ func (j *judging) add(r *row) {
 
 // spec is what a provider needs to make a machine.
 func (j *judging) spec(m shoal.Machine) provider.MachineSpec {
-	p, _ := j.pool(m.Pool)
+	p, _ := j.Pool(m.Pool)
 	return provider.MachineSpec{ID: m.ID, Pool: m.Pool, Token: string(m.ID), Image: m.Image, OS: p.OS, Resources: m.Resources,
-		Mounts: j.mounts(p), Config: p.ProviderConfig, Private: !p.Has(shoal.UseInteractive), Grace: graceOf(p),
+		Mounts: j.Mounts(p), Config: p.ProviderConfig, Private: !p.Has(shoal.UseInteractive), Grace: graceOf(p),
 		Join: provider.Join{Machine: m.ID, Pool: m.Pool, Token: j.engine.cfg.JoinToken(m.ID, m.Epoch),
 			Control: j.engine.cfg.Control[m.Provider], Epoch: m.Epoch}}
 }
@@ -269,13 +270,13 @@ func graceOf(p shoal.Pool) time.Duration {
 
 // state is a pool as package scale wants to see it.
 func (j *judging) state(p shoal.Pool) scale.State {
-	s := scale.State{Pool: p, Waiting: j.waiting[p.Name], Queue: j.queues[p.Name]}
+	s := scale.State{Pool: p, Waiting: j.Waiting[p.Name], Queue: j.Queues[p.Name]}
 	for _, r := range j.rows {
 		if r.Pool != p.Name || r.State == shoal.MachineGone {
 			continue
 		}
-		c := j.people[r.ID]
-		s.Machines = append(s.Machines, scale.Machine{Machine: r.Machine, Sessions: c.sessions, Tasks: c.tasks, Used: c.used,
+		c := j.People[r.ID]
+		s.Machines = append(s.Machines, scale.Machine{Machine: r.Machine, Sessions: c.Sessions, Tasks: c.Tasks, Used: c.Used,
 			Known: j.known(r.Machine), Stale: r.Spec != j.digests[p.Name]})
 	}
 	return s
@@ -319,12 +320,12 @@ func (j *judging) size(p shoal.Pool) error {
 
 // buryPools removes pools that are being deleted and have nothing left.
 func (j *judging) buryPools() {
-	for _, p := range j.pools {
+	for _, p := range j.Pools {
 		rows := slices.ContainsFunc(j.rows, func(r *row) bool { return r.Pool == p.Name && r.State != shoal.MachineGone })
-		if !p.Deleting || rows || j.sessions[p.Name] > 0 {
+		if !p.Deleting || rows || j.Sessions[p.Name] > 0 {
 			continue
 		}
-		if j.jobs[p.Name] > 0 {
+		if j.Jobs[p.Name] > 0 {
 			j.due(j.now.Add(changeRest), j.now) // it is not clear how old that knowledge is
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/fleet"
+	"github.com/shoal-pool/shoal/provider"
 )
 
 // memory is what the engine knows beside the store.
@@ -16,9 +17,7 @@ type memory struct {
 	sights  map[string]sight // by provider
 	moving  map[string]bool  // providers with machines on their way, by the last pass
 	landed  time.Time        // when an effect last ended
-	demand  *demand          // as it was last read
 	elastic map[shoal.PoolName]elastic
-	homes   map[shoal.MachineID]homes
 	// flushAt is when loads are to be stored; zero: nothing to store.
 	flushAt, flushed time.Time
 }
@@ -59,8 +58,7 @@ type sight struct {
 
 func newMemory() memory {
 	return memory{links: map[shoal.MachineID]link{}, tracks: map[shoal.MachineID]track{}, holds: map[shoal.PoolName]hold{},
-		sights: map[string]sight{}, moving: map[string]bool{}, elastic: map[shoal.PoolName]elastic{},
-		homes: map[shoal.MachineID]homes{}}
+		sights: map[string]sight{}, moving: map[string]bool{}, elastic: map[shoal.PoolName]elastic{}}
 }
 
 // recall copies the memory for a pass.
@@ -69,8 +67,16 @@ func (e *Engine) recall() memory {
 	defer e.mu.Unlock()
 	m := e.memory
 	m.links, m.tracks, m.holds, m.sights = maps.Clone(m.links), maps.Clone(m.tracks), maps.Clone(m.holds), maps.Clone(m.sights)
-	m.elastic, m.homes = maps.Clone(m.elastic), maps.Clone(m.homes)
+	m.elastic = maps.Clone(m.elastic)
 	return m
+}
+
+// runs reports whether a machine runs, as its provider was last seen.
+func (e *Engine) runs(m shoal.Machine) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	seen := e.sights[m.Provider].seen
+	return seen != nil && seen.Machines[m.ID].Phase == provider.PhaseRunning
 }
 
 // linked reports whether a machine's agent has its stream open.
@@ -93,11 +99,6 @@ func (e *Engine) forget(live map[shoal.MachineID]bool, pools map[shoal.PoolName]
 	for id, t := range e.tracks {
 		if !live[id] && !t.Busy && now.Sub(t.Ended) > trackFor && now.After(t.Next) {
 			delete(e.tracks, id)
-		}
-	}
-	for id, h := range e.homes {
-		if !live[id] && !h.busy {
-			delete(e.homes, id)
 		}
 	}
 	for name := range e.elastic {

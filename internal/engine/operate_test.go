@@ -205,24 +205,6 @@ func TestDeletePool(t *testing.T) {
 	})
 }
 
-func TestCheckPool(t *testing.T) {
-	in(t, fake.Config{}, lab(), func(t *testing.T, w *world) {
-		e, ctx := w.engine.Load(), t.Context()
-		if err := e.CheckPool(ctx, lab(), nil); err != nil {
-			t.Error(err)
-		}
-		wantKind(t, e.CheckPool(ctx, lab(func(p *shoal.Pool) { p.Provider = "azure" }), nil), shoal.KindInvalid)
-		wantKind(t, e.CheckPool(ctx, lab(func(p *shoal.Pool) { p.Mounts = []shoal.Mount{{Share: "team", Path: "/shared"}} }), nil), shoal.KindInvalid)
-		windows := lab(func(p *shoal.Pool) { p.OS = shoal.Windows })
-		if err := e.CheckPool(ctx, windows, nil); shoal.KindOf(err) != shoal.KindInvalid || !strings.Contains(err.Error(), "of provider fake run Linux only") {
-			t.Error(err)
-		}
-		if err := e.CheckUser(ctx, shoal.User{Name: "alice"}); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 func TestEndpointsOfAMachine(t *testing.T) {
 	endpoints := func(p *shoal.Pool) {
 		p.Endpoints = []shoal.Endpoint{{Name: "desktop", Protocol: shoal.ProtocolRDP, Port: 3389, Ready: &shoal.Probe{}}}

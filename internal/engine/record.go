@@ -23,14 +23,14 @@ func (e *Engine) pass(ctx context.Context) (next time.Time, err error) {
 	var v *verdict
 	live, pools := map[shoal.MachineID]bool{}, map[shoal.PoolName]bool{}
 	judge := func(tx *store.Tx) error {
-		w, err := e.look(tx)
+		w, err := e.reader.Read(tx)
 		if err != nil {
 			return err
 		}
 		if v, err = e.judge(w, m, clock()); err != nil {
 			return err
 		}
-		for _, p := range w.pools {
+		for _, p := range w.Pools {
 			pools[p.Name] = true
 		}
 		return nil
@@ -54,6 +54,7 @@ func (e *Engine) pass(ctx context.Context) (next time.Time, err error) {
 	}
 	e.conclude(v, m)
 	e.forget(live, pools, time.Now())
+	e.homes.Forget(live)
 	for _, fx := range v.effects {
 		e.launch(ctx, fx)
 	}
@@ -139,7 +140,7 @@ func (v *verdict) store(tx *store.Tx) error {
 func (j *judging) set(r *row, m shoal.Machine, sentence string) {
 	was := r.Machine
 	r.Machine = m
-	p, _ := j.pool(m.Pool)
+	p, _ := j.Pool(m.Pool)
 	j.follow(was, m, p.Price, sentence)
 }
 

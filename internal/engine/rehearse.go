@@ -47,7 +47,7 @@ func (e *Engine) Rehearse(ctx context.Context, by access.Subject, name shoal.Poo
 		}
 		s.Pool = pool
 		out.Now = scalings.Of(s, scale.Decide(s, j.now), scale.SampleOf(s, j.now), j.now)
-		recent, err := j.recent(name)
+		recent, err := j.Recent(name)
 		if err != nil {
 			return err
 		}

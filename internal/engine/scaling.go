@@ -32,7 +32,7 @@ const (
 func (j *judging) elasticOf(p shoal.Pool) (elastic, error) {
 	m := j.mem.elastic[p.Name]
 	if !m.read {
-		records, err := j.tx.Scalings(p.Name, j.now.Add(-changedFor), 10_000)
+		records, err := j.Tx.Scalings(p.Name, j.now.Add(-changedFor), 10_000)
 		if err != nil {
 			return m, err
 		}
@@ -49,7 +49,7 @@ func (j *judging) elasticOf(p shoal.Pool) (elastic, error) {
 	}
 	if at := m.spentAt.Add(spentEvery); !j.now.Before(at) {
 		var err error
-		if m.spent, err = scalings.Spent(j.tx, p, j.now); err != nil {
+		if m.spent, err = scalings.Spent(j.Tx, p, j.now); err != nil {
 			return m, err
 		}
 		m.spentAt = j.now

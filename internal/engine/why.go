@@ -45,7 +45,7 @@ func (e *Engine) WhyPool(ctx context.Context, name shoal.PoolName) (api.Why, err
 
 // imagine reads the world as a pass would, without judging.
 func (e *Engine) imagine(tx *store.Tx) (*judging, error) {
-	w, err := e.look(tx)
+	w, err := e.reader.Read(tx)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (j *judging) explainUse(p shoal.Pool, s scale.State) (use []shoal.Reason) {
 	idle, sessions, tasks := 0, 0, 0
 	for _, m := range s.Machines {
 		sessions, tasks = sessions+m.Sessions, tasks+m.Tasks
-		if m.State == shoal.MachineReady && j.people[m.ID].empty() {
+		if m.State == shoal.MachineReady && j.People[m.ID].Empty() {
 			idle++
 		}
 	}
@@ -232,8 +232,8 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	if t, ok := j.mem.tracks[m.ID]; ok && t.Error != "" {
 		add("provider", "the last call to its provider failed: %s", t.Error)
 	}
-	if h := j.mem.homes[m.ID]; h.err != "" {
-		add("homes", "homes of users cannot be mounted there: %s", h.err)
+	if trouble := j.engine.homes.Trouble(m.ID); trouble != "" {
+		add("homes", "homes of users cannot be mounted there: %s", trouble)
 	}
 	if h, ok := j.holds[m.Pool]; ok && m.State == shoal.MachineRequested {
 		add("hold", "%s", held(h.Until, h.Reason, j.now))
@@ -241,12 +241,12 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	if m.State != shoal.MachineReady {
 		return
 	}
-	c := j.people[m.ID]
-	if len(c.names) > 0 {
-		add("sessions", "%s there: %s", count(c.sessions, "session"), strings.Join(c.names[:min(len(c.names), whyEvents)], ", "))
+	c := j.People[m.ID]
+	if len(c.Names) > 0 {
+		add("sessions", "%s there: %s", count(c.Sessions, "session"), strings.Join(c.Names[:min(len(c.Names), whyEvents)], ", "))
 	}
-	if c.tasks > 0 {
-		add("tasks", "%s there", count(c.tasks, "task"))
+	if c.Tasks > 0 {
+		add("tasks", "%s there", count(c.Tasks, "task"))
 	}
 	if m.Resources.GPUs > 0 {
 		add("gpus", "%s", gpus(m))
@@ -260,7 +260,7 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	case shoal.HealthUnknown:
 		add("unknown", "its agent is not heard from for %s; what is there is unknown, so nothing is concluded", ago(j.now, j.linkOf(m.ID).since))
 	}
-	if c.empty() {
+	if c.Empty() {
 		j.explainSleep(m, add)
 	}
 }
@@ -283,7 +283,7 @@ func gpus(m shoal.Machine) string {
 
 // explainSleep says when an empty machine goes, or why it does not.
 func (j *judging) explainSleep(m shoal.Machine, add func(code, format string, args ...any)) {
-	p, ok := j.pool(m.Pool)
+	p, ok := j.Pool(m.Pool)
 	if !ok || m.IdleAt.IsZero() {
 		return
 	}

@@ -1,4 +1,5 @@
-package engine
+// Package vet asks providers whether what people write can work.
+package vet
 
 import (
 	"context"
@@ -11,22 +12,25 @@ import (
 	"github.com/shoal-pool/shoal/provider"
 )
 
+// Providers are those of a server, by name.
+type Providers map[string]provider.Provider
+
 // checkTime bounds a check, which may have to ask file servers.
 const checkTime = 30 * time.Second
 
 // CheckPool says whether a pool can work: its provider is there, a machine is not larger than it
 // makes, its shares are there, and whatever else the provider knows. KindInvalid if not.
-func (e *Engine) CheckPool(ctx context.Context, p shoal.Pool, shares []shoal.Share) error {
-	w, ok := e.watchers[p.Provider]
+func (all Providers) CheckPool(ctx context.Context, p shoal.Pool, shares []shoal.Share) error {
+	at, ok := all[p.Provider]
 	if !ok {
 		return shoal.Errorf(shoal.KindInvalid, "pool %s cannot work: this server has no provider %q", p.Name, p.Provider).
-			WithHint("it has %s", strings.Join(e.providers(), ", "))
+			WithHint("it has %s", strings.Join(all.names(), ", "))
 	}
-	if p.OS == shoal.Windows && !w.p.Capabilities().Windows {
+	if p.OS == shoal.Windows && !at.Capabilities().Windows {
 		return shoal.Errorf(shoal.KindInvalid, "pool %s cannot work: its machines are to run Windows, and those of provider %s run Linux only", p.Name, p.Provider).
 			WithHint("name a provider that has Windows, or leave os out and take an image with Linux")
 	}
-	if most := w.p.Capabilities().Machine; tooLarge(p.Machine, most) {
+	if most := at.Capabilities().Machine; tooLarge(p.Machine, most) {
 		return shoal.Errorf(shoal.KindInvalid, "pool %s cannot work: a machine with %s processors, %s and %d GPUs is larger than the largest of provider %s (%s processors, %s, %d GPUs)",
 			p.Name, p.Machine.CPUs, p.Machine.Memory, p.Machine.GPUs, p.Provider, most.CPUs, most.Memory, most.GPUs).
 			WithHint("lower machine.cpus, machine.memory or machine.gpus")
@@ -37,11 +41,11 @@ func (e *Engine) CheckPool(ctx context.Context, p shoal.Pool, shares []shoal.Sha
 				WithHint("add a document of kind Share")
 		}
 	}
-	c, ok := w.p.(provider.Checker)
+	c, ok := at.(provider.Checker)
 	if !ok {
 		return nil
 	}
-	return e.ask(ctx, "provider "+p.Provider, func(ctx context.Context) error { return c.Check(ctx, p, shares) })
+	return ask(ctx, "provider "+p.Provider, func(ctx context.Context) error { return c.Check(ctx, p, shares) })
 }
 
 // tooLarge reports whether a machine is larger than the largest, where that is known. A provider that
@@ -51,9 +55,9 @@ func tooLarge(r, most shoal.Resources) bool {
 	return most.CPUs > 0 && r.CPUs > most.CPUs || most.Memory > 0 && r.Memory > most.Memory || known && r.GPUs > most.GPUs
 }
 
-func (e *Engine) providers() []string {
+func (all Providers) names() []string {
 	var names []string
-	for name := range e.watchers {
+	for name := range all {
 		names = append(names, name)
 	}
 	slices.Sort(names)
@@ -61,13 +65,13 @@ func (e *Engine) providers() []string {
 }
 
 // CheckUser says whether a user clashes with what is there already at some provider.
-func (e *Engine) CheckUser(ctx context.Context, u shoal.User) error {
-	for _, name := range e.providers() {
-		c, ok := e.watchers[name].p.(provider.UserChecker)
+func (all Providers) CheckUser(ctx context.Context, u shoal.User) error {
+	for _, name := range all.names() {
+		c, ok := all[name].(provider.UserChecker)
 		if !ok {
 			continue
 		}
-		if err := e.ask(ctx, "provider "+name, func(ctx context.Context) error { return c.CheckUser(ctx, u) }); err != nil {
+		if err := ask(ctx, "provider "+name, func(ctx context.Context) error { return c.CheckUser(ctx, u) }); err != nil {
 			return err
 		}
 	}
@@ -75,7 +79,7 @@ func (e *Engine) CheckUser(ctx context.Context, u shoal.User) error {
 }
 
 // ask waits for an answer, but not for ever. A provider's own kinds of errors become the vocabulary's.
-func (e *Engine) ask(ctx context.Context, whom string, do func(context.Context) error) error {
+func ask(ctx context.Context, whom string, do func(context.Context) error) error {
 	short, cancel := context.WithTimeout(ctx, checkTime)
 	answer := make(chan error, 1)
 	go func() {
