@@ -124,6 +124,8 @@ type Join struct {
 	Token   string          `json:"token"` // one-time
 	// Control is where the agent dials: "unix:///run/shoal/control/agent.sock" or "https://host:port".
 	Control string `json:"control"`
+	// CA is whom the agent trusts about an https:// address, in PEM. Empty: whom the machine trusts.
+	CA string `json:"ca,omitempty"`
 	// Epoch counts the starts of this machine.
 	Epoch int `json:"epoch"`
 }

@@ -3,6 +3,8 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +34,9 @@ type control struct {
 // answerTime bounds a request that is answered at once.
 const answerTime = 30 * time.Second
 
+// maxAnswer bounds what is read of an answer. The longest are secrets: 32 of 64 KiB.
+const maxAnswer = 4 << 20
+
 func newControl(cfg Config) (*control, error) {
 	u, err := url.Parse(cfg.Join.Control)
 	if err != nil {
@@ -41,6 +46,13 @@ func newControl(cfg Config) (*control, error) {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 3}}
 	t := &http.Transport{MaxIdleConns: 4, MaxIdleConnsPerHost: 4, IdleConnTimeout: 3 * time.Minute, DisableCompression: true,
 		TLSHandshakeTimeout: 10 * time.Second, DialContext: dialer.DialContext}
+	if cfg.Join.CA != "" {
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM([]byte(cfg.Join.CA)) {
+			return nil, shoal.Errorf(shoal.KindInvalid, "cannot trust the control plane at %q: its authority's certificate is not PEM", cfg.Join.Control)
+		}
+		t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
+	}
 	c := &control{cfg: cfg, http: &http.Client{Transport: t}}
 	switch {
 	case u.Scheme == "unix":
@@ -138,7 +150,7 @@ func (c *control) post(ctx context.Context, path string, body, answer any) error
 		return err
 	}
 	defer resp.Body.Close()
-	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(answer)
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(answer)
 	if errors.Is(err, io.EOF) {
 		return nil // nothing to say
 	}

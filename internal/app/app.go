@@ -34,6 +34,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/providers/local"
 	"github.com/shoal-pool/shoal/internal/secrets"
 	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/web"
 	"github.com/shoal-pool/shoal/provider"
 )
@@ -62,6 +63,7 @@ type App struct {
 	sockets   Listeners
 	pages     *web.Web
 	web       webParts
+	agents    agents
 	jupyter   *hub.Hub                      // nil: there is nowhere to show it
 	cleanups  []func(context.Context) error // run last to first
 }
@@ -87,6 +89,9 @@ func New(ctx context.Context, opts Options) (a *App, err error) {
 	if err != nil {
 		return a, err
 	}
+	if err = a.makeAgents(); err != nil {
+		return a, err
+	}
 	if err = a.makeServices(providers); err != nil {
 		return a, err
 	}
@@ -104,7 +109,7 @@ func (a *App) openData(ctx context.Context) error {
 	if err := makeDirs(a.opts.Data, a.opts.path("control"), a.opts.path("keys"), a.opts.path("hub")); err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, a.opts.path("shoal.db"))
+	db, err := file.Open(ctx, a.opts.path("shoal.db"))
 	if err != nil {
 		return err
 	}
@@ -144,9 +149,9 @@ func (a *App) openProviders(ctx context.Context) (map[string]provider.Provider, 
 // makeServices makes the services and plugs them into each other. Some need each other; those
 // are told by closures, which are called only once all are there.
 func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
-	controls := map[string]string{}
+	controls := map[string]engine.Control{}
 	for name := range providers {
-		controls[name] = controlInMachine
+		controls[name] = a.control(name)
 	}
 	a.engine = engine.New(engine.Config{Store: a.store, Providers: providers, Control: controls, Log: a.log,
 		JoinToken: func(id shoal.MachineID, epoch int) string { return a.hub.JoinToken(id, epoch) },
@@ -253,7 +258,7 @@ type part struct {
 // Run serves until ctx ends or a part fails for good.
 func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range append(append(a.webRuns(), a.jupyterRuns()...), []part{
+	for _, part := range slices.Concat(a.webRuns(), a.jupyterRuns(), a.agentRuns(), []part{
 		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
 		{"desktops", a.desk.Run}, {"endpoints", a.endpoints.Run},
 		{"retire", a.retire}, {"shares", a.renewShares}, {"trim", a.trim}, {"pack", a.pack}, {"budgets", a.budgets.Run},
@@ -261,7 +266,7 @@ func (a *App) Run(ctx context.Context) error {
 		{"api", serve(a.sockets.Control, a.api.Control())},
 		{"local api", serve(a.sockets.Local, a.api.Local())},
 		{"agent api", serve(a.sockets.Agent, a.api.Agent())},
-	}...) {
+	}) {
 		g.Go(func() error {
 			err := part.run(ctx)
 			if err == nil || ctx.Err() != nil {

@@ -9,6 +9,7 @@
 //	shoal.sock                the API for root on this host
 //	admin.token               the same rights for who cannot open the socket
 //	tls/                      the authority for HTTPS: ca.crt, ca.key; acme/: certificates that others have signed
+//	tls/agents/               the authority that agents on other hosts trust
 //	chp.token, chp.routes     the token of --chp-listen, and what was written there
 //	keys/                     the gateway's host key, the two signing keys, the key of the agents' tokens
 //	control/agent.sock        what agents dial; the directory is bound into local machines

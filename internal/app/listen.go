@@ -24,9 +24,10 @@ func (a *App) listen() error {
 		{&l.SSH, func() (net.Listener, error) { return listenTCP(a.opts.SSHListen, "--ssh-listen") }},
 		{&l.Local, func() (net.Listener, error) { return listenUnix(a.opts.path("shoal.sock")) }},
 		{&l.Agent, func() (net.Listener, error) { return listenUnix(a.opts.path("control", "agent.sock")) }},
-		{&l.HTTPS, a.listenWeb(a.web.front != nil, a.opts.Web.HTTPSListen, "--https-listen")},
-		{&l.HTTP, a.listenWeb(a.web.front != nil && a.opts.Web.HTTPListen != "", a.opts.Web.HTTPListen, "--http-listen")},
-		{&l.CHP, a.listenWeb(a.web.chp != nil, a.opts.Web.CHPListen, "--chp-listen")},
+		{&l.Agents, a.listenIf(a.opts.AgentListen != "", a.opts.AgentListen, "--agent-listen")},
+		{&l.HTTPS, a.listenIf(a.web.front != nil, a.opts.Web.HTTPSListen, "--https-listen")},
+		{&l.HTTP, a.listenIf(a.web.front != nil && a.opts.Web.HTTPListen != "", a.opts.Web.HTTPListen, "--http-listen")},
+		{&l.CHP, a.listenIf(a.web.chp != nil, a.opts.Web.CHPListen, "--chp-listen")},
 	} {
 		if *door.to == nil && door.open == nil {
 			continue
@@ -48,8 +49,8 @@ func (a *App) listen() error {
 	return nil
 }
 
-// listenWeb opens one of the doors that not every server has, or returns nil.
-func (a *App) listenWeb(wanted bool, address, flag string) func() (net.Listener, error) {
+// listenIf opens one of the doors that not every server has, or returns nil.
+func (a *App) listenIf(wanted bool, address, flag string) func() (net.Listener, error) {
 	if !wanted {
 		return nil
 	}

@@ -18,6 +18,9 @@ type Options struct {
 	Data      string // the data directory; default /var/lib/shoal
 	Listen    string // the API for tokens; default 127.0.0.1:7420
 	SSHListen string // the gateway; default 127.0.0.1:2222
+	// AgentListen is where agents of machines come in that are not on this host; default: nowhere. AgentURL is how those
+	// machines write it; default https:// and AgentListen.
+	AgentListen, AgentURL string
 	// EndpointHost is on which address the ports of pools' rdp and tcp endpoints are opened; default that of SSHListen.
 	EndpointHost string
 	Role         string // control,gateway: what this process does
@@ -43,7 +46,8 @@ type Options struct {
 type Listeners struct {
 	Control net.Listener // the API for tokens
 	Local   net.Listener // the API for this host's root
-	Agent   net.Listener // what agents dial
+	Agent   net.Listener // what agents on this host dial
+	Agents  net.Listener // what agents elsewhere dial, by TLS; only where there is an address for it
 	SSH     net.Listener // the gateway
 	HTTPS   net.Listener // the gateway, for browsers
 	HTTP    net.Listener // sends browsers to HTTPS; only where there is an address for it, as CHP
@@ -81,6 +85,9 @@ func (o Options) withDefaults() (Options, error) {
 		}
 	}
 	var err error
+	if o.AgentURL, err = agentURL(o); err != nil {
+		return o, err
+	}
 	if o.Web, err = o.Web.withDefaults(); err != nil {
 		return o, err
 	}

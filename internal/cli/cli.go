@@ -41,6 +41,8 @@ type Serve struct {
 	Data      string
 	Listen    string
 	SSHListen string
+	// AgentListen and AgentURL are where machines come in that are not on this host.
+	AgentListen, AgentURL string
 	// EndpointHost is on which address rdp and tcp endpoints listen.
 	EndpointHost string
 	GPURoot      string

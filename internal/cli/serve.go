@@ -61,6 +61,8 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 	f.StringVar(&s.Data, "data", "", "the data `DIR` (SHOAL_DATA; default "+p.DataDir+")")
 	f.StringVar(&s.Listen, "listen", "", "where the API listens, `HOST:PORT` (default 127.0.0.1:7420)")
 	f.StringVar(&s.SSHListen, "ssh-listen", "", "where the ssh gateway listens, `HOST:PORT` (default 127.0.0.1:2222)")
+	f.StringVar(&s.AgentListen, "agent-listen", "", "where machines come in that are not on this host, `HOST:PORT` (nowhere)")
+	f.StringVar(&s.AgentURL, "agent-url", "", "how those machines write it, a `URL` (https:// and --agent-listen)")
 	f.StringVar(&s.EndpointHost, "endpoint-listen", "", "on which `ADDRESS` the ports of rdp and tcp endpoints are opened (that of --ssh-listen)")
 	f.StringVar(&s.GPURoot, "gpu-root", "", "where the GPUs' device nodes and driver lie, a `DIR` such as a driver container's root (/)")
 	f.Var(flags.Duration{Value: &s.Keep}, "keep-history", "for how long jobs, sessions and machines that have ended are kept (90d); of jobs it is known for ever how they ended")

@@ -18,7 +18,7 @@ import (
 type Config struct {
 	Store     *store.DB
 	Providers map[string]provider.Provider
-	Control   map[string]string // by provider: where its machines' agents dial
+	Control   map[string]Control // by provider
 	// JoinToken gives the token with which a machine's agent joins. It must give the same for the same.
 	JoinToken func(id shoal.MachineID, epoch int) string
 	// Gone is told when a machine has failed or exists no more; may be nil.
@@ -26,6 +26,12 @@ type Config struct {
 	// Tell writes to all terminals on a machine, if that can be done at once; may be nil.
 	Tell func(id shoal.MachineID, text string)
 	Log  *slog.Logger
+}
+
+// Control is how the agents of a provider's machines reach this server.
+type Control struct {
+	URL string // unix:///… in the machine, or https://…
+	CA  string // PEM: who has signed the server's certificate
 }
 
 // Engine makes and unmakes machines. Its methods may be called from any goroutine.

@@ -251,10 +251,11 @@ func (j *judging) add(r *row) {
 // spec is what a provider needs to make a machine.
 func (j *judging) spec(m shoal.Machine) provider.MachineSpec {
 	p, _ := j.Pool(m.Pool)
+	control := j.engine.cfg.Control[m.Provider]
 	return provider.MachineSpec{ID: m.ID, Pool: m.Pool, Token: string(m.ID), Image: m.Image, OS: p.OS, Resources: m.Resources,
 		Mounts: j.Mounts(p), Config: p.ProviderConfig, Private: !p.Has(shoal.UseInteractive), Grace: graceOf(p),
 		Join: provider.Join{Machine: m.ID, Pool: m.Pool, Token: j.engine.cfg.JoinToken(m.ID, m.Epoch),
-			Control: j.engine.cfg.Control[m.Provider], Epoch: m.Epoch}}
+			Control: control.URL, CA: control.CA, Epoch: m.Epoch}}
 }
 
 // archiveTime is how long machines may take to end whose homes are archived: the agent's own limits, and a little more.

@@ -71,7 +71,7 @@ func (w *world) start() {
 	if w.around != nil {
 		p = w.around(p)
 	}
-	e := engine.New(engine.Config{Store: w.db, Providers: map[string]provider.Provider{"fake": p}, Control: map[string]string{"fake": "unix:///control"},
+	e := engine.New(engine.Config{Store: w.db, Providers: map[string]provider.Provider{"fake": p}, Control: map[string]engine.Control{"fake": {URL: "unix:///control"}},
 		JoinToken: func(id shoal.MachineID, epoch int) string { return fmt.Sprintf("token of %s, %d", id, epoch) },
 		Gone: func(id shoal.MachineID) {
 			w.mu.Lock()
