@@ -23,6 +23,21 @@ type Scale struct {
 type Idle struct {
 	After Duration `json:"after,omitempty"`
 	Warn  Duration `json:"warn,omitempty"`
+	// Unused is after how long without use all ends that only waits for its user: connections, shells, a tmux. See UnusedFor.
+	Unused Duration `json:"unused,omitempty"`
+	// Probe is a command that tells, on the machine, whether something is in use there: it exits with 0 if so, and with 1 if not.
+	Probe string `json:"probe,omitempty"`
+}
+
+// unusedFor is long enough that nobody's working day is cut, and short enough for a week's forgotten terminals.
+const unusedFor = 12 * time.Hour
+
+// UnusedFor is Unused, or what holds where the pool does not say.
+func (i Idle) UnusedFor() time.Duration {
+	if i.Unused > 0 {
+		return time.Duration(i.Unused)
+	}
+	return unusedFor
 }
 
 // Metric is a figure that a rule looks at.

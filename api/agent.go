@@ -13,6 +13,7 @@ import (
 //	GET  /agent/v1/stream  → newline-delimited Record     desired state; first a Snapshot, then what changes
 //	POST /agent/v1/report  Report → ReportAnswer          observations, in batches
 //	POST /agent/v1/password PasswordCheck → {}            somebody wants a desktop; 401 if it is not her password
+//	POST /agent/v1/secrets SessionSecretsRequest → SessionSecrets   somebody has come, and her pool gives secrets
 //	*    /agent/v1/user/…  a user's own API request, relayed from /run/shoal.sock; see UserHeader.
 //	                       The rest of the path is the one that was asked for: /agent/v1/user/api/v1/jobs
 //
@@ -50,6 +51,15 @@ type Record struct {
 	StopApp  *StopApp    `json:"stopApp,omitempty"`
 	// EndDesktop ends the remote desktop of a user, with all that runs in it.
 	EndDesktop *EndDesktop `json:"endDesktop,omitempty"`
+	// EndUnused ends what a user has on the machine beside tasks, web apps and desktops, if the agent finds, looking once
+	// more, that she has not used it for so long.
+	EndUnused *EndUnused `json:"endUnused,omitempty"`
+}
+
+// EndUnused says whose is to end, and for how long at least it has not been used.
+type EndUnused struct {
+	User   shoal.UserName `json:"user"`
+	Unused shoal.Duration `json:"unused"`
 }
 
 // EndDesktop names whose desktop is to end.
@@ -103,6 +113,8 @@ type Accounts struct {
 	Groups []Group   `json:"groups"`
 	// CAKeys are the gateways' signing keys, authorized_keys form; sshd trusts any of them.
 	CAKeys []string `json:"caKeys"`
+	// Secrets are the variables that sessions get from secrets, in order.
+	Secrets []string `json:"secrets,omitempty"`
 }
 
 // Account is one user. A disabled user keeps the uid, may not log in, and her processes are ended.
@@ -294,6 +306,10 @@ type UserActivity struct {
 	Pins        []shoal.Pin    `json:"pins,omitempty"`
 	LastInput   time.Time      `json:"lastInput,omitzero"` // newest input on a terminal of hers
 	CPUPercent  int            `json:"cpuPercent,omitempty"`
+	// InUse says what of hers is in use by itself, tasks, web apps and desktops left out: "python3 runs". Empty: all that
+	// she has waits for her, and Unused is for how long she has not used it. Both zero: it is not known.
+	InUse  string         `json:"inUse,omitempty"`
+	Unused shoal.Duration `json:"unused,omitempty"`
 }
 
 // ReportAnswer acknowledges a Report: everything in it is stored.

@@ -77,6 +77,8 @@ type Probes interface {
 type Watcher interface {
 	Look() (api.Activity, error)
 	Tell(user shoal.UserName, text string) error
+	// End ends what a user has beside tasks, web apps and desktops, unless it was used within the time.
+	End(ctx context.Context, user shoal.UserName, unused time.Duration) error
 }
 
 // Fence ends the tasks that are not idempotent when the lease has run out. See package tasks.
@@ -128,6 +130,7 @@ type Agent struct {
 	lease   lease
 
 	handing sync.Mutex // keeps the tasks of two snapshots in order
+	ending  sync.WaitGroup
 
 	mu     sync.Mutex
 	rejoin context.CancelFunc // ends the stream, so that link joins again
@@ -189,6 +192,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error { return a.relay(ctx) })
 	}
 	err := g.Wait()
+	a.ending.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}

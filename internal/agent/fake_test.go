@@ -188,6 +188,7 @@ type fakeWatcher struct {
 	seen  api.Activity
 	err   error
 	told  []string
+	ended []string
 }
 
 func (f *fakeWatcher) Look() (api.Activity, error) {
@@ -201,6 +202,13 @@ func (f *fakeWatcher) Tell(user shoal.UserName, text string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.told = append(f.told, string(user)+": "+text)
+	return nil
+}
+
+func (f *fakeWatcher) End(_ context.Context, user shoal.UserName, unused time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = append(f.ended, string(user)+" "+shoal.Duration(unused).String())
 	return nil
 }
 

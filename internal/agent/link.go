@@ -176,12 +176,30 @@ func (a *Agent) take(ctx context.Context, rec api.Record) error {
 				a.cfg.Log.Warn("cannot end a desktop", "user", rec.EndDesktop.User, "error", err)
 			}
 		}
+	case rec.EndUnused != nil:
+		a.ending.Go(func() { a.endUnused(*rec.EndUnused) })
 	case rec.Message != nil:
 		if err := a.cfg.Watcher.Tell(rec.Message.User, rec.Message.Text); err != nil {
 			a.cfg.Log.Warn("cannot write to terminals", "user", rec.Message.User, "error", err)
 		}
 	}
 	return nil
+}
+
+// endTime bounds how long ending what a user has takes. A kernel in the midst of writing may hold a process for longer.
+const endTime = 20 * time.Second
+
+// endUnused ends what a user has and does not use. What becomes of it is seen by the next look.
+func (a *Agent) endUnused(e api.EndUnused) {
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	if err := a.cfg.Watcher.End(ctx, e.User, time.Duration(e.Unused)); err != nil {
+		a.cfg.Log.Info("what a user has is not ended", "user", e.User, "reason", err)
+	}
+	a.mu.Lock()
+	a.out.look = true
+	a.mu.Unlock()
+	poke(a.wake)
 }
 
 // takeSnapshot takes all that the machine should be. The tasks follow the accounts of the people who run them.

@@ -271,7 +271,7 @@ func differs(a, b api.Activity) bool {
 	}
 	for i, x := range a.Users {
 		y := b.Users[i]
-		if x.User != y.User || x.Connections != y.Connections || len(x.Pins) != len(y.Pins) ||
+		if x.User != y.User || x.Connections != y.Connections || len(x.Pins) != len(y.Pins) || (x.InUse == "") != (y.InUse == "") ||
 			y.LastInput.Sub(x.LastInput) >= inputWorth || max(x.CPUPercent-y.CPUPercent, y.CPUPercent-x.CPUPercent) >= cpuWorth {
 			return true
 		}

@@ -42,7 +42,7 @@ type Broker struct {
 	tries  *retry.Tries
 	unsure bool // a commit failed: what is on disk may be more than was answered
 
-	// Of the goroutine that tends desktops alone:
+	// Of the goroutine that tends what nobody uses alone:
 	told   map[shoal.SessionID]told
 	marked bool // perhaps a session is marked as one of which something ends
 
@@ -50,9 +50,16 @@ type Broker struct {
 	line     []*waiter  // in order of arrival
 	closing  []part     // parts that are gone, not yet recorded
 	suspects map[shoal.MachineID]time.Time
-	seen     map[shoal.MachineID]map[shoal.UserName]api.UserActivity // by the latest Activity of each
-	empty    map[shoal.SessionID]time.Time                           // when sessions where nothing lives may end
-	done     map[shoal.SessionID]chan struct{}                       // closed when the session ends
+	seen     map[shoal.MachineID]sighting
+	used     map[shoal.SessionID]time.Time     // when something went through its connections
+	empty    map[shoal.SessionID]time.Time     // when sessions where nothing lives may end
+	done     map[shoal.SessionID]chan struct{} // closed when the session ends
+}
+
+// sighting is the latest Activity of a machine.
+type sighting struct {
+	at    time.Time
+	users map[shoal.UserName]api.UserActivity
 }
 
 // part names one part of a session.
@@ -91,7 +98,8 @@ func New(cfg Config) *Broker {
 		poke:     make(chan struct{}, 1),
 		tries:    retry.New(cfg.Log, "broker"),
 		suspects: map[shoal.MachineID]time.Time{},
-		seen:     map[shoal.MachineID]map[shoal.UserName]api.UserActivity{},
+		seen:     map[shoal.MachineID]sighting{},
+		used:     map[shoal.SessionID]time.Time{},
 		empty:    map[shoal.SessionID]time.Time{},
 		done:     map[shoal.SessionID]chan struct{}{},
 		told:     map[shoal.SessionID]told{},
@@ -295,6 +303,7 @@ func (b *Broker) released(sessions []shoal.SessionID) {
 	defer b.mu.Unlock()
 	for _, id := range sessions {
 		delete(b.empty, id)
+		delete(b.used, id)
 		if ch := b.done[id]; ch != nil {
 			close(ch)
 			delete(b.done, id)

@@ -29,6 +29,8 @@ func (s *sent) send(id shoal.MachineID, r api.Record) bool {
 		s.all = append(s.all, "tell "+string(r.Message.User)+": "+r.Message.Text)
 	case r.EndDesktop != nil:
 		s.all = append(s.all, "end the desktop of "+string(r.EndDesktop.User)+" on "+string(id))
+	case r.EndUnused != nil:
+		s.all = append(s.all, "end what "+string(r.EndUnused.User)+" has on "+string(id)+" unused for "+r.EndUnused.Unused.String())
 	}
 	return true
 }

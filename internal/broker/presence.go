@@ -82,8 +82,8 @@ func (b *Broker) recordClosed(ctx context.Context) error {
 	defer b.mu.Unlock()
 	b.closing = b.closing[len(closing):]
 	for _, s := range left {
-		users, known := b.seen[s.Machine]
-		if known && len(alive(users[s.User].Pins)) == 0 {
+		last, known := b.seen[s.Machine]
+		if known && len(alive(last.users[s.User].Pins)) == 0 {
 			b.empty[s.ID] = time.Now().Add(emptyFor)
 		}
 	}
@@ -106,7 +106,7 @@ func (b *Broker) Activity(ctx context.Context, machine shoal.MachineID, a api.Ac
 		users[u.User] = u
 	}
 	b.mu.Lock()
-	b.seen[machine] = users
+	b.seen[machine] = sighting{time.Now(), users}
 	for id := range b.seen { // machines come and go; forgetting one costs a few seconds at most
 		if len(b.seen) <= maxSeen {
 			break

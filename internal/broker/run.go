@@ -20,7 +20,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	parts.Go(func() { b.tendDesktops(ctx) })
+	parts.Go(func() { b.tendAll(ctx) })
 	for {
 		changed := b.cfg.Store.Changed()
 		ok := b.tries.Do(ctx, "record closed parts", b.recordClosed)

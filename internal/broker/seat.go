@@ -282,6 +282,7 @@ func (b *Broker) judgePool(tx *store.Tx, pool shoal.Pool, line []*waiter, member
 			}
 			begun[w.req.User][o.Machine] = v.seat.target.Session
 			v.seat.target.Done = b.doneOf(v.seat.target.Session)
+			v.seat.target.Used = b.usedOf(v.seat.target.Session)
 		}
 		if err != nil {
 			return err

@@ -30,6 +30,9 @@ type Target struct {
 	Machine   shoal.MachineID
 	Address   string // host:port of the machine's sshd
 	Principal string // what her certificate must name there: "alice@lab"
+	// Used is called by the front end when so much has gone through that somebody must have done something, once a minute at
+	// most. It may be nil.
+	Used func()
 	// Done is closed when the session ends while parts of it are open: its machine is gone, or
 	// somebody ended it. The front end then closes what it has open.
 	Done <-chan struct{}

@@ -16,6 +16,7 @@ const (
 	maxWindows  = 200
 	maxWindow   = shoal.Duration(12 * time.Hour)
 	maxCooldown = shoal.Duration(7 * 24 * time.Hour)
+	maxProbe    = 1000
 )
 
 // completeScale fills in what rules leave open. Azure's rules took five minutes too.
@@ -38,6 +39,13 @@ func (c *checks) scale(p shoal.Pool) {
 	if s.Idle.Warn > s.Idle.After {
 		c.wrong("scale.idle.warn", "", "the warning (%s) would come before the machine is idle (%s)", s.Idle.Warn, s.Idle.After)
 	}
+	if d := time.Duration(s.Idle.Unused); d != 0 && (d < minIdleEnd || d > maxIdleEnd) {
+		c.wrong("scale.idle.unused", "leave it out for 12h", "%s is not between %s and %s", s.Idle.Unused, shoal.Duration(minIdleEnd), shoal.Duration(maxIdleEnd))
+	}
+	if s.Idle.Unused != 0 && !p.Has(shoal.UseInteractive) {
+		c.wrong("scale.idle.unused", "add interactive to uses", "the pool takes no logins, so nothing waits there for anybody")
+	}
+	c.line("scale.idle.probe", s.Idle.Probe, maxProbe)
 	if s.TimeZone != "" {
 		if _, err := time.LoadLocation(s.TimeZone); err != nil || s.TimeZone == "Local" {
 			c.wrong("scale.timeZone", "write Europe/Berlin, or UTC", "there is no time zone %q", clip(s.TimeZone))

@@ -7,7 +7,11 @@
 // one by one. A remote desktop is one, with all that runs in it, whether anybody looks at it or not. Leftovers are
 // nothing: programs that sessions leave behind, such as ssh-agent, are looked through, so that what they have started
 // counts for itself. An editor's server is a leftover once its user has not been connected for ten minutes, unless
-// something runs in one of its terminals.
+// something runs in one of its terminals. Whatever uses the processor is a pin, if nothing else is.
+//
+// Apart from what is there, it is told what is in use. A program is; a shell that asks what to do next, what holds or
+// shows terminals, the servers of editors and of notebooks, and a connection only wait for their user, who uses them by typing. How
+// long nothing of hers has been in use is counted here, by a clock that nobody sets.
 //
 // One look reads one or two short files of each process and costs about 25 µs of the processor for each.
 package activity
@@ -52,6 +56,7 @@ type Watcher struct {
 	at        time.Time // of the look before
 	used      map[process]uint64
 	connected map[int]time.Time // when a user was last seen connected, or first seen at all
+	uses      map[int]*use
 }
 
 // process names one process for ever: its number may be used anew.
@@ -65,7 +70,7 @@ func New(cfg Config) *Watcher {
 	if cfg.proc == "" {
 		cfg.proc, cfg.pts = "/proc", "/dev/pts"
 	}
-	return &Watcher{cfg: cfg, connected: map[int]time.Time{}}
+	return &Watcher{cfg: cfg, connected: map[int]time.Time{}, uses: map[int]*use{}}
 }
 
 // Look looks at all processes once. It lists users with a connection or a pin.
@@ -73,22 +78,10 @@ func (w *Watcher) Look() (api.Activity, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	procs, err := w.scan()
+	procs, found, err := w.find(now)
 	if err != nil {
-		return api.Activity{}, fmt.Errorf("cannot see who is on the machine: %w", err)
+		return api.Activity{}, err
 	}
-	found := judge(procs, func(uid int) bool {
-		_, ok := w.cfg.Name(uid)
-		return ok
-	}, func(uid int, connections int) bool {
-		last, known := w.connected[uid]
-		if connections > 0 || !known {
-			last = now
-			w.connected[uid] = now
-		}
-		return now.Sub(last) < clientless || w.cfg.GPUs != nil && w.cfg.GPUs()
-	})
-	maps.DeleteFunc(w.connected, func(uid int, _ time.Time) bool { return found[uid] == nil })
 	cpu := w.cpu(procs, now)
 	input := w.input()
 	var tasks map[shoal.UserName]int
@@ -99,6 +92,7 @@ func (w *Watcher) Look() (api.Activity, error) {
 	for uid, f := range found {
 		name, _ := w.cfg.Name(uid)
 		u := api.UserActivity{User: name, Connections: f.connections, LastInput: input[uid], CPUPercent: cpu[uid]}
+		u.InUse, u.Unused = w.judgeUse(uid, f, input[uid], now)
 		if n := tasks[name]; n > 0 {
 			f.pins["task"] = n
 			delete(tasks, name)
@@ -118,6 +112,30 @@ func (w *Watcher) Look() (api.Activity, error) {
 	slices.SortFunc(out.Users, func(a, b api.UserActivity) int { return strings.Compare(string(a.User), string(b.User)) })
 	return out, nil
 }
+
+// find reads all processes and judges what each user has. The caller holds the lock.
+func (w *Watcher) find(now time.Time) ([]proc, map[int]*found, error) {
+	procs, err := w.scan()
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot see who is on the machine: %w", err)
+	}
+	all := judge(procs, func(uid int) bool {
+		_, ok := w.cfg.Name(uid)
+		return ok
+	}, func(uid int, connections int) bool {
+		last, known := w.connected[uid]
+		if connections > 0 || !known {
+			last = now
+			w.connected[uid] = now
+		}
+		return now.Sub(last) < clientless || w.gpus()
+	})
+	maps.DeleteFunc(w.connected, func(uid int, _ time.Time) bool { return all[uid] == nil })
+	maps.DeleteFunc(w.uses, func(uid int, _ *use) bool { return all[uid] == nil })
+	return procs, all, nil
+}
+
+func (w *Watcher) gpus() bool { return w.cfg.GPUs != nil && w.cfg.GPUs() }
 
 // ticks is how many of the kernel's ticks are a second, as programs see them on Linux.
 const ticks = 100

@@ -6,7 +6,9 @@ import "strings"
 type found struct {
 	connections int
 	pins        map[string]int
-	desktop     bool // something of a remote desktop's
+	desktop     bool     // something of a remote desktop's
+	programs    []string // that are in use by themselves, whether or not she looks at them
+	own         []*proc  // all that is hers alone: of no task, web app or desktop
 }
 
 // role is what a process is to its user.
@@ -14,7 +16,8 @@ type role int
 
 const (
 	plain    role = iota
-	serving       // a live connection's, or a task's
+	visiting      // a live connection's
+	serving       // a task's
 	leftover      // of no account, but its children are
 	editor        // an editor's server
 	desktop       // all of a remote desktop
@@ -53,6 +56,14 @@ func judge(procs []proc, user func(uid int) bool, client func(uid, connections i
 			continue
 		}
 		switch t.role(p, 0) {
+		case plain, visiting, leftover, editor:
+			f.own = append(f.own, p)
+			if t.program(p) {
+				f.programs = append(f.programs, p.name)
+			}
+		case serving, webApp, desktop: // how these end is for others to say
+		}
+		switch t.role(p, 0) {
 		case plain:
 			if kernel(p) {
 				f.pins["kernel"]++
@@ -79,7 +90,7 @@ func judge(procs []proc, user func(uid int) bool, client func(uid, connections i
 			if xserver(p) && t.seated(p) {
 				f.pins["desktop"]++
 			}
-		case serving, leftover:
+		case serving, visiting, leftover:
 		}
 	}
 	for _, f := range t.out {
@@ -116,16 +127,16 @@ func (t *tree) role(p *proc, depth int) role {
 	parent := t.byPID[p.ppid]
 	switch {
 	case depth > deep:
-	case t.connection(p), p.task:
-		r = serving
-	case supervisor(p):
+	case t.connection(p):
+		r = visiting
+	case p.task, supervisor(p):
 		r = serving
 	case t.seated(p):
 		r = desktop
 	case sshd(p.name) || left(p):
 		r = leftover
 		if parent != nil {
-			if above := t.inherits(p, parent, depth); above == serving || above == desktop || above == webApp {
+			if above := t.inherits(p, parent, depth); above == serving || above == visiting || above == desktop || above == webApp {
 				r = above
 			}
 		}
@@ -215,10 +226,10 @@ func left(p *proc) bool {
 // toldByArgs reports whether more than its name is needed to know what a program is.
 func toldByArgs(name string) bool {
 	switch name {
-	case "node", "java", "systemd", "shoal-agent", "sh", "bash", "rg", "cpptools", "fsnotifier", "MainThread":
+	case "node", "java", "systemd", "shoal-agent", "rg", "cpptools", "fsnotifier", "MainThread":
 		return true
 	}
-	return strings.HasPrefix(name, "python") || strings.HasPrefix(name, "ipykernel") || strings.HasPrefix(name, "code") || strings.HasPrefix(name, "cursor") ||
+	return shell(name) || strings.HasPrefix(name, "python") || strings.HasPrefix(name, "ipykernel") || strings.HasPrefix(name, "code") || strings.HasPrefix(name, "cursor") ||
 		strings.HasPrefix(name, "remote-dev") || strings.HasPrefix(name, "jupyter")
 }
 

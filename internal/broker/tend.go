@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	tendEvery = 15 * time.Second // how often it is looked for desktops that are to end
+	tendEvery = 15 * time.Second // how often it is looked for what is to end
 	endAgain  = time.Minute      // until an agent is asked once more
 )
 
@@ -37,11 +37,11 @@ func atDesktop(s shoal.Session) bool {
 	return slices.ContainsFunc(s.Parts, func(p shoal.Part) bool { return p.Kind == shoal.ProtocolRDP })
 }
 
-// idleEnds are a pool's endpoints that end what nobody uses.
-type idleEnds struct{ desktop, web, warn time.Duration }
+// idleEnds are when a pool ends what nobody uses.
+type idleEnds struct{ desktop, web, unused, warn time.Duration }
 
 func idleEndsOf(p shoal.Pool) (d idleEnds) {
-	d.warn = time.Duration(p.Scale.Idle.Warn)
+	d.warn, d.unused = time.Duration(p.Scale.Idle.Warn), p.Scale.Idle.UnusedFor()
 	for _, e := range p.Endpoints {
 		switch e.Protocol {
 		case shoal.ProtocolRDP:
@@ -53,13 +53,24 @@ func idleEndsOf(p shoal.Pool) (d idleEnds) {
 	return d
 }
 
-// ending says what of a session ends next unless it is used, and when. Zero: nothing does.
-func ending(s shoal.Session, d idleEnds, apps []shoal.App) (at time.Time, what string) {
-	if d.desktop > 0 && !s.LeftDesktop.IsZero() && !atDesktop(s) {
-		at, what = s.LeftDesktop.Add(d.desktop), "desktop"
-		if s.KeepUntil.After(at) {
-			at = s.KeepUntil
+// What of a session may end beside an app, which is named by its endpoint. A session ends but for what has rules of its own.
+const (
+	endsDesktop = "desktop"
+	endsSession = "session"
+)
+
+// ending says what of a session ends next unless it is used, and when. Zero: nothing does. Unused is since when nothing of
+// it has been in use, if that is so and worth saying.
+func ending(s shoal.Session, d idleEnds, apps []shoal.App, unused time.Time) (at time.Time, what string) {
+	if !unused.IsZero() {
+		at, what = later(unused.Add(d.unused), s.KeepUntil), endsSession
+		if s.Ending == endsSession && s.Ends.Sub(at).Abs() < endStep {
+			at = s.Ends
 		}
+		return at, what // it has neither apps nor a desktop
+	}
+	if d.desktop > 0 && !s.LeftDesktop.IsZero() && !atDesktop(s) {
+		at, what = later(s.LeftDesktop.Add(d.desktop), s.KeepUntil), endsDesktop
 	}
 	for _, a := range apps {
 		if a.Session == s.ID && !a.Ends.IsZero() && (at.IsZero() || a.Ends.Before(at)) {
@@ -69,14 +80,22 @@ func ending(s shoal.Session, d idleEnds, apps []shoal.App) (at time.Time, what s
 	return at, what
 }
 
-// tend has desktops ended that nobody has been connected to for as long as the pool says, and tells their users before.
-// Where no pool says so it does nothing.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// tend has ended what nobody has used for as long as the pool says, desktops and sessions, and tells their users before.
+// Where there is nothing of that kind it does nothing.
 func (b *Broker) tend(ctx context.Context) error {
 	limits := map[shoal.PoolName]idleEnds{}
 	var all []shoal.Session
 	any, news := false, false
+	waits := b.someWait()
 	look := func(tx *store.Tx) error {
-		all, any, news = nil, false, false
+		all, any, news = nil, waits, false
 		pools, err := tx.Pools().List()
 		if err != nil {
 			return err
@@ -98,9 +117,9 @@ func (b *Broker) tend(ctx context.Context) error {
 		}
 		sessions, err := tx.LiveSessions()
 		for _, s := range sessions {
-			at, what := ending(s, limits[s.Pool], apps)
+			at, what := ending(s, limits[s.Pool], apps, b.unusedSince(s, limits[s.Pool].unused, time.Now()))
 			other := !at.Equal(s.Ends) || what != s.Ending
-			if !other && what != "desktop" {
+			if !other && what != endsDesktop && what != endsSession {
 				continue
 			}
 			s.Ends, s.Ending, news = at, what, news || other
@@ -125,8 +144,8 @@ func (b *Broker) tend(ctx context.Context) error {
 	b.marked = any
 	now := time.Now()
 	for _, s := range all {
-		if s.Ending == "desktop" {
-			if err := b.endDesktop(ctx, s, limits[s.Pool], now); err != nil {
+		if s.Ending == endsDesktop || s.Ending == endsSession {
+			if err := b.end(ctx, s, limits[s.Pool], now); err != nil {
 				return err
 			}
 		}
@@ -152,36 +171,33 @@ func mark(tx *store.Tx, all []shoal.Session) error {
 	return nil
 }
 
-// told is what was done about a desktop that is to end.
+// told is what was done about something that is to end.
 type told struct {
 	ends  time.Time // of which the user was told
 	asked time.Time // when its agent was asked to end it
 }
 
-// endDesktop tells the user of a desktop that it ends, or has it ended.
-func (b *Broker) endDesktop(ctx context.Context, s shoal.Session, d idleEnds, now time.Time) error {
-	t := b.told[s.ID]
-	since := shoal.Duration(now.Sub(s.LeftDesktop).Truncate(time.Second))
+// end tells a user of what ends unless she uses it, or has it ended.
+func (b *Broker) end(ctx context.Context, s shoal.Session, d idleEnds, now time.Time) error {
+	t, e := b.told[s.ID], b.endOf(s, d, now)
 	switch {
 	case now.Before(s.Ends):
 		if now.Before(s.Ends.Add(-d.warn)) || t.ends.Equal(s.Ends) {
 			return nil
 		}
 		t.ends = s.Ends
-		b.cfg.Send(s.Machine, api.Record{Message: &api.Message{User: s.User, Text: fmt.Sprintf(
-			"Shoal: nobody has been connected to your desktop on machine %s for %s. It ends at %s with all that is open there, unless you connect to it.",
-			s.Machine, since, s.Ends.Format("15:04 MST"))}})
+		b.cfg.Send(s.Machine, api.Record{Message: &api.Message{User: s.User, Text: e.warning}})
 	case now.Sub(t.asked) < endAgain:
 		return nil
 	default:
 		first := t.asked.IsZero()
-		if !b.cfg.Send(s.Machine, api.Record{EndDesktop: &api.EndDesktop{User: s.User}}) {
+		if !b.cfg.Send(s.Machine, e.order) {
 			return nil // its agent is not there now; unknown is not idle
 		}
 		t.asked = now
 		if first {
 			err := b.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-				event(tx, s, "desktopEnded", fmt.Sprintf("the desktop of %s on machine %s is ended: nobody was connected to it for %s", s.User, s.Machine, since))
+				event(tx, s, e.code, e.sentence)
 				return nil
 			})
 			if err != nil {
@@ -193,17 +209,38 @@ func (b *Broker) endDesktop(ctx context.Context, s shoal.Session, d idleEnds, no
 	return nil
 }
 
-// forgetTold drops what was done about desktops that are used again, or no more.
+// end is how something of a session ends.
+type end struct {
+	warning        string
+	order          api.Record
+	code, sentence string
+}
+
+func (b *Broker) endOf(s shoal.Session, d idleEnds, now time.Time) end {
+	at := s.Ends.Format("15:04 MST")
+	if s.Ending == endsDesktop {
+		since := shoal.Duration(now.Sub(s.LeftDesktop).Truncate(time.Second))
+		return end{fmt.Sprintf("Shoal: nobody has been connected to your desktop on machine %s for %s. It ends at %s with all that is open there, unless you connect to it.", s.Machine, since, at),
+			api.Record{EndDesktop: &api.EndDesktop{User: s.User}},
+			"desktopEnded", fmt.Sprintf("the desktop of %s on machine %s is ended: nobody was connected to it for %s", s.User, s.Machine, since)}
+	}
+	since := shoal.Duration(now.Sub(b.unusedSince(s, 0, now)).Truncate(time.Second))
+	return end{fmt.Sprintf("Shoal: you have not used your session on machine %s for %s, and nothing of yours runs there. It ends at %s, unless you type something or run `shoal session keep-awake 8h`.", s.Machine, since, at),
+		api.Record{EndUnused: &api.EndUnused{User: s.User, Unused: shoal.Duration(d.unused - min(d.unused/10, endStep))}},
+		"sessionUnused", fmt.Sprintf("the session of %s on machine %s is ended: nothing of it was used for %s", s.User, s.Machine, since)}
+}
+
+// forgetTold drops what was done about what is used again, or no more.
 func (b *Broker) forgetTold(all []shoal.Session) {
 	for id := range b.told {
-		if !slices.ContainsFunc(all, func(s shoal.Session) bool { return s.ID == id && s.Ending == "desktop" }) {
+		if !slices.ContainsFunc(all, func(s shoal.Session) bool { return s.ID == id && (s.Ending == endsDesktop || s.Ending == endsSession) }) {
 			delete(b.told, id)
 		}
 	}
 }
 
-// tendDesktops does so until ctx ends.
-func (b *Broker) tendDesktops(ctx context.Context) {
+// tendAll does so until ctx ends.
+func (b *Broker) tendAll(ctx context.Context) {
 	tries := retry.New(b.cfg.Log, "broker")
 	for retry.Sleep(ctx, tendEvery) == nil {
 		tries.Do(ctx, "end what nobody uses", b.tend)
