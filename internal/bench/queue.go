@@ -13,7 +13,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/rig"
-	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/file"
 )
 
 // What the queue is filled with: a million tasks.
@@ -163,7 +163,7 @@ func inBatches(ctx context.Context, b *bench, w *world) error {
 
 // fill adds tasks that ended long ago to a server's store while it is stopped.
 func fill(ctx context.Context, data string) error {
-	db, err := store.Open(ctx, filepath.Join(data, "shoal.db"))
+	db, err := file.Open(ctx, filepath.Join(data, "shoal.db"))
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (tx *Tx) LiveAppsOn(machine shoal.MachineID) ([]shoal.App, error) {
 
 // AppOrder returns what the machine of an app is told; false if nothing is stored.
 func (tx *Tx) AppOrder(id shoal.AppID) (o api.AppOrder, found bool, err error) {
-	err = tx.query(func(rows *sql.Rows) error {
+	err = tx.query(func(rows Rows) error {
 		found = true
 		var body sql.RawBytes
 		if err := rows.Scan(&body); err != nil {
@@ -61,7 +61,7 @@ func (tx *Tx) PutAppOrder(o api.AppOrder) error {
 	if err != nil {
 		return fmt.Errorf("cannot store the order of app %s: %w", o.ID, err)
 	}
-	_, err = tx.change("INSERT OR REPLACE INTO app_orders (app, body) VALUES (?, ?)", string(o.ID), string(body))
+	_, err = tx.change("INSERT INTO app_orders (app, body) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET body = excluded.body", string(o.ID), string(body))
 	return err
 }
 

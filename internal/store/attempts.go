@@ -1,9 +1,9 @@
 package store
 
 import (
-	"database/sql"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -26,7 +26,7 @@ func (tx *Tx) PutAttempt(a shoal.Attempt) error {
 		return fmt.Errorf("cannot store attempt %s: %w", a.AttemptRef, err)
 	}
 	const put = `INSERT INTO attempts (job, idx, attempt, latest, machine, user, state, ended, body)
-		VALUES (?1, ?2, ?3, NOT EXISTS (SELECT 1 FROM attempts WHERE job = ?1 AND idx = ?2 AND attempt > ?3), ?4, ?5, ?6, ?7, ?8)
+		VALUES (?1, ?2, ?3, CASE WHEN EXISTS (SELECT 1 FROM attempts WHERE job = ?1 AND idx = ?2 AND attempt > ?3) THEN 0 ELSE 1 END, ?4, ?5, ?6, ?7, ?8)
 		ON CONFLICT (job, idx, attempt) DO UPDATE SET machine = ?4, user = ?5, state = ?6, ended = ?7, body = ?8`
 	if _, err := tx.change(put, job, a.Index, a.Attempt, string(a.Machine), string(a.User), string(a.State), nanos(a.Ended), string(body)); err != nil {
 		return fmt.Errorf("cannot store attempt %s: %w", a.AttemptRef, err)
@@ -40,19 +40,19 @@ func (tx *Tx) PutAttempt(a shoal.Attempt) error {
 		return nil
 	}
 	const older = "UPDATE attempts SET latest = 0 WHERE job = ? AND idx = ? AND attempt < ? AND latest = 1"
-	_, err = tx.exec(older, job, a.Index, a.Attempt)
+	err = tx.exec(older, job, a.Index, a.Attempt)
 	return err
 }
 
 // putNodes keeps the list of the machines of an attempt that has several, while it is starting or running.
 func (tx *Tx) putNodes(job int64, a shoal.Attempt) error {
 	if a.State.Ended() {
-		_, err := tx.exec("DELETE FROM attempt_nodes WHERE job = ? AND idx = ? AND attempt = ?", job, a.Index, a.Attempt)
+		err := tx.exec("DELETE FROM attempt_nodes WHERE job = ? AND idx = ? AND attempt = ?", job, a.Index, a.Attempt)
 		return err
 	}
 	for _, m := range a.Members[1:] {
-		const put = "INSERT OR IGNORE INTO attempt_nodes (machine, job, idx, attempt) VALUES (?, ?, ?, ?)"
-		if _, err := tx.exec(put, string(m.Machine), job, a.Index, a.Attempt); err != nil {
+		const put = "INSERT INTO attempt_nodes (machine, job, idx, attempt) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+		if err := tx.exec(put, string(m.Machine), job, a.Index, a.Attempt); err != nil {
 			return err
 		}
 	}
@@ -153,7 +153,7 @@ func (tx *Tx) LiveAttemptsOn(machine shoal.MachineID) ([]shoal.Attempt, error) {
 // MachinesWithTasksOf returns the machines on which tasks of a user are starting or running.
 func (tx *Tx) MachinesWithTasksOf(user shoal.UserName) ([]shoal.MachineID, error) {
 	var all []shoal.MachineID
-	err := tx.query(func(rows *sql.Rows) error {
+	err := tx.query(func(rows Rows) error {
 		var id shoal.MachineID
 		err := rows.Scan(&id)
 		all = append(all, id)
@@ -176,10 +176,10 @@ func (tx *Tx) LooseAttemptsSince(t time.Time) ([]shoal.Attempt, error) {
 	return append(ended, live...), err
 }
 
-// unlimited turns 0 into SQL's word for no limit.
+// unlimited turns 0 into a limit that is none.
 func unlimited(n int) int {
 	if n <= 0 {
-		return -1
+		return math.MaxInt
 	}
 	return n
 }

@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"database/sql"
+	"math"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -15,7 +15,7 @@ func (tx *Tx) SetPasswordHash(user shoal.UserName, hash string) error {
 	if hash == "" {
 		_, err = tx.change("DELETE FROM passwords WHERE user = ?", string(user))
 	} else {
-		_, err = tx.change("INSERT OR REPLACE INTO passwords (user, hash) VALUES (?, ?)", string(user), hash)
+		_, err = tx.change("INSERT INTO passwords (user, hash) VALUES (?, ?) ON CONFLICT (user) DO UPDATE SET hash = excluded.hash", string(user), hash)
 	}
 	return err
 }
@@ -23,7 +23,7 @@ func (tx *Tx) SetPasswordHash(user shoal.UserName, hash string) error {
 // PasswordHash returns a user's password hash, empty if there is none.
 func (tx *Tx) PasswordHash(user shoal.UserName) (string, error) {
 	var hash string
-	err := tx.query(func(rows *sql.Rows) error { return rows.Scan(&hash) }, "SELECT hash FROM passwords WHERE user = ?", string(user))
+	err := tx.query(func(rows Rows) error { return rows.Scan(&hash) }, "SELECT hash FROM passwords WHERE user = ?", string(user))
 	return hash, err
 }
 
@@ -43,8 +43,9 @@ func (tx *Tx) PutToken(hash string, t TokenRow) error {
 	if t.Created.IsZero() {
 		t.Created = now()
 	}
-	_, err := tx.change("INSERT OR REPLACE INTO tokens (hash, subject, kind, created, expires) VALUES (?, ?, ?, ?, ?)",
-		hash, t.Subject, t.Kind, nanos(t.Created), nanos(t.Expires))
+	const put = `INSERT INTO tokens (hash, subject, kind, created, expires) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (hash) DO UPDATE SET subject = excluded.subject, kind = excluded.kind, created = excluded.created, expires = excluded.expires`
+	_, err := tx.change(put, hash, t.Subject, t.Kind, nanos(t.Created), nanos(t.Expires))
 	return err
 }
 
@@ -52,7 +53,7 @@ func (tx *Tx) PutToken(hash string, t TokenRow) error {
 func (tx *Tx) Token(hash string) (TokenRow, error) {
 	var t TokenRow
 	found := false
-	err := tx.query(func(rows *sql.Rows) error {
+	err := tx.query(func(rows Rows) error {
 		found = true
 		var created, expires int64
 		if err := rows.Scan(&t.Subject, &t.Kind, &created, &expires); err != nil {
@@ -91,7 +92,7 @@ func (tx *Tx) TrimTokens() error {
 // Setting returns a stored value, empty if there is none.
 func (tx *Tx) Setting(key string) (string, error) {
 	var value string
-	err := tx.query(func(rows *sql.Rows) error { return rows.Scan(&value) }, "SELECT value FROM settings WHERE key = ?", key)
+	err := tx.query(func(rows Rows) error { return rows.Scan(&value) }, "SELECT value FROM settings WHERE key = ?", key)
 	return value, err
 }
 
@@ -101,7 +102,7 @@ func (tx *Tx) SetSetting(key, value string) error {
 	if value == "" {
 		_, err = tx.change("DELETE FROM settings WHERE key = ?", key)
 	} else {
-		_, err = tx.change("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", key, value)
+		_, err = tx.change("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
 	}
 	return err
 }
@@ -166,8 +167,8 @@ func (c Credentials) PutToken(ctx context.Context, hash, kind string, user shoal
 		if err := tx.TrimTokens(); err != nil {
 			return err
 		}
-		if _, err := tx.change("DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE subject = ? AND kind = ? ORDER BY created DESC LIMIT -1 OFFSET ?)",
-			string(user), kind, maxTokens-1); err != nil {
+		if _, err := tx.change("DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE subject = ? AND kind = ? ORDER BY created DESC LIMIT ? OFFSET ?)",
+			string(user), kind, math.MaxInt, maxTokens-1); err != nil {
 			return err
 		}
 		return tx.PutToken(hash, TokenRow{Subject: string(user), Kind: kind, Expires: expires})

@@ -5,39 +5,36 @@ import (
 	"embed"
 
 	"github.com/shoal-pool/shoal"
-	"github.com/shoal-pool/shoal/internal/store/file"
+	"github.com/shoal-pool/shoal/internal/store/commit"
 )
 
 // DB is the store. Its methods may be called from any goroutine.
-type DB struct{ file *file.File }
+type DB struct{ in *commit.Store }
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Open opens the store at path, makes it if there is none, and brings its schema up to date.
-// The file belongs to one process at a time; a second Open is a KindConflict. The caller closes
-// the store after its last use.
-func Open(ctx context.Context, path string) (*DB, error) {
-	f, err := file.Open(ctx, path, file.Schema{Files: migrations, Also: func(t *file.Tx, version int) error {
+// New makes the store of a database that has its tables. Package file and package postgres open such.
+func New(in *commit.Store) *DB { return &DB{in} }
+
+// Schema is how the tables came to be as they are.
+func Schema() commit.Schema {
+	return commit.Schema{Files: migrations, Also: func(t *commit.Tx, version int) error {
 		if version == 4 { // its queue is what SQL cannot write
-			return fillQueue(&Tx{file: t})
+			return fillQueue(&Tx{db: t})
 		}
 		return nil
-	}})
-	if err != nil {
-		return nil, err
-	}
-	return &DB{f}, nil
+	}}
 }
 
 // Close waits for the closures that run, and closes the file. Updates still waiting fail with
 // KindUnavailable. Calling it again does nothing.
-func (db *DB) Close() error { return db.file.Close() }
+func (db *DB) Close() error { return db.in.Close() }
 
 // View runs fn on one snapshot of the store: nothing changes for it while it reads. It may run
 // beside Updates and other Views. fn must not keep tx, and must not start a View of its own.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	return db.file.View(ctx, func(t *file.Tx) error { return fn(&Tx{file: t}) })
+	return db.in.View(ctx, func(t *commit.Tx) error { return fn(&Tx{db: t}) })
 }
 
 // Update runs fn and stores what it changed, all of it or nothing: nil means that the changes are
@@ -47,16 +44,16 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // fn may run twice and must have no other effects. It must not keep tx, nor call Update.
 // Once fn waits in line, the end of ctx no longer stops it.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	return db.file.Update(ctx, func(t *file.Tx) error { return fn(&Tx{file: t}) })
+	return db.in.Update(ctx, func(t *commit.Tx) error { return fn(&Tx{db: t}) })
 }
 
 // Rev is the revision of the last committed change.
-func (db *DB) Rev() shoal.Rev { return db.file.Revs().All }
+func (db *DB) Rev() shoal.Rev { return db.in.Revs().All }
 
 // MachinesRev is the revision of the last change of a machine: while it stays, what was read of machines holds. It
 // costs nothing.
-func (db *DB) MachinesRev() shoal.Rev { return db.file.Revs().Machines }
+func (db *DB) MachinesRev() shoal.Rev { return db.in.Revs().Machines }
 
 // Changed returns a channel that is closed at the next commit that changed something. Take it,
 // look at the store, then wait: a change between taking and waiting is not missed.
-func (db *DB) Changed() <-chan struct{} { return db.file.Changed() }
+func (db *DB) Changed() <-chan struct{} { return db.in.Changed() }

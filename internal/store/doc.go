@@ -1,17 +1,17 @@
-// Package store keeps everything Shoal remembers, in one SQLite file.
+// Package store keeps everything Shoal remembers.
 //
 // There is one concrete type, DB, and two ways in: View, a closure that reads
 // one snapshot, and Update, a closure that reads and writes and whose effects
 // are there entirely or not at all. An Update that returned nil is on disk
-// (WAL, synchronous=FULL): it survives kill -9 and a power cut.
+// and stays: it survives kill -9 and a power cut.
 //
 // Objects are JSON bodies beside the few columns that are searched for. Every
 // change takes the next revision from one counter, and events are written in
 // the transaction that made them happen, so whoever follows Watch or wakes on
 // Changed misses nothing.
 //
-// What happens at the disk is package file's: connections, the one writer, group
-// commit, migrations. How attempts that are long over are written is package
+// The one writer and group commit are package commit's. Package file opens a
+// store in a SQLite file. How attempts that are long over are written is package
 // pack's. Here are the tables. A new kind of object is a line in table.go, a
 // numbered file in migrations, and a file of its own for what is asked of it.
 //

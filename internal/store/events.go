@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
-	"github.com/shoal-pool/shoal/internal/store/file"
+	"github.com/shoal-pool/shoal/internal/store/commit"
 )
 
 // Event stores an event with this Update. Rev is filled in, and Time if it is zero.
@@ -15,14 +15,14 @@ func (tx *Tx) Event(e shoal.Event) {
 	if e.Time.IsZero() {
 		e.Time = now()
 	}
-	e.Rev = tx.file.Next()
+	e.Rev = tx.db.Next()
 	body, err := json.Marshal(e) // strings and times: it cannot fail for a time of this age
 	if err == nil {
 		const insert = "INSERT INTO events (rev, time, kind, name, body) VALUES (?, ?, ?, ?, ?)"
-		_, err = tx.exec(insert, int64(e.Rev), nanos(e.Time), string(e.Kind), e.Name, string(body))
+		err = tx.exec(insert, int64(e.Rev), nanos(e.Time), string(e.Kind), e.Name, string(body))
 	}
-	tx.file.Spoil(err) // an Update whose event cannot be stored is not stored
-	tx.file.Events = e.Rev
+	tx.db.Spoil(err) // an Update whose event cannot be stored is not stored
+	tx.db.Events = e.Rev
 }
 
 // EventAboutJobs stores an event about all the jobs numbered from first to last. Its name is "first-last".
@@ -37,7 +37,7 @@ func (tx *Tx) EventAboutJobs(e shoal.Event, first, last shoal.JobID) error {
 	}
 	e.Kind, e.Name = shoal.ObjectJob, string(first)+"-"+string(last)
 	tx.Event(e)
-	_, err = tx.exec("INSERT OR REPLACE INTO event_ranges (last, first, rev) VALUES (?, ?, ?)", to, from, int64(tx.file.Events))
+	err = tx.exec("INSERT INTO event_ranges (last, first, rev) VALUES (?, ?, ?) ON CONFLICT (last) DO UPDATE SET first = excluded.first, rev = excluded.rev", to, from, int64(tx.db.Events))
 	return err
 }
 
@@ -84,7 +84,7 @@ func (db *DB) Watch(ctx context.Context, since shoal.Rev) iter.Seq2[shoal.Event,
 	return func(yield func(shoal.Event, error) bool) {
 		for {
 			changed := db.Changed()
-			for db.file.Revs().Events > since {
+			for db.in.Revs().Events > since {
 				var batch []shoal.Event
 				err := db.View(ctx, func(tx *Tx) (err error) {
 					batch, err = tx.Events(since, watchBatch)
@@ -111,8 +111,8 @@ func (db *DB) Watch(ctx context.Context, since shoal.Rev) iter.Seq2[shoal.Event,
 			case <-changed:
 			case <-ctx.Done():
 				return
-			case <-db.file.Closing():
-				yield(shoal.Event{}, file.ErrClosed())
+			case <-db.in.Closing():
+				yield(shoal.Event{}, commit.ErrClosed())
 				return
 			}
 		}

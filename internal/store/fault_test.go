@@ -16,6 +16,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
 
@@ -166,7 +167,7 @@ func TestMain(m *testing.M) {
 
 // write puts users as fast as it can and says each name once it is stored.
 func write(path string) {
-	db, err := store.Open(context.Background(), path)
+	db, err := file.Open(context.Background(), path)
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -216,7 +217,7 @@ func TestKill(t *testing.T) {
 			}
 		}
 		_ = cmd.Wait()
-		db, err := store.Open(context.Background(), path)
+		db, err := file.Open(context.Background(), path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +259,7 @@ func TestOpenTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	db := storetest.OpenAt(t, path)
-	if _, err := store.Open(context.Background(), path); shoal.KindOf(err) != shoal.KindConflict || shoal.HintOf(err) == "" {
+	if _, err := file.Open(context.Background(), path); shoal.KindOf(err) != shoal.KindConflict || shoal.HintOf(err) == "" {
 		t.Errorf("a second process: %v", err)
 	}
 	if err := putUser(db, "alice", 1); err != nil {
@@ -272,7 +273,7 @@ func TestOpenTwice(t *testing.T) {
 	if again.Rev() != rev || !names(t, again)["alice"] {
 		t.Errorf("opened again at revision %d, it was %d", again.Rev(), rev)
 	}
-	if _, err := store.Open(context.Background(), filepath.Join(t.TempDir(), "none", "store.db")); shoal.KindOf(err) != shoal.KindUnavailable {
+	if _, err := file.Open(context.Background(), filepath.Join(t.TempDir(), "none", "store.db")); shoal.KindOf(err) != shoal.KindUnavailable {
 		t.Errorf("a directory that is not there: %v", err)
 	}
 }
@@ -283,7 +284,7 @@ func TestForeignFiles(t *testing.T) {
 	if err := os.WriteFile(text, []byte(strings.Repeat("this is no database\n", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Open(context.Background(), text); err == nil {
+	if _, err := file.Open(context.Background(), text); err == nil {
 		t.Error("a text file was opened as a store")
 	}
 }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"time"
 )
 
@@ -17,7 +16,7 @@ type RequestKey struct {
 func (tx *Tx) RequestKey(owner, key string) (RequestKey, bool, error) {
 	k := RequestKey{Owner: owner, Key: key}
 	found := false
-	err := tx.query(func(rows *sql.Rows) error {
+	err := tx.query(func(rows Rows) error {
 		found = true
 		return rows.Scan(&k.Digest, &k.Result)
 	}, "SELECT digest, result FROM request_keys WHERE owner = ? AND key = ?", owner, key)
@@ -26,8 +25,9 @@ func (tx *Tx) RequestKey(owner, key string) (RequestKey, bool, error) {
 
 // PutRequestKey stores a key, replacing what was stored under it.
 func (tx *Tx) PutRequestKey(k RequestKey) error {
-	_, err := tx.change("INSERT OR REPLACE INTO request_keys (owner, key, digest, result, created) VALUES (?, ?, ?, ?, ?)",
-		k.Owner, k.Key, k.Digest, k.Result, nanos(now()))
+	const put = `INSERT INTO request_keys (owner, key, digest, result, created) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (owner, key) DO UPDATE SET digest = excluded.digest, result = excluded.result, created = excluded.created`
+	_, err := tx.change(put, k.Owner, k.Key, k.Digest, k.Result, nanos(now()))
 	return err
 }
 

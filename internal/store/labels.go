@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"encoding/binary"
 	"fmt"
 	"sort"
@@ -33,18 +32,15 @@ func (tx *Tx) jobStored(j *shoal.Job, fresh bool) error {
 		return err
 	}
 	for key, value := range j.Spec.Labels {
-		if _, err := tx.exec("INSERT OR IGNORE INTO job_labels (user, key, value, job) VALUES (?, ?, ?, ?)", string(j.User), key, value, n); err != nil {
+		if err := tx.exec("INSERT INTO job_labels (user, key, value, job) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", string(j.User), key, value, n); err != nil {
 			return err
 		}
 	}
 	if j.Spec.ExternalID == "" {
 		return nil
 	}
-	res, err := tx.exec("INSERT INTO external_ids (user, external, job) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", string(j.User), j.Spec.ExternalID, n)
-	if err != nil {
-		return err
-	}
-	if added, err := res.RowsAffected(); err != nil || added == 1 {
+	added, err := tx.db.Exec("INSERT INTO external_ids (user, external, job) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", string(j.User), j.Spec.ExternalID, n)
+	if err != nil || added == 1 {
 		return err
 	}
 	return shoal.Errorf(shoal.KindConflict, "user %s has a job with the externalId %q already", j.User, j.Spec.ExternalID)
@@ -53,7 +49,7 @@ func (tx *Tx) jobStored(j *shoal.Job, fresh bool) error {
 // jobDeleted removes what belongs to a job that was deleted. Its user's own name for it is not given again.
 func (tx *Tx) jobDeleted(column any) error {
 	for _, table := range []string{"queue", "job_labels", "job_items", "unpacked", "packs", "attempts", "attempt_nodes"} {
-		if _, err := tx.exec("DELETE FROM "+table+" WHERE job = ?", column); err != nil {
+		if err := tx.exec("DELETE FROM "+table+" WHERE job = ?", column); err != nil {
 			return err
 		}
 	}
@@ -62,7 +58,7 @@ func (tx *Tx) jobDeleted(column any) error {
 
 // JobCalled returns the number of the job that a user gave a name of her own; false if there never was one.
 func (tx *Tx) JobCalled(user shoal.UserName, external string) (id shoal.JobID, found bool, err error) {
-	err = tx.query(func(rows *sql.Rows) error {
+	err = tx.query(func(rows Rows) error {
 		var n int64
 		err := rows.Scan(&n)
 		id, found = shoal.JobID(strconv.FormatInt(n, 10)), true
@@ -81,7 +77,7 @@ func (tx *Tx) HasLabel(l Label, first, last shoal.JobID) (found bool, err error)
 	if err != nil {
 		return false, err
 	}
-	err = tx.query(func(*sql.Rows) error { found = true; return nil },
+	err = tx.query(func(Rows) error { found = true; return nil },
 		"SELECT 1 FROM job_labels WHERE key = ? AND value = ? AND job BETWEEN ? AND ? LIMIT 1", l.Key, l.Value, from, to)
 	return found, err
 }
@@ -118,7 +114,7 @@ func (tx *Tx) PutItems(job shoal.JobID, items []shoal.Item) error {
 		for _, item := range items[first:last] {
 			body = append(body, item...)
 		}
-		if _, err := tx.change("INSERT OR REPLACE INTO job_items (job, first, body) VALUES (?, ?, ?)", n, first, body); err != nil {
+		if _, err := tx.change("INSERT INTO job_items (job, first, body) VALUES (?, ?, ?) ON CONFLICT (job, first) DO UPDATE SET body = excluded.body", n, first, body); err != nil {
 			return fmt.Errorf("cannot store the items of job %s: %w", job, err)
 		}
 		first = last
@@ -147,7 +143,7 @@ func (tx *Tx) readItems(job shoal.JobID, position int) error {
 		return err
 	}
 	tx.items = itemRow{}
-	return tx.query(func(rows *sql.Rows) error {
+	return tx.query(func(rows Rows) error {
 		var first int
 		var body []byte
 		if err := rows.Scan(&first, &body); err != nil {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -29,7 +28,7 @@ func (tx *Tx) OpenInterval(i Interval) error {
 // CloseInterval ends the open interval of a kind and id; without one nothing happens. An end
 // before the start counts as the start.
 func (tx *Tx) CloseInterval(kind shoal.ObjectKind, id string, end time.Time) error {
-	_, err := tx.change("UPDATE intervals SET stop = max(start, ?) WHERE kind = ? AND id = ? AND stop = 0", nanos(end), string(kind), id)
+	_, err := tx.change("UPDATE intervals SET stop = CASE WHEN start > ?1 THEN start ELSE ?1 END WHERE kind = ?2 AND id = ?3 AND stop = 0", nanos(end), string(kind), id)
 	return err
 }
 
@@ -40,7 +39,7 @@ func (tx *Tx) IntervalsSince(t time.Time) ([]Interval, error) {
 		SELECT kind, id, start, stop, pool, machine, user, per_hour, currency FROM intervals
 		WHERE stop > 0 AND stop > ? ORDER BY 1, 2, 3`
 	var all []Interval
-	err := tx.query(func(rows *sql.Rows) error {
+	err := tx.query(func(rows Rows) error {
 		var i Interval
 		var start, stop int64
 		if err := rows.Scan(&i.Kind, &i.ID, &start, &stop, &i.Pool, &i.Machine, &i.User, &i.Price.PerHour, &i.Price.Currency); err != nil {

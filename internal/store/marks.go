@@ -1,7 +1,5 @@
 package store
 
-import "database/sql"
-
 // PeopleMark tells one state of the users, groups and pools from another: two marks are equal only if none
 // of them was added, changed or removed in between. It can be compared with ==.
 type PeopleMark struct{ users, groups, pools mark }
@@ -16,7 +14,7 @@ func (tx *Tx) PeopleMark() (m PeopleMark, err error) {
 		table string
 		to    *mark
 	}{{"users", &m.users}, {"user_groups", &m.groups}, {"pools", &m.pools}} {
-		err = tx.query(func(rows *sql.Rows) error { return rows.Scan(&t.to.newest, &t.to.rows) },
+		err = tx.query(func(rows Rows) error { return rows.Scan(&t.to.newest, &t.to.rows) },
 			"SELECT coalesce(max(rev), 0), (SELECT count(*) FROM "+t.table+") FROM "+t.table)
 		if err != nil {
 			return m, err

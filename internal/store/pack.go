@@ -53,7 +53,7 @@ func (db *DB) Pack(ctx context.Context) (int, error) {
 func (db *DB) numbers(ctx context.Context, query string, args ...any) (all []int64, err error) {
 	err = db.View(ctx, func(tx *Tx) error {
 		all = nil
-		return tx.query(func(rows *sql.Rows) error {
+		return tx.query(func(rows Rows) error {
 			var n int64
 			err := rows.Scan(&n)
 			all = append(all, n)
@@ -99,7 +99,7 @@ func (db *DB) packGoing(ctx context.Context) (total int, err error) {
 	var large []int64
 	err = db.View(ctx, func(tx *Tx) error {
 		large = nil
-		return tx.query(func(rows *sql.Rows) error {
+		return tx.query(func(rows Rows) error {
 			var job int64
 			var hot sql.RawBytes
 			if err := rows.Scan(&job, &hot); err != nil {
@@ -257,7 +257,7 @@ func (tx *Tx) planChunk(job int64, rows []shoal.Attempt) (packing, error) {
 func (tx *Tx) carryOut(p packing) (bool, error) {
 	var rows, old int
 	const look = "SELECT count(*), coalesce((SELECT size FROM packs WHERE job = ?1 AND chunk = ?4), 0) FROM attempts WHERE job = ?1 AND idx BETWEEN ?2 AND ?3 AND " + candidates
-	err := tx.query(func(r *sql.Rows) error { return r.Scan(&rows, &old) }, look, p.job, p.first, p.last, p.chunk)
+	err := tx.query(func(r Rows) error { return r.Scan(&rows, &old) }, look, p.job, p.first, p.last, p.chunk)
 	if err != nil || rows != p.rows || old != p.old {
 		return false, err
 	}
@@ -267,7 +267,7 @@ func (tx *Tx) carryOut(p packing) (bool, error) {
 	from := p.first
 	for _, odd := range append(p.odd, p.last+1) { // what lies between those that stay
 		if from < odd {
-			if _, err := tx.exec("DELETE FROM attempts WHERE job = ? AND idx BETWEEN ? AND ? AND "+candidates, p.job, from, odd-1); err != nil {
+			if err := tx.exec("DELETE FROM attempts WHERE job = ? AND idx BETWEEN ? AND ? AND "+candidates, p.job, from, odd-1); err != nil {
 				return false, err
 			}
 		}
@@ -277,7 +277,8 @@ func (tx *Tx) carryOut(p packing) (bool, error) {
 }
 
 func (tx *Tx) putPack(p packing) error {
-	const put = "INSERT OR REPLACE INTO packs (job, chunk, until, since, size, body) VALUES (?, ?, ?, ?, ?, ?)"
+	const put = `INSERT INTO packs (job, chunk, until, since, size, body) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (job, chunk) DO UPDATE SET until = excluded.until, since = excluded.since, size = excluded.size, body = excluded.body`
 	_, err := tx.change(put, p.job, p.chunk, p.until, p.since, p.size, p.body)
 	return err
 }
@@ -301,7 +302,7 @@ func (tx *Tx) PutPacked(all []shoal.Attempt) error {
 
 // packOf reads a pack like pack.Read; nothing if there is none.
 func (tx *Tx) packOf(id shoal.JobID, job int64, chunk, first, limit int) (all []shoal.Attempt, err error) {
-	err = tx.query(func(rows *sql.Rows) error {
+	err = tx.query(func(rows Rows) error {
 		var body sql.RawBytes
 		if err := rows.Scan(&body); err != nil {
 			return err
@@ -315,7 +316,7 @@ func (tx *Tx) packOf(id shoal.JobID, job int64, chunk, first, limit int) (all []
 // packed returns the packed attempts of a job with indexes from first on, by index, at most limit.
 func (tx *Tx) packed(id shoal.JobID, job int64, first, limit int) (all []shoal.Attempt, err error) {
 	enough := errEnough{}
-	err = tx.query(func(rows *sql.Rows) error {
+	err = tx.query(func(rows Rows) error {
 		var chunk int
 		var body sql.RawBytes
 		if err := rows.Scan(&chunk, &body); err != nil {
@@ -357,7 +358,7 @@ func (tx *Tx) packedOne(ref shoal.TaskRef) ([]shoal.Attempt, error) {
 
 // PackedBetween returns packed attempts that held a machine between two times. Their order means nothing.
 func (tx *Tx) PackedBetween(from, to time.Time) (all []shoal.Attempt, err error) {
-	err = tx.query(func(rows *sql.Rows) error {
+	err = tx.query(func(rows Rows) error {
 		var job int64
 		var chunk int
 		var body sql.RawBytes
@@ -377,7 +378,7 @@ func (tx *Tx) PackedBetween(from, to time.Time) (all []shoal.Attempt, err error)
 
 // CountPacked is about how many attempts PackedBetween returns, and never less.
 func (tx *Tx) CountPacked(from, to time.Time) (n int, err error) {
-	err = tx.query(func(rows *sql.Rows) error { return rows.Scan(&n) },
+	err = tx.query(func(rows Rows) error { return rows.Scan(&n) },
 		"SELECT coalesce(sum(size), 0) FROM packs WHERE until > ? AND since < ?", nanos(from), nanos(to))
 	return n, err
 }

@@ -74,11 +74,13 @@ func (tx *Tx) JobsPage(f JobFilter, cursor string, limit int) ([]shoal.Job, stri
 	table, order := "jobs", "jobs.key"
 	switch {
 	case f.Label.Key != "":
-		table, order = "job_labels CROSS JOIN jobs ON jobs.key = job_labels.job", "job_labels.job"
+		table, order = "job_labels CROSS JOIN jobs", "job_labels.job"
+		w.clause("jobs.key = job_labels.job")
 		w.equal("job_labels.user", string(f.User))
 		w.clause("job_labels.key = ? AND job_labels.value = ?", f.Label.Key, f.Label.Value)
 	case f.State != "" && !f.State.Ended():
-		table, order = "queue CROSS JOIN jobs ON jobs.key = queue.job", "queue.job"
+		table, order = "queue CROSS JOIN jobs", "queue.job"
+		w.clause("jobs.key = queue.job")
 	}
 	if f.ExternalID != "" {
 		w.clause("jobs.key IN (SELECT job FROM external_ids WHERE external = ?)", f.ExternalID)
@@ -157,7 +159,7 @@ func page[V any](tx *Tx, table, order string, w where, cursor string, limit int)
 	var items []V
 	var last int64
 	more := false
-	err := tx.query(func(rows *sql.Rows) error {
+	err := tx.query(func(rows Rows) error {
 		if len(items) == limit {
 			more = true
 			return nil

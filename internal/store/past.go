@@ -50,7 +50,7 @@ func (tx *Tx) PastJob(id shoal.JobID) (p PastJob, found bool, err error) {
 		return p, false, nil
 	}
 	p.ID = id
-	err = tx.query(func(rows *sql.Rows) error {
+	err = tx.query(func(rows Rows) error {
 		found = true
 		var body sql.RawBytes
 		if err := rows.Scan(&p.User, &body); err != nil {
@@ -78,7 +78,7 @@ func (tx *Tx) ForgetJobs(past []PastJob) error {
 		if err != nil {
 			return fmt.Errorf("cannot forget job %s: %w", p.ID, err)
 		}
-		if _, err := tx.change("INSERT OR REPLACE INTO past_jobs (job, user, body) VALUES (?, ?, ?)", n, string(p.User), string(body)); err != nil {
+		if _, err := tx.change("INSERT INTO past_jobs (job, user, body) VALUES (?, ?, ?) ON CONFLICT (job) DO UPDATE SET user = excluded.user, body = excluded.body", n, string(p.User), string(body)); err != nil {
 			return err
 		}
 		if err := tx.Jobs().Delete(p.ID); err != nil && shoal.KindOf(err) != shoal.KindNotFound {
@@ -107,7 +107,7 @@ func (db *DB) TrimAttempts(ctx context.Context, job shoal.JobID) (int64, error) 
 	}
 	// The primary key of attempts is what a step is told by: all up to one of them.
 	const rows = `DELETE FROM attempts WHERE job = ?1 AND idx <= coalesce(
-		(SELECT idx FROM attempts WHERE job = ?1 ORDER BY idx, attempt LIMIT 1 OFFSET ?2), 1 << 40)`
+		(SELECT idx FROM attempts WHERE job = ?1 ORDER BY idx, attempt LIMIT 1 OFFSET ?2), 1099511627776)`
 	for {
 		var gone int64
 		err := db.Update(ctx, func(tx *Tx) (err error) {

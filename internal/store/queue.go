@@ -104,18 +104,15 @@ func (tx *Tx) queueJob(j *shoal.Job, fresh bool) error {
 		return err
 	}
 	if j.State.Ended() {
-		if _, err = tx.exec("DELETE FROM queue WHERE job = ?", n); err == nil && j.Counts.Total() >= minPack {
-			_, err = tx.exec("INSERT OR IGNORE INTO unpacked (job) VALUES (?)", n)
+		if err = tx.exec("DELETE FROM queue WHERE job = ?", n); err == nil && j.Counts.Total() >= minPack {
+			err = tx.exec("INSERT INTO unpacked (job) VALUES (?) ON CONFLICT DO NOTHING", n)
 		}
 		return err
 	}
 	hot := hotOf(j)
 	if !fresh {
-		res, err := tx.exec("UPDATE queue SET hot = ? WHERE job = ?", hot, n)
-		if err != nil {
-			return err
-		}
-		if changed, err := res.RowsAffected(); err != nil || changed > 0 {
+		changed, err := tx.db.Exec("UPDATE queue SET hot = ? WHERE job = ?", hot, n)
+		if err != nil || changed > 0 {
 			return err
 		} // else it is tried again after its end
 	}
@@ -123,7 +120,7 @@ func (tx *Tx) queueJob(j *shoal.Job, fresh bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot store job %s: %w", j.ID, err)
 	}
-	_, err = tx.exec("INSERT OR REPLACE INTO queue (job, hot, shape) VALUES (?, ?, ?)", n, hot, string(text))
+	err = tx.exec("INSERT INTO queue (job, hot, shape) VALUES (?, ?, ?) ON CONFLICT (job) DO UPDATE SET hot = excluded.hot, shape = excluded.shape", n, hot, string(text))
 	return err
 }
 
@@ -137,7 +134,7 @@ const maxShapes = 4096
 func (tx *Tx) EachActiveJob(fn func(shoal.Job) error) error {
 	shapes := map[string]*shape{}
 	var failed error
-	err := tx.query(func(rows *sql.Rows) error {
+	err := tx.query(func(rows Rows) error {
 		var id int64
 		var hot, text sql.RawBytes
 		if err := rows.Scan(&id, &hot, &text); err != nil {
@@ -178,18 +175,19 @@ func (tx *Tx) NextJobID() (shoal.JobID, error) { return tx.NextJobIDs(1) }
 
 // NextJobIDs takes n numbers for jobs, in a row, and returns the first.
 func (tx *Tx) NextJobIDs(n int) (shoal.JobID, error) {
-	if _, err := tx.change("UPDATE counters SET value = value + ? WHERE name = 'job'", n); err != nil {
+	if err := tx.exec("UPDATE counters SET value = value + ? WHERE name = 'job'", n); err != nil {
 		return "", err
 	}
+	tx.db.Next()
 	var last int64
-	err := tx.query(func(rows *sql.Rows) error { return rows.Scan(&last) }, "SELECT value FROM counters WHERE name = 'job'")
+	err := tx.query(func(rows Rows) error { return rows.Scan(&last) }, "SELECT value FROM counters WHERE name = 'job'")
 	return shoal.JobID(strconv.FormatInt(last-int64(n)+1, 10)), err
 }
 
 // fillQueue makes the queue of a file that had none.
 func fillQueue(tx *Tx) error {
 	var ids []int64
-	err := tx.query(func(rows *sql.Rows) error {
+	err := tx.query(func(rows Rows) error {
 		var id int64
 		err := rows.Scan(&id)
 		ids = append(ids, id)
@@ -210,7 +208,7 @@ func fillQueue(tx *Tx) error {
 		if j.State.Ended() && ended.IsZero() {
 			ended = time.Unix(1, 0) // of a time when that was not noted
 		}
-		if _, err := tx.exec("UPDATE jobs SET ended = ? WHERE key = ?", nanos(ended), id); err != nil {
+		if err := tx.exec("UPDATE jobs SET ended = ? WHERE key = ?", nanos(ended), id); err != nil {
 			return err
 		}
 	}

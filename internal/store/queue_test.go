@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"bytes"
+	"context"
+	"database/sql"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
 
@@ -62,7 +65,7 @@ func TestOldSchema(t *testing.T) {
 	for i := 1; i <= 20; i++ {
 		script += fmt.Sprintf(`;INSERT INTO attempts VALUES (1, %d, 1, 1, 'm-1', 'alice', 'succeeded', 5, '{"job":"1","index":%d,"attempt":1,"user":"alice","pool":"lab","machine":"m-1","epoch":1,"state":"succeeded","cause":"exit","exitCode":0,"placed":"2026-01-02T03:04:05Z","started":"2026-01-02T03:04:05Z","ended":"2026-01-02T03:04:06Z"}')`, i, i)
 	}
-	if err := store.OldFile(path, 3, script); err != nil {
+	if err := oldFile(path, 3, script); err != nil {
 		t.Fatal(err)
 	}
 	db := storetest.OpenAt(t, path)
@@ -105,4 +108,24 @@ func TestOldSchema(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// oldFile makes a file of a schema of the past, and runs a script in it.
+func oldFile(path string, version int, script string) error {
+	pool, err := sql.Open("sqlite", file.DataSource(path))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	steps, err := store.Schema().Steps(0)
+	if err != nil {
+		return err
+	}
+	for _, s := range steps[:version] {
+		if _, err := pool.ExecContext(context.Background(), s.SQL); err != nil {
+			return fmt.Errorf("schema %d: %w", s.Version, err)
+		}
+	}
+	_, err = pool.ExecContext(context.Background(), script+fmt.Sprintf(";\nPRAGMA user_version = %d", version))
+	return err
 }

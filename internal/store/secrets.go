@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"encoding/json"
 	"fmt"
 
@@ -17,7 +16,9 @@ func (tx *Tx) Secrets() ([]shoal.Secret, error) {
 func (tx *Tx) PutSecret(s shoal.Secret, sealed []byte) error {
 	body, err := json.Marshal(s)
 	if err == nil {
-		_, err = tx.change("INSERT OR REPLACE INTO secrets (owner, name, body, sealed) VALUES (?, ?, ?, ?)", string(s.Owner), string(s.Name), string(body), sealed)
+		const put = `INSERT INTO secrets (owner, name, body, sealed) VALUES (?, ?, ?, ?)
+			ON CONFLICT (owner, name) DO UPDATE SET body = excluded.body, sealed = excluded.sealed`
+		_, err = tx.change(put, string(s.Owner), string(s.Name), string(body), sealed)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot store secret %q: %w", s.Name, err)
@@ -27,7 +28,7 @@ func (tx *Tx) PutSecret(s shoal.Secret, sealed []byte) error {
 
 // SealedSecret returns a secret's value as it was stored; nil if there is no such secret.
 func (tx *Tx) SealedSecret(owner shoal.UserName, name shoal.SecretName) (sealed []byte, err error) {
-	err = tx.query(func(rows *sql.Rows) error { return rows.Scan(&sealed) },
+	err = tx.query(func(rows Rows) error { return rows.Scan(&sealed) },
 		"SELECT sealed FROM secrets WHERE owner = ? AND name = ?", string(owner), string(name))
 	return sealed, err
 }

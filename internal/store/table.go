@@ -63,8 +63,8 @@ var (
 		key:     func(m *shoal.Machine) shoal.MachineID { return m.ID },
 		meta:    func(m *shoal.Machine) *shoal.Meta { return &m.Meta },
 		values:  func(m *shoal.Machine) []any { return []any{string(m.Pool), string(m.State)} },
-		stored:  func(tx *Tx, _ *shoal.Machine, _ bool) error { tx.file.Machines = tx.file.All; return nil },
-		deleted: func(tx *Tx, _ any) error { tx.file.Machines = tx.file.All; return nil }},
+		stored:  func(tx *Tx, _ *shoal.Machine, _ bool) error { tx.db.Machines = tx.db.All; return nil },
+		deleted: func(tx *Tx, _ any) error { tx.db.Machines = tx.db.All; return nil }},
 		"machines", "pool", "state")
 	sessions = newSchema(schema[shoal.SessionID, shoal.Session]{noun: "session",
 		key:  func(s *shoal.Session) shoal.SessionID { return s.ID },
@@ -144,7 +144,7 @@ func (t Table[K, V]) load(k K) (v V, body string, created shoal.Rev, found bool,
 	if !ok {
 		return v, "", 0, false, nil
 	}
-	err = t.tx.query(func(rows *sql.Rows) error {
+	err = t.tx.query(func(rows Rows) error {
 		found = true
 		var rev int64
 		if err := rows.Scan(&body, &rev, &created); err != nil {
@@ -210,7 +210,7 @@ func (t Table[K, V]) replace(k K, v V, meta shoal.Meta) (done bool, stored V, er
 	}
 	var rev, created shoal.Rev
 	equal := false
-	err = t.tx.query(func(rows *sql.Rows) error {
+	err = t.tx.query(func(rows Rows) error {
 		var body sql.RawBytes
 		err := rows.Scan(&body, &rev, &created)
 		equal = string(body) == string(same)
@@ -247,7 +247,7 @@ func (t Table[K, V]) write(v V, meta shoal.Meta, created shoal.Rev) (V, error) {
 	if !ok {
 		return v, shoal.Errorf(shoal.KindInvalid, "cannot store a %s of name %q", t.s.noun, string(k))
 	}
-	meta.Rev, meta.Updated = t.tx.file.Next(), now()
+	meta.Rev, meta.Updated = t.tx.db.Next(), now()
 	fresh := created == 0
 	if fresh {
 		created = meta.Rev
@@ -261,7 +261,7 @@ func (t Table[K, V]) write(v V, meta shoal.Meta, created shoal.Rev) (V, error) {
 	if t.s.values != nil {
 		args = append(args, t.s.values(&v)...)
 	}
-	if _, err := t.tx.exec(t.s.put, args...); err != nil {
+	if err := t.tx.exec(t.s.put, args...); err != nil {
 		return v, fmt.Errorf("cannot store %s %q: %w", t.s.noun, string(k), err)
 	}
 	if t.s.stored != nil {

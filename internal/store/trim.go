@@ -18,7 +18,7 @@ func (db *DB) TrimEvents(ctx context.Context, keep int, before time.Time) (int64
 		return n, err
 	}
 	_, err = db.trim(ctx, trimStep, `DELETE FROM event_ranges WHERE last IN (SELECT last FROM event_ranges
-		WHERE rev < (SELECT coalesce(min(rev), 1 << 62) FROM events) LIMIT ?)`, trimStep)
+		WHERE rev < (SELECT coalesce(min(rev), 4611686018427387904) FROM events) LIMIT ?)`, trimStep)
 	return n, err
 }
 

@@ -7,35 +7,32 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
-	"github.com/shoal-pool/shoal/internal/store/file"
+	"github.com/shoal-pool/shoal/internal/store/commit"
 )
+
+// Rows is the row that a query is at.
+type Rows = commit.Rows
 
 // Tx is the store within one View or Update, for the goroutine that runs the closure.
 type Tx struct {
-	file  *file.Tx
+	db    *commit.Tx
 	items itemRow // those that were read last
 }
 
 // Rev is the revision of what the transaction sees, its own changes included.
-func (tx *Tx) Rev() (shoal.Rev, error) { return tx.file.Rev() }
+func (tx *Tx) Rev() (shoal.Rev, error) { return tx.db.Rev() }
 
-func (tx *Tx) query(scan func(*sql.Rows) error, query string, args ...any) error {
-	return tx.file.Query(scan, query, args...)
+func (tx *Tx) query(scan func(Rows) error, query string, args ...any) error {
+	return tx.db.Query(scan, query, args...)
 }
 
-func (tx *Tx) exec(query string, args ...any) (sql.Result, error) {
-	return tx.file.Exec(query, args...)
-}
+func (tx *Tx) exec(query string, args ...any) error { return tx.db.Do(query, args...) }
 
 // change is exec for statements that count as a change of the store's state.
 func (tx *Tx) change(query string, args ...any) (affected int64, err error) {
-	res, err := tx.exec(query, args...)
-	if err != nil {
-		return 0, err
-	}
-	n, err := res.RowsAffected()
+	n, err := tx.db.Exec(query, args...)
 	if err == nil && n > 0 {
-		tx.file.Next()
+		tx.db.Next()
 	}
 	return n, err
 }
@@ -43,7 +40,7 @@ func (tx *Tx) change(query string, args ...any) (affected int64, err error) {
 // list decodes the body column of each row.
 func list[V any](tx *Tx, query string, args ...any) ([]V, error) {
 	var all []V
-	err := tx.query(func(rows *sql.Rows) error {
+	err := tx.query(func(rows Rows) error {
 		var body sql.RawBytes
 		if err := rows.Scan(&body); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	lib "modernc.org/sqlite/lib"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store/commit"
 )
 
 // conn is one SQLite connection with its prepared statements. One goroutine at a time uses it.
@@ -37,7 +38,7 @@ func DataSource(path string) string {
 func newConn(ctx context.Context, pool *sql.DB) (*conn, error) {
 	c, err := pool.Conn(ctx)
 	if err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	return &conn{Conn: c, stmts: map[string]*sql.Stmt{}}, nil
 }
@@ -57,16 +58,41 @@ func (c *conn) prepare(query string) (*sql.Stmt, error) {
 	return s, nil
 }
 
-func (c *conn) exec(query string, args ...any) (sql.Result, error) {
-	s, err := c.prepare(query)
-	if err != nil {
-		return nil, err
+// Begin is of commit.Conn, as those that follow.
+func (c *conn) Begin(write bool) error {
+	if write {
+		return c.Do("BEGIN IMMEDIATE")
 	}
-	return s.ExecContext(context.Background(), args...)
+	return c.Do("BEGIN")
 }
 
-// query calls scan for each row. Strings and bytes scanned as sql.RawBytes are valid during the call only.
-func (c *conn) query(scan func(*sql.Rows) error, query string, args ...any) error {
+// Commit either stores everything or nothing, and says so.
+func (c *conn) Commit() error { return c.Do("COMMIT") }
+
+// Rollback takes the transaction back.
+func (c *conn) Rollback() error { return c.Do("ROLLBACK") }
+
+// Exec runs a statement.
+func (c *conn) Exec(query string, args ...any) (affected int64, err error) {
+	s, err := c.prepare(query)
+	if err != nil {
+		return 0, err
+	}
+	res, err := s.ExecContext(context.Background(), args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// Do runs a statement at once.
+func (c *conn) Do(query string, args ...any) error {
+	_, err := c.Exec(query, args...)
+	return err
+}
+
+// Query calls scan for each row. Strings and bytes scanned as sql.RawBytes are valid during the call only.
+func (c *conn) Query(scan func(commit.Rows) error, query string, args ...any) error {
 	s, err := c.prepare(query)
 	if err != nil {
 		return err
@@ -91,8 +117,8 @@ func (c *conn) closeStatements() {
 	}
 }
 
-// discard closes the connection for good, whatever state it is in.
-func (c *conn) discard() {
+// Discard closes the connection for good, whatever state it is in.
+func (c *conn) Discard() {
 	c.closeStatements()
 	_ = c.Raw(func(any) error { return errDiscard }) // database/sql drops it only when told it is bad
 	_ = c.Close()
@@ -122,6 +148,10 @@ func explain(err error) error {
 	}
 	if _, ok := errors.AsType[*shoal.Error](err); ok {
 		return err
+	}
+	if errors.Is(err, commit.ErrLost) {
+		return shoal.Errorf(shoal.KindUnavailable, "cannot change the store: its file was changed by another program").
+			WithHint("leave store and server to each other: restart shoal")
 	}
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {

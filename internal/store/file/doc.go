@@ -1,8 +1,3 @@
-// Package file is the SQLite file under the store: its connections, its one writer, the transactions and the way to
-// the newest schema. What lies in the tables is package store's.
-//
-// One goroutine owns the only writing connection. Updates that arrive while it
-// is busy share the next SQL transaction, each inside its savepoint: the cost of
-// reaching the disk is paid once for all of them, and a failed closure takes
-// back only its own changes.
+// Package file is the SQLite file under the store: its connections, its errors, its lock and the way to the newest
+// schema. Transactions and the one writer are package commit's, and what lies in the tables is package store's.
 package file

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/file"
 )
 
 // Open opens a new store in a directory of the test and closes it when the test ends. Within a
@@ -20,7 +21,7 @@ func Open(t testing.TB) *store.DB {
 // OpenAt opens the store at path like Open.
 func OpenAt(t testing.TB, path string) *store.DB {
 	t.Helper()
-	db, err := store.Open(context.Background(), path)
+	db, err := file.Open(context.Background(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,11 @@
-package file
+package commit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -22,21 +24,21 @@ type request struct {
 }
 
 // Update runs fn and stores what it changed, together with other Updates; see DB.Update of package store.
-func (f *File) Update(ctx context.Context, fn func(*Tx) error) error {
+func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return shoal.Errorf(shoal.KindCancelled, "cannot change the store: %w", err)
 	}
 	r := &request{turn: make(chan *Tx), ran: make(chan error), result: make(chan error, 1), gone: make(chan struct{})}
 	select {
-	case <-f.quit:
+	case <-s.quit:
 		return ErrClosed()
 	default:
 	}
 	select {
-	case f.queue <- r:
+	case s.queue <- r:
 	case <-ctx.Done():
 		return shoal.Errorf(shoal.KindCancelled, "cannot change the store: %w", ctx.Err())
-	case <-f.stopped:
+	case <-s.stopped:
 		return ErrClosed()
 	}
 	for {
@@ -45,7 +47,7 @@ func (f *File) Update(ctx context.Context, fn func(*Tx) error) error {
 			r.play(fn, tx)
 		case err := <-r.result:
 			return err
-		case <-f.stopped:
+		case <-s.stopped:
 			select {
 			case err := <-r.result:
 				return err
@@ -102,24 +104,34 @@ func (e *panicError) Error() string { return fmt.Sprintf("%v\n%s", e.value, e.st
 
 // writer owns the writing connection. conn is nil after a failure until the next attempt.
 type writer struct {
-	file *File
-	conn *conn
+	store  *Store
+	conn   Conn
+	failed error     // why there is no connection
+	again  time.Time // when one is tried for again
 }
 
 func (w *writer) run() {
-	defer close(w.file.stopped)
+	defer close(w.store.stopped)
 	defer func() {
 		if w.conn != nil {
-			w.conn.discard()
+			w.conn.Discard()
 		}
 	}()
+	var beat <-chan time.Time // silence would lose the right to write
+	if lease := w.store.db.Lease(); lease > 0 {
+		t := time.NewTicker(lease / beats)
+		defer t.Stop()
+		beat = t.C
+	}
 	group := make([]*request, 0, maxGroup)
 	for {
 		select {
-		case r := <-w.file.queue:
+		case r := <-w.store.queue:
 			group = w.gather(append(group[:0], r))
 			w.settle(group)
-		case <-w.file.quit:
+		case <-beat:
+			w.renew()
+		case <-w.store.quit:
 			return
 		}
 	}
@@ -129,7 +141,7 @@ func (w *writer) run() {
 func (w *writer) gather(group []*request) []*request {
 	for len(group) < maxGroup {
 		select {
-		case r := <-w.file.queue:
+		case r := <-w.store.queue:
 			group = append(group, r)
 		default:
 			return group
@@ -142,7 +154,7 @@ func (w *writer) gather(group []*request) []*request {
 // one large update which no longer fits on the disk does not fail the small ones beside it.
 func (w *writer) settle(group []*request) {
 	errs, err := w.commit(group)
-	if err != nil && len(group) > 1 {
+	if err != nil && len(group) > 1 && !errors.Is(err, ErrUnsure) {
 		for _, r := range group {
 			w.settle([]*request{r})
 		}
@@ -161,60 +173,62 @@ func (w *writer) settle(group []*request) {
 // is set when nothing of the group was stored.
 func (w *writer) commit(group []*request) (errs []error, err error) {
 	defer func() {
-		if err != nil && w.conn != nil {
-			w.conn.discard() // ends the transaction too; the next group starts afresh
-			w.conn = nil
+		if err != nil {
+			w.drop() // ends the transaction too; the next group starts afresh
+			err = w.store.db.Explain(err)
 		}
 	}()
-	if w.conn == nil {
-		if w.conn, err = newConn(context.Background(), w.file.sql); err != nil {
-			return nil, err
-		}
+	if err := w.connect(); err != nil {
+		return nil, err
 	}
-	if _, err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
-		return nil, explain(err)
+	if err := w.conn.Begin(true); err != nil {
+		return nil, err
 	}
-	state := w.file.Revs()
+	state := w.store.Revs()
 	start := state.All
 	errs = make([]error, len(group))
 	for i, r := range group {
 		after, fnErr, err := w.one(r, state)
 		if err != nil {
-			return nil, explain(err)
+			return nil, err
 		}
 		state, errs[i] = after, fnErr
 	}
 	if state.All == start {
-		_, err := w.conn.exec("ROLLBACK")
-		return errs, explain(err)
+		return errs, w.conn.Rollback()
 	}
-	if _, err := w.conn.exec("UPDATE counters SET value = ? WHERE name = 'rev'", int64(state.All)); err != nil {
-		return nil, explain(err)
+	n, err := w.conn.Exec("UPDATE counters SET value = ? WHERE name = 'rev' AND value = ?", int64(state.All), int64(start))
+	if err == nil && n != 1 {
+		w.lose()
+		err = ErrLost
 	}
-	if _, err := w.conn.exec("COMMIT"); err != nil {
-		return nil, explain(err)
+	if err != nil {
+		return nil, err
 	}
-	w.file.announce(state)
+	if err := w.conn.Commit(); err != nil {
+		return nil, err
+	}
+	w.store.announce(state)
 	return errs, nil
 }
 
 // one runs one closure within its savepoint. err means that the transaction is lost.
 func (w *writer) one(r *request, before Revs) (after Revs, fnErr, err error) {
-	if _, err := w.conn.exec("SAVEPOINT one"); err != nil {
+	if err := w.conn.Do("SAVEPOINT one"); err != nil {
 		return before, nil, err
 	}
-	tx := &Tx{conn: w.conn, write: true, Revs: before}
+	tx := &Tx{s: w.store, conn: w.conn, write: true, Revs: before}
 	fnErr = r.run(tx)
 	tx.done = true
 	if tx.broken != nil {
 		return before, nil, tx.broken
 	}
 	if fnErr != nil {
-		if _, err := w.conn.exec("ROLLBACK TO one"); err != nil {
+		if err := w.conn.Do("ROLLBACK TO one"); err != nil {
 			return before, nil, err
 		}
 	}
-	if _, err := w.conn.exec("RELEASE one"); err != nil {
+	if err := w.conn.Do("RELEASE one"); err != nil {
 		return before, nil, err
 	}
 	if fnErr != nil {
