@@ -3,6 +3,7 @@ package fleet
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -233,6 +234,9 @@ func waits(m shoal.Machine, reason string) (Action, bool) {
 
 func (p *planner) running(m shoal.Machine, o *provider.Observed, sure bool) (Action, bool) {
 	t := p.Track[m.ID]
+	if why := belied(m, o, sure); why != "" || strings.HasSuffix(m.Reason, nothing) && o != nil {
+		return waits(m, why)
+	}
 	switch {
 	case o == nil && sure:
 		return act(Gone, m, o, "its provider does not have it any more")
@@ -260,6 +264,23 @@ func (p *planner) running(m shoal.Machine, o *provider.Observed, sure bool) (Act
 		return act(Start, m, o, "")
 	}
 	return Action{}, false
+}
+
+const nothing = ", and its agent answers: nothing is concluded from that"
+
+// belied says that a provider takes a machine for ended whose agent speaks. Nothing is concluded from that: where it is
+// true the agent falls silent at once, and where it is not there are people on the machine.
+func belied(m shoal.Machine, o *provider.Observed, sure bool) string {
+	switch {
+	case m.State != shoal.MachineReady || m.Wanted != shoal.WantRun || m.Health != shoal.HealthUp:
+	case o == nil && sure:
+		return "its provider does not list it" + nothing
+	case o != nil && o.Phase == provider.PhaseFailed:
+		return "its provider says that it failed" + nothing
+	case o != nil && o.Phase == provider.PhaseStopped:
+		return "its provider says that it is stopped" + nothing
+	}
+	return ""
 }
 
 // patience is how long a machine may take to become ready.

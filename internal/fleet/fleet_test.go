@@ -86,12 +86,22 @@ func ending() []planCase {
 	run, del, stop := shoal.WantRun, shoal.WantDelete, shoal.WantStop
 	late := fleet.Track{Verb: fleet.Delete, Ended: start().Add(time.Second)} // after the observation
 	early := fleet.Track{Verb: fleet.Delete, Ended: start().Add(-time.Second)}
+	speaks := machine(shoal.MachineReady, run)
+	speaks.Health = shoal.HealthUp
+	noted, leaves := speaks, speaks
+	noted.Reason, leaves.Wanted = "its provider does not list it, and its agent answers: nothing is concluded from that", del
 	asked, made := early, early
 	asked.Verb, made.Verb = fleet.Stop, fleet.Create
 	return []planCase{
 		{name: "ready", m: machine(shoal.MachineReady, run), seen: seen(phase(provider.PhaseRunning))},
 		{name: "ready, failed", m: machine(shoal.MachineReady, run), seen: seen(phase(provider.PhaseFailed)), verb: fleet.Fail},
 		{name: "ready, gone", m: machine(shoal.MachineReady, run), seen: seen(), verb: fleet.Gone},
+		{name: "ready, and its agent speaks, though the list lacks it", m: speaks, seen: seen(), verb: fleet.Note, says: "nothing is concluded"},
+		{name: "the same, noted", m: noted, seen: seen()},
+		{name: "the same, and it is listed again", m: noted, seen: seen(phase(provider.PhaseRunning)), verb: fleet.Note},
+		{name: "ready, and its agent speaks, though it is said to have failed", m: speaks, seen: seen(phase(provider.PhaseFailed)), verb: fleet.Note, says: "failed"},
+		{name: "ready, and its agent speaks, though it is said to be stopped", m: speaks, seen: seen(phase(provider.PhaseStopped)), verb: fleet.Note, says: "stopped"},
+		{name: "ready, its agent speaks, and it is to go", m: leaves, seen: seen(), verb: fleet.Gone},
 		{name: "ready, list with holes", m: machine(shoal.MachineReady, run), seen: partly(seen())},
 		{name: "ready, never observed", m: machine(shoal.MachineReady, run)},
 		{name: "ready, observed before the last effect", m: machine(shoal.MachineReady, run), seen: seen(), track: late},
@@ -268,5 +278,25 @@ func TestPeacefulEnd(t *testing.T) {
 	m = fleet.Apply(m, fleet.Action{Verb: fleet.Gone, Reason: m.Reason}, start())
 	if m.Reason != "" || fleet.HasFailed(m) {
 		t.Errorf("%+v", m)
+	}
+}
+
+// A clock that is put back leaves nothing that lies in the future but what is billed.
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	m := machine(shoal.MachineReady, shoal.WantRun)
+	m.IdleAt = start().Add(time.Minute)
+	m.Cordons = []shoal.Cordon{{Owner: shoal.CordonHealth, Since: start()}, {Owner: shoal.CordonOperator, Since: start().Add(-2 * time.Hour), Deadline: start().Add(time.Hour)}}
+	was := m.Cordons
+	if got := fleet.Settle(m, start().Add(time.Hour)); got.IdleAt != m.IdleAt || got.Since != m.Since {
+		t.Errorf("what is past has changed: %+v", got)
+	}
+	back := start().Add(-time.Hour)
+	got := fleet.Settle(m, back)
+	if got.Since != back || got.IdleAt != back || got.ReadyAt != back || got.Cordons[0].Since != back || got.Cordons[1] != was[1] || got.Started != m.Started {
+		t.Errorf("%+v", got)
+	}
+	if was[0].Since != start() {
+		t.Error("the machine that was handed in has changed")
 	}
 }
