@@ -171,7 +171,7 @@ func (tx *Tx) LooseAttemptsSince(t time.Time) ([]shoal.Attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	const query = "SELECT body FROM attempts WHERE ended > 0 AND ended > ? AND state NOT IN ('starting', 'running') ORDER BY ended"
+	const query = "SELECT body FROM attempts WHERE ended > 0 AND ended > ? AND state NOT IN ('starting', 'running') ORDER BY ended, job, idx, attempt"
 	ended, err := list[shoal.Attempt](tx, query, nanos(t))
 	return append(ended, live...), err
 }

@@ -1,0 +1,62 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/commit"
+)
+
+// prepare makes what our tables need beside themselves. json_extract is SQLite's function; a NUL, which PostgreSQL has
+// no text for, is read as what stands for unreadable characters.
+const prepare = `CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL);
+CREATE OR REPLACE FUNCTION json_extract(body text, path text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+	$$ SELECT replace(body, '\u0000', '\ufffd')::json #>> string_to_array(substr(path, 3), '.') $$;`
+
+// migrate brings the schema forward to the newest version, each in a transaction of its own.
+func (d *database) migrate(ctx context.Context, c *conn) error {
+	if err := c.script(ctx, prepare); err != nil {
+		return err
+	}
+	have := 0
+	if err := c.Query(func(r commit.Rows) error { return r.Scan(&have) }, "SELECT coalesce(max(version), 0) FROM schema_version"); err != nil {
+		return err
+	}
+	steps, err := store.Schema().Steps(have)
+	if err != nil {
+		return err
+	}
+	for _, s := range steps {
+		if err := d.step(ctx, c, s); err != nil {
+			return fmt.Errorf("cannot migrate the store to schema %d: %w", s.Version, err)
+		}
+	}
+	return nil
+}
+
+// step brings the schema to a version. Whoever sees an error closes the connection, which takes the step back.
+func (d *database) step(ctx context.Context, c *conn, s commit.Step) error {
+	if err := c.script(ctx, "BEGIN;\n"+translate(s.SQL)); err != nil {
+		return err
+	}
+	if err := s.Also(d, c); err != nil {
+		return err
+	}
+	if err := c.Do("DELETE FROM schema_version"); err != nil {
+		return err
+	}
+	if err := c.Do("INSERT INTO schema_version VALUES (?)", s.Version); err != nil {
+		return err
+	}
+	if err := c.Commit(); err != nil {
+		return err
+	}
+	return c.pg.DeallocateAll(ctx) // they are of the old schema
+}
+
+// script runs statements without arguments that are in PostgreSQL's dialect.
+func (c *conn) script(ctx context.Context, text string) error {
+	_, err := c.pg.PgConn().Exec(ctx, text).ReadAll()
+	return err
+}

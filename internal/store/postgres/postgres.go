@@ -1,0 +1,294 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/commit"
+)
+
+const (
+	// lease is after what silence the database ends the connection of who leads.
+	lease = 5 * time.Second
+	// poll is how often a server that waits asks whether it may lead.
+	poll = 500 * time.Millisecond
+	// dial is how long one attempt to connect may take.
+	dial = 5 * time.Second
+	// lock is the number of the advisory lock: "shoal" in ASCII.
+	lock = 0x73686f616c
+	// oldest is the first version of the server that has idle_session_timeout.
+	oldest = 140000
+)
+
+// database is a commit.Database.
+type database struct {
+	config *pgx.ConnConfig
+	epoch  atomic.Int64 // taken when it was opened; 0 until then
+}
+
+// Options say how to open a database.
+type Options struct {
+	// Standby, if not nil, is called once when another server leads; Open then waits until it may. nil: Open returns
+	// KindConflict.
+	Standby func()
+}
+
+// Open opens the store in a database, makes its tables if there are none, and brings them to the newest schema. It
+// waits until no other server leads, or ctx ends.
+func Open(ctx context.Context, address string, opts Options) (*store.DB, error) {
+	config, err := Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	d := &database{config: config}
+	s, err := d.open(ctx, opts)
+	if err != nil {
+		return nil, shoal.Errorf(shoal.KindOf(explain(err)), "cannot open the store in %s: %w", d.name(), explain(err)).WithHint("%s", shoal.HintOf(explain(err)))
+	}
+	return store.New(s), nil
+}
+
+// Parse reads the address of a database, such as postgres://shoal@db.example.org/shoal.
+func Parse(address string) (*pgx.ConnConfig, error) {
+	u, err := url.Parse(address)
+	if err != nil || !Is(address) {
+		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use the database %q", redact(address)).
+			WithHint("write postgres://USER@HOST/DATABASE, or postgres:///DATABASE?host=/var/run/postgresql for a socket")
+	}
+	if _, has := u.User.Password(); has || u.Query().Has("password") {
+		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use a database address with a password in it: every user of this host can read it").
+			WithHint("write HOST:PORT:DATABASE:USER:PASSWORD into a file that only root reads, and add ?passfile=FILE to the address")
+	}
+	config, err := pgx.ParseConfig(address)
+	if err != nil {
+		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use the database %q: %w", redact(address), err)
+	}
+	if config.Database == "" {
+		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use %q: it names no database", redact(address)).WithHint("write postgres://USER@HOST/DATABASE")
+	}
+	config.ConnectTimeout = dial
+	for key, value := range map[string]string{"application_name": "shoal", "client_encoding": "UTF8", "jit": "off", "synchronous_commit": "on", "TimeZone": "UTC"} {
+		config.RuntimeParams[key] = value
+	}
+	return config, nil
+}
+
+// Is reports whether an address is one of PostgreSQL's.
+func Is(address string) bool {
+	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
+}
+
+// redact is an address without what may be secret.
+func redact(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(unreadable)"
+	}
+	u.RawQuery = ""
+	return u.Redacted()
+}
+
+// name is what people are told the database is.
+func (d *database) name() string {
+	return fmt.Sprintf("database %q on %s", d.config.Database, net.JoinHostPort(d.config.Host, strconv.Itoa(int(d.config.Port))))
+}
+
+func (d *database) connect(ctx context.Context, limit time.Duration, params map[string]string) (*conn, error) {
+	config := d.config.Copy()
+	for key, value := range params {
+		config.RuntimeParams[key] = value
+	}
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{KeepAlive: 10 * time.Second}).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return patient{c, limit}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, dial)
+	defer cancel()
+	pg, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{pg: pg, texts: map[string]string{}, queued: &pgx.Batch{}}, nil
+}
+
+// Reader is of commit.Database, as those that follow.
+func (d *database) Reader(ctx context.Context) (commit.Conn, error) {
+	c, err := d.connect(ctx, patience, map[string]string{"default_transaction_read_only": "on"})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Writer makes the connection of who leads, if this process still does: nobody has taken an epoch since.
+func (d *database) Writer(ctx context.Context) (commit.Conn, error) {
+	c, err := d.lead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// lead connects and takes the lock. errHeld: it is another's.
+func (d *database) lead(ctx context.Context) (c *conn, err error) {
+	timeout := strconv.FormatInt(lease.Milliseconds(), 10)
+	c, err = d.connect(ctx, 2*lease, map[string]string{"idle_session_timeout": timeout, "idle_in_transaction_session_timeout": timeout})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.Discard()
+		}
+	}()
+	var got bool
+	if err = c.Query(func(r commit.Rows) error { return r.Scan(&got) }, "SELECT pg_try_advisory_lock(?)", int64(lock)); err != nil {
+		return nil, err
+	}
+	if mine := d.epoch.Load(); mine != 0 {
+		now, err := commit.Epoch(c)
+		if err != nil {
+			return nil, err
+		}
+		if now != mine {
+			return nil, commit.ErrLost
+		}
+	}
+	if !got {
+		return nil, errHeld
+	}
+	return c, nil
+}
+
+var errHeld = errors.New("another connection holds the lead")
+
+func (d *database) open(ctx context.Context, opts Options) (*commit.Store, error) {
+	c, err := d.lead(ctx)
+	for waits := false; errors.Is(err, errHeld) || waits && unreachable(err); c, err = d.lead(ctx) {
+		if opts.Standby == nil {
+			return nil, shoal.Errorf(shoal.KindConflict, "another server leads").WithHint("is `shoal serve` already running on this database?")
+		}
+		if !waits {
+			waits = true
+			opts.Standby()
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(poll):
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := d.start(ctx, c)
+	if err != nil {
+		c.Discard()
+	}
+	return s, err
+}
+
+// start brings the tables to the newest schema and takes the next epoch.
+func (d *database) start(ctx context.Context, c *conn) (*commit.Store, error) {
+	if version, _ := strconv.Atoi(c.pg.PgConn().ParameterStatus("server_version_num")); version != 0 && version < oldest {
+		return nil, shoal.Errorf(shoal.KindInvalid, "PostgreSQL is too old: it must be of version 14 or later")
+	}
+	if err := d.migrate(ctx, c); err != nil {
+		return nil, err
+	}
+	epoch, err := commit.NextEpoch(c)
+	if err != nil {
+		return nil, err
+	}
+	d.epoch.Store(epoch)
+	return commit.Open(d, c)
+}
+
+// Broken is true of any error of the database's: after one, PostgreSQL takes nothing more in a transaction.
+func (*database) Broken(err error) bool {
+	_, ok := errors.AsType[*pgconn.PgError](err)
+	return ok || !local(err)
+}
+
+// Explain says what can be done.
+func (*database) Explain(err error) error { return explain(err) }
+
+// Lease is after what silence another server may lead.
+func (*database) Lease() time.Duration { return lease }
+
+// Close has nothing left to close.
+func (*database) Close() error { return nil }
+
+// unreachable reports whether a database may answer later.
+func unreachable(err error) bool {
+	return err != nil && shoal.KindOf(explain(err)) == shoal.KindUnavailable
+}
+
+// explain gives an error of the database a kind and, where something can be done, a hint.
+func explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*shoal.Error](err); ok {
+		return err
+	}
+	if errors.Is(err, commit.ErrLost) {
+		return shoal.Errorf(shoal.KindUnavailable, "cannot use the store: %w", err).WithHint("ask the server that leads now")
+	}
+	if errors.Is(err, errHeld) {
+		return shoal.Errorf(shoal.KindUnavailable, "cannot change the store: %w", err).
+			WithHint("the database has not ended this server's former connection yet, or another server is taking over")
+	}
+	if errors.Is(err, context.Canceled) {
+		return shoal.Errorf(shoal.KindCancelled, "cannot use the store: %w", err)
+	}
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		if local(err) {
+			return err
+		}
+		return shoal.Errorf(shoal.KindUnavailable, "cannot reach the database: %w", err).
+			WithHint("is PostgreSQL running? Work goes on by itself once it answers; sessions and tasks do not need it")
+	}
+	switch e.Code {
+	case "22021", "22P05": // a character that texts cannot hold
+		return shoal.Errorf(shoal.KindInvalid, "cannot store a text with a NUL character in it: %w", err)
+	case "53100":
+		return shoal.Errorf(shoal.KindUnavailable, "cannot write to the database: its disk is full: %w", err).
+			WithHint("free some space where PostgreSQL keeps its data; nothing stored is lost and work goes on by itself")
+	case "3D000":
+		return shoal.Errorf(shoal.KindNotFound, "cannot use the store: %w", err).WithHint("make it: createdb --owner USER NAME, as PostgreSQL's administrator")
+	case "42501", "28000", "28P01":
+		return shoal.Errorf(shoal.KindDenied, "cannot use the store: %w", err).
+			WithHint("the user must be able to connect and to make tables; passwords are read from the file that ?passfile= of the address names")
+	case "25006":
+		return shoal.Errorf(shoal.KindUnavailable, "cannot write to the database: it is a replica: %w", err).WithHint("give the address of the primary, or of all with ?target_session_attrs=read-write")
+	}
+	switch e.Code[:min(2, len(e.Code))] {
+	case "08", "53", "55", "57", "58", "40":
+		return shoal.Errorf(shoal.KindUnavailable, "cannot use the database just now: %w", err)
+	}
+	return shoal.Errorf(shoal.KindInternal, "cannot use the store: %w", err)
+}
+
+// local reports whether an error has nothing to do with the connection.
+func local(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	return !network && !connecting && !errors.Is(err, commit.ErrUnsure) && !closed(err)
+}
