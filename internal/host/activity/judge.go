@@ -72,6 +72,8 @@ func judge(procs []proc, user func(uid int) bool, client func(uid, connections i
 			}
 		case editor:
 			switch {
+			case kernel(p):
+				f.pins["kernel"]++
 			case waits[p.uid]:
 				if t.first(p) {
 					f.pins["process"]++
