@@ -143,7 +143,8 @@ func (a *App) openProviders(ctx context.Context) (map[string]provider.Provider, 
 	}
 	a.images = p
 	a.onClose(p.Close)
-	return map[string]provider.Provider{"local": p}, nil
+	all := map[string]provider.Provider{"local": p}
+	return all, a.openPrograms(ctx, all)
 }
 
 // makeServices makes the services and plugs them into each other. Some need each other; those
@@ -156,6 +157,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.engine = engine.New(engine.Config{Store: a.store, Providers: providers, Control: controls, Log: a.log,
 		JoinToken: func(id shoal.MachineID, epoch int) string { return a.hub.JoinToken(id, epoch) },
 		Gone:      func(id shoal.MachineID) { a.front.MachineGone(id) },
+		Look:      func(id shoal.MachineID, which string) { a.hub.Send(id, api.Record{Look: which}) },
 		Tell:      func(id shoal.MachineID, text string) { a.hub.Send(id, api.Record{Message: &api.Message{Text: text}}) }})
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 		return a.hub.AccountsReady(ctx, id, rev)
@@ -178,7 +180,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
 	a.makeDesktops()
 	a.front, err = sshfront.New(sshfront.Config{HostKey: a.keys.gatewayHost, UserCA: a.keys.userCA, HostCA: a.keys.hostCA.PublicKey(),
-		Directory: a.people, Router: noting{a.logins, a.desk}, Dial: a.dial(), Log: a.log})
+		Directory: a.people, Router: noting{a.logins, a.desk}, Dial: a.dial(), Environ: a.environ, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -194,7 +196,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		return err
 	}
 	a.api = httpapi.New(httpapi.Config{Web: a.pages, Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
-		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, a.whyJupyter}, Desktops: a.desk, Broker: a.logins, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, a.whyJupyter}, Rollouts: a.engine, Desktops: a.desk, Broker: a.logins, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
 }

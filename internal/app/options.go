@@ -25,8 +25,11 @@ type Options struct {
 	EndpointHost string
 	Role         string // control,gateway: what this process does
 	Subnet       string // of local machines; default the first free /20 of 100.64.0.0/10
-	GPURoot      string // where the GPUs' device nodes and driver lie; default /
-	BinDir       string // where shoal-agent and shoal lie; default the directory of this program
+	// Programs are the executables that may make machines: paths, which pools name exec:PATH, or kubernetes or azure, for which
+	// the executable lies in BinDir.
+	Programs []string
+	GPURoot  string // where the GPUs' device nodes and driver lie; default /
+	BinDir   string // where shoal-agent and shoal lie; default the directory of this program
 	// MountHelper is this program, if it calls mounts.Child first; empty: there are no network shares.
 	MountHelper string
 	// KeepHistory is for how long what has ended is kept: jobs, sessions, machines, events; default 90 days.
