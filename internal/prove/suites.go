@@ -86,10 +86,14 @@ func always() []suite {
 			Args: func(int) []string {
 				return []string{"test", "-count=1", "-timeout=4h", "-run", "Partitions|Chaos", "./internal/batch"}
 			}},
-		{Name: "weeks in simulation", Goal: simulatedRounds, Each: simulatedWeeks, Unit: "weeks",
+		{Name: "weeks in simulation", Goal: simulatedRounds, Each: simulatedWeeks, Unit: "weeks of 200 people",
 			Args: func(seed int) []string {
-				return []string{"test", "-count=1", "-timeout=2h", "-run", "^TestWeeks$", "./internal/sim",
-					"-sim.weeks=" + strconv.Itoa(simulatedWeeks), "-sim.first=" + strconv.Itoa((seed-1)*simulatedWeeks+1)}
+				return []string{"test", "-count=1", "-timeout=4h", "-run", "^TestWorlds$", "./internal/sim", "-sim.people=200", "-sim.length=168h",
+					"-sim.worlds=" + strconv.Itoa(simulatedWeeks), "-sim.first=" + strconv.Itoa((seed-1)*simulatedWeeks)}
+			}},
+		{Name: "policies of scaling in simulation", Goal: simulatedRounds, Each: 1, Unit: "weeks of 200 people under four policies",
+			Args: func(seed int) []string {
+				return []string{"test", "-count=1", "-v", "-timeout=1h", "-run", "^TestPolicies$", "./internal/sim", "-sim.people=200", "-sim.first=" + strconv.Itoa(seed)}
 			}},
 		{Name: "browsers", Goal: scriptRounds, Each: 1, Unit: "runs",
 			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/browsertest"} }},

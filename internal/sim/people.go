@@ -26,17 +26,21 @@ type session struct {
 	id      shoal.SessionID
 	user    shoal.UserName
 	arrived time.Time
-	seated  time.Time
+	seated  time.Time // by the server's clock
+	since   time.Time // the same, as it was
 	stays   time.Duration
 	load    int // percent of a machine's processors
 	machine *machine
+	away    bool // she has left, and nobody knows
 	over    bool
 }
 
 // task is one of a job's.
 type task struct {
+	rank    int
 	needs   shoal.Resources
 	takes   time.Duration
+	waits   time.Time // since when
 	machine *machine
 	run     int // counts tries
 	placed  time.Time
@@ -62,7 +66,7 @@ func (w *world) populate() {
 			if w.rng.Float64() >= comes {
 				continue
 			}
-			name := shoal.UserName(fmt.Sprintf("u%03d", u))
+			name := userName(u)
 			w.visit(name, midnight.Add(w.around(9, 0.8)), time.Duration((2.5+w.rng.NormFloat64()*0.7)*float64(time.Hour)))
 			if w.rng.Float64() < 0.85 {
 				w.visit(name, midnight.Add(w.around(13.3, 0.6)), time.Duration((3.6+w.rng.NormFloat64())*float64(time.Hour)))
@@ -76,13 +80,16 @@ func (w *world) populate() {
 			takes := time.Duration((5 + w.rng.ExpFloat64()*20) * float64(time.Minute)).Round(time.Second)
 			w.plan(midnight.Add(w.around(16, 4)), func() {
 				for range n {
-					w.tasks = append(w.tasks, &task{needs: shoal.Resources{CPUs: 1000, Memory: 1 << 30}, takes: takes})
+					w.ranks++
+					w.tasks = append(w.tasks, &task{rank: w.ranks, needs: shoal.Resources{CPUs: 1000, Memory: 1 << 30}, takes: takes, waits: w.real})
 				}
 				w.out.Tasks += n
 			})
 		}
 	}
 }
+
+func userName(n int) shoal.UserName { return shoal.UserName(fmt.Sprintf("u%03d", n)) }
 
 // visit plans that somebody comes. Whoever is there already stays longer instead.
 func (w *world) visit(user shoal.UserName, at time.Time, stays time.Duration) {
@@ -97,7 +104,7 @@ func (w *world) come(user shoal.UserName, stays time.Duration) {
 		}
 	}
 	w.ranks++
-	s := &session{id: shoal.SessionID(fmt.Sprintf("s-%07d", w.ranks)), user: user, arrived: w.now, stays: stays, load: 3 + w.rng.IntN(20)}
+	s := &session{id: shoal.SessionID(fmt.Sprintf("s-%07d", w.ranks)), user: user, arrived: w.real, stays: stays, load: 3 + w.rng.IntN(20)}
 	w.sessions[s.id] = s
 	w.waiting = append(w.waiting, s)
 	w.out.Logins++
@@ -108,23 +115,27 @@ func (w *world) sit(s *session, m *machine) {
 	if !m.Accepts() {
 		w.breach("%s is seated on machine %s, which takes nobody", s.user, m.ID)
 	}
-	s.machine, s.seated = m, w.now
+	s.machine, s.seated, s.since = m, w.now, w.real
 	m.users[s.id], m.IdleAt = s, time.Time{}
-	w.out.waits = append(w.out.waits, w.now.Sub(s.arrived))
-	w.plan(w.now.Add(s.stays), func() {
-		if !s.over {
-			w.conclude(s)
-		}
-	})
+	w.out.waits = append(w.out.waits, w.real.Sub(s.arrived))
+	w.in(s.stays, func() { w.leave(s) })
+}
+
+// leave is somebody who goes home. Where her machine's agent is not heard from nobody knows.
+func (w *world) leave(s *session) {
+	switch {
+	case s.over:
+	case s.machine.quiet.IsZero():
+		w.conclude(s)
+	default:
+		s.away = true
+	}
 }
 
 // conclude ends a session.
 func (w *world) conclude(s *session) {
 	s.over = true
 	delete(w.sessions, s.id)
-	if s.machine == nil {
-		return
-	}
 	delete(s.machine.users, s.id)
 	w.book = append(w.book, usage.Interval{Kind: shoal.ObjectSession, ID: string(s.id), Machine: s.machine.ID, Pool: w.Pool.Name, User: s.user, Start: s.seated, End: w.now})
 }
@@ -132,8 +143,8 @@ func (w *world) conclude(s *session) {
 // drop ends a session whose machine is lost: she comes again.
 func (w *world) drop(s *session) {
 	w.conclude(s)
-	if left := s.seated.Add(s.stays).Sub(w.now); left > time.Minute {
-		w.visit(s.user, w.now.Add(time.Duration(5+w.rng.IntN(60))*time.Second), left)
+	if left := s.since.Add(s.stays).Sub(w.real); left > time.Minute {
+		w.visit(s.user, w.real.Add(time.Duration(5+w.rng.IntN(60))*time.Second), left)
 	}
 }
 
@@ -151,8 +162,8 @@ func (w *world) place() {
 		m.tasks[t], m.IdleAt = true, time.Time{}
 		w.running[t] = true
 		run := t.run
-		w.plan(w.now.Add(t.takes), func() {
-			if t.run == run && t.machine == m && m.tasks[t] {
+		w.in(t.takes, func() {
+			if t.run == run && t.machine == m && m.tasks[t] && m.quiet.IsZero() {
 				delete(m.tasks, t)
 				delete(w.running, t)
 				w.attempt(t, w.now)
@@ -186,7 +197,7 @@ func (w *world) requeue(t *task) {
 	delete(t.machine.tasks, t)
 	delete(w.running, t)
 	w.attempt(t, w.now)
-	t.machine = nil
+	t.machine, t.waits = nil, w.real
 	w.tasks = append(w.tasks, t)
 	slices.SortStableFunc(w.tasks, func(a, b *task) int { return cmp.Compare(b.run, a.run) })
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
-	"github.com/shoal-pool/shoal/internal/scale"
 	"github.com/shoal-pool/shoal/internal/usage"
 )
 
@@ -17,9 +16,11 @@ type Result struct {
 	Logins, Refused     int
 	Tasks, TasksDone    int
 	Created, Drained    int
-	Evictions           int
-	EndedByScaling      int // sessions
-	Peak                int // machines at a time
+	Evictions, Closed   int           // machines that the cloud took, that an operator closed
+	Lies                int           // lists that were not true
+	Jumped              time.Duration // of the server's clock, forward and back
+	EndedByScaling      int           // sessions
+	Peak                int           // machines at a time
 	PeakSessions        int
 	Bill                usage.Table   // by user
 	Ledger              time.Duration // machine time, as the cloud counts it
@@ -28,6 +29,7 @@ type Result struct {
 	waits, boots        []time.Duration
 	crowded, inSessions time.Duration
 	lookedAt            time.Time
+	hidden              int // machines that were believed to be gone, and were not
 }
 
 // Wait is how long logins waited; of all but so many (0.95: of all but one in twenty).
@@ -59,73 +61,6 @@ func (w *world) breach(format string, args ...any) {
 	}
 }
 
-// judge looks at a decision before it is carried out.
-func (w *world) judge(s scale.State, d scale.Decision) {
-	limit, alive, queued := scale.BoundsOf(w.Pool, w.now).Max, 0, len(w.tasks)
-	for _, m := range w.order {
-		if m.Alive() {
-			alive++
-		}
-	}
-	if d.Create > 0 && alive+d.Create > limit {
-		w.breach("%d machines and %d more are beyond %d", alive, d.Create, limit)
-	}
-	for _, c := range d.Retire {
-		if m := w.machines[c.Machine]; w.honest() && (len(m.users)+len(m.tasks) > 0 || w.now.Before(m.silent) && m.State == shoal.MachineReady) {
-			w.breach("machine %s goes with %d sessions and %d tasks: %s", m.ID, len(m.users), len(m.tasks), c.Reason.Sentence)
-		}
-		if c.Reason.Sentence == "" {
-			w.breach("machine %s goes without a reason", c.Machine)
-		}
-	}
-	now := shape{w.now, len(w.sessions), len(w.waiting), queued, scale.BoundsOf(w.Pool, w.now).Window, alive}
-	if was := w.shrunk; w.honest() && d.Create > 0 && was != nil && now.sessions <= was.sessions && now.waiting <= was.waiting && now.queued <= was.queued &&
-		now.window == was.window && w.now.Sub(was.at) < time.Minute && w.out.Evictions == 0 && len(w.Pool.Scale.Rules) == 0 {
-		w.breach("machines are made though one just went, and nothing more is asked for: %s", d.Because.Sentence)
-	}
-	if len(d.Retire) > 0 && d.Create == 0 {
-		w.shrunk = &now
-	}
-}
-
-// honest reports whether the policy promises what ours does.
-func (w *world) honest() bool { return w.Policy != nil && !w.careless() }
-
-func (w *world) careless() bool { return w.Pool.Name == Careless }
-
-// Careless is the name of a pool whose policy ends machines with people on them; it breaks no promise by that.
-const Careless shoal.PoolName = "careless"
-
-// look looks at the world after a pass.
-func (w *world) look() {
-	could, does, alive, seated := false, false, 0, 0
-	for _, m := range w.order {
-		if m.Alive() {
-			alive++
-		}
-		could = could || m.State == shoal.MachineReady && m.Wanted == shoal.WantRun
-		does = does || m.Accepts()
-		seated += len(m.users)
-		if over := len(m.users) - max(w.Pool.Seats, 1); over > 0 && w.honest() {
-			w.breach("machine %s has %d sessions", m.ID, len(m.users))
-		}
-	}
-	if could && !does && scale.BoundsOf(w.Pool, w.now).Max > 0 && w.honest() {
-		w.breach("machines run, and none takes logins")
-	}
-	w.out.Peak, w.out.PeakSessions = max(w.out.Peak, alive), max(w.out.PeakSessions, seated)
-	if !w.out.lookedAt.IsZero() {
-		d := w.now.Sub(w.out.lookedAt)
-		for _, m := range w.order {
-			w.out.inSessions += d * time.Duration(len(m.users))
-			if len(m.users) > w.Pool.Seats {
-				w.out.crowded += d * time.Duration(len(m.users))
-			}
-		}
-	}
-	w.out.lookedAt = w.now
-}
-
 // finish closes the books and compares them with the cloud's.
 func (w *world) finish() {
 	for _, m := range w.order {
@@ -137,14 +72,50 @@ func (w *world) finish() {
 	for t := range w.running {
 		w.attempt(t, time.Time{})
 	}
-	in := usage.Input{Intervals: w.book, Attempts: w.attempts, Since: w.Start, Until: w.end}
+	in := usage.Input{Intervals: w.book, Attempts: w.attempts, Since: w.Start.Add(-w.out.Jumped), Until: w.now, Groups: w.groups()}
 	w.out.Bill, w.out.Ledger = usage.Bill(in, usage.ByUser), w.cloud.total()
-	for _, by := range []usage.By{usage.ByUser, usage.ByPool, usage.ByMachine} {
-		if got := usage.Bill(in, by).Total.MachineSeconds; math.Abs(got-w.out.Ledger.Seconds()) >= 1 {
-			w.breach("the bill by %s comes to %.0f s, and the cloud's ledger to %.0f s", by, got, w.out.Ledger.Seconds())
+	for _, by := range []usage.By{usage.ByUser, usage.ByGroup, usage.ByPool, usage.ByJob, usage.ByMachine} {
+		for _, in.Idle = range []usage.Idle{usage.IdleApart, usage.IdleShared} {
+			w.audit(by, in)
 		}
 	}
 	w.out.Overfull = w.out.crowded.Seconds() / math.Max(w.out.inSessions.Seconds(), 1)
+}
+
+// audit compares a bill with the cloud's ledger. A list that is not true may hide a machine that is paid for until it is
+// found again.
+func (w *world) audit(by usage.By, in usage.Input) {
+	t := usage.Bill(in, by)
+	hidden := time.Duration(w.out.hidden) * patience
+	if off := w.out.Ledger.Seconds() - t.Total.MachineSeconds; off <= -1 || off >= 1+hidden.Seconds() {
+		w.breach("the bill by %s, idle time %s, comes to %.0f s, and the cloud's ledger to %.0f s", by, in.Idle, t.Total.MachineSeconds, w.out.Ledger.Seconds())
+	}
+	sum, idle := 0.0, 0.0
+	for _, r := range t.Rows {
+		sum += r.MachineSeconds
+		if r.Key == usage.KeyIdle {
+			idle += r.IdleSeconds
+		}
+	}
+	if math.Abs(sum-t.Total.MachineSeconds) >= 1 || in.Idle == usage.IdleShared && idle > 0 && len(t.Rows) > 1 {
+		w.breach("the rows of the bill by %s, idle time %s, come to %.0f s of %.0f s, %.0f s of it nobody's", by, in.Idle, sum, t.Total.MachineSeconds, idle)
+	}
+	if math.Abs(t.Total.Cost-t.Total.MachineSeconds/3600*w.Pool.Price.PerHour) >= 0.01 {
+		w.breach("the bill by %s costs %.2f for %.0f s", by, t.Total.Cost, t.Total.MachineSeconds)
+	}
+}
+
+// groups are of the users: one of three, and every fifth is in another as well.
+func (w *world) groups() map[shoal.UserName][]shoal.GroupName {
+	all := map[shoal.UserName][]shoal.GroupName{}
+	for u := range w.People.Users {
+		name := userName(u)
+		all[name] = []shoal.GroupName{shoal.GroupName(fmt.Sprintf("g%d", u%3))}
+		if u%5 == 0 {
+			all[name] = append(all[name], "guests")
+		}
+	}
+	return all
 }
 
 // Row is a policy's line in a table.

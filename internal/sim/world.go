@@ -22,6 +22,7 @@ type Config struct {
 	Start  time.Time
 	Length time.Duration
 	Cloud  Cloud
+	Faults Faults
 	People People
 	// Policy decides the pool's size.
 	Policy Policy
@@ -59,8 +60,9 @@ func (a *agenda) Pop() any {
 // world is a simulation at work.
 type world struct {
 	Config
-	now    time.Time
-	end    time.Time
+	real   time.Time // what time it is
+	now    time.Time // what the server's clock shows
+	end    time.Time // in real time
 	rng    *rand.Rand
 	agenda agenda
 	ranks  int
@@ -74,7 +76,11 @@ type world struct {
 	samples  []scale.Sample
 	sampled  time.Time
 	changed  time.Time
-	wakeAt   time.Time // when a pass is planned; zero: none
+	wakeAt   time.Time    // when a pass is planned, in real time; zero: none
+	dirty    bool         // rows or the cloud changed since they were compared
+	bounds   scale.Bounds // that hold now
+	compare  time.Time    // when they are to be compared though nothing changed; zero: never
+	rows     []shoal.Machine
 
 	sessions map[shoal.SessionID]*session
 	waiting  []*session
@@ -83,15 +89,19 @@ type world struct {
 	book     []usage.Interval // of machines and sessions that have ended
 	attempts []shoal.Attempt
 	out      Result
-	shrunk   *shape // what the pool asked for when it was last made smaller by a rule or for idleness
+	shrunk   *shape    // what the pool asked for when it was last made smaller by a rule or for idleness
+	roomy    time.Time // since when there is room for another machine, in real time; zero: there is none
 }
 
 // machine is a row of the control plane, with what it knows beside it.
 type machine struct {
 	shoal.Machine
-	silent time.Time // its agent is not heard from until then
-	users  map[shoal.SessionID]*session
-	tasks  map[*task]bool
+	quiet time.Time // since when its agent is not heard from, in real time; zero: it is
+	heard time.Time // since when it is heard from again
+	users map[shoal.SessionID]*session
+	tasks map[*task]bool
+	// billed is the start of the last interval on the books: a machine may be stopped and started again.
+	billed time.Time
 }
 
 // shape is what is asked of a pool.
@@ -104,42 +114,53 @@ type shape struct {
 
 // Run runs a world to its end.
 func Run(c Config) Result {
-	w := &world{Config: c, now: c.Start, end: c.Start.Add(c.Length), rng: rand.New(rand.NewPCG(c.Seed, 1)), machines: map[shoal.MachineID]*machine{},
+	w := &world{Config: c, real: c.Start, now: c.Start, end: c.Start.Add(c.Length), rng: rand.New(rand.NewPCG(c.Seed, 1)), machines: map[shoal.MachineID]*machine{},
 		tracks: map[shoal.MachineID]fleet.Track{}, sessions: map[shoal.SessionID]*session{}, running: map[*task]bool{}}
 	w.cloud.open(w)
 	w.populate()
+	w.trouble()
 	for at := c.Start; at.Before(w.end); at = at.Add(time.Minute) {
 		w.plan(at, func() {})
 	}
 	for len(w.agenda) > 0 && w.agenda[0].at.Before(w.end) {
-		w.now = w.agenda[0].at
-		for len(w.agenda) > 0 && w.agenda[0].at.Equal(w.now) {
+		w.clock(w.agenda[0].at)
+		for len(w.agenda) > 0 && w.agenda[0].at.Equal(w.real) {
 			heap.Pop(&w.agenda).(event).do()
 		}
 		w.pass()
 		w.look()
 	}
-	w.now = w.end
+	w.clock(w.end)
 	w.finish()
 	return w.out
 }
 
-// plan puts something on the agenda.
-func (w *world) plan(at time.Time, do func()) {
-	w.ranks++
-	heap.Push(&w.agenda, event{at, w.ranks, do})
+// clock lets it become later.
+func (w *world) clock(real time.Time) {
+	w.now = w.now.Add(real.Sub(w.real))
+	w.real = real
 }
 
-// wake plans a pass, if none is planned before.
+// plan puts something on the agenda.
+func (w *world) plan(real time.Time, do func()) {
+	w.ranks++
+	heap.Push(&w.agenda, event{real, w.ranks, do})
+}
+
+// in puts something on the agenda for after a while.
+func (w *world) in(d time.Duration, do func()) { w.plan(w.real.Add(d), do) }
+
+// wake plans a pass for when the server's clock shows a time, if none is planned before.
 func (w *world) wake(at time.Time) {
-	if at.After(w.now) && (!w.wakeAt.After(w.now) || at.Before(w.wakeAt)) {
-		w.wakeAt = at
-		w.plan(at, func() {})
+	if real := w.real.Add(at.Sub(w.now)); at.After(w.now) && (!w.wakeAt.After(w.real) || real.Before(w.wakeAt)) {
+		w.wakeAt = real
+		w.plan(real, func() {})
 	}
 }
 
 // pass does what the engine does: look, ask fleet and scale, carry out. Then logins are seated and tasks placed.
 func (w *world) pass() {
+	w.bounds = scale.BoundsOf(w.Pool, w.now)
 	w.attend()
 	w.carryOn()
 	w.size()
@@ -148,46 +169,19 @@ func (w *world) pass() {
 	w.place()
 }
 
-// attend looks after idleness and what agents tell.
-func (w *world) attend() {
-	for _, m := range w.order {
-		switch {
-		case m.State != shoal.MachineReady:
-		case len(m.users)+len(m.tasks) > 0:
-			m.IdleAt = time.Time{}
-		case m.IdleAt.IsZero():
-			m.IdleAt = w.now
-		}
-		m.Load = shoal.Load{}
-		if m.State == shoal.MachineReady {
-			for _, s := range m.users {
-				m.Load.CPUPercent += s.load
-			}
-			m.Load.CPUPercent = min(m.Load.CPUPercent+len(m.tasks)*20, 100)
-		}
-		if m.Health = shoal.HealthUp; w.now.Before(m.silent) {
-			m.Health = shoal.HealthUnknown
-		}
-	}
-}
-
 // carryOn lets fleet compare rows and cloud, and carries out what it says.
 func (w *world) carryOn() {
 	for range 8 {
-		f := fleet.World{Seen: w.cloud.observe(), Track: w.tracks, Slots: 1 << 20, Holds: map[shoal.PoolName]fleet.Hold{}}
-		if w.now.Before(w.hold.Until) {
-			f.Holds[w.Pool.Name] = fleet.Hold{Until: w.hold.Until, Reason: w.hold.Reason}
+		if !w.dirty && (w.compare.IsZero() || w.now.Before(w.compare)) {
+			return
 		}
-		for _, m := range w.order {
-			f.Machines = append(f.Machines, m.Machine)
-		}
-		actions, next := fleet.Plan(f, w.now)
-		if !next.IsZero() {
+		w.dirty = false
+		actions, next := fleet.Plan(w.fleet(), w.now)
+		if w.compare = next; !next.IsZero() {
 			w.wake(next)
 		}
-		acted := false
 		for _, a := range actions {
-			acted = true
+			w.dirty = true
 			if a.Verb.Effect() {
 				w.effect(a)
 				continue
@@ -199,10 +193,21 @@ func (w *world) carryOn() {
 				w.left(m)
 			}
 		}
-		if !acted {
-			return
-		}
 	}
+}
+
+// fleet is what package fleet is asked.
+func (w *world) fleet() fleet.World {
+	f := fleet.World{Seen: w.cloud.seen(), Track: w.tracks, Slots: 1 << 20, Holds: map[shoal.PoolName]fleet.Hold{}}
+	w.rows = w.rows[:0]
+	for _, m := range w.order {
+		w.rows = append(w.rows, m.Machine)
+	}
+	f.Machines = w.rows
+	if w.now.Before(w.hold.Until) {
+		f.Holds[w.Pool.Name] = fleet.Hold{Until: w.hold.Until, Reason: w.hold.Reason}
+	}
+	return f
 }
 
 // left sees to what was on a machine that no longer runs, and to the bill.
@@ -211,18 +216,30 @@ func (w *world) left(m *machine) {
 		return
 	}
 	for _, s := range m.sorted() {
-		if m.Wanted == shoal.WantDelete && m.State == shoal.MachineStopping {
+		switch {
+		case s.away: // she has gone; only nobody knew
+			w.conclude(s)
+			continue
+		case m.Wanted == shoal.WantDelete && m.State == shoal.MachineStopping:
 			w.out.EndedByScaling++
+		case w.honest() && w.cloud.works(m.ID):
+			w.breach("%s loses her session on machine %s, which works: %s", s.user, m.ID, m.Reason)
 		}
 		w.drop(s)
 	}
-	for t := range m.tasks {
+	for _, t := range m.work() {
 		w.requeue(t)
 	}
+	if m.State != shoal.MachineGone && m.State != shoal.MachineStopped {
+		return
+	}
+	if w.cloud.has[m.ID] != nil {
+		w.out.hidden++
+	}
+	w.bill(m)
 	if m.State != shoal.MachineGone {
 		return
 	}
-	w.bill(m)
 	delete(w.machines, m.ID)
 	w.order = slices.DeleteFunc(w.order, func(x *machine) bool { return x == m })
 }
@@ -236,17 +253,41 @@ func (m *machine) sorted() []*session {
 	return all
 }
 
+// work is what runs on it, in a fixed order.
+func (m *machine) work() []*task {
+	var all []*task
+	for t := range m.tasks {
+		all = append(all, t)
+	}
+	slices.SortFunc(all, func(a, b *task) int { return cmp.Compare(a.rank, b.rank) })
+	return all
+}
+
 // bill closes what a machine costs.
 func (w *world) bill(m *machine) {
-	if !m.Started.IsZero() {
+	if !m.Started.IsZero() && m.billed != m.Started {
+		m.billed = m.Started
 		w.book = append(w.book, usage.Interval{Kind: shoal.ObjectMachine, ID: string(m.ID), Machine: m.ID, Pool: w.Pool.Name, Start: m.Started, End: m.Stopped, Price: w.Pool.Price})
 	}
 }
 
-// effect asks the cloud.
+// effect asks the cloud, which may be long in answering.
 func (w *world) effect(a fleet.Action) {
+	late := w.cloud.late()
+	if late == 0 {
+		w.answered(a)
+		return
+	}
 	t := w.tracks[a.Machine]
-	t.Verb, t.Ended, t.Error, t.Next = a.Verb, w.now, "", time.Time{}
+	t.Busy, t.Verb = true, a.Verb
+	w.tracks[a.Machine] = t
+	w.in(late, func() { w.answered(a) })
+}
+
+// answered takes what the cloud says to what it was asked for.
+func (w *world) answered(a fleet.Action) {
+	t := w.tracks[a.Machine]
+	t.Busy, t.Verb, t.Ended, t.Error, t.Next = false, a.Verb, w.now, "", time.Time{}
 	switch err := w.cloud.call(a.Verb, a.Machine); {
 	case err == nil && a.Verb == fleet.Create:
 		t.Accepted = true
@@ -260,14 +301,15 @@ func (w *world) effect(a fleet.Action) {
 		w.wake(t.Next)
 	}
 	w.tracks[a.Machine] = t
+	w.dirty = true
 	w.wake(w.now.Add(time.Second)) // the cloud is looked at again
 }
 
 // state is the pool as package scale sees it.
 func (w *world) state() scale.State {
-	s := scale.State{Pool: w.Pool, Waiting: len(w.waiting), Samples: w.samples, Changed: w.changed, Held: w.hold}
+	s := scale.State{Pool: w.Pool, Waiting: len(w.waiting), Samples: w.samples, Changed: w.changed, Held: w.hold, Machines: make([]scale.Machine, 0, len(w.order))}
 	for _, m := range w.order {
-		x := scale.Machine{Machine: m.Machine, Sessions: len(m.users), Tasks: len(m.tasks), Known: m.State == shoal.MachineReady && !w.now.Before(m.silent)}
+		x := scale.Machine{Machine: m.Machine, Sessions: len(m.users), Tasks: len(m.tasks), Known: w.known(m)}
 		for t := range m.tasks {
 			x.Used = x.Used.Add(t.needs)
 		}
@@ -293,8 +335,11 @@ func (w *world) size() {
 	if !d.Next.IsZero() {
 		w.wake(d.Next)
 	}
-	if d.Rule != "" && d.Create+len(d.Retire)+len(d.Cordon) > 0 {
-		w.changed = w.now
+	if d.Create+len(d.Retire)+len(d.Cordon)+len(d.Restore) > 0 {
+		w.dirty = true
+		if d.Rule != "" && d.Create+len(d.Retire)+len(d.Cordon) > 0 {
+			w.changed = w.now
+		}
 	}
 	w.judge(s, d)
 	for _, c := range d.Retire {
@@ -308,8 +353,7 @@ func (w *world) size() {
 		w.out.Drained++
 	}
 	for _, id := range d.Restore {
-		m := w.machines[id]
-		m.Cordons = slices.DeleteFunc(slices.Clone(m.Cordons), func(c shoal.Cordon) bool { return c.Owner == shoal.CordonAutoscaler })
+		w.machines[id].uncordon(shoal.CordonAutoscaler)
 	}
 	for range d.Create {
 		w.made++
@@ -321,12 +365,23 @@ func (w *world) size() {
 	w.out.Created += d.Create
 }
 
+// uncordon takes an owner's cordon back.
+func (m *machine) uncordon(owner shoal.CordonOwner) {
+	m.Cordons = slices.DeleteFunc(slices.Clone(m.Cordons), func(c shoal.Cordon) bool { return c.Owner == owner })
+}
+
+// held reports whether an owner keeps the machine.
+func (m *machine) held(owner shoal.CordonOwner) bool {
+	return slices.ContainsFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == owner })
+}
+
 // seat lets route seat who waits.
 func (w *world) seat() {
 	if len(w.waiting) == 0 {
 		return
 	}
-	s := route.State{Pool: scale.At(w.Pool, w.now), Seed: w.Seed}
+	s := route.State{Pool: w.Pool, Seed: w.Seed}
+	s.Pool.Size, s.Pool.Placement = w.bounds.Size, w.bounds.Placement
 	if w.careless() {
 		s.Pool.Seats = 1000 // a load balancer knows no seats
 	}
