@@ -1,0 +1,103 @@
+package cgroups
+
+import (
+	"fmt"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// logins makes the slices of two users as their logins have them.
+func logins(t *testing.T, tree *Tree) (a, b Group) {
+	t.Helper()
+	a, err := tree.User(20001)
+	if err == nil {
+		b, err = tree.User(20002)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+// Of the processor, a user with one busy process gets as much as one with a hundred. All of them are on one processor, so
+// that the share does not depend on what else the host does.
+func TestHundredProcessesAgainstOne(t *testing.T) {
+	tree := testTree(t, Config{})
+	if !tree.Offers("cpu") {
+		t.Skip("no cpu controller")
+	}
+	many, one := logins(t, tree)
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	cpu := 0
+	for !all.IsSet(cpu) {
+		cpu++
+	}
+	busy := func(g Group, n int) {
+		t.Helper()
+		start(t, g, "taskset", "-c", strconv.Itoa(cpu), "sh", "-c", fmt.Sprintf("for i in $(seq %d); do while :; do :; done & done; wait", n))
+		for end := time.Now().Add(time.Minute); len(must(g.Pids())) <= n; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d processes have begun", len(must(g.Pids())))
+			}
+		}
+	}
+	busy(many, 100)
+	busy(one, 1)
+	used := func(g Group) time.Duration {
+		u, err := g.Usage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u.CPU
+	}
+	a, b := used(many), used(one)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		da, db := used(many)-a, used(one)-b
+		if da+db < time.Second && time.Now().Before(end) { // of the processor's time
+			continue
+		}
+		if share := float64(db) / float64(da+db); share < 0.45 {
+			t.Errorf("one against a hundred gets %.0f %% of the processor, of %s", 100*share, da+db)
+		}
+		break
+	}
+	killAll(t, many, one)
+}
+
+// A user whose login takes all memory ends that alone: others, and what they have, go on.
+func TestMemoryHogInALoginEndsAlone(t *testing.T) {
+	tree := testTree(t, Config{Memory: 64 << 20})
+	if !tree.Offers("memory") {
+		t.Skip("no memory controller")
+	}
+	hers, his := logins(t, tree)
+	calm := start(t, his, "sleep", "1000")
+	hog := start(t, hers, "tail", "/dev/zero")
+	if err := hog.Wait(); err == nil {
+		t.Error("the hog ended well")
+	}
+	u, err := hers.Usage()
+	if err != nil || !u.OOMKilled || u.MaxMemory > 64<<20 {
+		t.Errorf("usage %+v, %v", u, err)
+	}
+	if u, _ := his.Usage(); u.OOMKilled || calm.Process.Signal(syscall.Signal(0)) != nil {
+		t.Error("another was hit")
+	}
+	killAll(t, hers, his)
+}
+
+func killAll(t *testing.T, groups ...Group) {
+	t.Helper()
+	for _, g := range groups {
+		if err := g.Kill(); err != nil {
+			t.Error(err)
+		}
+	}
+}
