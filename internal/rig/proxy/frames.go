@@ -7,12 +7,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,8 +21,8 @@ const (
 )
 
 // Echoes are backends that agree to websockets and send messages of 64 bytes back, each at an address of its own, as users'
-// servers have. They, and the clients of RoundTrips and Visits, do no more than read and write, with one thread for each
-// two processors: what is measured is between.
+// servers have. They, and the clients of RoundTrips and Visits, do no more than read and write, with one thread, on the processor of
+// OnOne: what is measured is between.
 type Echoes struct {
 	URLs      []string
 	listeners []int
@@ -82,50 +79,42 @@ func (e *Echoes) Visits(ctx context.Context, addr string, paths []string, length
 	return e.measure(ctx, addr, paths, length, true)
 }
 
-func (e *Echoes) measure(ctx context.Context, addr string, paths []string, length time.Duration, visit bool) (float64, error) {
+func (e *Echoes) measure(ctx context.Context, addr string, paths []string, length time.Duration, visit bool) (rate float64, err error) {
 	to, err := sockaddr(addr)
 	if err != nil {
 		return 0, err
 	}
-	loops := min(max(1, runtime.NumCPU()/2), len(paths), len(e.listeners))
-	g, ctx := errgroup.WithContext(ctx)
-	var done atomic.Int64
-	start := time.Now()
-	for i := range loops {
-		g.Go(func() (err error) {
-			l, err := newLoop()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, l.close()) }()
-			for j := i; j < len(e.listeners); j += loops {
-				fd, err := unix.Dup(e.listeners[j])
-				if err != nil {
-					return err
-				}
-				if err := l.add(fd, &door{l, fd}); err != nil {
-					return err
-				}
-			}
-			var all []*guest
-			for j := i; j < len(paths); j += loops {
-				c := newGuest(l, to, addr, paths[j], visit)
-				all = append(all, c)
-				if err := c.open(); err != nil {
-					return err
-				}
-			}
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			err = l.run(ctx, start.Add(length))
-			for _, c := range all {
-				done.Add(int64(c.done))
-			}
-			return err
-		})
+	l, err := newLoop()
+	if err != nil {
+		return 0, err
 	}
-	err = g.Wait()
-	return float64(done.Load()) / time.Since(start).Seconds(), err
+	defer func() { err = errors.Join(err, l.close()) }()
+	for _, listener := range e.listeners {
+		fd, err := unix.Dup(listener)
+		if err != nil {
+			return 0, err
+		}
+		if err := l.add(fd, &door{l, fd}); err != nil {
+			return 0, err
+		}
+	}
+	start := time.Now()
+	var all []*guest
+	for _, path := range paths {
+		c := newGuest(l, to, addr, path, visit)
+		all = append(all, c)
+		if err := c.open(); err != nil {
+			return 0, err
+		}
+	}
+	if err := OnOne(func() error { return l.run(ctx, start.Add(length)) }); err != nil {
+		return 0, err
+	}
+	done := 0
+	for _, c := range all {
+		done += c.done
+	}
+	return float64(done) / time.Since(start).Seconds(), nil
 }
 
 // door is where an echo is asked for websockets.
@@ -135,14 +124,20 @@ type door struct {
 }
 
 func (d *door) ready() error {
-	fd, _, err := unix.Accept4(d.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ECONNABORTED) {
-		return nil
+	for {
+		fd, _, err := unix.Accept4(d.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		switch {
+		case err == nil:
+			err = d.l.add(fd, &host{l: d.l, fd: fd})
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case errors.Is(err, unix.ECONNABORTED):
+			continue
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	return d.l.add(fd, &host{l: d.l, fd: fd})
 }
 
 const endOfHead = "\r\n\r\n"

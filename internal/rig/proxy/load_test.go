@@ -2,9 +2,36 @@ package proxy
 
 import (
 	"context"
+	"os/exec"
+	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// TestOnOne: a process that is started there stays there, and the test does not.
+func TestOnOne(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, after unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		t.Fatal(err)
+	}
+	err := OnOne(func() error {
+		n, err := exec.Command("nproc").Output()
+		if err == nil && string(n) != "1\n" {
+			t.Errorf("a process has %s processors", n)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := unix.SchedGetaffinity(0, &after); err != nil || after != before {
+		t.Errorf("the processors are %v after %v, %v", after, before, err)
+	}
+}
 
 // The measures measure: a backend without a
 func TestLoad(t *testing.T) {

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal/internal/nonblock"
 )
 
 // loop waits for many sockets with one thread, which is the least that the load of a measure can cost: what it takes is taken
@@ -30,13 +33,13 @@ func newLoop() (*loop, error) {
 	return &loop{epoll: fd}, nil
 }
 
-// add lets e be told when there is something to read. The socket is the loop's from then on.
+// add lets e be told, once, when more has come to be read: it is to read all of it. The socket is the loop's from then on.
 func (l *loop) add(fd int, e end) error {
 	for fd >= len(l.ends) {
 		l.ends = append(l.ends, make([]end, fd+64)...)
 	}
 	l.ends[fd] = e
-	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)})
 }
 
 func (l *loop) drop(fd int) error {
@@ -52,7 +55,7 @@ func (l *loop) run(ctx context.Context, until time.Time) error {
 		if left <= 0 {
 			return nil
 		}
-		n, err := unix.EpollWait(l.epoll, events[:], int(min(left, 100*time.Millisecond)/time.Millisecond)+1)
+		n, err := nonblock.Wait(l.epoll, events[:], int(min(left, 100*time.Millisecond)/time.Millisecond)+1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}
@@ -65,6 +68,26 @@ func (l *loop) run(ctx context.Context, until time.Time) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// OnOne calls f on one processor, always the same; so run the processes that f starts.
+func OnOne(f func() error) (err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return err
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.SchedSetaffinity(0, &all)) }()
+	return f()
 }
 
 // close closes every socket.
@@ -110,7 +133,7 @@ func sockaddr(addr string) (*unix.SockaddrInet4, error) {
 
 // read reads what there is; none: nothing yet.
 func read(fd int, b []byte) (int, error) {
-	n, err := unix.Read(fd, b)
+	n, err := nonblock.Read(fd, b)
 	switch {
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
 		return 0, nil
@@ -124,7 +147,7 @@ var errGone = errors.New("the other end has closed the connection")
 
 // write writes what is short enough for the kernel to take at once.
 func write(fd int, b []byte) error {
-	n, err := unix.Write(fd, b)
+	n, err := nonblock.Write(fd, b)
 	if err == nil && n != len(b) {
 		err = fmt.Errorf("%d of %d bytes were taken", n, len(b))
 	}

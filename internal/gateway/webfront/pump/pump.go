@@ -90,9 +90,9 @@ type Pair struct {
 	held  bool      // until a question is answered
 	until time.Time // when it ends at the latest; zero: nobody knows
 
+	closing atomic.Bool
 	mu      sync.Mutex // below the pump's
-	closing bool
-	gone    bool // the sockets are closed
+	gone    bool       // the sockets are closed
 }
 
 // side is one of the two connections.
@@ -118,7 +118,7 @@ func (pair *Pair) Close() {
 	if pair.gone {
 		return
 	}
-	pair.closing = true
+	pair.closing.Store(true)
 	for i := range pair.sides {
 		_ = unix.Shutdown(pair.sides[i].fd, unix.SHUT_RDWR) // whether or not it is connected, the pump is told
 	}
@@ -135,12 +135,6 @@ func (pair *Pair) again() {
 		fd := pair.sides[i].fd
 		_ = unix.EpollCtl(pair.pump.epoll, unix.EPOLL_CTL_MOD, fd, interest(fd)) // it is there: add has put it there
 	}
-}
-
-func (pair *Pair) isClosing() bool {
-	pair.mu.Lock()
-	defer pair.mu.Unlock()
-	return pair.closing
 }
 
 func interest(fd int) *unix.EpollEvent {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal/internal/nonblock"
 )
 
 // pump is one thread, while it has something to do.
@@ -75,7 +77,7 @@ func (p *pump) tell() {
 func (p *pump) run() {
 	var events [128]unix.EpollEvent
 	for more := true; more; {
-		n, err := unix.EpollWait(p.epoll, events[:], p.wait())
+		n, err := nonblock.Wait(p.epoll, events[:], p.wait())
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			panic("waiting for sockets: " + err.Error()) // what else it can say is that this program is wrong
 		}
@@ -125,7 +127,7 @@ func (p *pump) work(events []unix.EpollEvent) bool {
 
 // ready is told what is the matter with a socket.
 func (p *pump) ready(s *side, events uint32) {
-	if s.pair.isClosing() {
+	if s.pair.closing.Load() {
 		p.end(s.pair)
 		return
 	}
@@ -148,7 +150,7 @@ func (p *pump) move(s *side) {
 			p.more = append(p.more, s)
 			return
 		}
-		n, err := unix.Read(s.fd, p.buf)
+		n, err := nonblock.Read(s.fd, p.buf)
 		switch {
 		case n > 0:
 			// All was read, and more would be told of; but not the end, if it was there already.
@@ -174,7 +176,7 @@ func (p *pump) pass(s *side, b []byte) {
 		return
 	}
 	for len(b) > 0 {
-		n, err := unix.Write(to.fd, b)
+		n, err := nonblock.Write(to.fd, b)
 		switch {
 		case err == nil:
 			b = b[n:]
@@ -197,7 +199,7 @@ func (p *pump) keep(to *side, b []byte) {
 // flush writes what was kept.
 func (p *pump) flush(to *side) {
 	for len(to.out) > 0 {
-		n, err := unix.Write(to.fd, to.out)
+		n, err := nonblock.Write(to.fd, to.out)
 		switch {
 		case err == nil:
 			to.out, to.since = to.out[n:], p.now
