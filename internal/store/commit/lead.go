@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/shoal-pool/shoal"
 )
 
 const (
@@ -11,6 +13,8 @@ const (
 	beats = 5
 	// pause is for how long after a failure no new connection is tried for.
 	pause = 500 * time.Millisecond
+	// patience is for how long who changed something waits to be told whether it is stored, when the answer was lost.
+	patience = 20 * time.Second
 )
 
 // connect makes a connection for Updates where there is none, and takes over what a commit has left of which nobody
@@ -53,6 +57,34 @@ func (w *writer) connect() (err error) {
 	return nil
 }
 
+// resolve finds out what became of a commit whose answer was lost, as soon as the database can be asked: nobody else moves
+// the revision. It returns nil if everything is stored.
+func (w *writer) resolve(state Revs, unsure error) error {
+	w.drop()
+	for begun := time.Now(); time.Since(begun) < patience; {
+		w.failed = nil
+		if err := w.connect(); errors.Is(err, ErrLost) {
+			return unsure
+		} else if err != nil {
+			select {
+			case <-w.store.quit:
+				return unsure
+			case <-time.After(pause):
+			}
+			continue
+		}
+		if w.store.Revs().All != state.All {
+			return errNotStored
+		}
+		w.store.announce(state)
+		return nil
+	}
+	return unsure
+}
+
+var errNotStored = shoal.Errorf(shoal.KindUnavailable, "cannot change the store: the connection to the database broke, and nothing of the change is stored").
+	WithHint("repeat it")
+
 // drop closes the connection for Updates.
 func (w *writer) drop() {
 	if w.conn != nil {
@@ -83,4 +115,18 @@ func (w *writer) lose() {
 	default:
 		close(w.store.lost)
 	}
+}
+
+// Led is a Database that several servers may use, one at a time.
+type Led interface {
+	// Epoch is that of this process, since it leads.
+	Epoch() int64
+}
+
+// Epoch counts who leads; 0 where only one process can.
+func (s *Store) Epoch() int64 {
+	if d, ok := s.db.(Led); ok {
+		return d.Epoch()
+	}
+	return 0
 }

@@ -205,7 +205,9 @@ func (w *writer) commit(group []*request) (errs []error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.conn.Commit(); err != nil {
+	if err := w.conn.Commit(); errors.Is(err, ErrUnsure) {
+		return errs, w.resolve(state, err)
+	} else if err != nil {
 		return nil, err
 	}
 	w.store.announce(state)

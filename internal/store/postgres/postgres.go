@@ -145,34 +145,35 @@ func (d *database) Writer(ctx context.Context) (commit.Conn, error) {
 }
 
 // lead connects and takes the lock. errHeld: it is another's.
-func (d *database) lead(ctx context.Context) (c *conn, err error) {
-	timeout := strconv.FormatInt(lease.Milliseconds(), 10)
-	c, err = d.connect(ctx, 2*lease, map[string]string{"idle_session_timeout": timeout, "idle_in_transaction_session_timeout": timeout})
+func (d *database) lead(ctx context.Context) (*conn, error) {
+	silence := strconv.FormatInt(lease.Milliseconds(), 10)
+	c, err := d.connect(ctx, 2*lease, map[string]string{"idle_session_timeout": silence, "idle_in_transaction_session_timeout": silence})
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			c.Discard()
-		}
-	}()
-	var got bool
-	if err = c.Query(func(r commit.Rows) error { return r.Scan(&got) }, "SELECT pg_try_advisory_lock(?)", int64(lock)); err != nil {
+	if err := d.lock(c); err != nil {
+		c.Discard()
 		return nil, err
 	}
+	return c, nil
+}
+
+func (d *database) lock(c *conn) error {
+	got := false
+	if err := c.Query(func(r commit.Rows) error { return r.Scan(&got) }, "SELECT pg_try_advisory_lock(?)", int64(lock)); err != nil {
+		return err
+	}
 	if mine := d.epoch.Load(); mine != 0 {
-		now, err := commit.Epoch(c)
-		if err != nil {
-			return nil, err
-		}
-		if now != mine {
-			return nil, commit.ErrLost
+		if now, err := commit.Epoch(c); err != nil {
+			return err
+		} else if now != mine {
+			return commit.ErrLost
 		}
 	}
 	if !got {
-		return nil, errHeld
+		return errHeld
 	}
-	return c, nil
+	return nil
 }
 
 var errHeld = errors.New("another connection holds the lead")
@@ -231,6 +232,9 @@ func (*database) Explain(err error) error { return explain(err) }
 // Lease is after what silence another server may lead.
 func (*database) Lease() time.Duration { return lease }
 
+// Epoch is that of this server.
+func (d *database) Epoch() int64 { return d.epoch.Load() }
+
 // Close has nothing left to close.
 func (*database) Close() error { return nil }
 
@@ -238,6 +242,8 @@ func (*database) Close() error { return nil }
 func unreachable(err error) bool {
 	return err != nil && shoal.KindOf(explain(err)) == shoal.KindUnavailable
 }
+
+const goesOn = "is PostgreSQL running? Work goes on by itself once it answers; sessions and tasks do not need it"
 
 // explain gives an error of the database a kind and, where something can be done, a hint.
 func explain(err error) error {
@@ -262,8 +268,7 @@ func explain(err error) error {
 		if local(err) {
 			return err
 		}
-		return shoal.Errorf(shoal.KindUnavailable, "cannot reach the database: %w", err).
-			WithHint("is PostgreSQL running? Work goes on by itself once it answers; sessions and tasks do not need it")
+		return shoal.Errorf(shoal.KindUnavailable, "cannot reach the database: %w", err).WithHint("%s", goesOn)
 	}
 	switch e.Code {
 	case "22021", "22P05": // a character that texts cannot hold
@@ -281,7 +286,7 @@ func explain(err error) error {
 	}
 	switch e.Code[:min(2, len(e.Code))] {
 	case "08", "53", "55", "57", "58", "40":
-		return shoal.Errorf(shoal.KindUnavailable, "cannot use the database just now: %w", err)
+		return shoal.Errorf(shoal.KindUnavailable, "cannot use the database just now: %w", err).WithHint("%s", goesOn)
 	}
 	return shoal.Errorf(shoal.KindInternal, "cannot use the store: %w", err)
 }

@@ -14,7 +14,12 @@ import (
 
 var pg *cluster.Cluster
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if address := os.Getenv("STORE_TEST_WRITER"); address != "" {
+		write(address)
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	var err error
