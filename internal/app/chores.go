@@ -66,7 +66,7 @@ func (a *App) pack(ctx context.Context) error {
 func (a *App) retire(ctx context.Context) error {
 	since := a.store.Rev()
 	for {
-		for e, err := range a.store.Watch(ctx, since) {
+		for e, err := range a.store.WatchOthers(ctx, since) {
 			if err != nil {
 				a.log.Warn("changes of users cannot be followed; trying again", "err", err)
 				break

@@ -30,7 +30,7 @@ func (a *App) renewShares(ctx context.Context) error {
 				a.images.RenewSecret(string(s.Name), s.Updated)
 			}
 		}
-		for e, err := range a.store.Watch(ctx, since) {
+		for e, err := range a.store.WatchOthers(ctx, since) {
 			if err != nil {
 				break
 			}

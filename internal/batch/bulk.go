@@ -15,6 +15,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/after"
 	"github.com/shoal-pool/shoal/internal/batch/book"
+	"github.com/shoal-pool/shoal/internal/batch/book/lookup"
 	"github.com/shoal-pool/shoal/internal/batch/book/vault"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -155,7 +156,7 @@ func (s *bulk) remember(g *book.Group) error {
 
 // check completes the jobs and finds out which cannot be taken.
 func (s *bulk) check(tx *store.Tx) error {
-	p := preparing{tx: tx, by: s.by, secrets: s.secrets}
+	p := preparing{tx: tx, tables: lookup.Of(tx), by: s.by, secrets: s.secrets}
 	for i := range s.jobs {
 		item := &s.result.Items[i]
 		*item = api.BatchItem{ExternalID: s.jobs[i].ExternalID}
@@ -167,7 +168,10 @@ func (s *bulk) check(tx *store.Tx) error {
 			item.ID, item.Existing = known, true
 			continue
 		}
-		if s.jobs[i], err = p.job(s.jobs[i]); err != nil {
+		if err = form(&s.jobs[i]); err == nil {
+			s.jobs[i], err = p.place(s.jobs[i])
+		}
+		if err != nil {
 			if book.Broken(err) {
 				return err
 			}
@@ -229,7 +233,7 @@ func (s *bulk) insert(g *book.Group) error {
 		}
 		twins[spec.ExternalID] = i
 		if _, seen := pools[spec.Pool]; !seen {
-			_, pools[spec.Pool] = g.Tx.Pools().Get(spec.Pool)
+			_, pools[spec.Pool] = g.Tables().Pool(spec.Pool)
 		}
 		if err = pools[spec.Pool]; err == nil {
 			err = g.Admits(s.by.User, spec)

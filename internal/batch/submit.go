@@ -13,8 +13,8 @@ import (
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/admit"
 	"github.com/shoal-pool/shoal/internal/batch/book"
+	"github.com/shoal-pool/shoal/internal/batch/book/lookup"
 	"github.com/shoal-pool/shoal/internal/batch/book/vault"
-	"github.com/shoal-pool/shoal/internal/batch/ledger"
 	"github.com/shoal-pool/shoal/internal/spec"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -36,16 +36,19 @@ func (b *Batch) Submit(ctx context.Context, by access.Subject, s shoal.JobSpec, 
 	if err != nil {
 		return shoal.Job{}, err
 	}
+	if err := form(&s); err != nil {
+		return shoal.Job{}, err
+	}
+	var j shoal.Job
 	known := shoal.JobID("")
-	err = b.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
-		if known, err = earlier(tx, by.User, key, digest); err != nil || known != "" {
+	err = b.book.Do(ctx, func(g *book.Group) (err error) {
+		if known, err = earlier(g.Tx, by.User, key, digest); err == nil && known == "" {
+			known, err = called(g.Tx, by.User, s.ExternalID)
+		}
+		if err != nil || known != "" {
 			return err
 		}
-		if known, err = called(tx, by.User, s.ExternalID); err != nil || known != "" {
-			return err
-		}
-		p := preparing{tx: tx, by: by, secrets: b.cfg.Secrets}
-		s, err = p.job(s)
+		j, err = b.insert(g, by, s, key, digest)
 		return err
 	})
 	if err != nil {
@@ -54,7 +57,7 @@ func (b *Batch) Submit(ctx context.Context, by access.Subject, s shoal.JobSpec, 
 	if known != "" {
 		return b.Job(ctx, by, known)
 	}
-	return b.insert(ctx, by.User, s, key, digest)
+	return j, nil
 }
 
 func digestOf(s any) (string, error) {
@@ -84,43 +87,26 @@ func earlier(tx *store.Tx, user shoal.UserName, key, digest string) (shoal.JobID
 
 func keyOwner(user shoal.UserName) string { return "job:" + string(user) }
 
-// insert makes the row of a job that was found right.
-func (b *Batch) insert(ctx context.Context, user shoal.UserName, s shoal.JobSpec, key, digest string) (shoal.Job, error) {
-	var j shoal.Job
-	err := b.book.Do(ctx, func(g *book.Group) error {
-		known, err := earlier(g.Tx, user, key, digest)
-		if err == nil && known == "" {
-			known, err = called(g.Tx, user, s.ExternalID)
-		}
-		if err != nil {
-			return err
-		}
-		if known != "" {
-			j, err = ledger.Recall(g.Tx, known)
-			return err
-		}
-		if err := g.Admits(user, s); err != nil {
-			return err
-		}
-		if _, err := g.Tx.Pools().Get(s.Pool); err != nil {
-			return err
-		}
-		id, err := g.Tx.NextJobID()
-		if err != nil {
-			return err
-		}
-		r, err := add(g, user, s, id)
-		if err != nil {
-			return err
-		}
-		j = r.Job
-		submitted(g, r)
-		return b.putKey(g, user, key, digest, id)
-	})
+// insert completes a job and makes its row. An error comes before anything is changed.
+func (b *Batch) insert(g *book.Group, by access.Subject, s shoal.JobSpec, key, digest string) (shoal.Job, error) {
+	p := preparing{tx: g.Tx, tables: g.Tables(), by: by, secrets: b.cfg.Secrets}
+	s, err := p.place(s)
 	if err != nil {
 		return shoal.Job{}, err
 	}
-	return j, nil
+	if err := g.Admits(by.User, s); err != nil {
+		return shoal.Job{}, err
+	}
+	id, err := g.Tx.NextJobID()
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	r, err := add(g, by.User, s, id)
+	if err != nil {
+		return shoal.Job{}, err
+	}
+	submitted(g, r)
+	return r.Job, b.putKey(g, by.User, key, digest, id)
 }
 
 func (b *Batch) putKey(g *book.Group, user shoal.UserName, key, digest string, id shoal.JobID) error {
@@ -136,28 +122,33 @@ func (b *Batch) putKey(g *book.Group, user shoal.UserName, key, digest string, i
 	return g.Tx.PutRequestKey(store.RequestKey{Owner: keyOwner(user), Key: key, Digest: digest, Result: string(id)})
 }
 
-// preparing completes jobs of one user. What it has read of the store it keeps for the next job.
-type preparing struct {
-	tx    *store.Tx
-	by    access.Subject
-	user  shoal.User // Name is empty: not read yet
-	pool  shoal.PoolName
-	pools map[shoal.PoolName]shoal.Pool
+// form completes a job as far as nothing need be known for it, and says what is wrong with it.
+func form(s *shoal.JobSpec) error {
+	spec.DefaultJob(s)
+	if mistakes := append(spec.CheckJob(*s), admit.Clashes(*s)...); len(mistakes) > 0 {
+		return spec.Invalid(mistakes)
+	}
+	return nil
+}
 
+// preparing finds places for jobs of one user.
+type preparing struct {
+	tx      *store.Tx
+	tables  *lookup.Tables
+	by      access.Subject
+	pool    shoal.PoolName // of those that name none; empty: not known yet
 	secrets vault.Vault
 }
 
-// job completes a job and says everything that is wrong with it.
-func (p *preparing) job(s shoal.JobSpec) (_ shoal.JobSpec, err error) {
-	if p.user.Name == "" {
-		if p.user, err = p.tx.Users().Get(p.by.User); err != nil {
-			return s, err
-		}
+// place completes a job that has the right form, and says why it cannot be taken.
+func (p *preparing) place(s shoal.JobSpec) (_ shoal.JobSpec, err error) {
+	user, err := p.tables.User(p.by.User)
+	if err != nil {
+		return s, err
 	}
-	if p.user.Disabled {
-		return s, shoal.Errorf(shoal.KindDenied, "cannot submit a job: user %s is disabled", p.user.Name)
+	if user.Disabled {
+		return s, shoal.Errorf(shoal.KindDenied, "cannot submit a job: user %s is disabled", user.Name)
 	}
-	spec.DefaultJob(&s)
 	if s.Pool == "" && p.pool == "" {
 		if p.pool, err = defaultPool(p.tx, p.by); err != nil {
 			return s, err
@@ -166,19 +157,9 @@ func (p *preparing) job(s shoal.JobSpec) (_ shoal.JobSpec, err error) {
 	if s.Pool == "" {
 		s.Pool = p.pool
 	}
-	mistakes := append(spec.CheckJob(s), admit.Clashes(s)...)
-	if len(mistakes) > 0 {
-		return s, spec.Invalid(mistakes)
-	}
-	pool, ok := p.pools[s.Pool]
-	if !ok {
-		if pool, err = p.tx.Pools().Get(s.Pool); err != nil {
-			return s, shoal.Errorf(shoal.KindOf(err), "cannot submit the job: %w", err).WithHint("`shoal pool list` shows the pools")
-		}
-		if p.pools == nil {
-			p.pools = map[shoal.PoolName]shoal.Pool{}
-		}
-		p.pools[s.Pool] = pool
+	pool, err := p.tables.Pool(s.Pool)
+	if err != nil {
+		return s, shoal.Errorf(shoal.KindOf(err), "cannot submit the job: %w", err).WithHint("`shoal pool list` shows the pools")
 	}
 	if wrong := spec.PlaceJob(&s, pool); len(wrong) > 0 {
 		return s, spec.Invalid(wrong)
@@ -188,7 +169,7 @@ func (p *preparing) job(s shoal.JobSpec) (_ shoal.JobSpec, err error) {
 	if err := admit.Check(s, pool); err != nil {
 		return s, err
 	}
-	if err := p.secrets.Known(p.tx, p.user, s); err != nil {
+	if err := p.secrets.Known(p.tx, user, s); err != nil {
 		return s, err
 	}
 	s.After, err = resolve(p.tx, p.by, s.After)

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
@@ -52,15 +51,6 @@ func (a *API) byToken(r *http.Request) (access.Subject, error) {
 	u, err := a.cfg.People.TokenUser(r.Context(), token)
 	if err != nil {
 		return access.Subject{}, err
-	}
-	return a.subject(r.Context(), u.Name)
-}
-
-// subject is a user with her role and all her groups.
-func (a *API) subject(ctx context.Context, name shoal.UserName) (access.Subject, error) {
-	u, ok := a.cfg.People.User(ctx, name)
-	if !ok || u.Disabled {
-		return access.Subject{}, shoal.Errorf(shoal.KindUnauthenticated, "user %s cannot be found, or is disabled", name)
 	}
 	return access.Subject{User: u.Name, Role: u.Role, Groups: u.Groups}, nil
 }

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"math"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -45,8 +47,7 @@ func (tx *Tx) PutToken(hash string, t TokenRow) error {
 	}
 	const put = `INSERT INTO tokens (hash, subject, kind, created, expires) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (hash) DO UPDATE SET subject = excluded.subject, kind = excluded.kind, created = excluded.created, expires = excluded.expires`
-	_, err := tx.change(put, hash, t.Subject, t.Kind, nanos(t.Created), nanos(t.Expires))
-	return err
+	return tx.changeTokens(put, hash, t.Subject, t.Kind, nanos(t.Created), nanos(t.Expires))
 }
 
 // Token returns a token that has not expired, or KindNotFound.
@@ -65,22 +66,33 @@ func (tx *Tx) Token(hash string) (TokenRow, error) {
 	if err != nil {
 		return TokenRow{}, err
 	}
-	if !found || (!t.Expires.IsZero() && !now().Before(t.Expires)) {
-		return TokenRow{}, shoal.Errorf(shoal.KindNotFound, "no such token, or it has expired")
+	if !found || t.expired() {
+		return TokenRow{}, noToken()
 	}
 	return t, nil
 }
 
+func (t TokenRow) expired() bool { return !t.Expires.IsZero() && !now().Before(t.Expires) }
+
+func noToken() error { return shoal.Errorf(shoal.KindNotFound, "no such token, or it has expired") }
+
+// changeTokens is change for statements about tokens: others must not take them for what they were.
+func (tx *Tx) changeTokens(query string, args ...any) error {
+	n, err := tx.change(query, args...)
+	if n > 0 {
+		tx.db.Catalog = tx.db.All
+	}
+	return err
+}
+
 // DeleteToken removes one token; it need not exist.
 func (tx *Tx) DeleteToken(hash string) error {
-	_, err := tx.change("DELETE FROM tokens WHERE hash = ?", hash)
-	return err
+	return tx.changeTokens("DELETE FROM tokens WHERE hash = ?", hash)
 }
 
 // DeleteTokens removes all tokens of a subject. Users and machines have distinct names: a machine's starts "m-".
 func (tx *Tx) DeleteTokens(subject string) error {
-	_, err := tx.change("DELETE FROM tokens WHERE subject = ?", subject)
-	return err
+	return tx.changeTokens("DELETE FROM tokens WHERE subject = ?", subject)
 }
 
 // TrimTokens removes the tokens that have expired.
@@ -123,13 +135,18 @@ func (c Credentials) User(ctx context.Context, name shoal.UserName) (u shoal.Use
 // Member returns a user with all her groups, whichever side names them, or KindNotFound.
 func (c Credentials) Member(ctx context.Context, name shoal.UserName) (u shoal.User, err error) {
 	err = c.DB.View(ctx, func(tx *Tx) error {
-		if u, err = tx.Users().Get(name); err != nil {
-			return err
-		}
-		groups, err := tx.Groups().List()
-		u.Groups = u.Memberships(groups)
+		u, err = tx.member(name)
 		return err
 	})
+	return u, err
+}
+
+func (tx *Tx) member(name shoal.UserName) (u shoal.User, err error) {
+	if u, err = tx.Users().Get(name); err != nil {
+		return u, err
+	}
+	groups, err := tx.Groups().List()
+	u.Groups = u.Memberships(groups)
 	return u, err
 }
 
@@ -167,7 +184,7 @@ func (c Credentials) PutToken(ctx context.Context, hash, kind string, user shoal
 		if err := tx.TrimTokens(); err != nil {
 			return err
 		}
-		if _, err := tx.change("DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE subject = ? AND kind = ? ORDER BY created DESC LIMIT ? OFFSET ?)",
+		if err := tx.changeTokens("DELETE FROM tokens WHERE hash IN (SELECT hash FROM tokens WHERE subject = ? AND kind = ? ORDER BY created DESC LIMIT ? OFFSET ?)",
 			string(user), kind, math.MaxInt, maxTokens-1); err != nil {
 			return err
 		}
@@ -186,23 +203,67 @@ func (c Credentials) DropTokens(ctx context.Context, user shoal.UserName, kind s
 		if kind == "" {
 			return tx.DeleteTokens(string(user))
 		}
-		_, err := tx.change("DELETE FROM tokens WHERE subject = ? AND kind = ?", string(user), kind)
-		return err
+		return tx.changeTokens("DELETE FROM tokens WHERE subject = ? AND kind = ?", string(user), kind)
 	})
 }
 
-// TokenUser returns the user a token of a kind was given to, or KindNotFound.
-func (c Credentials) TokenUser(ctx context.Context, hash, kind string) (u shoal.User, err error) {
-	err = c.DB.View(ctx, func(tx *Tx) error {
-		t, err := tx.Token(hash)
-		if err != nil {
+// TokenUser returns the user a token of a kind was given to with all her groups, or KindNotFound. It is asked for each
+// request; while nothing of the catalog changes, the store is not.
+func (c Credentials) TokenUser(ctx context.Context, hash, kind string) (shoal.User, error) {
+	rev := c.DB.CatalogRev() // before it is read
+	b, known := c.DB.bearer.find(rev, hash)
+	if !known {
+		err := c.DB.View(ctx, func(tx *Tx) (err error) {
+			if b.TokenRow, err = tx.Token(hash); err == nil {
+				b.user, err = tx.member(shoal.UserName(b.Subject))
+			}
 			return err
+		})
+		if err != nil {
+			return shoal.User{}, err
 		}
-		if t.Kind != kind {
-			return shoal.Errorf(shoal.KindNotFound, "no such token, or it has expired")
-		}
-		u, err = tx.Users().Get(shoal.UserName(t.Subject))
-		return err
-	})
-	return u, err
+		c.DB.bearer.keep(rev, hash, b)
+	}
+	if b.Kind != kind || b.expired() {
+		return shoal.User{}, noToken()
+	}
+	b.user.Groups = slices.Clone(b.user.Groups)
+	return b.user, nil
+}
+
+// bearer is whose a token is.
+type bearer struct {
+	TokenRow
+	user shoal.User
+}
+
+// bearers are those of the tokens that were asked for last, as they are at a revision of the catalog.
+type bearers struct {
+	mu  sync.Mutex
+	rev shoal.Rev
+	of  map[string]bearer // by hash
+}
+
+// maxBearers bounds them.
+const maxBearers = 10_000
+
+func (b *bearers) find(rev shoal.Rev, hash string) (found bearer, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rev == rev {
+		found, ok = b.of[hash]
+	}
+	return found, ok
+}
+
+func (b *bearers) keep(rev shoal.Rev, hash string, one bearer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if rev < b.rev {
+		return
+	}
+	if rev > b.rev || len(b.of) >= maxBearers {
+		b.rev, b.of = rev, map[string]bearer{}
+	}
+	b.of[hash] = one
 }

@@ -9,13 +9,16 @@ import (
 )
 
 // DB is the store. Its methods may be called from any goroutine.
-type DB struct{ in *commit.Store }
+type DB struct {
+	in     *commit.Store
+	bearer bearers
+}
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
 // New makes the store of a database that has its tables. Package file and package postgres open such.
-func New(in *commit.Store) *DB { return &DB{in} }
+func New(in *commit.Store) *DB { return &DB{in: in} }
 
 // Schema is how the tables came to be as they are.
 func Schema() commit.Schema {
@@ -53,6 +56,9 @@ func (db *DB) Rev() shoal.Rev { return db.in.Revs().All }
 // MachinesRev is the revision of the last change of a machine: while it stays, what was read of machines holds. It
 // costs nothing.
 func (db *DB) MachinesRev() shoal.Rev { return db.in.Revs().Machines }
+
+// CatalogRev is MachinesRev for users, groups, pools and tokens.
+func (db *DB) CatalogRev() shoal.Rev { return db.in.Revs().Catalog }
 
 // Changed returns a channel that is closed at the next commit that changed something. Take it,
 // look at the store, then wait: a change between taking and waiting is not missed.

@@ -23,6 +23,9 @@ func (tx *Tx) Event(e shoal.Event) {
 	}
 	tx.db.Spoil(err) // an Update whose event cannot be stored is not stored
 	tx.db.Events = e.Rev
+	if e.Kind != shoal.ObjectJob {
+		tx.db.Others = e.Rev
+	}
 }
 
 // EventAboutJobs stores an event about all the jobs numbered from first to last. Its name is "first-last".
@@ -81,13 +84,22 @@ const watchBatch = 256
 // ends or the loop is left. An error ends it; the end of ctx is not one. Of events that were
 // trimmed away it knows nothing: it starts with the oldest that is left.
 func (db *DB) Watch(ctx context.Context, since shoal.Rev) iter.Seq2[shoal.Event, error] {
+	return db.watch(ctx, since, func(r commit.Revs) shoal.Rev { return r.Events }, "SELECT body FROM events WHERE rev > ? ORDER BY rev LIMIT ?")
+}
+
+// WatchOthers is Watch without the events about jobs, which may be hundreds a second.
+func (db *DB) WatchOthers(ctx context.Context, since shoal.Rev) iter.Seq2[shoal.Event, error] {
+	return db.watch(ctx, since, func(r commit.Revs) shoal.Rev { return r.Others }, "SELECT body FROM events WHERE rev > ? AND kind <> 'job' ORDER BY rev LIMIT ?")
+}
+
+func (db *DB) watch(ctx context.Context, since shoal.Rev, last func(commit.Revs) shoal.Rev, query string) iter.Seq2[shoal.Event, error] {
 	return func(yield func(shoal.Event, error) bool) {
 		for {
 			changed := db.Changed()
-			for db.in.Revs().Events > since {
+			for last(db.in.Revs()) > since {
 				var batch []shoal.Event
 				err := db.View(ctx, func(tx *Tx) (err error) {
-					batch, err = tx.Events(since, watchBatch)
+					batch, err = list[shoal.Event](tx, query, int64(since), watchBatch)
 					return err
 				})
 				if ctx.Err() != nil {

@@ -175,12 +175,9 @@ func (tx *Tx) NextJobID() (shoal.JobID, error) { return tx.NextJobIDs(1) }
 
 // NextJobIDs takes n numbers for jobs, in a row, and returns the first.
 func (tx *Tx) NextJobIDs(n int) (shoal.JobID, error) {
-	if err := tx.exec("UPDATE counters SET value = value + ? WHERE name = 'job'", n); err != nil {
-		return "", err
-	}
-	tx.db.Next()
 	var last int64
-	err := tx.query(func(rows Rows) error { return rows.Scan(&last) }, "SELECT value FROM counters WHERE name = 'job'")
+	err := tx.query(func(rows Rows) error { return rows.Scan(&last) }, "UPDATE counters SET value = value + ? WHERE name = 'job' RETURNING value", n)
+	tx.db.Next()
 	return shoal.JobID(strconv.FormatInt(last-int64(n)+1, 10)), err
 }
 

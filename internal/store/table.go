@@ -1,7 +1,6 @@
 package store
 
 import (
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -20,45 +19,51 @@ type Table[K ~string, V any] struct {
 type schema[K ~string, V any] struct {
 	noun    string
 	numeric bool // keys are decimal numbers
-	plain   bool // who changes an object has read it before: its Created and Updated can be trusted
+	plain   bool // who changes an object has read it before, and changes it: its Meta can be trusted
 	key     func(*V) K
 	meta    func(*V) *shoal.Meta
 	values  func(*V) []any // of the columns after body
-	// stored, if not nil, keeps other tables true to an object that was written; fresh: it is new.
+	// stored, if not nil, keeps what else there is true to an object that was written; fresh: it is new.
 	stored func(tx *Tx, v *V, fresh bool) error
 	// deleted, if not nil, does so for one that was deleted.
 	deleted func(tx *Tx, column any) error
 
-	get, list, put, del string
+	get, list, add, put, set, del string
 }
 
 func newSchema[K ~string, V any](s schema[K, V], table string, columns ...string) *schema[K, V] {
 	s.get = "SELECT body, rev, created_rev FROM " + table + " WHERE key = ?"
 	s.list = "SELECT body FROM " + table + " ORDER BY key"
 	s.del = "DELETE FROM " + table + " WHERE key = ?"
+	s.set = "UPDATE " + table + " SET rev = ?, body = ?"
+	for _, c := range columns {
+		s.set += ", " + c + " = ?"
+	}
+	s.set += " WHERE key = ? AND rev = ?"
 	columns = append([]string{"key", "rev", "created_rev", "body"}, columns...)
 	set := make([]string, 0, len(columns))
 	for _, c := range columns[1:] {
 		set = append(set, c+" = excluded."+c)
 	}
-	s.put = fmt.Sprintf("INSERT INTO %s (%s) VALUES (?%s) ON CONFLICT (key) DO UPDATE SET %s",
-		table, strings.Join(columns, ", "), strings.Repeat(", ?", len(columns)-1), strings.Join(set, ", "))
+	insert := fmt.Sprintf("INSERT INTO %s (%s) VALUES (?%s) ON CONFLICT (key) DO ", table, strings.Join(columns, ", "), strings.Repeat(", ?", len(columns)-1))
+	s.add = insert + "NOTHING"
+	s.put = insert + "UPDATE SET " + strings.Join(set, ", ")
 	return &s
 }
 
 var (
 	pools = newSchema(schema[shoal.PoolName, shoal.Pool]{noun: "pool",
 		key:  func(p *shoal.Pool) shoal.PoolName { return p.Name },
-		meta: func(p *shoal.Pool) *shoal.Meta { return &p.Meta }}, "pools")
+		meta: func(p *shoal.Pool) *shoal.Meta { return &p.Meta }, stored: inCatalog[shoal.Pool], deleted: (*Tx).outOfCatalog}, "pools")
 	shares = newSchema(schema[shoal.ShareName, shoal.Share]{noun: "share",
 		key:  func(s *shoal.Share) shoal.ShareName { return s.Name },
 		meta: func(s *shoal.Share) *shoal.Meta { return &s.Meta }}, "shares")
 	users = newSchema(schema[shoal.UserName, shoal.User]{noun: "user",
 		key:  func(u *shoal.User) shoal.UserName { return u.Name },
-		meta: func(u *shoal.User) *shoal.Meta { return &u.Meta }}, "users")
+		meta: func(u *shoal.User) *shoal.Meta { return &u.Meta }, stored: inCatalog[shoal.User], deleted: (*Tx).outOfCatalog}, "users")
 	groups = newSchema(schema[shoal.GroupName, shoal.Group]{noun: "group",
 		key:  func(g *shoal.Group) shoal.GroupName { return g.Name },
-		meta: func(g *shoal.Group) *shoal.Meta { return &g.Meta }}, "user_groups")
+		meta: func(g *shoal.Group) *shoal.Meta { return &g.Meta }, stored: inCatalog[shoal.Group], deleted: (*Tx).outOfCatalog}, "user_groups")
 	machines = newSchema(schema[shoal.MachineID, shoal.Machine]{noun: "machine",
 		key:     func(m *shoal.Machine) shoal.MachineID { return m.ID },
 		meta:    func(m *shoal.Machine) *shoal.Meta { return &m.Meta },
@@ -113,6 +118,10 @@ func (tx *Tx) Apps() Table[shoal.AppID, shoal.App] { return of(tx, apps) }
 
 // Jobs are all jobs. Their keys are numbers from NextJobID.
 func (tx *Tx) Jobs() Table[shoal.JobID, shoal.Job] { return of(tx, jobs) }
+
+// inCatalog and outOfCatalog keep CatalogRev true.
+func inCatalog[V any](tx *Tx, _ *V, _ bool) error { tx.db.Catalog = tx.db.All; return nil }
+func (tx *Tx) outOfCatalog(any) error             { tx.db.Catalog = tx.db.All; return nil }
 
 func of[K ~string, V any](tx *Tx, s *schema[K, V]) Table[K, V] { return Table[K, V]{tx, s} }
 
@@ -179,7 +188,8 @@ func (t Table[K, V]) Put(v V) (V, error) {
 		return v, shoal.Errorf(shoal.KindConflict, "cannot change %s %q: it was deleted meanwhile", t.s.noun, string(k))
 	}
 	if !found {
-		return t.write(v, shoal.Meta{Created: now()}, 0)
+		_, v, err = t.write(t.s.put, v, shoal.Meta{Created: now()}, 0)
+		return v, err
 	}
 	stored := *t.s.meta(&old)
 	if meta.Rev != 0 && meta.Rev != stored.Rev {
@@ -194,80 +204,92 @@ func (t Table[K, V]) Put(v V) (V, error) {
 	if string(same) == body {
 		return old, nil
 	}
-	return t.write(v, stored, created)
+	_, v, err = t.write(t.s.put, v, stored, created)
+	return v, err
 }
 
-// replace is Put for an object that was read and is still the same: nothing is decoded. It leaves all
-// other cases to Put.
+// replace is Put for an object that was read and is still the same: it is not read again. It leaves all other cases
+// to Put.
 func (t Table[K, V]) replace(k K, v V, meta shoal.Meta) (done bool, stored V, err error) {
 	column, ok := t.column(k)
 	if !ok {
 		return false, v, nil
 	}
-	same, err := json.Marshal(v)
+	stored = v
+	body, own, err := t.stamp(&stored, meta)
+	if err != nil {
+		return false, v, err
+	}
+	args := append([]any{int64(t.s.meta(&stored).Rev), body}, own...)
+	n, err := t.tx.db.Exec(t.s.set, append(args, column, int64(meta.Rev))...)
 	if err != nil {
 		return false, v, fmt.Errorf("cannot store %s %q: %w", t.s.noun, string(k), err)
 	}
-	var rev, created shoal.Rev
-	equal := false
-	err = t.tx.query(func(rows Rows) error {
-		var body sql.RawBytes
-		err := rows.Scan(&body, &rev, &created)
-		equal = string(body) == string(same)
-		return err
-	}, t.s.get, column)
-	switch {
-	case err != nil:
-		return false, v, fmt.Errorf("cannot read %s %q: %w", t.s.noun, string(k), err)
-	case rev != meta.Rev || rev == 0:
+	if n == 0 {
 		return false, v, nil
-	case equal:
-		return true, v, nil
 	}
-	stored, err = t.write(v, meta, created)
-	return true, stored, err
+	return true, stored, t.stored(&stored, false)
 }
 
 // Insert stores a new object, or returns KindConflict if there is one of that key.
 func (t Table[K, V]) Insert(v V) (V, error) {
-	k := t.s.key(&v)
-	_, _, _, found, err := t.load(k)
-	if err != nil {
-		return v, err
+	n, v, err := t.write(t.s.add, v, shoal.Meta{Created: now()}, 0)
+	if err == nil && n == 0 {
+		err = shoal.Errorf(shoal.KindConflict, "%s %q exists already", t.s.noun, string(t.s.key(&v)))
 	}
-	if found {
-		return v, shoal.Errorf(shoal.KindConflict, "%s %q exists already", t.s.noun, string(k))
-	}
-	return t.write(v, shoal.Meta{Created: now()}, 0)
+	return v, err
 }
 
-func (t Table[K, V]) write(v V, meta shoal.Meta, created shoal.Rev) (V, error) {
+// write stores an object with Meta filled in; n is zero if it was not, since there is one. created: the revision that
+// made it; zero: this one.
+func (t Table[K, V]) write(query string, v V, meta shoal.Meta, created shoal.Rev) (n int64, _ V, err error) {
 	k := t.s.key(&v)
 	column, ok := t.column(k)
 	if !ok {
-		return v, shoal.Errorf(shoal.KindInvalid, "cannot store a %s of name %q", t.s.noun, string(k))
+		return 0, v, shoal.Errorf(shoal.KindInvalid, "cannot store a %s of name %q", t.s.noun, string(k))
 	}
-	meta.Rev, meta.Updated = t.tx.db.Next(), now()
+	body, own, err := t.stamp(&v, meta)
+	if err != nil {
+		return 0, v, err
+	}
 	fresh := created == 0
 	if fresh {
-		created = meta.Rev
+		created = t.s.meta(&v).Rev
 	}
-	*t.s.meta(&v) = meta
-	body, err := json.Marshal(v)
+	args := append([]any{column, int64(t.s.meta(&v).Rev), int64(created), body}, own...)
+	if n = 1; query == t.s.add {
+		n, err = t.tx.db.Exec(query, args...)
+	} else {
+		err = t.tx.exec(query, args...)
+	}
 	if err != nil {
-		return v, fmt.Errorf("cannot store %s %q: %w", t.s.noun, string(k), err)
+		return 0, v, fmt.Errorf("cannot store %s %q: %w", t.s.noun, string(k), err)
 	}
-	args := []any{column, int64(meta.Rev), int64(created), string(body)}
+	if n > 0 {
+		err = t.stored(&v, fresh)
+	}
+	return n, v, err
+}
+
+// stamp gives an object the next revision, and returns its body and what it has in columns of its own.
+func (t Table[K, V]) stamp(v *V, meta shoal.Meta) (body string, own []any, err error) {
+	meta.Rev, meta.Updated = t.tx.db.Next(), now()
+	*t.s.meta(v) = meta
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", nil, fmt.Errorf("cannot store %s %q: %w", t.s.noun, string(t.s.key(v)), err)
+	}
 	if t.s.values != nil {
-		args = append(args, t.s.values(&v)...)
+		own = t.s.values(v)
 	}
-	if err := t.tx.exec(t.s.put, args...); err != nil {
-		return v, fmt.Errorf("cannot store %s %q: %w", t.s.noun, string(k), err)
+	return string(b), own, nil
+}
+
+func (t Table[K, V]) stored(v *V, fresh bool) error {
+	if t.s.stored == nil {
+		return nil
 	}
-	if t.s.stored != nil {
-		return v, t.s.stored(t.tx, &v, fresh)
-	}
-	return v, nil
+	return t.s.stored(t.tx, v, fresh)
 }
 
 // Delete removes an object, or returns KindNotFound.

@@ -22,6 +22,9 @@ type Tx struct {
 // Rev is the revision of what the transaction sees, its own changes included.
 func (tx *Tx) Rev() (shoal.Rev, error) { return tx.db.Rev() }
 
+// CatalogRev is DB.CatalogRev with the transaction's own changes. Only an Update has it.
+func (tx *Tx) CatalogRev() shoal.Rev { return tx.db.Catalog }
+
 func (tx *Tx) query(scan func(Rows) error, query string, args ...any) error {
 	return tx.db.Query(scan, query, args...)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/bell"
+	"github.com/shoal-pool/shoal/internal/batch/book/lookup"
 	"github.com/shoal-pool/shoal/internal/batch/book/outlook"
 	"github.com/shoal-pool/shoal/internal/batch/book/vault"
 	"github.com/shoal-pool/shoal/internal/batch/output"
@@ -47,6 +48,8 @@ type Book struct {
 
 	// Of Run alone.
 	serial   int64 // of the last transaction, stored with it
+	tables   *lookup.Tables
+	rows     lookup.Rows
 	tries    *retry.Tries
 	world    outlook.World // as it was looked at last
 	seen     shoal.Rev     // machines and pools are known as of this revision
@@ -117,6 +120,7 @@ func New(cfg Config) (*Book, error) {
 		ready:   make(chan struct{}),
 		stopped: make(chan struct{}),
 		tries:   retry.New(cfg.Log, "batch"),
+		rows:    lookup.Rows{},
 		sched:   sched.New(),
 		live:    map[shoal.TaskRef]*live{},
 		spare:   map[shoal.AttemptRef]*live{},

@@ -329,20 +329,6 @@ func (g *Group) lookThrough(r *Row) error {
 }
 
 // schedJob is a job as placement sees it.
-func (g *Group) schedJob(j shoal.Job) sched.Job { return outlook.Job(j, g.account(j.User), graceful) }
-
-// account is the group to which a user's work is charged: her first, by name. Who cannot be read has none.
-func (g *Group) account(user shoal.UserName) shoal.GroupName {
-	if name, ok := g.accounts[user]; ok || g.sealed {
-		return name
-	}
-	u, err := g.Tx.Users().Get(user)
-	if err == nil && g.all == nil {
-		g.all, err = g.Tx.Groups().List()
-	}
-	if err != nil {
-		return ""
-	}
-	g.accounts[user] = outlook.Account(u, g.all)
-	return g.accounts[user]
+func (g *Group) schedJob(j shoal.Job) sched.Job {
+	return outlook.Job(j, g.tables.Account(j.User), graceful)
 }

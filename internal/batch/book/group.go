@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch/book/lookup"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/sched"
@@ -36,10 +37,7 @@ type Group struct {
 	spare    []shoal.AttemptRef // that may go on beside those that take their places
 	unspare  []shoal.AttemptRef
 	former   []shoal.Attempt // attempts before the current ones of which there was news
-	all      []shoal.Group   // read once
-	accounts map[shoal.UserName]shoal.GroupName
-	sealed   bool // accounts are all there are
-	pools    map[shoal.PoolName]shoal.Pool
+	tables   *lookup.Tables
 	active   map[holder]int // jobs that were taken, less those that ended
 	changes  []sched.Change
 	told     int // of changes: those the scheduler knows already
@@ -74,9 +72,11 @@ const serialSetting = "batch.serial"
 func (b *Book) update(ctx context.Context, do func(*Group) error) (*Group, error) {
 	b.serial++
 	var g *Group
+	tables := b.tables
+	b.tables = nil // until what was read is known to be stored
 	err := b.cfg.Store.Update(ctx, func(tx *store.Tx) (err error) {
 		g = newGroup(b, tx, b.live)
-		g.own = true
+		g.own, g.tables, tables = true, tables.In(tx), nil
 		if g.from, err = tx.Rev(); err != nil {
 			return err
 		}
@@ -93,17 +93,19 @@ func (b *Book) update(ctx context.Context, do func(*Group) error) (*Group, error
 		return err
 	})
 	if err != nil && (g == nil || !b.committed(ctx)) {
+		clear(b.rows)
 		return nil, err
 	}
+	b.tables = g.tables
 	b.apply(g)
 	return g, nil
 }
 
 func newGroup(b *Book, tx *store.Tx, lives map[shoal.TaskRef]*live) *Group {
-	return &Group{b: b, Tx: tx, lives: lives, Now: time.Now().UTC().Round(0),
+	return &Group{b: b, Tx: tx, lives: lives, tables: lookup.Of(tx), Now: time.Now().UTC().Round(0),
 		jobs: map[shoal.JobID]*Row{}, current: map[shoal.TaskRef]*shoal.Attempt{}, position: map[shoal.TaskRef]int{},
 		again: map[shoal.JobID][]int{}, later: map[sched.Task]again{}, waits: map[shoal.JobID][]waiter{},
-		known: map[shoal.JobID]map[int]shoal.JobState{}, accounts: map[shoal.UserName]shoal.GroupName{}, pools: map[shoal.PoolName]shoal.Pool{}, active: map[holder]int{},
+		known: map[shoal.JobID]map[int]shoal.JobState{}, active: map[holder]int{},
 		forget: map[shoal.MachineID][]shoal.AttemptRef{}}
 }
 
@@ -130,7 +132,11 @@ func (g *Group) Job(id shoal.JobID) (*Row, error) {
 	if r := g.jobs[id]; r != nil {
 		return r, nil
 	}
-	j, err := g.Tx.Jobs().Get(id)
+	var rows lookup.Rows
+	if g.own {
+		rows = g.b.rows
+	}
+	j, err := rows.Get(g.Tx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -141,18 +147,15 @@ func (g *Group) Job(id shoal.JobID) (*Row, error) {
 
 // Pool returns a pool; one that is gone has only its name.
 func (g *Group) Pool(name shoal.PoolName) (shoal.Pool, error) {
-	if pool, ok := g.pools[name]; ok {
-		return pool, nil
-	}
-	pool, err := g.Tx.Pools().Get(name)
+	pool, err := g.tables.Pool(name)
 	if shoal.KindOf(err) == shoal.KindNotFound {
-		pool, err = shoal.Pool{Name: name}, nil
-	}
-	if err == nil {
-		g.pools[name] = pool
+		return shoal.Pool{Name: name}, nil
 	}
 	return pool, err
 }
+
+// Tables are users, groups and pools as the group sees them.
+func (g *Group) Tables() *lookup.Tables { return g.tables }
 
 // Adopt takes a row into the group that was stored just now.
 func (g *Group) Adopt(j shoal.Job) *Row {

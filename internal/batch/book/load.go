@@ -80,14 +80,9 @@ func (l *loading) read() error {
 		l.b.cfg.Log.Error("batch: all users are taken for new", "error", err)
 	}
 	l.state.Apply(used...)
-	users, err := l.Tx.Users().List()
-	if err != nil {
+	if err := l.tables.Seal(); err != nil { // the walk over the jobs must not read
 		return err
 	}
-	for _, u := range users {
-		l.account(u.Name)
-	}
-	l.sealed = true       // the walk over the jobs must not read; who is not there has no group
 	var again []shoal.Job // some of their tasks must start again
 	err = l.Tx.EachActiveJob(func(j shoal.Job) error {
 		for _, d := range j.Spec.After {

@@ -181,6 +181,7 @@ func (b *Book) apply(g *Group) {
 		delete(b.spare, ref)
 	}
 	for _, r := range g.jobs {
+		b.rows.Keep(r.Job)
 		if r.over || r.Cancel && !r.State.Ended() {
 			b.drop(r.Job)
 		}

@@ -37,9 +37,9 @@ type Store struct {
 	stopped chan struct{} // closed when the writer has ended
 	lost    chan struct{} // closed when another process has taken over
 
-	all, events, machines atomic.Int64 // Revs of what is committed
-	used                  atomic.Int64 // when the writing connection was last seen to work: nanoseconds after start
-	start                 time.Time
+	revs  atomic.Pointer[Revs] // of what is committed
+	used  atomic.Int64         // when the writing connection was last seen to work: nanoseconds after start
+	start time.Time
 
 	mu      sync.Mutex // guards the two below, never held while anything else is done
 	changed chan struct{}
@@ -66,7 +66,7 @@ func Open(db Database, c Conn) (*Store, error) {
 	if err != nil {
 		return nil, db.Explain(err)
 	}
-	s.keep(revs)
+	s.revs.Store(&revs)
 	for range maxReaders {
 		s.readers <- nil
 	}
@@ -79,7 +79,7 @@ func Open(db Database, c Conn) (*Store, error) {
 func readRevs(c Conn) (r Revs, err error) {
 	err = c.Query(func(rows Rows) error { return rows.Scan(&r.All, &r.Events) },
 		"SELECT value, (SELECT coalesce(max(rev), 0) FROM events) FROM counters WHERE name = 'rev'")
-	r.Machines = r.All
+	r.Others, r.Machines, r.Catalog = r.Events, r.All, r.All
 	return r, err
 }
 
@@ -153,15 +153,7 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 }
 
 // Revs are the revisions of the last committed changes.
-func (s *Store) Revs() Revs {
-	return Revs{All: shoal.Rev(s.all.Load()), Events: shoal.Rev(s.events.Load()), Machines: shoal.Rev(s.machines.Load())}
-}
-
-func (s *Store) keep(r Revs) {
-	s.machines.Store(int64(r.Machines))
-	s.all.Store(int64(r.All))
-	s.events.Store(int64(r.Events))
-}
+func (s *Store) Revs() Revs { return *s.revs.Load() }
 
 // Waiting is how many Updates are queued.
 func (s *Store) Waiting() int { return len(s.queue) }
@@ -199,7 +191,7 @@ func (s *Store) Changed() <-chan struct{} {
 }
 
 func (s *Store) announce(r Revs) {
-	s.keep(r)
+	s.revs.Store(&r)
 	s.mu.Lock()
 	old := s.changed
 	s.changed = make(chan struct{})

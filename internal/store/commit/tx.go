@@ -45,7 +45,9 @@ type Tx struct {
 type Revs struct {
 	All      shoal.Rev // of anything
 	Events   shoal.Rev // of an event
+	Others   shoal.Rev // of an event that is not about jobs
 	Machines shoal.Rev // of a machine, or that of the start
+	Catalog  shoal.Rev // of a user, a group, a pool or a token, or that of the start
 }
 
 var (

@@ -48,15 +48,6 @@ func Start(a shoal.Attempt, position int, until time.Time) []sched.Change {
 	return changes
 }
 
-// Account is the group to which a user's work is charged: the first she is in, by name.
-func Account(u shoal.User, groups []shoal.Group) shoal.GroupName {
-	all := u.Memberships(groups)
-	if len(all) == 0 {
-		return ""
-	}
-	return all[0]
-}
-
 // World is what there is beside jobs.
 type World struct {
 	Machines map[shoal.MachineID]shoal.Machine

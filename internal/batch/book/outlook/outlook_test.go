@@ -11,19 +11,6 @@ import (
 	"github.com/shoal-pool/shoal/internal/sched"
 )
 
-func TestAccount(t *testing.T) {
-	groups := []shoal.Group{{Name: "zebra", Members: []shoal.UserName{"alice"}}, {Name: "ants", Members: []shoal.UserName{"bob"}}}
-	for user, want := range map[shoal.UserName]shoal.GroupName{"alice": "research", "bob": "ants", "carol": ""} {
-		u := shoal.User{Name: user}
-		if user == "alice" {
-			u.Groups = []shoal.GroupName{"research"}
-		}
-		if got := outlook.Account(u, groups); got != want {
-			t.Errorf("%s: %q, want %q", user, got, want)
-		}
-	}
-}
-
 func TestUsage(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	text, err := outlook.WriteUsage([]sched.UserUsage{{Pool: "lab", Group: "research", User: "alice", Settled: 12.5, Usage: 20}, {Pool: "lab", User: "bob"}}, now)
