@@ -13,6 +13,14 @@ import (
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
+// runBatch runs the batch, once it is known whose jobs are held.
+func (a *App) runBatch(ctx context.Context) error {
+	if _, err := a.budgets.Standings(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("budgets cannot be looked at; nobody's jobs are held because of one until they can", "err", err)
+	}
+	return a.batch.Run(ctx)
+}
+
 // frugalLogins has nobody come to machines whose budget is spent, unless she is there already.
 type frugalLogins struct {
 	*broker.Broker

@@ -42,6 +42,9 @@ func New(cfg Config) (*Batch, error) {
 // Run does the work until ctx ends. Store errors are waited out. It can be called once.
 func (b *Batch) Run(ctx context.Context) error { return b.book.Run(ctx) }
 
+// Reconsider has it ask anew of whose jobs nothing more starts.
+func (b *Batch) Reconsider() { b.book.Reconsider() }
+
 // Orders are the attempts that should be running on a machine; see book.Book.
 func (b *Batch) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskOrder, error) {
 	return b.book.Orders(ctx, machine)

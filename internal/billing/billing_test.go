@@ -32,7 +32,7 @@ func told(t *testing.T, db *store.DB) (codes []string) {
 // run has a keeper run until stop is called.
 func run(t *testing.T, db *store.DB) (k *billing.Keeper, stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
-	k = billing.New(db, slog.New(slog.DiscardHandler))
+	k = billing.New(db, slog.New(slog.DiscardHandler), nil)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = k.Run(ctx) }()
 	return k, func() { cancel(); <-done }
@@ -68,6 +68,9 @@ func TestBudget(t *testing.T) {
 			}
 			if err != nil && (shoal.KindOf(err) != shoal.KindExhausted || !strings.Contains(err.Error(), "group research has spent") || shoal.HintOf(err) == "") {
 				t.Errorf("refused with %v, hint %q", err, shoal.HintOf(err))
+			}
+			if held := k.Held(user); (held != "") != want || want && !strings.Contains(held, "group research has spent") {
+				t.Errorf("%s after %s is held: %q", user, time.Since(start), held)
 			}
 		}
 		expect := func(want ...string) {

@@ -22,17 +22,22 @@ const (
 
 // Keeper keeps the budgets. Its methods may be called from any goroutine.
 type Keeper struct {
-	db  *store.DB
-	log *slog.Logger
+	db      *store.DB
+	log     *slog.Logger
+	changed func()
 
 	mu    sync.Mutex // guards what follows; never held while the store is read
 	known bool
 	all   []usage.Standing
 	month time.Time
+	held  map[shoal.UserName]string // who may begin nothing new, and why
 }
 
-// New makes a keeper. Until Run has looked for the first time whoever asks has it look.
-func New(db *store.DB, log *slog.Logger) *Keeper { return &Keeper{db: db, log: log} }
+// New makes a keeper. Until Run has looked for the first time whoever asks has it look. changed is called when there
+// are others who may begin nothing new; it may be nil, and must not block.
+func New(db *store.DB, log *slog.Logger, changed func()) *Keeper {
+	return &Keeper{db: db, log: log, changed: changed}
+}
 
 // Standings are the budgets there are, as they stand.
 func (k *Keeper) Standings(ctx context.Context) ([]usage.Standing, error) {
@@ -50,6 +55,7 @@ func (k *Keeper) Standings(ctx context.Context) ([]usage.Standing, error) {
 func (k *Keeper) look(ctx context.Context) (all []usage.Standing, err error) {
 	now := time.Now().UTC()
 	since, end := usage.Month(now)
+	held := map[shoal.UserName]string{}
 	err = k.db.View(ctx, func(tx *store.Tx) error {
 		var o usage.Objects
 		if o.Users, err = tx.Users().List(); err != nil {
@@ -69,15 +75,35 @@ func (k *Keeper) look(ctx context.Context) (all []usage.Standing, err error) {
 			return err
 		}
 		usage.Stand(all, bills...)
+		groups := usage.GroupsOf(o.Users, o.Groups)
+		for _, u := range o.Users {
+			if no := usage.Refuse(all, u.Name, groups[u.Name]); no != nil {
+				held[u.Name] = no.Error()
+			}
+		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	k.mu.Lock()
-	k.known, k.all, k.month = true, all, since
+	others := len(held) != len(k.held)
+	for user := range held {
+		others = others || k.held[user] == ""
+	}
+	k.known, k.all, k.month, k.held = true, all, since, held
 	k.mu.Unlock()
+	if others && k.changed != nil {
+		k.changed()
+	}
 	return all, nil
+}
+
+// Held says why a user may begin nothing new, as of the last look; empty if she may. It does not look.
+func (k *Keeper) Held(user shoal.UserName) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.held[user]
 }
 
 // Refuse returns why a user may begin nothing new, or nil. Where budgets cannot be looked at, nobody is refused.

@@ -31,10 +31,12 @@ type Config struct {
 	// Answered is when a machine's agent was last answered; zero: not since the server's start. Nil: nothing
 	// is taken for lost because its machine is silent.
 	Answered func(shoal.MachineID) time.Time
-	Secrets  vault.Vault
-	Key      []byte // a secret from which the keys of attempts follow; random if there is none
-	Wake     func() // wakes the engine: demand changed; may be nil
-	Log      *slog.Logger
+	// Held says why nothing more of a user's jobs starts now; empty, or nil: it does. Reconsider tells of a change.
+	Held    func(shoal.UserName) string
+	Secrets vault.Vault
+	Key     []byte // a secret from which the keys of attempts follow; random if there is none
+	Wake    func() // wakes the engine: demand changed; may be nil
+	Log     *slog.Logger
 }
 
 // Book keeps the jobs. Its methods may be called from any goroutine; those that change something
@@ -67,6 +69,7 @@ type Book struct {
 
 	mu      sync.Mutex // guards what follows; never held while waiting or in the store
 	queue   []*request
+	stale   bool // others are held
 	sched   *sched.State
 	live    map[shoal.TaskRef]*live
 	due     time.Time                               // when Run must look after what runs; zero: no need

@@ -28,6 +28,7 @@ type Question struct {
 	Gone   bool          // the pool is
 	After  []shoal.Job   // those that it waits for
 	Failed shoal.Machine // the pool's latest, if that did not start
+	Held   string        // why nothing more of its user's jobs starts
 	Wait   Wait
 	Now    time.Time
 }
@@ -77,6 +78,10 @@ func Reasons(q Question) []shoal.Reason {
 	var all reasons
 	if q.Job.Blocked {
 		all.jobs(q)
+		return all
+	}
+	if q.Held != "" && q.Job.Counts.Queued > 0 {
+		all.add("budget", "%s", q.Held)
 		return all
 	}
 	w := q.Wait
