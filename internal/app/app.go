@@ -162,11 +162,11 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 		return a.hub.AccountsReady(ctx, id, rev)
 	}), Wake: a.engine.Wake, Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }, Log: a.log})
-	a.budgets = billing.New(a.store, a.log)
+	a.budgets = billing.New(a.store, a.log, func() { a.batch.Reconsider(); a.engine.Wake() })
 	a.logins = frugalLogins{a.broker, a.budgets, a.store}
 	a.batch, err = batch.New(batch.Config{Store: a.store, Secrets: a.secrets, Dir: a.opts.path("output"), OutputCap: int64(a.opts.OutputCap), Wake: a.engine.Wake, Log: a.log,
 		Send:     func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) },
-		Answered: func(id shoal.MachineID) time.Time { return a.hub.Answered(id) }, Key: a.keys.agents})
+		Answered: func(id shoal.MachineID) time.Time { return a.hub.Answered(id) }, Key: a.keys.agents, Held: a.budgets.Held})
 	if err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ type part struct {
 func (a *App) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range slices.Concat(a.webRuns(), a.jupyterRuns(), a.agentRuns(), []part{
-		{"engine", a.engine.Run}, {"batch", a.batch.Run}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
+		{"engine", a.engine.Run}, {"batch", a.runBatch}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
 		{"desktops", a.desk.Run}, {"endpoints", a.endpoints.Run},
 		{"retire", a.retire}, {"shares", a.renewShares}, {"trim", a.trim}, {"pack", a.pack}, {"budgets", a.budgets.Run},
 		{"ssh", func(ctx context.Context) error { return a.front.Serve(ctx, a.sockets.SSH) }},
