@@ -65,8 +65,8 @@ type Machine struct {
 	Address    string    `json:"address,omitempty"` // host:port of sshd
 	HostKey    string    `json:"hostKey,omitempty"` // its own ssh host key, authorized_keys form
 	Image      string    `json:"image"`
-	Spec       string    `json:"spec,omitempty"` // digest of the pool's machine-shaping fields
-	Outdated   string    `json:"outdated,omitempty"`
+	Spec       string    `json:"spec,omitempty"`     // digest of the pool's machine-shaping fields
+	Outdated   string    `json:"outdated,omitempty"` // its image is not that of the pool any more, as its provider says
 	Resources  Resources `json:"resources"`
 
 	Started time.Time `json:"started,omitzero"` // billing starts: the provider accepted
@@ -74,6 +74,9 @@ type Machine struct {
 	Stopped time.Time `json:"stopped,omitzero"` // billing ends
 	IdleAt  time.Time `json:"idleAt,omitzero"`  // since when nothing lives there; zero while busy
 	Epoch   int       `json:"epoch,omitempty"`  // counts the starts of this machine
+	// OldSince is since when the machine is not as its pool or its image is. EndsAt is when a rollout's deadline ends it.
+	OldSince time.Time `json:"oldSince,omitzero"`
+	EndsAt   time.Time `json:"endsAt,omitzero"`
 
 	Load Load `json:"load,omitzero"`
 	// Ill are endpoints of the pool at which the machine does not answer, as its agent has found by asking.
@@ -118,6 +121,9 @@ type Load struct {
 	GPUPercent int    `json:"gpuPercent,omitempty"` // busy, on average of all
 	GPUMemory  Bytes  `json:"gpuMemory,omitempty"`  // used, of all together
 	GPUNote    string `json:"gpuNote,omitempty"`    // what is not known of them, or not done for them, and why
+
+	// Held says why the machine is in use though perhaps nobody is on it, by the pool's probe.
+	Held string `json:"held,omitempty"`
 }
 
 // Shown is the state a person reads: a ready machine with a cordon is draining.

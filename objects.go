@@ -75,13 +75,20 @@ type Pool struct {
 	Home      Home       `json:"home,omitzero"`
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 	Setup     *Setup     `json:"setup,omitempty"`
-	Scale     Scale      `json:"scale"`
-	Limits    Limits     `json:"limits,omitzero"`
-	Price     Price      `json:"price,omitzero"`
+	// Secrets are those that sessions get, by their variables: of each user what she may use under that name.
+	Secrets map[string]string `json:"secrets,omitempty"`
+	Scale   Scale             `json:"scale"`
+	Limits  Limits            `json:"limits,omitzero"`
+	Price   Price             `json:"price,omitzero"`
 	// Labels are for people to find it by: `shoal deploy -g G` gives it group: G.
-	Labels map[string]string `json:"labels,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Rollout Rollout           `json:"rollout,omitzero"`
+	Repair  Repair            `json:"repair,omitzero"`
 	// Fixed is the size that `pool scale --size` asked for; nil while the pool scales by itself.
 	Fixed *FixedSize `json:"fixed,omitempty"`
+	// Paused: nothing is replaced. Resumed is when that last ended, and what failed before is forgiven.
+	Paused  *Pause    `json:"paused,omitempty"`
+	Resumed time.Time `json:"resumed,omitzero"`
 	// Deleting marks a pool that takes nobody new and goes with its last machine.
 	Deleting bool `json:"deleting,omitempty"`
 	Meta

@@ -49,6 +49,16 @@ func (c *Client) Rehearse(ctx context.Context, name shoal.PoolName, req api.Rehe
 	return post[api.Rehearsal](ctx, c, pathOf("pools", string(name), "rehearse"), req)
 }
 
+// Rollout tells how far a pool's machines have come to be as it says.
+func (c *Client) Rollout(ctx context.Context, name shoal.PoolName) (api.Rollout, error) {
+	return get[api.Rollout](ctx, c, pathOf("pools", string(name), "rollout"), nil)
+}
+
+// SteerRollout pauses a rollout, lets it go on, or goes back to a former revision.
+func (c *Client) SteerRollout(ctx context.Context, name shoal.PoolName, req api.RolloutRequest) (api.Rollout, error) {
+	return post[api.Rollout](ctx, c, pathOf("pools", string(name), "rollout"), req)
+}
+
 // DeletePool has a pool's machines removed, and it with the last of them. It does not wait for that.
 func (c *Client) DeletePool(ctx context.Context, name shoal.PoolName) error {
 	return c.remove(ctx, pathOf("pools", string(name)), nil)

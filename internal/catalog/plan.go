@@ -194,7 +194,7 @@ func (p *plan) planPools(m *mistakes, pools []shoal.Pool) {
 	for _, now := range pools {
 		was, found := find(p.oldPools, now.Name, poolName)
 		m.meta(shoal.ObjectPool, string(now.Name), &now.Meta, was.Meta)
-		now.Fixed = was.Fixed
+		now.Fixed, now.Paused, now.Resumed = was.Fixed, was.Paused, was.Resumed
 		if was.Deleting {
 			m.wrong(shoal.ObjectPool, string(now.Name), "", "wait until it is gone, and apply again", "it is being deleted")
 		}

@@ -23,6 +23,7 @@ const (
 
 // attend looks after what is a machine's own: health, an operator's deadline, idleness.
 func (j *judging) attend(r *row) {
+	j.set(r, fleet.Settle(r.Machine, j.now), "")
 	if _, ok := j.Pool(r.Pool); !ok && r.Wanted != shoal.WantDelete {
 		m := r.Machine
 		m.Wanted, m.Reason = shoal.WantDelete, "its pool is no more"
@@ -34,15 +35,24 @@ func (j *judging) attend(r *row) {
 	j.health(r)
 	j.troubled(r)
 	j.drained(r)
+	j.warn(r)
 	j.asked(r)
 	m := r.Machine
 	switch empty := j.People[m.ID].Empty(); {
-	case !empty:
+	case !empty || j.held(m) != "":
 		m.IdleAt = time.Time{}
 	case m.IdleAt.IsZero():
 		m.IdleAt = j.now
 	}
 	j.set(r, m, "")
+}
+
+// held says why a machine that perhaps nobody is on is in use, by its pool's probe.
+func (j *judging) held(m shoal.Machine) string {
+	if l, ok := j.mem.links[m.ID]; ok && !l.seen.IsZero() {
+		return l.load.Held
+	}
+	return m.Load.Held
 }
 
 // linkOf is a machine's link. One of which nothing is known has been down since the engine began.
@@ -61,7 +71,7 @@ func (j *judging) known(m shoal.Machine) bool {
 	if !l.up || l.seen.Before(l.since) || m.State != shoal.MachineReady {
 		return false
 	}
-	if since := later(l.since, m.ReadyAt); j.now.Sub(since) < knownFor && m.ReadyAt.Before(l.since) {
+	if since := later(l.since, m.ReadyAt); time.Since(since) < knownFor && m.ReadyAt.Before(l.since) {
 		j.due(since.Add(knownFor), j.now)
 		return false
 	}
@@ -91,11 +101,12 @@ func (j *judging) health(r *row) {
 		return
 	}
 	since := later(l.since, m.ReadyAt)
+	silent := time.Since(since) // by a clock that never jumps
 	quiet := quietFor
 	if _, ok := j.mem.links[m.ID]; !ok {
 		quiet = newFor
 	}
-	if j.now.Sub(since) < quiet {
+	if silent < quiet {
 		j.due(since.Add(quiet), j.now)
 		return
 	}
@@ -110,7 +121,7 @@ func (j *judging) health(r *row) {
 	j.due(since.Add(graceFor), j.now)
 	// While its provider cannot be observed, nothing is concluded from silence.
 	s := j.mem.sights[m.Provider]
-	if j.now.Sub(since) < graceFor || s.seen == nil || s.failures > 0 || s.seen.Began.Before(since) {
+	if silent < graceFor || s.seen == nil || s.failures > 0 || s.seen.Began.Before(since) {
 		return
 	}
 	m.Health = shoal.HealthDown
@@ -126,7 +137,7 @@ const dyingFor = 20 * time.Second
 // dying reports whether a machine's stream broke so recently that the provider may be about to show its end.
 func (j *judging) dying(r *row) bool {
 	l, known := j.mem.links[r.ID]
-	if !known || l.up || j.now.Sub(l.since) >= dyingFor {
+	if !known || l.up || time.Since(l.since) >= dyingFor {
 		return false
 	}
 	j.due(l.since.Add(dyingFor), j.now)
@@ -143,8 +154,8 @@ func (j *judging) giveUp(r *row, since time.Time) {
 	case c.Sessions > 0:
 		limit = peopleLost
 	}
-	if at := since.Add(limit); j.now.Before(at) {
-		j.due(at, j.now)
+	if time.Since(since) < limit {
+		j.due(since.Add(limit), j.now)
 		return
 	}
 	m := r.Machine
@@ -163,7 +174,7 @@ func (j *judging) drained(r *row) {
 	switch {
 	case !j.now.Before(c.Deadline):
 		m.Reason = "the deadline of its drain has passed" + because(c.Reason)
-	case j.People[r.ID].Empty() && j.known(r.Machine):
+	case j.People[r.ID].Empty() && j.known(r.Machine) && j.held(r.Machine) == "" && j.confirmed(r):
 		m.Reason = "it was drained and is empty" + because(c.Reason)
 	default:
 		j.due(c.Deadline, j.now)

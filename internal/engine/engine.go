@@ -25,6 +25,8 @@ type Config struct {
 	Gone func(shoal.MachineID)
 	// Tell writes to all terminals on a machine, if that can be done at once; may be nil.
 	Tell func(id shoal.MachineID, text string)
+	// Look asks a machine's agent to look once more who is there; Looked is then called. Nil: nobody is asked.
+	Look func(id shoal.MachineID, which string)
 	Log  *slog.Logger
 }
 

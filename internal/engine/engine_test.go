@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/providers/fake"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
@@ -116,7 +117,7 @@ func TestIdleIsSilent(t *testing.T) {
 
 // Machines that cannot boot are tried ever more slowly, and the pool says why it waits.
 func TestBootFailures(t *testing.T) {
-	in(t, fake.Config{}, lab(), func(t *testing.T, w *world) {
+	in(t, fake.Config{}, lab(func(p *shoal.Pool) { p.Repair.Tries = 100 }), func(t *testing.T, w *world) {
 		w.broken.Store(true)
 		w.wait("alice")
 		later(10 * time.Minute)
@@ -132,6 +133,35 @@ func TestBootFailures(t *testing.T) {
 		}
 		w.broken.Store(false)
 		later(3 * time.Minute)
+		w.want("ready", w.is("ready"), 1)
+		w.bill()
+	})
+}
+
+// After so many failures as the pool has tries there are no more machines, until somebody says that it is mended, or the
+// pool is changed, or half an hour is over.
+func TestTriesEnd(t *testing.T) {
+	three := func(p *shoal.Pool) { p.Repair.Tries = 3 }
+	in(t, fake.Config{}, lab(three), func(t *testing.T, w *world) {
+		e, ctx := w.engine.Load(), t.Context()
+		w.broken.Store(true)
+		w.wait("alice")
+		later(25 * time.Minute)
+		w.want("machines that were tried", w.ever(), 4) // and one that waits
+		why, err := e.WhyPool(ctx, "lab")
+		if err != nil || !strings.Contains(fmt.Sprint(why.Reasons), "no more are made, since 3 machines in a row failed, the last one: the probe could not log in") {
+			t.Errorf("%+v %v", why, err)
+		}
+		if _, err := e.SteerRollout(ctx, host(), "lab", api.RolloutRequest{Action: "resume"}); err != nil {
+			t.Fatal(err)
+		}
+		later(10 * time.Minute)
+		w.want("machines that were tried, with three more", w.ever(), 7)
+		w.put(lab(three, func(p *shoal.Pool) { p.Image = "new" }))
+		later(10 * time.Minute)
+		w.want("machines that were tried, with three of another image", w.ever(), 11)
+		w.broken.Store(false)
+		later(30 * time.Minute)
 		w.want("ready", w.is("ready"), 1)
 		w.bill()
 	})

@@ -21,8 +21,11 @@ type verdict struct {
 	ledger  []func(*store.Tx) error
 	events  []shoal.Event
 	effects []effect
+	asks    []shoal.MachineID // that are to be looked at once more
 	gone    []shoal.MachineID // to be told
-	moving  map[string]bool   // providers with machines on their way
+	says    []saying
+	told    map[shoal.MachineID]warned // of the ends of machines, by says
+	moving  map[string]bool            // providers with machines on their way
 	next    time.Time
 	flushed bool // loads are among the rows
 	// scalings are decisions of the autoscaler for the record; elastics what is remembered for its next ones.
@@ -63,6 +66,7 @@ type judging struct {
 
 func newJudging(e *Engine, w *world.World, m memory, now time.Time) *judging {
 	j := &judging{World: w, mem: m, engine: e, now: now, byID: map[shoal.MachineID]*row{}, digests: map[shoal.PoolName]string{}, holds: map[shoal.PoolName]fleet.Hold{}}
+	j.told = map[shoal.MachineID]warned{}
 	j.moving, j.elastics = map[string]bool{}, map[shoal.PoolName]elastic{}
 	for _, m := range w.Machines {
 		j.add(&row{Machine: m, was: m})
@@ -180,7 +184,11 @@ func (j *judging) findHolds() error {
 		if err != nil {
 			return err
 		}
-		if h, ok := j.holdOf(p.Name, recent); ok {
+		f, err := j.failures(p, recent)
+		if err != nil {
+			return err
+		}
+		if h, ok := j.holdOf(p, f); ok {
 			j.holds[p.Name] = h
 		}
 	}
@@ -188,19 +196,9 @@ func (j *judging) findHolds() error {
 }
 
 // holdOf is what keeps a pool from getting machines now, if anything does.
-func (j *judging) holdOf(pool shoal.PoolName, recent []shoal.Machine) (fleet.Hold, bool) {
-	for _, r := range j.rows { // as they will be, and those too old to be among the recent ones
-		if r.Pool != pool {
-			continue
-		}
-		if i := slices.IndexFunc(recent, func(m shoal.Machine) bool { return m.ID == r.ID }); i >= 0 {
-			recent[i] = r.Machine
-		} else {
-			recent = append(recent, r.Machine)
-		}
-	}
-	h, ok := fleet.Backoff(recent)
-	if said, held := j.mem.holds[pool]; held && said.Until.After(h.Until) && j.now.Before(said.Until) {
+func (j *judging) holdOf(p shoal.Pool, f fleet.Failures) (fleet.Hold, bool) {
+	h, ok := f.Backoff(p.Tries())
+	if said, held := j.mem.holds[p.Name]; held && said.Until.After(h.Until) && j.now.Before(said.Until) {
 		h.Until, h.Reason, ok = said.Until, said.Reason, true
 	}
 	return h, ok
@@ -278,7 +276,7 @@ func (j *judging) state(p shoal.Pool) scale.State {
 		}
 		c := j.People[r.ID]
 		s.Machines = append(s.Machines, scale.Machine{Machine: r.Machine, Sessions: c.Sessions, Tasks: c.Tasks, Used: c.Used,
-			Known: j.known(r.Machine), Stale: r.Spec != j.digests[p.Name]})
+			Known: j.known(r.Machine) && j.held(r.Machine) == "", Stale: r.Spec != j.digests[p.Name]})
 	}
 	return s
 }
@@ -292,9 +290,17 @@ func (j *judging) size(p shoal.Pool) error {
 	if err != nil {
 		return err
 	}
+	j.revise(p, s.Rollout, &m)
 	d := scale.Decide(s, j.now)
+	d.Retire = slices.DeleteFunc(d.Retire, func(c scale.Change) bool { return !j.confirmed(j.row(c.Machine)) })
 	j.remember(s, d, m)
 	j.due(d.Next, j.now)
+	j.carry(d, p)
+	return nil
+}
+
+// carry puts on record what package scale decided for a pool.
+func (j *judging) carry(d scale.Decision, p shoal.Pool) {
 	for _, c := range d.Retire {
 		r := j.row(c.Machine)
 		m := cordon(r.Machine, shoal.Cordon{Owner: shoal.CordonAutoscaler, Reason: c.Reason.Sentence, Since: j.now})
@@ -306,9 +312,20 @@ func (j *judging) size(p shoal.Pool) error {
 		j.set(r, cordon(r.Machine, shoal.Cordon{Owner: shoal.CordonAutoscaler, Reason: c.Reason.Sentence, Since: j.now}),
 			fmt.Sprintf("machine %s of pool %s takes nobody new: %s", r.ID, r.Pool, c.Reason.Sentence))
 	}
+	for _, c := range d.Roll {
+		r := j.row(c.Machine)
+		j.set(r, cordon(r.Machine, shoal.Cordon{Owner: shoal.CordonRollout, Reason: c.Reason.Sentence, Since: j.now, Deadline: r.EndsAt}),
+			fmt.Sprintf("machine %s of pool %s takes nobody new: %s", r.ID, r.Pool, c.Reason.Sentence))
+	}
+	for _, c := range d.Force {
+		r := j.row(c.Machine)
+		m := r.Machine
+		m.Wanted, m.Reason = shoal.WantDelete, c.Reason.Sentence
+		j.set(r, m, "")
+	}
 	for _, id := range d.Restore {
 		r := j.row(id)
-		j.set(r, uncordon(r.Machine, shoal.CordonAutoscaler), fmt.Sprintf("machine %s of pool %s is wanted again", r.ID, r.Pool))
+		j.set(r, uncordon(uncordon(r.Machine, shoal.CordonAutoscaler), shoal.CordonRollout), fmt.Sprintf("machine %s of pool %s is wanted again", r.ID, r.Pool))
 	}
 	for range d.Create {
 		m := shoal.Machine{ID: shoal.NewMachineID(), Pool: p.Name, State: shoal.MachineRequested, Since: j.now, Wanted: shoal.WantRun,
@@ -316,7 +333,6 @@ func (j *judging) size(p shoal.Pool) error {
 		j.add(&row{Machine: m, fresh: true})
 		j.tell(m, "machineRequested", "machine %s of pool %s is requested: %s", m.ID, m.Pool, d.Because.Sentence)
 	}
-	return nil
 }
 
 // buryPools removes pools that are being deleted and have nothing left.

@@ -18,6 +18,8 @@ type memory struct {
 	moving  map[string]bool  // providers with machines on their way, by the last pass
 	landed  time.Time        // when an effect last ended
 	elastic map[shoal.PoolName]elastic
+	glances map[shoal.MachineID]glance
+	warned  map[shoal.MachineID]warned
 	// flushAt is when loads are to be stored; zero: nothing to store.
 	flushAt, flushed time.Time
 }
@@ -58,7 +60,8 @@ type sight struct {
 
 func newMemory() memory {
 	return memory{links: map[shoal.MachineID]link{}, tracks: map[shoal.MachineID]track{}, holds: map[shoal.PoolName]hold{},
-		sights: map[string]sight{}, moving: map[string]bool{}, elastic: map[shoal.PoolName]elastic{}}
+		sights: map[string]sight{}, moving: map[string]bool{}, elastic: map[shoal.PoolName]elastic{}, glances: map[shoal.MachineID]glance{},
+		warned: map[shoal.MachineID]warned{}}
 }
 
 // recall copies the memory for a pass.
@@ -67,7 +70,7 @@ func (e *Engine) recall() memory {
 	defer e.mu.Unlock()
 	m := e.memory
 	m.links, m.tracks, m.holds, m.sights = maps.Clone(m.links), maps.Clone(m.tracks), maps.Clone(m.holds), maps.Clone(m.sights)
-	m.elastic = maps.Clone(m.elastic)
+	m.elastic, m.glances, m.warned = maps.Clone(m.elastic), maps.Clone(m.glances), maps.Clone(m.warned)
 	return m
 }
 
@@ -94,11 +97,17 @@ func (e *Engine) forget(live map[shoal.MachineID]bool, pools map[shoal.PoolName]
 	for id := range e.links {
 		if !live[id] {
 			delete(e.links, id)
+			delete(e.glances, id)
 		}
 	}
 	for id, t := range e.tracks {
 		if !live[id] && !t.Busy && now.Sub(t.Ended) > trackFor && now.After(t.Next) {
 			delete(e.tracks, id)
+		}
+	}
+	for id := range e.warned {
+		if !live[id] {
+			delete(e.warned, id)
 		}
 	}
 	for name := range e.elastic {

@@ -114,12 +114,8 @@ func (e *Engine) Drain(ctx context.Context, by access.Subject, id shoal.MachineI
 		return shoal.Machine{}, fmt.Errorf("cannot drain machine %s: %w", id, err)
 	}
 	for _, c := range m.Cordons {
-		if c.Owner == shoal.CordonOperator {
-			what := "It takes nobody new."
-			if !c.Deadline.IsZero() {
-				what = fmt.Sprintf("It will be deleted when nobody is on it, and in %s at the latest: please save your work and log out.", r.Deadline)
-			}
-			e.tell(id, fmt.Sprintf("shoal: this machine, %s, was %s. %s", id, c.Reason, what))
+		if c.Owner == shoal.CordonOperator && c.Deadline.IsZero() { // of a deadline the next pass tells
+			e.tell(id, fmt.Sprintf("shoal: this machine, %s, was %s. It takes nobody new; you can stay.", id, c.Reason))
 		}
 	}
 	return m, nil
@@ -136,10 +132,11 @@ func (e *Engine) Undrain(ctx context.Context, by access.Subject, id shoal.Machin
 			return "", shoal.Errorf(shoal.KindConflict, "it is %s%s", m.State, because(m.Reason))
 		}
 		before := len(m.Cordons)
+		end, _ := m.Ends()
 		if *m = uncordon(*m, shoal.CordonOperator); len(m.Cordons) == before {
 			return "", nil
 		}
-		changed = true
+		changed = end.IsZero() // of one that was to end the next pass tells
 		return fmt.Sprintf("machine %s of pool %s takes people again: undrained by %s", m.ID, m.Pool, by), nil
 	})
 	if err != nil {

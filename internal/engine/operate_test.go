@@ -114,8 +114,10 @@ func TestDrain(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 		hello := fmt.Sprintf("%s: shoal: this machine, %s, ", id, id)
-		told := []string{hello + "was drained by the host: new disks. It takes nobody new.", hello + "stays after all.",
-			hello + "was drained by the host. It will be deleted when nobody is on it, and in 1h at the latest: please save your work and log out."}
+		told := []string{hello + "was drained by the host: new disks. It takes nobody new; you can stay.", hello + "stays after all."}
+		for _, left := range []string{"1h", "15m", "5m", "1m"} {
+			told = append(told, hello+"ends in "+left+", at 04:00 UTC, with all that runs on it: drained by the host. Please save your work and log out; your next login leads to another machine.")
+		}
 		if w.mu.Lock(); !slices.Equal(w.told, told) {
 			t.Errorf("people there were told %q", w.told)
 		}

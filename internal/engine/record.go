@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"time"
 
@@ -61,6 +62,10 @@ func (e *Engine) pass(ctx context.Context) (next time.Time, err error) {
 	for _, id := range v.gone {
 		e.cfg.Gone(id)
 	}
+	for _, s := range v.says {
+		e.tell(s.machine, s.text)
+	}
+	e.askAll(v.asks, clock())
 	return v.next, nil
 }
 
@@ -78,6 +83,7 @@ func (e *Engine) conclude(v *verdict, m memory) {
 	}
 	e.moving = v.moving
 	maps.Copy(e.elastic, v.elastics)
+	maps.Copy(e.warned, v.told)
 	if !v.flushed {
 		return
 	}
@@ -116,6 +122,9 @@ func (v *verdict) store(tx *store.Tx) error {
 			return err
 		}
 		if err := tx.DropScalings(name); err != nil {
+			return err
+		}
+		if err := tx.DropRevisions(name, math.MaxInt32); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,8 @@ type elastic struct {
 	last    api.Scaling // the last that is on record
 	spent   shoal.Ceiling
 	spentAt time.Time
+	// revision is the latest that is on record.
+	revision api.Revision
 }
 
 // How often decisions that change nothing go on record, and how long after a month began its cost is still read anew.
@@ -28,8 +30,8 @@ const (
 	changedFor   = 7 * 24 * time.Hour // the longest cooldown
 )
 
-// elasticOf is what is remembered of a pool, brought up to date. A copy: the pass may not come to its end.
-func (j *judging) elasticOf(p shoal.Pool) (elastic, error) {
+// remembered is what is remembered of a pool, at first from what is on record. A copy: the pass may not come to its end.
+func (j *judging) remembered(p shoal.Pool) (elastic, error) {
 	m := j.mem.elastic[p.Name]
 	if !m.read {
 		records, err := j.Tx.Scalings(p.Name, j.now.Add(-changedFor), 10_000)
@@ -43,12 +45,24 @@ func (j *judging) elasticOf(p shoal.Pool) (elastic, error) {
 		if i := slices.IndexFunc(records, func(s api.Scaling) bool { return s.Rule != "" && s.Acts() }); i >= 0 {
 			m.changed = records[i].At
 		}
+		revisions, err := j.Tx.Revisions(p.Name, 1)
+		if err != nil {
+			return m, err
+		}
+		if len(revisions) > 0 {
+			m.revision = revisions[0]
+		}
 	}
-	if p.Scale.Cost == (shoal.Ceiling{}) {
-		return m, nil
+	return m, nil
+}
+
+// elasticOf is the same, with what the pool's machines have cost.
+func (j *judging) elasticOf(p shoal.Pool) (elastic, error) {
+	m, err := j.remembered(p)
+	if err != nil || p.Scale.Cost == (shoal.Ceiling{}) {
+		return m, err
 	}
 	if at := m.spentAt.Add(spentEvery); !j.now.Before(at) {
-		var err error
 		if m.spent, err = scalings.Spent(j.Tx, p, j.now); err != nil {
 			return m, err
 		}
@@ -99,7 +113,13 @@ func (j *judging) wholeState(p shoal.Pool) (scale.State, elastic, error) {
 	if err != nil {
 		return scale.State{}, m, err
 	}
+	roll, err := j.rolloutOf(p)
+	if err != nil {
+		return scale.State{}, m, err
+	}
+	j.age(p, roll)
 	s := j.state(p)
+	s.Rollout = roll
 	j.elasticState(&s, m)
 	return s, m, nil
 }

@@ -260,7 +260,9 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	case shoal.HealthUnknown:
 		add("unknown", "its agent is not heard from for %s; what is there is unknown, so nothing is concluded", ago(j.now, j.linkOf(m.ID).since))
 	}
-	if c.Empty() {
+	if held := j.held(m); held != "" {
+		add("held", "it stays awake: %s", held)
+	} else if c.Empty() {
 		j.explainSleep(m, add)
 	}
 }

@@ -28,6 +28,8 @@ type world struct {
 	stop   func()
 	broken atomic.Bool // agents say that the boot failed
 	mute   atomic.Bool // agents never say anything
+	blind  atomic.Bool // agents do not look again when they are asked to
+	looks  atomic.Int64
 
 	mu   sync.Mutex
 	gone []shoal.MachineID
@@ -77,6 +79,12 @@ func (w *world) start() {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.gone = append(w.gone, id)
+		},
+		Look: func(id shoal.MachineID, which string) {
+			w.looks.Add(1)
+			if !w.blind.Load() {
+				w.engine.Load().Looked(id, which)
+			}
 		},
 		Tell: func(id shoal.MachineID, text string) {
 			w.mu.Lock()

@@ -20,41 +20,60 @@ func delay(failures int) time.Duration {
 	return 2 * time.Minute
 }
 
-// Backoff says whether a pool has to wait for its next machine, because its machines failed one after
-// another. Recent are machines of the pool, those gone included, in any order.
-func Backoff(recent []shoal.Machine) (Hold, bool) {
+// stopped is how long a pool waits after too many failures: whoever must mend what is wrong says when it is mended, or
+// changes the pool, and what mends itself is found out all the same.
+const stopped = 30 * time.Minute
+
+// Failures are machines of a pool that failed one after another.
+type Failures struct {
+	N    int
+	At   time.Time // when the last one did
+	Last shoal.Machine
+}
+
+// FailuresOf counts what failed since a machine last worked. Recent are machines of a pool, those gone included, in any
+// order.
+func FailuresOf(recent []shoal.Machine) (f Failures) {
 	var worked time.Time // when one last worked
 	for _, m := range recent {
 		if !m.ReadyAt.IsZero() && !crashed(m) && m.ReadyAt.After(worked) {
 			worked = m.ReadyAt
 		}
 	}
-	failures := 0
-	var latest shoal.Machine
 	for _, m := range recent {
-		if !crashed(m) || failedAt(m).Before(worked) {
+		at := FailedAt(m)
+		if !crashed(m) || at.Before(worked) {
 			continue
 		}
-		if failures++; failures == 1 || failedAt(m).After(failedAt(latest)) {
-			latest = m
+		if f.N++; f.N == 1 || at.After(f.At) {
+			f.At, f.Last = at, m
 		}
 	}
-	if failures == 0 {
+	return f
+}
+
+// Backoff says whether the pool has to wait for its next machine. After so many failures as it has tries it waits for
+// long; 0: never.
+func (f Failures) Backoff(tries int) (Hold, bool) {
+	switch {
+	case f.N == 0:
 		return Hold{}, false
+	case tries > 0 && f.N >= tries:
+		return Hold{Until: f.At.Add(stopped), Single: true, Stopped: true,
+			Reason: fmt.Sprintf("no more are made, since %d machines in a row failed, the last one: %s", f.N, f.Last.Reason)}, true
+	case f.N > 1:
+		return Hold{Until: f.At.Add(delay(f.N)), Single: true, Reason: fmt.Sprintf("%d machines in a row failed, the last one: %s", f.N, f.Last.Reason)}, true
 	}
-	why := "the last machine failed: " + latest.Reason
-	if failures > 1 {
-		why = fmt.Sprintf("%d machines in a row failed, the last one: %s", failures, latest.Reason)
-	}
-	return Hold{Until: failedAt(latest).Add(delay(failures)), Reason: why, Single: failures > 1}, true
+	return Hold{Until: f.At.Add(delay(f.N)), Reason: "the last machine failed: " + f.Last.Reason}, true
 }
 
 // crashed reports whether a machine failed before it had worked for a while.
 func crashed(m shoal.Machine) bool {
-	return HasFailed(m) && (m.ReadyAt.IsZero() || failedAt(m).Sub(m.ReadyAt) < steady)
+	return HasFailed(m) && (m.ReadyAt.IsZero() || FailedAt(m).Sub(m.ReadyAt) < steady)
 }
 
-func failedAt(m shoal.Machine) time.Time {
+// FailedAt is when a machine failed.
+func FailedAt(m shoal.Machine) time.Time {
 	for _, c := range m.Cordons {
 		if c.Owner == shoal.CordonHealth {
 			return c.Since

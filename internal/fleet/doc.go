@@ -19,5 +19,5 @@
 // a row is removed.
 //
 // Machines of a pool that fail one after another while they boot are made ever more
-// slowly (Backoff).
+// slowly (Backoff), and after a number of tries hardly at all.
 package fleet

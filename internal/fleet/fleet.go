@@ -46,6 +46,8 @@ type Hold struct {
 	Reason string
 	// Single: when it is over, one machine at a time, until one works.
 	Single bool
+	// Stopped: machines failed so often that only somebody who mends what is wrong helps.
+	Stopped bool
 }
 
 // Verb is what an action does.
@@ -188,7 +190,7 @@ func annotate(m *shoal.Machine, o *provider.Observed) {
 func (p *planner) requested(m shoal.Machine, o *provider.Observed, sure bool) (Action, bool) {
 	t := p.Track[m.ID]
 	switch {
-	case m.Wanted != shoal.WantRun:
+	case m.Wanted != shoal.WantRun && !t.Accepted: // one that was accepted meanwhile is paid for until it is gone
 		return p.remove(m, o, sure)
 	case o != nil && o.Phase == provider.PhaseFailed:
 		return act(Fail, m, o, "%s", or(o.Reason, "its provider says that it failed"))

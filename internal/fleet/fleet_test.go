@@ -69,6 +69,7 @@ func making() []planCase {
 		{name: "requested, on hold", m: requested, hold: fleet.Hold{Until: minute, Reason: "full"}, verb: fleet.Note, says: "full"},
 		{name: "requested, the hold is over", m: requested, after: time.Minute, hold: fleet.Hold{Until: minute, Reason: "full"}, verb: fleet.Create},
 		{name: "requested, not wanted any more", m: machine(shoal.MachineRequested, del), seen: seen(), verb: fleet.Gone},
+		{name: "requested, not wanted any more, and accepted meanwhile", m: machine(shoal.MachineRequested, del), track: fleet.Track{Accepted: true}, verb: fleet.Accept},
 		{name: "requested, not wanted, nothing known", m: machine(shoal.MachineRequested, del), verb: fleet.Delete},
 		{name: "booting", m: machine(shoal.MachineBooting, run), seen: seen(phase(provider.PhaseRunning))},
 		{name: "booting, failed", m: machine(shoal.MachineBooting, run), seen: seen(provider.Observed{ID: "m-1", Phase: provider.PhaseFailed, Reason: "no disk"}), verb: fleet.Fail, says: "no disk"},
@@ -226,6 +227,7 @@ func TestBackoff(t *testing.T) {
 		{"one failed", []shoal.Machine{failed(1, 10*sec, -1)}, sec, false},
 		{"three failed", []shoal.Machine{failed(1, 10*sec, -1), failed(2, 20*sec, -1), failed(3, 5*sec, -1)}, 15 * sec, true},
 		{"many failed", []shoal.Machine{failed(1, sec, -1), failed(2, sec, -1), failed(3, sec, -1), failed(4, sec, -1), failed(5, sec, -1), failed(6, sec, -1), failed(7, sec, -1)}, 2 * time.Minute, true},
+		{"too many failed", []shoal.Machine{failed(1, sec, -1), failed(2, sec, -1), failed(3, sec, -1), failed(4, sec, -1), failed(5, sec, -1), failed(6, sec, -1), failed(7, sec, -1), failed(8, sec, -1)}, 30 * time.Minute, true},
 		{"one worked since", []shoal.Machine{failed(1, 10*sec, -1), failed(2, 20*sec, -1), failed(3, -1, 30*sec)}, -1, false},
 		{"one worked before", []shoal.Machine{failed(1, 10*sec, -1), failed(3, -1, 5*sec)}, sec, false},
 		{"ready and at once dead", []shoal.Machine{failed(1, 10*sec, 5*sec), failed(2, 20*sec, 15*sec)}, 5 * sec, true},
@@ -233,7 +235,7 @@ func TestBackoff(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			h, ok := fleet.Backoff(c.recent)
+			h, ok := fleet.FailuresOf(c.recent).Backoff(8)
 			var last time.Time
 			for _, m := range c.recent {
 				for _, x := range m.Cordons {

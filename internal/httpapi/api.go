@@ -42,6 +42,12 @@ type Engine interface {
 	WhyMachine(ctx context.Context, id shoal.MachineID) (api.Why, error)
 }
 
+// Rollouts replaces machines that are not as their pools are now.
+type Rollouts interface {
+	Rollout(ctx context.Context, by access.Subject, name shoal.PoolName) (api.Rollout, error)
+	SteerRollout(ctx context.Context, by access.Subject, name shoal.PoolName, r api.RolloutRequest) (api.Rollout, error)
+}
+
 // Broker keeps sessions. It does not ask who asks.
 type Broker interface {
 	End(ctx context.Context, id shoal.SessionID) error
@@ -104,6 +110,7 @@ type Config struct {
 	Store      *store.DB
 	Catalog    Catalog
 	Engine     Engine
+	Rollouts   Rollouts
 	Broker     Broker
 	Batch      Batch
 	Apps       Apps

@@ -66,6 +66,8 @@ func (a *API) table() []endpoint {
 		{"PUT", "/pools/{name}", may(access.Apply, shoal.ObjectPool), "", "Create or change a pool; If-Match names the rev it had", rest.Take(http.StatusOK, a.putPool)},
 		{"DELETE", "/pools/{name}", may(access.Delete, shoal.ObjectPool), "", "Delete a pool once its machines are gone; begins it and does not wait", rest.Act(http.StatusAccepted, a.deletePool)},
 		{"POST", "/pools/{name}/rehearse", may(access.Scale, shoal.ObjectPool), "", "Tell what the autoscaler would do, and would have done, with a pool", rest.Take(http.StatusOK, a.rehearse)},
+		{"GET", "/pools/{name}/rollout", may(access.View, shoal.ObjectPool), "", "Tell how far a pool's machines have come to be as it says", rest.Read(a.rollout)},
+		{"POST", "/pools/{name}/rollout", may(access.Scale, shoal.ObjectPool), "", "Pause a rollout or let it go on; go back to a former revision, as whoever may change the pool", rest.Take(http.StatusOK, a.steerRollout)},
 		{"POST", "/pools/{name}/scale", may(access.Scale, shoal.ObjectPool), "", "Set a pool's size by hand, or give it back to the autoscaler", rest.Take(http.StatusOK, a.scalePool)},
 
 		{"GET", "/shares", may(access.View, shoal.ObjectShare), "", "List the shares", rest.Read(a.shares)},

@@ -58,6 +58,7 @@ func sample(method, path string, job string) request {
 		"POST /api/v1/apply":                    `{"pools":[{"name":"lab","provider":"local","size":{"max":3}}]}`,
 		"PUT /api/v1/pools/{name}":              `{"provider":"local","size":{"max":3}}`,
 		"POST /api/v1/pools/{name}/rehearse":    `{}`,
+		"POST /api/v1/pools/{name}/rollout":     `{"action":"resume"}`,
 		"POST /api/v1/pools/{name}/scale":       `{"size":1}`,
 		"PUT /api/v1/shares/{name}":             `{"source":"/srv/spare","groupDirs":[{"path":"p/{group}"}]}`,
 		"PUT /api/v1/groups/{name}":             `{"members":["alice"]}`,

@@ -141,7 +141,7 @@ func newWorld(t testing.TB) *world {
 	w.hub = agenthub.New(agenthub.Config{Store: w.db, Key: bytes.Repeat([]byte("k"), 32), HostCA: newSigner(t), Engine: eng, Sessions: w.broker, Batch: w.batch})
 	w.apps = apps.New(apps.Config{Store: w.db, Broker: w.broker, Send: w.hub.Send})
 	cat := catalog.New(catalog.Config{Store: w.db, Check: anyPool{}, Passwords: w.people, EndSession: w.broker.End, CancelJob: w.batch.CancelAs})
-	w.cfg = httpapi.Config{Store: w.db, Catalog: cat, Engine: eng, Broker: w.broker, Batch: w.batch, Files: w.batch, Hub: w.hub, People: w.people, Images: w.images, Desktops: desktops{},
+	w.cfg = httpapi.Config{Store: w.db, Catalog: cat, Engine: eng, Rollouts: eng, Broker: w.broker, Batch: w.batch, Files: w.batch, Hub: w.hub, People: w.people, Images: w.images, Desktops: desktops{},
 		AdminToken: adminToken, HubToken: hubToken, Apps: w.apps, Version: "test", SSH: func() string { return "127.0.0.1:2222" }, Log: newLogger(w.log)}
 	if w.cfg.Web, err = web.New(web.Config{Store: w.db, People: w.people, Broker: w.broker, Apps: w.apps, Log: w.cfg.Log}); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,6 +58,7 @@ func (p *plan) say() {
 			add("capacity", "%s wanted, and the provider has no room before %s: %s", areMore(p.missing), p.clock(p.Held.Until), p.Held.Reason)
 		}
 	}
+	p.sayRollout()
 	if p.Pool.Size.Min > 0 && !p.fixed {
 		add("min", "it keeps %s at least", count(p.Pool.Size.Min, "machine"))
 	}
@@ -161,16 +163,16 @@ func Sentence(d Decision) string {
 	}
 	say(d.Create, "more")
 	say(len(d.Restore), "taken back")
-	say(len(d.Cordon), "to take nobody new")
-	say(len(d.Retire), "to go")
+	say(len(d.Cordon)+len(d.Roll), "to take nobody new")
+	say(len(d.Retire)+len(d.Force), "to go")
 	why := d.Because.Sentence
 	switch {
 	case len(d.Restore) > 0 && why == "":
 		why = "they are wanted again"
 	case d.Create == 0 && len(d.Restore) == 0 && len(d.Retire) > 0:
 		why = d.Retire[0].Reason.Sentence
-	case d.Create == 0 && len(d.Restore) == 0 && len(d.Cordon) > 0:
-		why = d.Cordon[0].Reason.Sentence
+	case d.Create == 0 && len(d.Restore) == 0 && len(d.Cordon)+len(d.Roll)+len(d.Force) > 0:
+		why = slices.Concat(d.Cordon, d.Force, d.Roll)[0].Reason.Sentence
 	}
 	if len(parts) == 0 {
 		if len(d.Reasons) > 0 {

@@ -18,7 +18,8 @@ type State struct {
 	Samples  []Sample  // what was measured before, oldest first, for as long as Longest says
 	Changed  time.Time // when a rule last changed the pool
 	// Held: the provider has no room for more machines until then, and why.
-	Held Hold
+	Held    Hold
+	Rollout Rollout
 	// Spent is what the pool's machines have cost since the day and the month began, where its clock is.
 	Spent shoal.Ceiling
 }
@@ -61,7 +62,9 @@ type Decision struct {
 	Create int      // so many new machines
 	Retire []Change // to be deleted now
 	Cordon []Change // to take nobody new, and go when empty
-	// Restore are machines whose autoscaler's cordon is taken back.
+	Roll   []Change // the same, because they are old: the rollout's cordon
+	Force  []Change // to be deleted now with whoever is there, as the pool's deadline says
+	// Restore are machines whose cordons of the autoscaler's and the rollout's are taken back.
 	Restore []shoal.MachineID
 	// Rule is what a rule found, if it is by one that the pool grows or shrinks.
 	Rule string
@@ -92,6 +95,7 @@ func Decide(s State, now time.Time) Decision {
 	p.shrink()
 	p.grow()
 	p.stayOpen()
+	p.clear()
 	p.say()
 	return p.Decision
 }
@@ -107,7 +111,7 @@ type plan struct {
 	alive   int // that count against the limit
 	fixed   bool
 	serving []*Machine // take people and tasks, or will
-	reserve []*Machine // the autoscaler's own cordon is all that keeps people off
+	reserve []*Machine // cordons of our own are all that keeps people off
 	need    need       // what is short
 	missing int        // machines that are wanted, and not made for now
 }
@@ -134,7 +138,7 @@ func newPlan(s State, now time.Time) *plan {
 		switch {
 		case m.Wanted != shoal.WantRun || m.State == shoal.MachineStopping || m.Health == shoal.HealthDown:
 		case m.Stale && m.State != shoal.MachineReady, m.ill():
-		case len(m.Cordons) == 0:
+		case len(m.Cordons) == 0 || !m.Old() && onlyOf(m.Cordons, shoal.CordonRollout):
 			p.serving = append(p.serving, m)
 		case m.State == shoal.MachineReady && onlyOurs(m.Cordons):
 			p.reserve = append(p.reserve, m)
@@ -144,9 +148,13 @@ func newPlan(s State, now time.Time) *plan {
 	return p
 }
 
-// onlyOurs reports whether all cordons are the autoscaler's.
+// onlyOurs reports whether all cordons are the autoscaler's and the rollout's.
 func onlyOurs(cordons []shoal.Cordon) bool {
-	return !slices.ContainsFunc(cordons, func(c shoal.Cordon) bool { return c.Owner != shoal.CordonAutoscaler })
+	return onlyOf(cordons, shoal.CordonAutoscaler, shoal.CordonRollout)
+}
+
+func onlyOf(cordons []shoal.Cordon, owners ...shoal.CordonOwner) bool {
+	return !slices.ContainsFunc(cordons, func(c shoal.Cordon) bool { return !slices.Contains(owners, c.Owner) })
 }
 
 // due keeps the earliest time at which something may change by itself.
@@ -172,13 +180,14 @@ func (p *plan) grow() {
 		if more <= 0 {
 			return
 		}
-		if len(p.Restore)+len(p.serving) >= p.limit || p.retired(m.ID) {
+		if len(p.Restore)+len(p.serving) >= p.limit || p.retired(m.ID) || m.rolled() && m.Old() && !p.Rollout.Stopped() {
 			continue
 		}
 		p.Restore = append(p.Restore, m.ID)
 		more--
 	}
 	p.Create = p.affordable(max(p.Create, min(more, p.limit-p.alive), 0))
+	p.takeBack()
 	if p.need.rule != "" && p.Rule == "" {
 		p.Rule = p.need.rule
 	}
@@ -229,11 +238,11 @@ func (p *plan) stayOpen() {
 	if slices.ContainsFunc(p.serving, open) {
 		return
 	}
-	i := slices.IndexFunc(p.reserve, func(m *Machine) bool { return m.Wanted == shoal.WantRun && m.Health != shoal.HealthDown })
-	if i < 0 {
-		return
+	best := slices.DeleteFunc(slices.Clone(p.reserve), func(m *Machine) bool { return m.Wanted != shoal.WantRun || m.Health == shoal.HealthDown })
+	slices.SortStableFunc(best, func(a, b *Machine) int { return compareBool(a.rolled(), b.rolled()) })
+	if len(best) > 0 {
+		p.Restore = append(p.Restore, best[0].ID)
 	}
-	p.Restore = append(p.Restore, p.reserve[i].ID)
 }
 
 func (p *plan) retired(id shoal.MachineID) bool {

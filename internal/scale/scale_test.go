@@ -104,6 +104,8 @@ type decideCase struct {
 	retire  string // ids
 	cordon  string
 	restore string
+	roll    string
+	force   string
 	says    string // a code among the reasons, or of Because
 }
 
@@ -167,8 +169,7 @@ func shrinking() []decideCase {
 		{name: "outdated and needed: a new one first", state: scale.State{Pool: pool(sized(1, 2, 0)), Machines: all(machine("a", long, outdated))}, create: 1, says: "outdated"},
 		{name: "outdated and needed: the new one boots", state: scale.State{Pool: pool(sized(1, 2, 0)), Machines: all(machine("a", long, outdated), machine("b", in(shoal.MachineBooting)))}},
 		{name: "outdated and needed: the new one is ready", state: scale.State{Pool: pool(sized(1, 2, 0)), Machines: all(machine("a", long, outdated), machine("b"))}, retire: "a"},
-		{name: "outdated and no room", state: scale.State{Pool: pool(sized(1, 1, 0)), Machines: all(machine("a", long, stale))}, retire: "a"},
-		{name: "outdated and somebody there", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), outdated))}},
+		{name: "outdated and no room", state: scale.State{Pool: pool(sized(1, 1, 0), surge(0)), Machines: all(machine("a", long, stale))}, retire: "a"},
 		{name: "changed while it boots", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", in(shoal.MachineBooting), stale))}, retire: "a", create: 1},
 		{name: "nobody needs the request", state: scale.State{Pool: pool(), Machines: all(machine("a", in(shoal.MachineRequested), unstarted, func(m *scale.Machine) { m.Since = start().Add(-time.Minute) }))}, retire: "a"},
 		{name: "but it was just made", state: scale.State{Pool: pool(), Machines: all(machine("a", in(shoal.MachineRequested), unstarted))}},
@@ -187,6 +188,47 @@ func shrinking() []decideCase {
 	}
 }
 
+func rolling() []decideCase {
+	long := idleFor(time.Hour)
+	held := scale.Hold{Until: start().Add(time.Hour), Reason: "no room"}
+	ends := func(d time.Duration) func(*scale.Machine) {
+		return func(m *scale.Machine) { m.EndsAt = start().Add(d) }
+	}
+	rolled := by(shoal.CordonRollout)
+	halted := scale.Rollout{Failed: 3, Why: "no such image"}
+	return []decideCase{
+		{name: "somebody is there: a new one comes first", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale), machine("b", sessions(1), stale))}, create: 1, says: "outdated"},
+		{name: "as many at a time as may be above the most", state: scale.State{Pool: pool(sized(0, 2, 0), surge(2)), Machines: all(machine("a", sessions(8), stale), machine("b", sessions(8), stale))}, create: 2},
+		{name: "the new one boots", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale), machine("b", in(shoal.MachineBooting)))}},
+		{name: "the new one is ready", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(2), stale), machine("c", sessions(1), stale), machine("b"))}, roll: "a c", says: "rollout"},
+		{name: "and the seats of some are needed", state: scale.State{Pool: pool(sized(0, 4, 8)), Machines: all(machine("a", sessions(2), stale), machine("c", sessions(1), stale), machine("b", sessions(3)))}, create: 1, roll: "c"},
+		{name: "the last one is empty", state: scale.State{Pool: pool(), Machines: all(machine("a", rolled, stale), machine("b", sessions(1)))}, retire: "a"},
+		{name: "tasks wait: as many go as there are more than may be", state: scale.State{Pool: pool(sized(0, 2, 0)), Queue: queue(99, cpu(4)), Machines: all(machine("a", tasks(1, cpu(4)), stale), machine("c", tasks(1, cpu(4)), stale), machine("b", tasks(1, cpu(4))))}, roll: "a"},
+		{name: "no room: one at a time", state: scale.State{Pool: pool(sized(2, 2, 0), surge(0)), Machines: all(machine("a", sessions(2), stale), machine("b", sessions(1), stale))}, roll: "b"},
+		{name: "no room: and that is on its way", state: scale.State{Pool: pool(sized(2, 2, 0), surge(0)), Machines: all(machine("a", sessions(2), stale), machine("b", sessions(1), stale, rolled))}},
+		{name: "no room: the only one stays open", state: scale.State{Pool: pool(sized(1, 1, 0), surge(0)), Machines: all(machine("a", sessions(2), stale))}, says: "rollout"},
+		{name: "the provider has no room: the same", state: scale.State{Pool: pool(), Held: held, Machines: all(machine("a", sessions(2), stale))}},
+		{name: "no room, and logins wait: it is taken back", state: scale.State{Pool: pool(sized(0, 2, 0), surge(0)), Waiting: 1, Machines: all(machine("a", sessions(8)), machine("b", sessions(1), stale, rolled))}, restore: "b"},
+		{name: "but not for tasks", state: scale.State{Pool: pool(sized(0, 2, 0), surge(0)), Queue: queue(9, cpu(1)), Machines: all(machine("a", tasks(4, cpu(1))), machine("b", sessions(1), stale, rolled))}},
+		{name: "with room a new one is made instead", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", sessions(8)), machine("b", sessions(1), stale, rolled))}, create: 1},
+		{name: "paused", state: scale.State{Pool: pool(), Rollout: scale.Rollout{Paused: true}, Machines: all(machine("a", sessions(1), stale), machine("b"))}, says: "rollout"},
+		{name: "paused: it is taken back first", state: scale.State{Pool: pool(), Rollout: scale.Rollout{Paused: true}, Waiting: 1, Machines: all(machine("a", sessions(8)), machine("b", sessions(1), stale, rolled))}, restore: "b"},
+		{name: "stopped by failures", state: scale.State{Pool: pool(), Rollout: halted, Machines: all(machine("a", sessions(1), stale))}, says: "rollout"},
+		{name: "stopped by failures, and the new one has gone", state: scale.State{Pool: pool(), Rollout: halted, Machines: all(machine("a", sessions(1), stale, rolled))}, restore: "a"},
+		{name: "rolled back", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), rolled), machine("b", long, stale))}, retire: "b", restore: "a"},
+		{name: "the deadline is to come", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale, rolled, ends(time.Minute)), machine("b", sessions(1)))}},
+		{name: "the deadline", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale, rolled, ends(0)), machine("b", sessions(1)))}, force: "a"},
+		{name: "the deadline, and another comes", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale, ends(0)), machine("b", in(shoal.MachineBooting)))}},
+		{name: "the deadline, and no room", state: scale.State{Pool: pool(sized(0, 2, 0), surge(0)), Machines: all(machine("a", sessions(1), stale, ends(0)), machine("b", sessions(1), stale, ends(0)))}, force: "a"},
+		{name: "the deadline, paused", state: scale.State{Pool: pool(), Rollout: scale.Rollout{Paused: true}, Machines: all(machine("a", sessions(1), stale, rolled, ends(0)), machine("b", sessions(1)))}},
+		{name: "the deadline, and an operator has it", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale, by(shoal.CordonOperator), ends(0)), machine("b", sessions(1)))}},
+		{name: "a smaller pool, while old ones are there", state: scale.State{Pool: pool(fixed(1)), Machines: all(machine("a", sessions(1), stale), machine("b", sessions(2), stale))}, cordon: "a"},
+		{name: "one above the most, while old ones are there", state: scale.State{Pool: pool(sized(0, 1, 0)), Machines: all(machine("a", sessions(1), stale, rolled), machine("b"))}},
+	}
+}
+
+func surge(n int) func(*shoal.Pool) { return func(p *shoal.Pool) { p.Rollout.Surge = &n } }
+
 func ids(changes []scale.Change) string {
 	var all []string
 	for _, c := range changes {
@@ -198,12 +240,12 @@ func ids(changes []scale.Change) string {
 
 func TestDecide(t *testing.T) {
 	t.Parallel()
-	for _, c := range append(growing(), shrinking()...) {
+	for _, c := range slices.Concat(growing(), shrinking(), rolling()) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			d := scale.Decide(c.state, start())
 			restore := strings.Trim(fmt.Sprint(d.Restore), "[]")
-			if d.Create != c.create || ids(d.Retire) != c.retire || ids(d.Cordon) != c.cordon || restore != c.restore {
+			if d.Create != c.create || ids(d.Retire) != c.retire || ids(d.Cordon) != c.cordon || ids(d.Roll) != c.roll || ids(d.Force) != c.force || restore != c.restore {
 				t.Errorf("%+v", d)
 			}
 			says := slices.ContainsFunc(append(d.Reasons, d.Because), func(r shoal.Reason) bool { return r.Code == c.says })
@@ -241,6 +283,14 @@ func draw(t *rapid.T) scale.State {
 	case 1:
 		s.Pool.Deleting = true
 	}
+	surge(rapid.IntRange(0, 2).Draw(t, "surge"))(&s.Pool)
+	s.Rollout.Paused = rapid.IntRange(0, 6).Draw(t, "paused") == 0
+	if rapid.IntRange(0, 4).Draw(t, "failing") == 0 {
+		s.Rollout.Failed = rapid.IntRange(1, 5).Draw(t, "failures")
+	}
+	if rapid.IntRange(0, 6).Draw(t, "no room") == 0 {
+		s.Held.Until = start().Add(time.Hour)
+	}
 	states := []shoal.MachineState{shoal.MachineReady, shoal.MachineReady, shoal.MachineReady, shoal.MachineRequested, shoal.MachineBooting,
 		shoal.MachineStopping, shoal.MachineStopped, shoal.MachineFailed}
 	for i := range rapid.IntRange(0, 9).Draw(t, "machines") {
@@ -255,8 +305,11 @@ func draw(t *rapid.T) scale.State {
 				tasks(n, cpu(1))(&m)
 			}
 			m.Known = rapid.IntRange(0, 3).Draw(t, "known") > 0
+			if rapid.IntRange(0, 4).Draw(t, "end") == 0 {
+				m.EndsAt = start().Add(time.Duration(rapid.IntRange(-1, 1).Draw(t, "ends")) * time.Minute)
+			}
 		}
-		for _, mark := range []func(*scale.Machine){outdated, stale, dead, by(shoal.CordonOperator), by(shoal.CordonAutoscaler), unstarted} {
+		for _, mark := range []func(*scale.Machine){outdated, stale, dead, by(shoal.CordonOperator), by(shoal.CordonAutoscaler), by(shoal.CordonRollout), unstarted} {
 			if rapid.IntRange(0, 6).Draw(t, "mark") == 0 {
 				mark(&m)
 			}
@@ -292,8 +345,12 @@ func TestInvariants(t *testing.T) {
 		if s.Pool.Fixed != nil {
 			limit = min(limit, s.Pool.Fixed.Size)
 		}
-		if d.Create > 0 && (alive(s)+d.Create > limit || s.Pool.Deleting) {
-			t.Fatalf("%d machines and %d more are more than %d", alive(s), d.Create, limit)
+		most := limit
+		if slices.ContainsFunc(s.Machines, func(m scale.Machine) bool { return m.State == shoal.MachineReady && m.Old() }) {
+			most += s.Pool.Surge()
+		}
+		if d.Create > 0 && (alive(s)+d.Create > most || s.Pool.Deleting || limit == 0) {
+			t.Fatalf("%d machines and %d more are more than %d", alive(s), d.Create, most)
 		}
 		byID := map[shoal.MachineID]scale.Machine{}
 		serving := 0
@@ -315,6 +372,18 @@ func TestInvariants(t *testing.T) {
 				serving--
 			}
 		}
+		for _, c := range d.Force {
+			m := byID[c.Machine]
+			if !m.Old() || m.EndsAt.IsZero() || start().Before(m.EndsAt) || s.Rollout.Stopped() || m.Wanted != shoal.WantRun || c.Reason.Sentence == "" ||
+				slices.ContainsFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonOperator }) {
+				t.Fatalf("%+v is ended: %+v", m, c.Reason)
+			}
+		}
+		for _, c := range d.Roll {
+			if m := byID[c.Machine]; !m.Old() || s.Rollout.Stopped() || len(m.Cordons) > 0 || c.Reason.Sentence == "" {
+				t.Fatalf("%+v takes nobody new: %+v", m, c.Reason)
+			}
+		}
 		for _, c := range d.Cordon {
 			if byID[c.Machine].Accepts() {
 				serving--
@@ -330,8 +399,43 @@ func TestInvariants(t *testing.T) {
 			}
 		}
 		// Nothing is taken below the minimum, unless there are too many or it is replaced.
-		if limit == s.Pool.Size.Max && s.Pool.Fixed == nil && !s.Pool.Deleting && alive(s) < limit && serving < min(before, s.Pool.Size.Min) {
+		held := !s.Held.Until.IsZero() // an old one makes room for a new one
+		if limit == s.Pool.Size.Max && s.Pool.Fixed == nil && !s.Pool.Deleting && !held && alive(s) < limit && serving < min(before, s.Pool.Size.Min) {
 			t.Fatalf("%d of %d machines are left, and the minimum is %d: %+v", serving, before, s.Pool.Size.Min, d)
+		}
+	})
+}
+
+// While machines run that could take people, one does, unless an operator or a schedule wants none. Machines that
+// cannot (their agents are silent, somebody else keeps them) and those whose time is over do not count.
+func TestOneAccepts(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := draw(t)
+		limit := s.Pool.Size.Max
+		if s.Pool.Fixed != nil {
+			limit = min(limit, s.Pool.Fixed.Size)
+		}
+		if limit == 0 || s.Pool.Deleting {
+			return
+		}
+		d := scale.Decide(s, start())
+		in := func(all []scale.Change, id shoal.MachineID) bool {
+			return slices.ContainsFunc(all, func(c scale.Change) bool { return c.Machine == id })
+		}
+		could, does := 0, 0
+		for _, m := range s.Machines {
+			ours := !slices.ContainsFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner != shoal.CordonAutoscaler && c.Owner != shoal.CordonRollout })
+			if m.State != shoal.MachineReady || m.Wanted != shoal.WantRun || m.Health == shoal.HealthDown || !ours || in(d.Retire, m.ID) || in(d.Force, m.ID) {
+				continue
+			}
+			could++
+			if (len(m.Cordons) == 0 || slices.Contains(d.Restore, m.ID)) && !in(d.Cordon, m.ID) && !in(d.Roll, m.ID) {
+				does++
+			}
+		}
+		if could > 0 && does == 0 {
+			t.Fatalf("%d machines could take people, and none does: %+v\n%+v", could, d, s)
 		}
 	})
 }
@@ -343,7 +447,7 @@ func TestNoOvershoot(t *testing.T) {
 		s := draw(t)
 		for round := range 12 {
 			d := scale.Decide(s, start())
-			if d.Create+len(d.Retire)+len(d.Cordon)+len(d.Restore) == 0 {
+			if d.Create+len(d.Retire)+len(d.Cordon)+len(d.Restore)+len(d.Roll)+len(d.Force) == 0 {
 				return
 			}
 			if round == 11 {
@@ -353,15 +457,19 @@ func TestNoOvershoot(t *testing.T) {
 				m := &s.Machines[i]
 				at := func(c scale.Change) bool { return c.Machine == m.ID }
 				switch {
-				case slices.ContainsFunc(d.Retire, at):
+				case slices.ContainsFunc(d.Retire, at), slices.ContainsFunc(d.Force, at):
 					m.Wanted = shoal.WantDelete
 					if m.State == shoal.MachineReady || m.State == shoal.MachineBooting {
 						m.State = shoal.MachineStopping
 					}
 				case slices.ContainsFunc(d.Cordon, at):
 					by(shoal.CordonAutoscaler)(m)
+				case slices.ContainsFunc(d.Roll, at):
+					by(shoal.CordonRollout)(m)
 				case slices.Contains(d.Restore, m.ID):
-					m.Cordons = nil
+					m.Cordons = slices.DeleteFunc(m.Cordons, func(c shoal.Cordon) bool {
+						return c.Owner == shoal.CordonAutoscaler || c.Owner == shoal.CordonRollout
+					})
 				}
 			}
 			for range d.Create {

@@ -15,7 +15,7 @@ func (p *plan) shrink() {
 	p.dropExcess()
 	p.dropSilent()
 	p.dropIll()
-	p.replaceOutdated()
+	p.roll()
 	p.followRules()
 	p.dropIdle()
 }
@@ -92,12 +92,12 @@ func (p *plan) dropExcess() {
 			members = append(members, m)
 		}
 	}
-	excess := len(members) - p.limit
+	excess := len(members) - p.limit - p.surging(members)
 	slices.SortStableFunc(members, byWorth)
 	for _, m := range members {
 		ours := m.State == shoal.MachineReady && len(m.Cordons) > 0 && onlyOurs(m.Cordons)
 		switch {
-		case excess <= 0 && (!ours || p.fixed || !m.mayGo() || !p.enoughWithout(m)):
+		case excess <= 0 && (!ours || m.rolled() || p.fixed || !m.mayGo() || !p.enoughWithout(m)):
 			continue
 		case m.pending() && m.empty() || m.mayGo() || p.Pool.Deleting && m.Known && m.empty():
 			p.retire(m, code, "%s", sentence)
@@ -109,6 +109,20 @@ func (p *plan) dropExcess() {
 	}
 }
 
+// surging is how many machines there may be above the limit: those that have come for old ones.
+func (p *plan) surging(members []*Machine) int {
+	fresh := 0
+	for _, m := range members {
+		if !m.Old() {
+			fresh++
+		}
+	}
+	if fresh == len(members) || p.Pool.Deleting {
+		return 0
+	}
+	return min(fresh, p.Pool.Surge())
+}
+
 // byWorth orders machines by how little is lost with them.
 func byWorth(a, b *Machine) int {
 	return cmp.Or(
@@ -116,7 +130,7 @@ func byWorth(a, b *Machine) int {
 		compareBool(!a.pending(), !b.pending()),
 		compareBool(!a.mayGo(), !b.mayGo()),
 		compareBool(len(a.Cordons) == 0, len(b.Cordons) == 0),
-		compareBool(a.Outdated == "", b.Outdated == ""),
+		compareBool(!a.Old(), !b.Old()),
 		cmp.Compare(a.Sessions, b.Sessions),
 		cmp.Compare(a.Tasks, b.Tasks),
 		a.IdleAt.Compare(b.IdleAt),
@@ -153,49 +167,6 @@ func (p *plan) dropSilent() {
 	}
 }
 
-// replaceOutdated lets empty machines go that are not as the pool or its image now is. Where there is
-// room the replacement comes first.
-func (p *plan) replaceOutdated() {
-	for _, m := range slices.Clone(p.serving) {
-		if m.Outdated == "" && !m.Stale || !m.mayGo() || m.IdleAt.IsZero() {
-			continue
-		}
-		if at := m.IdleAt.Add(min(outdatedAfter, p.idleTime())); p.now.Before(at) {
-			p.due(at)
-			continue
-		}
-		coming := 0
-		rest := slices.DeleteFunc(slices.Clone(p.serving), func(x *Machine) bool {
-			if x.pending() {
-				coming++
-			}
-			return x == m || x.pending()
-		})
-		short := p.short(rest).machines()
-		if p.fixed {
-			short = p.limit - len(rest)
-		}
-		switch {
-		case short <= 0 || p.alive >= p.limit && coming == 0:
-			p.retire(m, "outdated", "it is empty and outdated: %s", outdated(m))
-			if short > 0 {
-				return // one at a time where the pool is short meanwhile
-			}
-		case coming == 0 && p.Create == 0:
-			p.Create = 1
-			p.Because = shoal.Reason{Code: "outdated", Sentence: fmt.Sprintf("it replaces machine %s, which is outdated", m.ID)}
-			return
-		}
-	}
-}
-
-func outdated(m *Machine) string {
-	if m.Outdated != "" {
-		return m.Outdated
-	}
-	return "the pool was changed since the machine was requested"
-}
-
 func (p *plan) idleTime() time.Duration {
 	if d := time.Duration(p.Pool.Scale.Idle.After); d > 0 {
 		return d
@@ -216,7 +187,7 @@ func (p *plan) dropIdle() {
 		}
 	}
 	slices.SortStableFunc(idle, func(a, b *Machine) int {
-		return cmp.Or(compareBool(a.Outdated == "", b.Outdated == ""), a.IdleAt.Compare(b.IdleAt))
+		return cmp.Or(compareBool(!a.Old(), !b.Old()), a.IdleAt.Compare(b.IdleAt))
 	})
 	for _, m := range idle {
 		// Those on their way do not count: until they are there this one may be needed.

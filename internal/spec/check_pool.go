@@ -53,6 +53,7 @@ func CheckPool(p shoal.Pool) []shoal.Mistake {
 		c.text("setup.command", s.Command, 64<<10)
 	}
 	c.scale(p)
+	c.rollout(p)
 	c.seat(p)
 	c.endpoints(p.Endpoints)
 	if len(p.Endpoints) > 0 && !p.Has(shoal.UseInteractive) {

@@ -242,7 +242,7 @@ type field struct {
 func observed(t reflect.Type, name string) bool {
 	switch t {
 	case reflect.TypeFor[shoal.Pool]():
-		return name == "fixed" || name == "deleting"
+		return name == "fixed" || name == "deleting" || name == "paused" || name == "resumed"
 	case reflect.TypeFor[shoal.User]():
 		return name == "hasPassword"
 	case reflect.TypeFor[shoal.Meta]():

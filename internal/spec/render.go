@@ -99,7 +99,7 @@ func shape(object any) (shoal.ObjectKind, []string) {
 	case shoal.User:
 		return shoal.ObjectUser, append(hidden, "hasPassword")
 	case shoal.Pool:
-		return shoal.ObjectPool, append(hidden, "fixed", "deleting")
+		return shoal.ObjectPool, append(hidden, "fixed", "deleting", "paused", "resumed")
 	case shoal.JobSpec:
 		return shoal.ObjectJob, nil
 	}

@@ -112,6 +112,9 @@ func describe(s shoal.Session) string {
 	default:
 		return string(s.User)
 	}
+	if !s.Ends.IsZero() && s.Ending == "session" {
+		what += ", unused; ends at " + s.Ends.UTC().Format("15:04 MST")
+	}
 	return fmt.Sprintf("%s (%s)", s.User, what)
 }
 
