@@ -27,6 +27,8 @@ type Config struct {
 	Tell func(id shoal.MachineID, text string)
 	// Look asks a machine's agent to look once more who is there; Looked is then called. Nil: nobody is asked.
 	Look func(id shoal.MachineID, which string)
+	// Held says why nothing more of a user's jobs starts now, so that it asks for no machines; empty, or nil: it does.
+	Held func(shoal.UserName) string
 	Log  *slog.Logger
 }
 
@@ -64,7 +66,7 @@ func New(cfg Config) *Engine {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{cfg: cfg, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1), watchers: map[string]*watcher{},
-		memory: newMemory(), began: time.Now(), tries: retry.New(cfg.Log, "engine")}
+		reader: world.Reader{Held: cfg.Held}, memory: newMemory(), began: time.Now(), tries: retry.New(cfg.Log, "engine")}
 	for name, p := range cfg.Providers {
 		e.watchers[name] = newWatcher(name, p)
 	}

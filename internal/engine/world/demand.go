@@ -33,7 +33,7 @@ func (r *Reader) demandOf(tx *store.Tx) (*Demand, error) {
 		return last, nil
 	}
 	began := time.Now()
-	d, err := readDemand(tx)
+	d, err := r.readDemand(tx)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,8 @@ func (r *Reader) demandOf(tx *store.Tx) (*Demand, error) {
 	r.mu.Unlock()
 	return d, nil
 }
-func readDemand(tx *store.Tx) (*Demand, error) {
+
+func (r *Reader) readDemand(tx *store.Tx) (*Demand, error) {
 	d := &Demand{Queues: map[shoal.PoolName][]scale.Queue{}, Jobs: map[shoal.PoolName]int{}, needs: map[shoal.JobID]shoal.Resources{}}
 	type line struct {
 		pool shoal.PoolName
@@ -56,7 +57,7 @@ func readDemand(tx *store.Tx) (*Demand, error) {
 		if j.Counts.Starting+j.Counts.Running > 0 {
 			d.needs[j.ID] = j.Spec.Resources
 		}
-		if j.Counts.Queued <= 0 || j.Blocked || j.Cancel {
+		if j.Counts.Queued <= 0 || j.Blocked || j.Cancel || r.Held != nil && r.Held(j.User) != "" {
 			return nil
 		}
 		n := demandOfJob(j)

@@ -38,6 +38,9 @@ func (c Crowd) Empty() bool { return c.Sessions == 0 && c.Tasks == 0 }
 
 // Reader reads the world. The zero value is ready; its methods may be called from any goroutine.
 type Reader struct {
+	// Held says why nothing more of a user's jobs starts now; empty, or nil: it does.
+	Held func(shoal.UserName) string
+
 	mu     sync.Mutex // guards demand; never held while in the store
 	demand *Demand    // as it was last read
 }
