@@ -24,6 +24,10 @@ import (
 // from a machine for users with a session or a task on that machine, and gives it a member's rights.
 const UserHeader = "Shoal-User"
 
+// LeadHeader has the epoch of the server that leads, in the answers to agents where several servers share a database. An
+// agent refuses answers with a lower one than it has seen, and tells in its requests the highest.
+const LeadHeader = "Shoal-Lead"
+
 // AgentJoin asks for the machine's durable token.
 type AgentJoin struct {
 	Machine shoal.MachineID `json:"machine"`
@@ -82,6 +86,9 @@ type Snapshot struct {
 	Tasks []TaskOrder `json:"tasks"`
 	// Heartbeat is how often the agent reports when it has nothing to say.
 	Heartbeat shoal.Duration `json:"heartbeat"`
+	// Beat is how often something comes by the stream at least, if that is promised: a server that is silent for
+	// several times as long is given up.
+	Beat shoal.Duration `json:"beat,omitempty"`
 	// Lease is for how long tasks may run without an answer from the control plane, by the agent's own
 	// clock and counted from when it sent what was answered. After it the agent kills them, and tells
 	// when it can; those of idempotent jobs go on. Zero: no lease.

@@ -168,6 +168,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{cfg: cfg, control: c, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), linked: make(chan struct{}, 1)}
+	c.newLead = a.rejoinNow
 	a.want.attempt = make(chan struct{})
 	if a.cfg.Uptime == nil {
 		began := time.Now()

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,8 +28,11 @@ type control struct {
 	http *http.Client
 	base string
 
+	newLead func() // another server leads than before
+
 	mu    sync.Mutex
 	token string
+	lead  int64 // the highest epoch of a server that has answered; 0: they tell none
 }
 
 // answerTime bounds a request that is answered at once.
@@ -159,12 +163,23 @@ func (c *control) post(ctx context.Context, path string, body, answer any) error
 
 // stream opens the stream of desired state.
 func (c *control) stream(ctx context.Context) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	late := time.AfterFunc(answerTime, cancel) // a server that is frozen takes connections too
 	resp, err := c.do(ctx, http.MethodGet, "/agent/v1/stream", nil)
-	if err != nil {
-		return nil, err
+	if err != nil || !late.Stop() {
+		cancel()
+		return nil, errors.Join(err, ctx.Err())
 	}
-	return resp.Body, nil
+	return stream{resp.Body, cancel}, nil
 }
+
+type stream struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+// Close ends the stream.
+func (s stream) Close() error { s.cancel(); return s.ReadCloser.Close() }
 
 // do sends a request with the token. An answer that is not a success is an error of its kind.
 func (c *control) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
@@ -180,9 +195,17 @@ func (c *control) do(ctx context.Context, method, path string, body io.Reader) (
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
+	if lead := c.led(0); lead != 0 {
+		req.Header.Set(api.LeadHeader, strconv.FormatInt(lead, 10))
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, shoal.Errorf(shoal.KindUnavailable, "the control plane does not answer: %w", err)
+	}
+	if lead, err := strconv.ParseInt(resp.Header.Get(api.LeadHeader), 10, 64); err == nil && c.led(lead) > lead {
+		resp.Body.Close()
+		c.http.CloseIdleConnections()
+		return nil, shoal.Errorf(shoal.KindUnavailable, "a server answers that leads no more")
 	}
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
@@ -192,6 +215,19 @@ func (c *control) do(ctx context.Context, method, path string, body io.Reader) (
 		c.forget(token)
 	}
 	return nil, problem(resp)
+}
+
+// led notes who leads, and returns the highest epoch there has been.
+func (c *control) led(lead int64) int64 {
+	c.mu.Lock()
+	before := c.lead
+	c.lead = max(before, lead)
+	highest := c.lead
+	c.mu.Unlock()
+	if highest > before && before != 0 && c.newLead != nil {
+		c.newLead()
+	}
+	return highest
 }
 
 // problem reads why a request was refused.

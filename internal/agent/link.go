@@ -98,10 +98,21 @@ func (a *Agent) linkOnce(ctx context.Context, key string, p *pauses) error {
 	}
 	defer body.Close()
 	r := bufio.NewReaderSize(body, 4<<10)
+	beat := time.Duration(0)
 	for {
+		var silence *time.Timer
+		if beat > 0 {
+			silence = time.AfterFunc(missedBeats*beat, cancel)
+		}
 		rec, err := readRecord(r)
+		if silence != nil {
+			silence.Stop()
+		}
 		if err != nil {
 			return fmt.Errorf("the stream broke: %w", err)
+		}
+		if rec.Snapshot != nil {
+			beat = time.Duration(rec.Snapshot.Beat)
 		}
 		p.reset()
 		if err := a.take(ctx, rec); err != nil {
@@ -109,6 +120,9 @@ func (a *Agent) linkOnce(ctx context.Context, key string, p *pauses) error {
 		}
 	}
 }
+
+// missedBeats is after how many missing beats of the stream its server is given up: it may be frozen.
+const missedBeats = 3
 
 // maxRecord bounds one record: the accounts of a hundred thousand users are 20 MB.
 const maxRecord = 64 << 20

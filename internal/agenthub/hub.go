@@ -52,7 +52,10 @@ type Config struct {
 	// Desktop returns the certificate and the key of a pool's desktops, PEM; nil: there are none.
 	Desktop func(pool shoal.PoolName) (cert, key string, err error)
 	// Lease is for how long agents let tasks run without an answer; zero: five minutes.
-	Lease    time.Duration
+	Lease time.Duration
+	// Beat is how often something is sent by each stream at least, so that agents notice soon when this server is
+	// frozen; zero: now and then, and it is not promised.
+	Beat     time.Duration
 	Engine   Engine
 	Sessions Sessions
 	Batch    Batch

@@ -143,7 +143,7 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &api.Snapshot{Machine: m.ID, Pool: m.Pool, Resources: m.Resources, Heartbeat: shoal.Duration(agentBeat), Lease: shoal.Duration(h.cfg.Lease),
+	s := &api.Snapshot{Machine: m.ID, Pool: m.Pool, Resources: m.Resources, Heartbeat: shoal.Duration(agentBeat), Beat: shoal.Duration(h.cfg.Beat), Lease: shoal.Duration(h.cfg.Lease),
 		UserSlices: h.cfg.UserSlices(m.Provider)}
 	err = h.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		p, err := tx.Pools().Get(m.Pool)
@@ -212,8 +212,7 @@ func probesOf(p shoal.Pool) (all []api.EndpointProbe) {
 
 // feed sends what comes after a Snapshot, until another one is due.
 func (h *Hub) feed(ctx context.Context, l *link, send func(api.Record) error) error {
-	// With jitter, so that the streams of a site do not speak all at once.
-	beat := time.NewTimer(streamBeat/2 + rand.N(streamBeat))
+	beat, looked := time.NewTimer(h.nextBeat()), time.Now()
 	defer beat.Stop()
 	for {
 		accounts, queue, err := h.take(l)
@@ -241,15 +240,26 @@ func (h *Hub) feed(ctx context.Context, l *link, send func(api.Record) error) er
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-beat.C:
-			if _, err := h.machine(ctx, l.Caller); shoal.KindOf(err) == shoal.KindUnauthenticated {
-				return err // it is gone, and nobody told it
+			if time.Since(looked) >= streamBeat/2 {
+				if _, err := h.machine(ctx, l.Caller); shoal.KindOf(err) == shoal.KindUnauthenticated {
+					return err // it is gone, and nobody told it
+				}
+				looked = time.Now()
 			}
 			if err := send(api.Record{}); err != nil {
 				return err
 			}
-			beat.Reset(streamBeat/2 + rand.N(streamBeat))
+			beat.Reset(h.nextBeat())
 		}
 	}
+}
+
+// nextBeat is with jitter, so that the streams of a site do not speak all at once.
+func (h *Hub) nextBeat() time.Duration {
+	if h.cfg.Beat > 0 {
+		return h.cfg.Beat/2 + rand.N(h.cfg.Beat/2)
+	}
+	return streamBeat/2 + rand.N(streamBeat)
 }
 
 // take takes what is to be sent: accounts, if they are others than those sent last, come before

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -34,7 +35,6 @@ import (
 	"github.com/shoal-pool/shoal/internal/providers/local"
 	"github.com/shoal-pool/shoal/internal/secrets"
 	"github.com/shoal-pool/shoal/internal/store"
-	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/web"
 	"github.com/shoal-pool/shoal/provider"
 )
@@ -66,6 +66,8 @@ type App struct {
 	agents    agents
 	jupyter   *hub.Hub                      // nil: there is nowhere to show it
 	cleanups  []func(context.Context) error // run last to first
+
+	superseded atomic.Bool // another server leads: what there is is its own
 }
 
 // controlInMachine is where local machines find the control plane: DIR/control is bound there.
@@ -92,7 +94,7 @@ func New(ctx context.Context, opts Options) (a *App, err error) {
 	if err = a.makeAgents(); err != nil {
 		return a, err
 	}
-	if err = a.makeServices(providers); err != nil {
+	if err = a.makeServices(a.led(providers)); err != nil {
 		return a, err
 	}
 	if err = a.makeWeb(); err != nil {
@@ -109,7 +111,7 @@ func (a *App) openData(ctx context.Context) error {
 	if err := makeDirs(a.opts.Data, a.opts.path("control"), a.opts.path("keys"), a.opts.path("hub")); err != nil {
 		return err
 	}
-	db, err := file.Open(ctx, a.opts.path("shoal.db"))
+	db, err := a.openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,6 +121,9 @@ func (a *App) openData(ctx context.Context) error {
 		return err
 	}
 	a.people = identity.New(store.Credentials{DB: db})
+	if err := a.sameKeys(ctx); err != nil {
+		return err
+	}
 	a.secrets, err = secrets.New(a.store, a.keys.secrets)
 	return err
 }
@@ -172,7 +177,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	}
 	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.logins, URL: a.webURL, Log: a.log,
 		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }})
-	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys,
+	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys, Beat: a.beat(),
 		UserSlices: func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices },
 		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Apps: a.apps, Doors: a.doors, Desktop: func(pool shoal.PoolName) (string, string, error) { return a.desk.Identity(pool) },
 		Log: a.log})
@@ -241,9 +246,12 @@ func (a *App) doors(name string) []string {
 func (a *App) onClose(f func(context.Context) error) { a.cleanups = append(a.cleanups, f) }
 
 // Close undoes what New made, last first. Machines go on running and are adopted by the next server on the
-// same data directory.
+// same data directory. After another server has taken over Close does nothing, and the process is to end.
 func (a *App) Close(ctx context.Context) error {
 	var errs []error
+	if a.superseded.Load() {
+		return nil
+	}
 	for _, f := range slices.Backward(a.cleanups) {
 		errs = append(errs, f(ctx))
 	}
@@ -267,7 +275,7 @@ func (a *App) Run(ctx context.Context) error {
 		{"ssh", func(ctx context.Context) error { return a.front.Serve(ctx, a.sockets.SSH) }},
 		{"api", serve(a.sockets.Control, a.api.Control())},
 		{"local api", serve(a.sockets.Local, a.api.Local())},
-		{"agent api", serve(a.sockets.Agent, a.api.Agent())},
+		{"agent api", serve(a.sockets.Agent, a.ledAgents(a.api.Agent()))}, {"lead", a.lead},
 	}) {
 		g.Go(func() error {
 			err := part.run(ctx)

@@ -16,6 +16,7 @@ import (
 // Options are what `shoal serve` can be told. The zero value of a field means its default.
 type Options struct {
 	Data      string // the data directory; default /var/lib/shoal
+	Database  string // a PostgreSQL that other servers may use too, postgres://…; default a file in Data
 	Listen    string // the API for tokens; default 127.0.0.1:7420
 	SSHListen string // the gateway; default 127.0.0.1:2222
 	// AgentListen is where agents of machines come in that are not on this host; default: nowhere. AgentURL is how those

@@ -45,6 +45,7 @@ type Serve struct {
 	AgentListen, AgentURL string
 	// EndpointHost is on which address rdp and tcp endpoints listen.
 	EndpointHost string
+	Database     string
 	Programs     []string // that make machines
 	GPURoot      string
 	Keep         shoal.Duration

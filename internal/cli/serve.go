@@ -15,7 +15,7 @@ import (
 
 func (p *program) serveCommand() *cobra.Command {
 	var s Serve
-	var config, database string
+	var config string
 	cmd := &cobra.Command{
 		Use:   "serve --data DIR",
 		Short: "Run the server: the control plane and the gateway for ssh and browsers",
@@ -27,7 +27,6 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, f := range []struct{ flag, value, hint string }{
 				{"--config", config, "everything is said by flags and documents: leave it out"},
-				{"--database", database, "this version keeps its own database in the data directory: leave it out"},
 			} {
 				if f.value != "" {
 					return shoal.Errorf(shoal.KindInvalid, "cannot use %s: this version of Shoal does not support it yet", f.flag).WithHint("%s", f.hint)
@@ -71,7 +70,7 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 	f.StringVar(&s.Role, "role", "", "what this process does, `control,gateway` (both)")
 	s.Web.Register(f)
 	f.StringVar(&config, "config", "", "not supported yet")
-	f.StringVar(&database, "database", "", "not supported yet")
+	f.StringVar(&s.Database, "database", "", "a PostgreSQL for several servers of which one leads, a `URL` as postgres://USER@HOST/NAME (a file in the data directory)")
 	files(cmd, "data")
 	files(cmd, "gpu-root")
 	files(cmd, "provider")
