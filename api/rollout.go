@@ -47,8 +47,8 @@ const (
 	RolloutStopped = "stopped" // by itself: new machines did not become ready
 )
 
-// Rollout is how far the machines of a pool have come to be as the pool says.
-type Rollout struct {
+// RolloutStatus is how far the machines of a pool have come to be as the pool says.
+type RolloutStatus struct {
 	Pool      shoal.PoolName `json:"pool"`
 	State     string         `json:"state"`
 	Since     time.Time      `json:"since"`            // of the latest revision

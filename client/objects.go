@@ -50,13 +50,13 @@ func (c *Client) Rehearse(ctx context.Context, name shoal.PoolName, req api.Rehe
 }
 
 // Rollout tells how far a pool's machines have come to be as it says.
-func (c *Client) Rollout(ctx context.Context, name shoal.PoolName) (api.Rollout, error) {
-	return get[api.Rollout](ctx, c, pathOf("pools", string(name), "rollout"), nil)
+func (c *Client) Rollout(ctx context.Context, name shoal.PoolName) (api.RolloutStatus, error) {
+	return get[api.RolloutStatus](ctx, c, pathOf("pools", string(name), "rollout"), nil)
 }
 
 // SteerRollout pauses a rollout, lets it go on, or goes back to a former revision.
-func (c *Client) SteerRollout(ctx context.Context, name shoal.PoolName, req api.RolloutRequest) (api.Rollout, error) {
-	return post[api.Rollout](ctx, c, pathOf("pools", string(name), "rollout"), req)
+func (c *Client) SteerRollout(ctx context.Context, name shoal.PoolName, req api.RolloutRequest) (api.RolloutStatus, error) {
+	return post[api.RolloutStatus](ctx, c, pathOf("pools", string(name), "rollout"), req)
 }
 
 // DeletePool has a pool's machines removed, and it with the last of them. It does not wait for that.

@@ -12,11 +12,14 @@ import (
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/cli/names"
+	"github.com/shoal-pool/shoal/internal/cli/rollout"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 )
 
 func (p *program) poolCommand() *cobra.Command {
-	return parent("pool", "Pools: sets of identical machines", p.poolList(), p.poolShow(), p.poolScale(), p.poolDelete())
+	return parent("pool", "Pools: sets of identical machines", p.poolList(), p.poolShow(), p.poolScale(), p.poolDelete(),
+		parent("rollout", "How machines are replaced that are not as their pool is now", rollout.Commands(rollout.Env{Connect: p.connect, Out: p.Stdout,
+			Name: takes("NAME"), Pools: p.completer(names.Pools), Format: formatFlag, Note: p.note})...))
 }
 
 func (p *program) poolList() *cobra.Command {

@@ -135,11 +135,11 @@ func (j *judging) tellPool(p shoal.Pool, code, format string, args ...any) {
 }
 
 // Rollout tells how far a pool's machines have come to be as the pool says, and what they were.
-func (e *Engine) Rollout(ctx context.Context, by access.Subject, name shoal.PoolName) (api.Rollout, error) {
+func (e *Engine) Rollout(ctx context.Context, by access.Subject, name shoal.PoolName) (api.RolloutStatus, error) {
 	if err := access.Check(by, access.View, access.Object{Kind: shoal.ObjectPool, Name: string(name)}); err != nil {
-		return api.Rollout{}, err
+		return api.RolloutStatus{}, err
 	}
-	var out api.Rollout
+	var out api.RolloutStatus
 	err := e.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		p, err := tx.Pools().Get(name)
 		if err != nil {
@@ -160,14 +160,14 @@ func (e *Engine) Rollout(ctx context.Context, by access.Subject, name shoal.Pool
 		return err
 	})
 	if err != nil {
-		return api.Rollout{}, fmt.Errorf("cannot tell of the rollout of pool %s: %w", name, err)
+		return api.RolloutStatus{}, fmt.Errorf("cannot tell of the rollout of pool %s: %w", name, err)
 	}
 	return out, nil
 }
 
 // outlook counts the machines of a rollout, and says what keeps it.
-func outlook(s scale.State, d scale.Decision) api.Rollout {
-	out := api.Rollout{Pool: s.Pool.Name, State: api.RolloutDone, Failed: s.Rollout.Failed}
+func outlook(s scale.State, d scale.Decision) api.RolloutStatus {
+	out := api.RolloutStatus{Pool: s.Pool.Name, State: api.RolloutDone, Failed: s.Rollout.Failed}
 	for _, m := range s.Machines {
 		switch {
 		case m.Wanted != shoal.WantRun || m.State == shoal.MachineStopping || m.State == shoal.MachineFailed:
@@ -203,13 +203,13 @@ func outlook(s scale.State, d scale.Decision) api.Rollout {
 
 // SteerRollout stops the replacement of a pool's old machines, lets it go on, or gives the pool the shape of a former
 // revision.
-func (e *Engine) SteerRollout(ctx context.Context, by access.Subject, name shoal.PoolName, r api.RolloutRequest) (api.Rollout, error) {
+func (e *Engine) SteerRollout(ctx context.Context, by access.Subject, name shoal.PoolName, r api.RolloutRequest) (api.RolloutStatus, error) {
 	action := access.Scale
 	if r.Action == "undo" {
 		action = access.Apply
 	}
 	if err := access.Check(by, action, access.Object{Kind: shoal.ObjectPool, Name: string(name)}); err != nil {
-		return api.Rollout{}, err
+		return api.RolloutStatus{}, err
 	}
 	var former shoal.Pool // with undo
 	var shares []shoal.Share
@@ -224,7 +224,7 @@ func (e *Engine) SteerRollout(ctx context.Context, by access.Subject, name shoal
 			err = vet.Providers(e.cfg.Providers).CheckPool(ctx, former, shares)
 		}
 		if err != nil {
-			return api.Rollout{}, fmt.Errorf("cannot undo the rollout of pool %s: %w", name, err)
+			return api.RolloutStatus{}, fmt.Errorf("cannot undo the rollout of pool %s: %w", name, err)
 		}
 	}
 	err := e.cfg.Store.Update(ctx, func(tx *store.Tx) error {
@@ -254,7 +254,7 @@ func (e *Engine) SteerRollout(ctx context.Context, by access.Subject, name shoal
 		return nil
 	})
 	if err != nil {
-		return api.Rollout{}, fmt.Errorf("cannot steer the rollout of pool %s: %w", name, err)
+		return api.RolloutStatus{}, fmt.Errorf("cannot steer the rollout of pool %s: %w", name, err)
 	}
 	e.Wake()
 	return e.Rollout(ctx, by, name)

@@ -18,7 +18,7 @@ func image(name string) func(*shoal.Pool) { return func(p *shoal.Pool) { p.Image
 func most(n int) func(*shoal.Pool) { return func(p *shoal.Pool) { p.Size.Max = n } }
 
 // rollout is how the rollout of the pool stands.
-func (w *world) rollout() api.Rollout {
+func (w *world) rollout() api.RolloutStatus {
 	w.t.Helper()
 	r, err := w.engine.Load().Rollout(w.t.Context(), host(), "lab")
 	if err != nil {
@@ -27,7 +27,7 @@ func (w *world) rollout() api.Rollout {
 	return r
 }
 
-func (w *world) steer(action string, revision int) api.Rollout {
+func (w *world) steer(action string, revision int) api.RolloutStatus {
 	w.t.Helper()
 	r, err := w.engine.Load().SteerRollout(w.t.Context(), host(), "lab", api.RolloutRequest{Action: action, Revision: revision})
 	if err != nil {
@@ -114,7 +114,9 @@ func TestRolloutStops(t *testing.T) {
 		}
 		w.want("machines that were tried", w.ever(), 4)
 		why, err := w.engine.Load().WhyPool(t.Context(), "lab")
-		if err != nil || !slices.ContainsFunc(why.Reasons, func(r shoal.Reason) bool { return r.Code == "rollout" && strings.Contains(r.Sentence, "has stopped, since 3 new machines") }) {
+		if err != nil || !slices.ContainsFunc(why.Reasons, func(r shoal.Reason) bool {
+			return r.Code == "rollout" && strings.Contains(r.Sentence, "has stopped, since 3 new machines")
+		}) {
 			t.Errorf("%+v %v", why, err)
 		}
 		w.want("events", len(w.events("rolloutStopped")), 1)

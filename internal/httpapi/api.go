@@ -44,8 +44,8 @@ type Engine interface {
 
 // Rollouts replaces machines that are not as their pools are now.
 type Rollouts interface {
-	Rollout(ctx context.Context, by access.Subject, name shoal.PoolName) (api.Rollout, error)
-	SteerRollout(ctx context.Context, by access.Subject, name shoal.PoolName, r api.RolloutRequest) (api.Rollout, error)
+	Rollout(ctx context.Context, by access.Subject, name shoal.PoolName) (api.RolloutStatus, error)
+	SteerRollout(ctx context.Context, by access.Subject, name shoal.PoolName, r api.RolloutRequest) (api.RolloutStatus, error)
 }
 
 // Broker keeps sessions. It does not ask who asks.

@@ -124,11 +124,11 @@ func (a *API) rehearse(c *call, req api.RehearsalRequest) (api.Rehearsal, error)
 	return a.cfg.Engine.Rehearse(c.Ctx, c.By, shoal.PoolName(c.Name("name")), req)
 }
 
-func (a *API) rollout(c *call) (api.Rollout, error) {
+func (a *API) rollout(c *call) (api.RolloutStatus, error) {
 	return a.cfg.Rollouts.Rollout(c.Ctx, c.By, shoal.PoolName(c.Name("name")))
 }
 
-func (a *API) steerRollout(c *call, req api.RolloutRequest) (api.Rollout, error) {
+func (a *API) steerRollout(c *call, req api.RolloutRequest) (api.RolloutStatus, error) {
 	return a.cfg.Rollouts.SteerRollout(c.Ctx, c.By, shoal.PoolName(c.Name("name")), req)
 }
 
