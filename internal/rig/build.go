@@ -9,6 +9,9 @@ import (
 	"strings"
 )
 
+// Cache is where scripts/setup puts packages that tests unpack, and where what is made of them is kept.
+const Cache = "/var/cache/shoal-tests"
+
 // Build builds commands of the module at root, static, into a directory, or one into a file.
 func Build(root, to string, what ...string) error {
 	cmd := exec.Command("go", append([]string{"build", "-trimpath", "-o", to}, what...)...)

@@ -64,22 +64,27 @@ func New(ctx context.Context, bin, dir string, flags ...string) (*World, error) 
 
 // Start starts the server, on what a former one left, and waits until it answers. Its log is appended
 // to serve.log.
-func (w *World) Start(ctx context.Context) error {
-	w.Server = exec.Command(filepath.Join(w.Bin, "shoal"), append([]string{"serve", "--data", w.Data,
-		"--listen", "127.0.0.1:" + w.API, "--ssh-listen", "127.0.0.1:" + w.Port, "--https-listen", "127.0.0.1:" + w.HTTPS}, w.Flags...)...)
-	log, err := os.OpenFile(filepath.Join(w.Dir, "serve.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	w.Server.Stdout, w.Server.Stderr = log, log
-	if err := w.Server.Start(); err != nil {
+func (w *World) Start(ctx context.Context) (err error) {
+	if w.Server, err = w.Launch(); err != nil {
 		return err
 	}
 	return Until(ctx, time.Minute, "the server answers", func() (bool, error) {
 		_, err := w.Client.Pools(ctx)
 		return err == nil, nil
 	})
+}
+
+// Launch starts a server like Start and does not wait: it may stand by.
+func (w *World) Launch() (*exec.Cmd, error) {
+	server := exec.Command(filepath.Join(w.Bin, "shoal"), append([]string{"serve", "--data", w.Data,
+		"--listen", "127.0.0.1:" + w.API, "--ssh-listen", "127.0.0.1:" + w.Port, "--https-listen", "127.0.0.1:" + w.HTTPS}, w.Flags...)...)
+	log, err := os.OpenFile(filepath.Join(w.Dir, "serve.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	server.Stdout, server.Stderr = log, log
+	return server, server.Start()
 }
 
 // Kill ends the server with SIGKILL. What it left is for Start to find.

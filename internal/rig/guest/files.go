@@ -15,10 +15,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-// Cache is where scripts/setup puts the kernel's package, and where what is made of it is kept.
-const Cache = "/var/cache/shoal-tests"
+	"github.com/shoal-pool/shoal/internal/rig"
+)
 
 // kernel is one of Debian's, ready to boot.
 type kernel struct {
@@ -32,15 +31,15 @@ var wanted = []string{"fs/nfs", "fs/nfs_common", "fs/smb", "fs/fscache", "fs/net
 
 // modules unpacks the newest kernel package of the cache, unless that was done before.
 func modules(ctx context.Context) (kernel, error) {
-	packages, err := filepath.Glob(filepath.Join(Cache, "linux-image-*-cloud-amd64_*.deb"))
+	packages, err := filepath.Glob(filepath.Join(rig.Cache, "linux-image-*-cloud-amd64_*.deb"))
 	if err != nil || len(packages) == 0 {
-		return kernel{}, errors.Join(fmt.Errorf("%s holds no package of a kernel: run scripts/setup test", Cache), err)
+		return kernel{}, errors.Join(fmt.Errorf("%s holds no package of a kernel: run scripts/setup test", rig.Cache), err)
 	}
 	slices.Sort(packages)
 	from := packages[len(packages)-1]
 	to := strings.TrimSuffix(from, ".deb") + ".guest-1" // the number changes with what is made below
 	k := kernel{kernel: filepath.Join(to, "vmlinuz"), modules: filepath.Join(to, "modules.cpio.gz")}
-	lock, err := os.OpenFile(filepath.Join(Cache, "lock"), os.O_CREATE|os.O_WRONLY, 0o644)
+	lock, err := os.OpenFile(filepath.Join(rig.Cache, "lock"), os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return kernel{}, err
 	}
@@ -56,7 +55,7 @@ func modules(ctx context.Context) (kernel, error) {
 
 // unpack makes a package into a directory with the kernel's image and the archive of modules.
 func unpack(ctx context.Context, from, to string) error {
-	tmp, err := os.MkdirTemp(Cache, "unpack-")
+	tmp, err := os.MkdirTemp(rig.Cache, "unpack-")
 	if err != nil {
 		return err
 	}
