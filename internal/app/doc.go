@@ -5,7 +5,8 @@
 //
 // On disk, below the data directory:
 //
-//	shoal.db, shoal.db.lock   the store
+//	shoal.db, shoal.db.lock   the store, if it is in a file
+//	serve.lock                held by who leads, if the store is in a database
 //	shoal.sock                the API for root on this host
 //	admin.token               the same rights for who cannot open the socket
 //	tls/                      the authority for HTTPS: ca.crt, ca.key; acme/: certificates that others have signed

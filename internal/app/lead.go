@@ -5,8 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -24,9 +29,47 @@ func (a *App) openStore(ctx context.Context) (*store.DB, error) {
 	if a.opts.Database == "" {
 		return file.Open(ctx, a.opts.path("shoal.db"))
 	}
-	return postgres.Open(ctx, a.opts.Database, postgres.Options{Standby: func() {
+	db, err := postgres.Open(ctx, a.opts.Database, postgres.Options{Standby: func() {
 		a.log.Info("another server leads; this one stands by until it may take over", "data", a.opts.Data)
 	}})
+	if err != nil {
+		return nil, err
+	}
+	if err := a.alone(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// alone makes this server the only one on its data directory. One that led before and is still there, frozen perhaps, has
+// lost the right to do anything, and is ended: it holds ports, and the network of local machines.
+func (a *App) alone() error {
+	f, err := os.OpenFile(a.opts.path("serve.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	for begun := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) || time.Since(begun) > 10*time.Second {
+			break
+		}
+		holder, _ := os.ReadFile(f.Name()) // written by who holds the lock, just after taking it
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(holder))); err == nil && pid > 1 {
+			a.log.Warn("ending the server that led before", "pid", pid)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	if err == nil {
+		err = f.Truncate(0)
+	}
+	if err == nil {
+		_, err = fmt.Fprintln(f, os.Getpid())
+	}
+	if err != nil {
+		return errors.Join(shoal.Errorf(shoal.KindConflict, "cannot use %s: another server holds %s: %w", a.opts.Data, f.Name(), err), f.Close())
+	}
+	a.onClose(func(context.Context) error { return f.Close() })
+	return nil
 }
 
 // sameKeys refuses to lead with other keys than those of the servers before: users' and machines' keys and secrets would be

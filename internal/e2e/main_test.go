@@ -111,9 +111,9 @@ func newWorld(t testing.TB) *world {
 	return newWorldIn(t, dir)
 }
 
-func newWorldIn(t testing.TB, dir string) *world {
+func newWorldIn(t testing.TB, dir string, flags ...string) *world {
 	t.Helper()
-	r, err := rig.New(t.Context(), binaries, dir)
+	r, err := rig.New(t.Context(), binaries, dir, flags...)
 	if err != nil {
 		log, _ := os.ReadFile(filepath.Join(dir, "serve.log"))
 		t.Fatalf("%v\n%s", err, log)

@@ -74,16 +74,14 @@ func (w *writer) resolve(state Revs, unsure error) error {
 			continue
 		}
 		if w.store.Revs().All != state.All {
-			return errNotStored
+			return shoal.Errorf(shoal.KindUnavailable, "cannot change the store: the connection to the database broke, and nothing of the change is stored").
+				WithHint("repeat it")
 		}
 		w.store.announce(state)
 		return nil
 	}
 	return unsure
 }
-
-var errNotStored = shoal.Errorf(shoal.KindUnavailable, "cannot change the store: the connection to the database broke, and nothing of the change is stored").
-	WithHint("repeat it")
 
 // drop closes the connection for Updates.
 func (w *writer) drop() {
