@@ -171,6 +171,9 @@ func (c *cloud) works(id shoal.MachineID) bool {
 	return i != nil && i.phase == provider.PhaseRunning && m != nil && m.quiet.IsZero()
 }
 
+// owes reports whether it has a machine, or has not told that it has it no more.
+func (c *cloud) owes(id shoal.MachineID) bool { return c.has[id] != nil || !c.lost[id].IsZero() }
+
 // call carries out a call, or fails.
 func (c *cloud) call(verb fleet.Verb, id shoal.MachineID) error {
 	w := c.w
@@ -179,7 +182,7 @@ func (c *cloud) call(verb fleet.Verb, id shoal.MachineID) error {
 	}
 	switch verb {
 	case fleet.Create, fleet.Start:
-		if c.has[id] != nil || !c.lost[id].IsZero() {
+		if c.owes(id) {
 			return nil
 		}
 		if c.quota >= 0 && len(c.has) >= c.quota {
@@ -203,7 +206,7 @@ func (c *cloud) begin(id shoal.MachineID) {
 	w := c.w
 	boot := time.Duration(float64(w.Cloud.Boot) * math.Exp(w.rng.NormFloat64()*w.Cloud.Spread)).Round(time.Second)
 	switch x := w.rng.Float64(); {
-	case x < w.Cloud.BootFails:
+	case x < w.Cloud.BootFails || w.broken:
 		w.in(boot, func() {
 			if i := c.has[id]; i != nil && i.phase == provider.PhaseCreating {
 				i.phase = provider.PhaseFailed

@@ -13,6 +13,8 @@ type Faults struct {
 	Jumps   int // of the server's clock, by up to two hours
 	Cordons int // by an operator, for up to eight hours
 	Images  int // newer ones: machines that there are become outdated
+	Changes int // of what machines are made like
+	Botched int // the same, but they do not boot; two hours later it is taken back
 }
 
 // trouble plans the faults.
@@ -26,6 +28,16 @@ func (w *world) trouble() {
 		hours := time.Duration(1+w.rng.IntN(8)) * time.Hour
 		w.plan(some(), func() { w.close(hours) })
 	}
+	for range w.Faults.Changes {
+		w.plan(some(), func() {
+			if !w.broken {
+				w.change()
+			}
+		})
+	}
+	for range w.Faults.Botched {
+		w.plan(some(), w.botch)
+	}
 	for range w.Faults.Images {
 		w.plan(some(), func() {
 			for id, i := range w.cloud.has {
@@ -34,6 +46,23 @@ func (w *world) trouble() {
 			}
 		})
 	}
+}
+
+// change changes what machines are made like.
+func (w *world) change() {
+	w.specs++
+	w.spec, w.dirty = w.specs, true
+}
+
+// botch changes it so that no machine boots, and back.
+func (w *world) botch() {
+	if w.broken {
+		return
+	}
+	was := w.spec
+	w.change()
+	w.broken = true
+	w.in(2*time.Hour, func() { w.spec, w.broken, w.dirty = was, false, true })
 }
 
 // jump sets the server's clock. What a process only remembers it counts by a clock that never jumps.
@@ -79,10 +108,13 @@ const Careless shoal.PoolName = "careless"
 
 // judge looks at a decision before it is carried out.
 func (w *world) judge(s scale.State, d scale.Decision) {
-	limit, alive, queued := w.bounds.Max, 0, len(w.tasks)
+	limit, alive, queued, form := w.bounds.Max, 0, len(w.tasks), w.form()
 	for _, m := range w.order {
 		if m.Alive() {
 			alive++
+		}
+		if m.Outdated != "" || m.Spec != form {
+			limit = w.bounds.Max + w.Pool.Surge()
 		}
 	}
 	if d.Create > 0 && alive+d.Create > limit {
@@ -153,25 +185,29 @@ func (w *world) look() {
 	w.out.lookedAt = w.real
 }
 
-// patience is how long somebody may wait, or a machine may be of no use, until something is wrong.
-const patience = 30 * time.Minute
+// patience is how long a machine may be of no use, or unknown, until something is wrong; and waited how long somebody
+// may wait for one: after machines that failed one after another there is none for half an hour.
+const (
+	patience = 30 * time.Minute
+	waited   = time.Hour
+)
 
 // stranded looks for logins and tasks that wait although there is room for another machine.
 func (w *world) stranded(room bool) {
 	switch q := w.cloud.quota; {
-	case !room || q >= 0 && len(w.cloud.has) >= q:
+	case !room || w.broken || q >= 0 && len(w.cloud.has) >= q:
 		w.roomy = time.Time{}
 		return
 	case w.roomy.IsZero():
 		w.roomy = w.real
 	}
 	for _, s := range w.waiting {
-		if w.real.Sub(s.arrived) > patience && w.real.Sub(w.roomy) > patience {
+		if w.real.Sub(s.arrived) > waited && w.real.Sub(w.roomy) > waited {
 			w.breach("%s waits for a seat since %s, and there is room for a machine", s.user, s.arrived.Format("15:04:05"))
 			s.arrived = w.real // once
 		}
 	}
-	if len(w.tasks) > 0 && w.real.Sub(w.tasks[0].waits) > patience && w.real.Sub(w.roomy) > patience {
+	if len(w.tasks) > 0 && w.real.Sub(w.tasks[0].waits) > waited && w.real.Sub(w.roomy) > waited {
 		w.breach("a task waits since %s, and there is room for a machine", w.tasks[0].waits.Format("15:04:05"))
 		w.tasks[0].waits = w.real
 	}
@@ -196,16 +232,19 @@ func (w *world) strays() {
 	if len(w.Pool.Scale.Rules) > 0 || len(w.waiting)+len(w.tasks) > 0 {
 		return
 	}
-	open, free := 0, 0
+	open, free, least := 0, 0, b.Min
 	for _, m := range w.order {
-		if m.Accepts() {
+		switch {
+		case m.Accepts():
 			open++
 			free += w.Pool.Seats - len(m.users)
+		case m.State == shoal.MachineReady:
+			least = max(least, 1) // while it drains another takes logins
 		}
 	}
 	for _, m := range w.order {
 		idle := time.Duration(w.Pool.Scale.Idle.After) + patience
-		if !m.IdleAt.IsZero() && m.Accepts() && w.known(m) && w.now.Sub(m.IdleAt) > idle && open-1 >= b.Min && free-w.Pool.Seats >= b.Spare {
+		if !m.IdleAt.IsZero() && m.Accepts() && w.known(m) && w.now.Sub(m.IdleAt) > idle && open-1 >= least && free-w.Pool.Seats >= b.Spare {
 			w.breach("machine %s is empty since %s, and nothing needs it", m.ID, m.IdleAt.Format("15:04:05"))
 		}
 	}

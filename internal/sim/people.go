@@ -160,25 +160,20 @@ func (w *world) place() {
 		w.tasks = w.tasks[1:]
 		t.machine, t.run, t.placed = m, t.run+1, w.now
 		m.tasks[t], m.IdleAt = true, time.Time{}
-		w.running[t] = true
 		run := t.run
 		w.in(t.takes, func() {
 			if t.run == run && t.machine == m && m.tasks[t] && m.quiet.IsZero() {
 				delete(m.tasks, t)
-				delete(w.running, t)
-				w.attempt(t, w.now)
+				w.attempt(t)
 				w.out.TasksDone++
 			}
 		})
 	}
 }
 
-// attempt puts a try on the books; without an end it goes on.
-func (w *world) attempt(t *task, end time.Time) {
-	a := shoal.Attempt{User: "jobs", Machine: t.machine.ID, Placed: t.placed, Ended: end, State: shoal.JobSucceeded}
-	if end.IsZero() {
-		a.State = shoal.JobRunning
-	}
+// attempt puts a try that has ended on the books.
+func (w *world) attempt(t *task) {
+	a := shoal.Attempt{User: "jobs", Machine: t.machine.ID, Placed: t.placed, Ended: w.now, State: shoal.JobSucceeded}
 	w.ranks++
 	a.Job, a.Attempt = shoal.JobID(strconv.Itoa(w.ranks)), t.run
 	w.attempts = append(w.attempts, a)
@@ -195,8 +190,7 @@ func (m *machine) room() shoal.Resources {
 // requeue puts a task back whose machine is lost.
 func (w *world) requeue(t *task) {
 	delete(t.machine.tasks, t)
-	delete(w.running, t)
-	w.attempt(t, w.now)
+	w.attempt(t)
 	t.machine, t.waits = nil, w.real
 	w.tasks = append(w.tasks, t)
 	slices.SortStableFunc(w.tasks, func(a, b *task) int { return cmp.Compare(b.run, a.run) })

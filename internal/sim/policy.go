@@ -99,10 +99,10 @@ func Varied(seed uint64, users int) Config {
 	case 1:
 		c.Cloud.Late, c.Cloud.Halves, c.Cloud.CallFails, c.Cloud.BootHangs = 20*time.Second, 0.2, 0.1, 0.05
 	case 2:
-		c.Cloud.Late, c.Cloud.Lies, c.Cloud.Mutes = 5*time.Second, 0.05, 0.05
+		c.Cloud.Late, c.Cloud.Lies, c.Cloud.Mutes = 5*time.Second, 0.03, 0.05
 	case 3:
 		c.Cloud.Mutes = 0.1
-		c.Faults = Faults{Jumps: 6, Cordons: 10, Images: 3}
+		c.Faults = Faults{Jumps: 6, Cordons: 10, Images: 3, Changes: 3, Botched: 1}
 	}
 	return c
 }

@@ -16,6 +16,7 @@ type Result struct {
 	Logins, Refused     int
 	Tasks, TasksDone    int
 	Created, Drained    int
+	Rolled              int           // machines that took nobody new because they were old
 	Evictions, Closed   int           // machines that the cloud took, that an operator closed
 	Lies                int           // lists that were not true
 	Jumped              time.Duration // of the server's clock, forward and back
@@ -64,15 +65,18 @@ func (w *world) breach(format string, args ...any) {
 // finish closes the books and compares them with the cloud's.
 func (w *world) finish() {
 	for _, m := range w.order {
+		if m.Stopped.IsZero() {
+			m.Stopped = w.now
+		}
 		w.bill(m)
 		for _, s := range m.sorted() {
-			w.book = append(w.book, usage.Interval{Kind: shoal.ObjectSession, ID: string(s.id), Machine: m.ID, Pool: w.Pool.Name, User: s.user, Start: s.seated})
+			w.conclude(s)
+		}
+		for _, t := range m.work() {
+			w.attempt(t)
 		}
 	}
-	for t := range w.running {
-		w.attempt(t, time.Time{})
-	}
-	in := usage.Input{Intervals: w.book, Attempts: w.attempts, Since: w.Start.Add(-w.out.Jumped), Until: w.now, Groups: w.groups()}
+	in := usage.Input{Intervals: w.book, Attempts: w.attempts, Since: w.Start.Add(-w.out.Jumped), Until: w.now.Add(w.out.Jumped), Groups: w.groups()}
 	w.out.Bill, w.out.Ledger = usage.Bill(in, usage.ByUser), w.cloud.total()
 	for _, by := range []usage.By{usage.ByUser, usage.ByGroup, usage.ByPool, usage.ByJob, usage.ByMachine} {
 		for _, in.Idle = range []usage.Idle{usage.IdleApart, usage.IdleShared} {

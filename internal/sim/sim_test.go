@@ -33,10 +33,10 @@ func TestWorlds(t *testing.T) {
 		if r.Logins < *people || r.Created < 3 || r.Bill.Total.MachineSeconds == 0 || r.TasksDone == 0 {
 			t.Errorf("seed %d: too little happened: %d logins, %d machines, %d of %d tasks", seed, r.Logins, r.Created, r.TasksDone, r.Tasks)
 		}
-		faults.Lies, faults.Jumped, faults.Closed = faults.Lies+r.Lies, faults.Jumped+r.Jumped, faults.Closed+r.Closed
+		faults.Lies, faults.Jumped, faults.Closed, faults.Rolled = faults.Lies+r.Lies, faults.Jumped+r.Jumped, faults.Closed+r.Closed, faults.Rolled+r.Rolled
 	}
-	if *worlds >= sim.Kinds && (faults.Lies == 0 || faults.Jumped == 0 || faults.Closed == 0) {
-		t.Errorf("too little went wrong: %d lies, %s of jumps, %d machines closed", faults.Lies, faults.Jumped, faults.Closed)
+	if *worlds >= sim.Kinds && (faults.Lies == 0 || faults.Jumped == 0 || faults.Closed == 0 || faults.Rolled == 0) {
+		t.Errorf("too little went wrong: %d lies, %s of jumps, %d machines closed, %d replaced", faults.Lies, faults.Jumped, faults.Closed, faults.Rolled)
 	}
 }
 

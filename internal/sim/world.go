@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -71,6 +72,11 @@ type world struct {
 	machines map[shoal.MachineID]*machine
 	order    []*machine // by age
 	made     int
+	gone     []shoal.Machine // the latest of them
+	spec     int             // counts what machines are made like
+	specs    int
+	failed   int  // machines, one after another
+	broken   bool // what machines are made like now does not boot
 	tracks   map[shoal.MachineID]fleet.Track
 	hold     scale.Hold
 	samples  []scale.Sample
@@ -84,8 +90,7 @@ type world struct {
 
 	sessions map[shoal.SessionID]*session
 	waiting  []*session
-	tasks    []*task // that wait, in order
-	running  map[*task]bool
+	tasks    []*task          // that wait, in order
 	book     []usage.Interval // of machines and sessions that have ended
 	attempts []shoal.Attempt
 	out      Result
@@ -115,7 +120,7 @@ type shape struct {
 // Run runs a world to its end.
 func Run(c Config) Result {
 	w := &world{Config: c, real: c.Start, now: c.Start, end: c.Start.Add(c.Length), rng: rand.New(rand.NewPCG(c.Seed, 1)), machines: map[shoal.MachineID]*machine{},
-		tracks: map[shoal.MachineID]fleet.Track{}, sessions: map[shoal.SessionID]*session{}, running: map[*task]bool{}}
+		tracks: map[shoal.MachineID]fleet.Track{}, sessions: map[shoal.SessionID]*session{}}
 	w.cloud.open(w)
 	w.populate()
 	w.trouble()
@@ -204,11 +209,26 @@ func (w *world) fleet() fleet.World {
 		w.rows = append(w.rows, m.Machine)
 	}
 	f.Machines = w.rows
-	if w.now.Before(w.hold.Until) {
-		f.Holds[w.Pool.Name] = fleet.Hold{Until: w.hold.Until, Reason: w.hold.Reason}
+	failures := w.failures()
+	w.failed = failures.N
+	h, ok := failures.Backoff(w.Pool.Tries())
+	if w.now.Before(w.hold.Until) && w.hold.Until.After(h.Until) {
+		h.Until, h.Reason, ok = w.hold.Until, w.hold.Reason, true
+	}
+	if ok {
+		f.Holds[w.Pool.Name] = h
 	}
 	return f
 }
+
+// failures are machines, as they are made now, that failed one after another.
+func (w *world) failures() fleet.Failures {
+	form := w.form()
+	return fleet.FailuresOf(slices.DeleteFunc(slices.Concat(w.gone, w.rows), func(m shoal.Machine) bool { return m.Spec != form }))
+}
+
+// form is what machines are made like.
+func (w *world) form() string { return strconv.Itoa(w.spec) }
 
 // left sees to what was on a machine that no longer runs, and to the bill.
 func (w *world) left(m *machine) {
@@ -233,12 +253,15 @@ func (w *world) left(m *machine) {
 	if m.State != shoal.MachineGone && m.State != shoal.MachineStopped {
 		return
 	}
-	if w.cloud.has[m.ID] != nil {
+	if w.cloud.owes(m.ID) {
 		w.out.hidden++
 	}
 	w.bill(m)
 	if m.State != shoal.MachineGone {
 		return
+	}
+	if w.gone = append(w.gone, m.Machine); len(w.gone) > 20 {
+		w.gone = slices.Clone(w.gone[1:])
 	}
 	delete(w.machines, m.ID)
 	w.order = slices.DeleteFunc(w.order, func(x *machine) bool { return x == m })
@@ -307,9 +330,11 @@ func (w *world) answered(a fleet.Action) {
 
 // state is the pool as package scale sees it.
 func (w *world) state() scale.State {
-	s := scale.State{Pool: w.Pool, Waiting: len(w.waiting), Samples: w.samples, Changed: w.changed, Held: w.hold, Machines: make([]scale.Machine, 0, len(w.order))}
+	s := scale.State{Pool: w.Pool, Waiting: len(w.waiting), Samples: w.samples, Changed: w.changed, Held: w.hold,
+		Rollout: scale.Rollout{Failed: w.failed}, Machines: make([]scale.Machine, 0, len(w.order))}
+	form := w.form()
 	for _, m := range w.order {
-		x := scale.Machine{Machine: m.Machine, Sessions: len(m.users), Tasks: len(m.tasks), Known: w.known(m)}
+		x := scale.Machine{Machine: m.Machine, Sessions: len(m.users), Tasks: len(m.tasks), Known: w.known(m), Stale: m.Spec != form}
 		for t := range m.tasks {
 			x.Used = x.Used.Add(t.needs)
 		}
@@ -335,7 +360,7 @@ func (w *world) size() {
 	if !d.Next.IsZero() {
 		w.wake(d.Next)
 	}
-	if d.Create+len(d.Retire)+len(d.Cordon)+len(d.Restore) > 0 {
+	if d.Create+len(d.Retire)+len(d.Cordon)+len(d.Roll)+len(d.Restore) > 0 {
 		w.dirty = true
 		if d.Rule != "" && d.Create+len(d.Retire)+len(d.Cordon) > 0 {
 			w.changed = w.now
@@ -352,13 +377,19 @@ func (w *world) size() {
 		m.Cordons = append(slices.Clone(m.Cordons), shoal.Cordon{Owner: shoal.CordonAutoscaler, Reason: c.Reason.Sentence, Since: w.now})
 		w.out.Drained++
 	}
+	for _, c := range d.Roll {
+		m := w.machines[c.Machine]
+		m.Cordons = append(slices.Clone(m.Cordons), shoal.Cordon{Owner: shoal.CordonRollout, Reason: c.Reason.Sentence, Since: w.now})
+		w.out.Rolled++
+	}
 	for _, id := range d.Restore {
 		w.machines[id].uncordon(shoal.CordonAutoscaler)
+		w.machines[id].uncordon(shoal.CordonRollout)
 	}
 	for range d.Create {
 		w.made++
 		m := &machine{users: map[shoal.SessionID]*session{}, tasks: map[*task]bool{}, Machine: shoal.Machine{ID: shoal.MachineID(fmt.Sprintf("m-%05d", w.made)), Pool: w.Pool.Name,
-			State: shoal.MachineRequested, Since: w.now, Wanted: shoal.WantRun, Provider: "cloud", Resources: w.Pool.Machine, Epoch: 1}}
+			State: shoal.MachineRequested, Since: w.now, Wanted: shoal.WantRun, Provider: "cloud", Spec: w.form(), Resources: w.Pool.Machine, Epoch: 1}}
 		w.machines[m.ID] = m
 		w.order = append(w.order, m)
 	}
