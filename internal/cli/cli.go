@@ -13,6 +13,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/cli/bill"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
+	"github.com/shoal-pool/shoal/internal/cli/providers"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/cli/web"
 )
@@ -121,7 +122,7 @@ did, and with 125 where Shoal itself failed.`,
 		{work, []*cobra.Command{p.loginCommand(), web.Command(web.Env{Connect: p.connectAt, In: p.Stdin, Say: p.say, Note: p.note}), p.sshCommand(), p.desktopCommand(), p.runCommand(), p.jobCommand(), p.appCommand(), p.secretCommand(), p.sessionCommand()}},
 		{look, []*cobra.Command{p.whyCommand(), p.eventsCommand(), bill.Command(bill.Env{Connect: p.connect, Out: p.Stdout, Err: p.Stderr, NoArgs: noArgs, Complete: complete, Write: show.Usage, Plot: show.UsagePlot})}},
 		{keep, []*cobra.Command{p.serveCommand(), p.doctorCommand(), p.applyCommand(), p.deployCommand(), p.poolCommand(), p.machineCommand(),
-			p.imageCommand(), p.userCommand(), p.groupCommand()}},
+			p.imageCommand(), p.userCommand(), p.groupCommand(), providers.Command(providers.Env{Say: p.say, Interruptible: p.interruptible}, parent, takes)}},
 	} {
 		for _, c := range g.commands {
 			c.GroupID = g.id

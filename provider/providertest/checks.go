@@ -218,9 +218,6 @@ func (b *bench) cancellation() {
 
 // death: a machine that has ended by itself stays failed, with a reason, until it is deleted.
 func (b *bench) death() {
-	if b.Kill == nil {
-		return
-	}
 	spec, _ := b.made(0)
 	b.ok("kill", spec.ID, b.Kill(spec.ID))
 	seen := b.until(spec.ID, provider.PhaseFailed)
@@ -234,9 +231,6 @@ func (b *bench) death() {
 
 // halfWay: what breaks off can be tried again under its token, and can be deleted.
 func (b *bench) halfWay() {
-	if b.Break == nil {
-		return
-	}
 	spec := b.Spec(0)
 	b.Break()
 	if err := b.Provider.Create(b.ctx, spec); err != nil && !isTransient(err) {
@@ -256,9 +250,6 @@ func (b *bench) halfWay() {
 
 // adoption: machines outlive the process that made them.
 func (b *bench) adoption() {
-	if b.Reopen == nil {
-		return
-	}
 	running, before := b.made(0)
 	stopped, _ := b.made(1)
 	if b.Provider.Capabilities().Stop {

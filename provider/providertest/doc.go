@@ -42,9 +42,13 @@ type Subject struct {
 
 // Check is one promise.
 type Check struct {
-	Name string
-	run  func(*bench)
+	Name  string
+	run   func(*bench)
+	needs func(Subject) bool // nil: nothing
 }
+
+// Applies reports whether a subject has what the check needs; without, it finds nothing wrong.
+func (c Check) Applies(s Subject) bool { return c.needs == nil || c.needs(s) }
 
 // Run checks a subject and returns what is wrong with it, nil if nothing is.
 func (c Check) Run(ctx context.Context, s Subject) error {
@@ -55,7 +59,9 @@ func (c Check) Run(ctx context.Context, s Subject) error {
 		s.Poll = 5 * time.Millisecond
 	}
 	b := &bench{Subject: s, ctx: ctx}
-	c.run(b)
+	if c.Applies(s) {
+		c.run(b)
+	}
 	b.cleanUp()
 	return errors.Join(b.wrong...)
 }
@@ -63,19 +69,19 @@ func (c Check) Run(ctx context.Context, s Subject) error {
 // Checks are all promises, those first on which others rest.
 func Checks() []Check {
 	return []Check{
-		{"capabilities", (*bench).capabilities},
-		{"life", (*bench).life},
-		{"repetition", (*bench).repetition},
-		{"absence", (*bench).absence},
-		{"tokens", (*bench).tokens},
-		{"invalid", (*bench).invalid},
-		{"haste", (*bench).haste},
-		{"rebirth", (*bench).rebirth},
-		{"concurrency", (*bench).concurrency},
-		{"cancellation", (*bench).cancellation},
-		{"death", (*bench).death},
-		{"half-way", (*bench).halfWay},
-		{"adoption", (*bench).adoption},
+		{Name: "capabilities", run: (*bench).capabilities},
+		{Name: "life", run: (*bench).life},
+		{Name: "repetition", run: (*bench).repetition},
+		{Name: "absence", run: (*bench).absence},
+		{Name: "tokens", run: (*bench).tokens},
+		{Name: "invalid", run: (*bench).invalid},
+		{Name: "haste", run: (*bench).haste},
+		{Name: "rebirth", run: (*bench).rebirth},
+		{Name: "concurrency", run: (*bench).concurrency},
+		{Name: "cancellation", run: (*bench).cancellation},
+		{Name: "death", run: (*bench).death, needs: func(s Subject) bool { return s.Kill != nil }},
+		{Name: "half-way", run: (*bench).halfWay, needs: func(s Subject) bool { return s.Break != nil }},
+		{Name: "adoption", run: (*bench).adoption, needs: func(s Subject) bool { return s.Reopen != nil }},
 	}
 }
 
@@ -120,7 +126,7 @@ func (b *bench) look() (map[shoal.MachineID]provider.Observed, bool) {
 			}
 			return b.index(o), true
 		}
-		if err != nil && !isTransient(err) || time.Now().After(deadline) {
+		if err != nil && !isTransient(err) || b.ctx.Err() != nil || time.Now().After(deadline) {
 			b.failf("no complete observation: %w", errors.Join(err, b.ctx.Err()))
 			return nil, false
 		}
