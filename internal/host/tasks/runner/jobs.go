@@ -79,7 +79,7 @@ func (r *Runner) jobIdle(id shoal.JobID, j *job) {
 		j.timer.Stop()
 	}
 	delete(r.jobs, id)
-	if err := os.Remove(r.cfg.Prepared(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := unix.Unlink(r.cfg.Prepared(id)); err != nil && !errors.Is(err, unix.ENOENT) {
 		r.cfg.Log.Warn("that a job is prepared here is not forgotten", "job", id, "error", err)
 	}
 	r.clear(dir)

@@ -72,28 +72,64 @@ func (r *rooms) take(dir string, p tasks.Person) (was unix.Timespec, err error) 
 	return unix.Timespec{}, err
 }
 
-// free removes a directory, or keeps it for the user's next task.
-func (r *rooms) free(dir string, was unix.Timespec, p tasks.Person) error {
-	if at, ok := asNew(dir, was, p); ok {
-		s := spare{at: at}
-		r.mu.Lock()
-		switch {
-		case len(r.idle[p.UID]) >= maxSpare:
-		case strings.HasPrefix(filepath.Base(dir), sparePrefix):
-			s.path = dir
-		default:
-			r.made++
-			s.path = filepath.Join(r.dir, sparePrefix+strconv.Itoa(r.made))
+// share makes a directory of a user's that may be there already.
+func (r *rooms) share(dir string, p tasks.Person) error {
+	if s, ok := r.spare(p.UID); ok {
+		err := unix.Renameat2(unix.AT_FDCWD, s.path, unix.AT_FDCWD, dir, unix.RENAME_NOREPLACE)
+		if err == nil {
+			return nil
 		}
-		r.mu.Unlock()
-		if s.path == dir || s.path != "" && unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, s.path, unix.RENAME_NOREPLACE) == nil {
-			r.mu.Lock()
-			r.idle[p.UID] = append(r.idle[p.UID], s)
-			r.mu.Unlock()
+		r.keep(p.UID, s)
+		if errors.Is(err, unix.EEXIST) {
 			return nil
 		}
 	}
+	err := unix.Mkdir(dir, 0o700)
+	if err == nil {
+		return os.Lchown(dir, p.UID, p.GID)
+	}
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// free removes a directory, or keeps it for the user's next task.
+func (r *rooms) free(dir string, was unix.Timespec, p tasks.Person) error {
+	if r.spareUp(dir, was, p) {
+		return nil
+	}
 	return tasks.RemoveScratch(dir)
+}
+
+// spareUp keeps a directory for the user's next task, if it is as it was made.
+func (r *rooms) spareUp(dir string, was unix.Timespec, p tasks.Person) bool {
+	at, ok := asNew(dir, was, p)
+	if !ok {
+		return false
+	}
+	s := spare{at: at}
+	r.mu.Lock()
+	switch {
+	case len(r.idle[p.UID]) >= maxSpare:
+	case strings.HasPrefix(filepath.Base(dir), sparePrefix):
+		s.path = dir
+	default:
+		r.made++
+		s.path = filepath.Join(r.dir, sparePrefix+strconv.Itoa(r.made))
+	}
+	r.mu.Unlock()
+	if s.path != dir && (s.path == "" || unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, s.path, unix.RENAME_NOREPLACE) != nil) {
+		return false
+	}
+	r.keep(p.UID, s)
+	return true
+}
+
+func (r *rooms) keep(uid int, s spare) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idle[uid] = append(r.idle[uid], s)
 }
 
 // asNew reports whether a directory is as it was made: empty, and its user's alone. If nothing came or went since it

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/host/passes"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
@@ -98,14 +96,7 @@ func (t *task) scratch() error {
 		}
 		t.dir = t.s.set.ScratchOf(t.name)
 	}
-	dir := t.s.set.JobScratch(t.ref.Job)
-	if err := unix.Mkdir(dir, 0o700); err != nil {
-		if errors.Is(err, unix.EEXIST) {
-			return nil
-		}
-		return err
-	}
-	return os.Lchown(dir, p.UID, p.GID)
+	return t.s.rooms.share(t.s.set.JobScratch(t.ref.Job), p)
 }
 
 // files writes the order's files. The directory is the user's once they are there, so nobody can put a link in the way.

@@ -55,6 +55,7 @@ type supervisor struct {
 	mu           sync.Mutex
 	tasks        map[shoal.AttemptRef]*task
 	kept         map[shoal.AttemptRef]tasks.Result // ended, and not on disk
+	jobs         map[shoal.JobID]int               // tasks of each
 	preparations map[shoal.JobID]*preparation      // under way
 	conn         net.Conn
 	queue        []tasks.Event
@@ -115,7 +116,7 @@ func supervise(set tasks.Settings) error {
 	if err := makeScratch(set.Scratch); err != nil {
 		return err
 	}
-	s := &supervisor{set: set, forks: newForker(), tasks: map[shoal.AttemptRef]*task{}, kept: map[shoal.AttemptRef]tasks.Result{},
+	s := &supervisor{set: set, forks: newForker(), tasks: map[shoal.AttemptRef]*task{}, kept: map[shoal.AttemptRef]tasks.Result{}, jobs: map[shoal.JobID]int{},
 		preparations: map[shoal.JobID]*preparation{}, passes: passes.At(set.Passes()), rooms: newRooms(set.Scratch), output: map[*task]bool{}, wake: make(chan struct{}, 1), idle: make(chan struct{}, 1), gather: make(chan struct{}, 1),
 		grown: time.NewTimer(time.Hour)}
 	if set.Groups != nil {
@@ -261,6 +262,7 @@ func (s *supervisor) start(r tasks.StartRequest) {
 		}
 	}
 	s.tasks[ref] = t
+	s.jobs[ref.Job]++
 	if bound(r.Order) && s.lease.over() {
 		t.stop(fenced)
 	}
@@ -286,6 +288,10 @@ func (s *supervisor) ended(t *task, r tasks.Result, saved bool) {
 	defer s.mu.Unlock()
 	delete(s.tasks, t.ref)
 	delete(s.output, t)
+	if s.jobs[t.ref.Job]--; s.jobs[t.ref.Job] == 0 {
+		delete(s.jobs, t.ref.Job)
+		s.rooms.spareUp(s.set.JobScratch(t.ref.Job), unix.Timespec{}, t.req.Person) // what is in it is kept for the job
+	}
 	if !saved {
 		s.kept[t.ref] = r
 	}
