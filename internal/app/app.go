@@ -160,6 +160,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		controls[name] = a.control(name)
 	}
 	a.engine = engine.New(engine.Config{Store: a.store, Providers: providers, Control: controls, Log: a.log,
+		Held:      func(user shoal.UserName) string { return a.budgets.Held(user) },
 		JoinToken: func(id shoal.MachineID, epoch int) string { return a.hub.JoinToken(id, epoch) },
 		Gone:      func(id shoal.MachineID) { a.front.MachineGone(id) },
 		Look:      func(id shoal.MachineID, which string) { a.hub.Send(id, api.Record{Look: which}) },
