@@ -58,6 +58,8 @@ type Record struct {
 	// EndUnused ends what a user has on the machine beside tasks, web apps and desktops, if the agent finds, looking once
 	// more, that she has not used it for so long.
 	EndUnused *EndUnused `json:"endUnused,omitempty"`
+	// Look has the agent look at once who is there, and ask the pool's probe; the report of that is answered by Looked.
+	Look string `json:"look,omitempty"`
 }
 
 // EndUnused says whose is to end, and for how long at least it has not been used.
@@ -99,6 +101,10 @@ type Snapshot struct {
 	Doors []string `json:"doors,omitempty"`
 	// Desktop is set where people get remote desktops.
 	Desktop *DesktopOrder `json:"desktop,omitempty"`
+	// IdleProbe is the pool's own command that tells whether something is in use (shoal.Idle.Probe).
+	IdleProbe string `json:"idleProbe,omitempty"`
+	// Notice is what people read when they log in to a terminal.
+	Notice string `json:"notice,omitempty"`
 	// Probes are the endpoints that the agent asks whether they answer.
 	Probes []EndpointProbe `json:"probes,omitempty"`
 }
@@ -254,6 +260,7 @@ type Report struct {
 	Output   []Output     `json:"output,omitempty"`
 	Activity *Activity    `json:"activity,omitempty"`
 	Load     *shoal.Load  `json:"load,omitempty"`
+	Looked   string       `json:"looked,omitempty"` // Activity and Load are of after this Look
 	Apps     []AppReport  `json:"apps,omitempty"`
 	// Endpoints are those of which there is news, or all after a Snapshot.
 	Endpoints []EndpointReport `json:"endpoints,omitempty"`

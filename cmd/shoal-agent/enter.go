@@ -50,6 +50,7 @@ func enterMain() int {
 			fmt.Fprintf(os.Stderr, "shoal-agent: %s has no slice: %v\n", user, err)
 		}
 		greet(shoal.UserName(user))
+		notice()
 		visited(shoal.UserName(user))
 	}
 	knock()

@@ -81,6 +81,14 @@ type Watcher interface {
 	End(ctx context.Context, user shoal.UserName, unused time.Duration) error
 }
 
+// Site asks the pool's own command whether something is in use on the machine. See package activity.
+type Site interface {
+	Want(command string)
+	Ask(ctx context.Context)
+	Held() string
+	Changed() <-chan struct{}
+}
+
 // Fence ends the tasks that are not idempotent when the lease has run out. See package tasks.
 type Fence interface {
 	// Renew says until when they may run, by Config.Uptime.
@@ -98,9 +106,12 @@ type Config struct {
 	Desktop Desktop // nil: there are none
 	Apps    Apps    // nil: there are none
 	Probes  Probes  // nil: nothing is asked
+	Site    Site    // nil: pools' commands are not asked
 	// Uptime is the clock by which the lease is counted: it goes on while the machine is suspended. Nil: the
 	// process's own.
 	Uptime func() time.Duration
+	// Notice takes what people are to read when they log in; may be nil.
+	Notice func(text string)
 	People *People // kept up to date by the agent
 	Log    *slog.Logger
 	// Dial reaches the control plane; nil: by the address in Join.
@@ -129,8 +140,8 @@ type Agent struct {
 	gaps    int           // of the lease when the stream was opened; only link's
 	lease   lease
 
-	handing sync.Mutex // keeps the tasks of two snapshots in order
-	ending  sync.WaitGroup
+	handing sync.Mutex     // keeps the tasks of two snapshots in order
+	working sync.WaitGroup // beside the loops
 
 	mu     sync.Mutex
 	rejoin context.CancelFunc // ends the stream, so that link joins again
@@ -157,8 +168,9 @@ type outbox struct {
 	notYet   time.Time       // before, nothing is worth a report
 	rev      shoal.Rev       // in effect
 	revSent  shoal.Rev
-	look     bool // look at the machine at once
-	snapshot bool // all that is known is to be sent: the other side may have forgotten it
+	look     bool   // look at the machine at once
+	looked   string // for which Look
+	snapshot bool   // all that is known is to be sent: the other side may have forgotten it
 }
 
 // New makes an agent.
@@ -193,7 +205,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error { return a.relay(ctx) })
 	}
 	err := g.Wait()
-	a.ending.Wait()
+	a.working.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -190,8 +190,10 @@ func (a *Agent) take(ctx context.Context, rec api.Record) error {
 				a.cfg.Log.Warn("cannot end a desktop", "user", rec.EndDesktop.User, "error", err)
 			}
 		}
+	case rec.Look != "":
+		a.working.Go(func() { a.lookAgain(rec.Look) })
 	case rec.EndUnused != nil:
-		a.ending.Go(func() { a.endUnused(*rec.EndUnused) })
+		a.working.Go(func() { a.endUnused(*rec.EndUnused) })
 	case rec.Message != nil:
 		if err := a.cfg.Watcher.Tell(rec.Message.User, rec.Message.Text); err != nil {
 			a.cfg.Log.Warn("cannot write to terminals", "user", rec.Message.User, "error", err)
@@ -210,8 +212,19 @@ func (a *Agent) endUnused(e api.EndUnused) {
 	if err := a.cfg.Watcher.End(ctx, e.User, time.Duration(e.Unused)); err != nil {
 		a.cfg.Log.Info("what a user has is not ended", "user", e.User, "reason", err)
 	}
+	a.lookAgain("")
+}
+
+// lookAgain has the machine looked at at once, its pool's probe asked, and all of that reported.
+func (a *Agent) lookAgain(which string) {
+	if which != "" && a.cfg.Site != nil {
+		a.cfg.Site.Ask(context.Background()) // it is bounded by itself
+	}
 	a.mu.Lock()
-	a.out.look = true
+	a.out.look, a.out.snapshot = true, true
+	if which != "" {
+		a.out.looked = which
+	}
 	a.mu.Unlock()
 	poke(a.wake)
 }
@@ -232,6 +245,12 @@ func (a *Agent) takeSnapshot(ctx context.Context, s api.Snapshot) error {
 		a.out.notYet = time.Now().Add(quietBoot)
 	}
 	a.mu.Unlock()
+	if a.cfg.Site != nil {
+		a.cfg.Site.Want(s.IdleProbe)
+	}
+	if a.cfg.Notice != nil {
+		a.cfg.Notice(s.Notice)
+	}
 	poke(a.wake)
 	poke(a.linked)
 	if booted {

@@ -52,6 +52,10 @@ func (a *Agent) report(ctx context.Context) error {
 	if a.cfg.Probes != nil {
 		probesChanged = a.cfg.Probes.Changed()
 	}
+	var heldChanged <-chan struct{}
+	if a.cfg.Site != nil {
+		heldChanged = a.cfg.Site.Changed()
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -64,6 +68,10 @@ func (a *Agent) report(ctx context.Context) error {
 			}
 		case <-appsChanged:
 		case <-probesChanged:
+		case <-heldChanged:
+			a.mu.Lock()
+			a.out.snapshot = true
+			a.mu.Unlock()
 		case <-a.cfg.Door:
 			w.door(time.Now())
 		case <-timer.C:
@@ -128,6 +136,7 @@ func (a *Agent) reportOnce(ctx context.Context, w *watch, now time.Time, beat *t
 	if a.out.look {
 		a.out.look, w.known, w.next = false, false, now
 	}
+	looked := a.out.looked
 	boot := a.out.boot
 	r.Boot = boot
 	if a.out.rev != 0 && a.out.rev != a.out.revSent {
@@ -141,7 +150,13 @@ func (a *Agent) reportOnce(ctx context.Context, w *watch, now time.Time, beat *t
 	}
 	if due || all {
 		load := a.cfg.Host.Load(have)
+		if a.cfg.Site != nil {
+			load.Held = a.cfg.Site.Held()
+		}
 		r.Load = &load
+	}
+	if r.Activity != nil && r.Load != nil {
+		r.Looked = looked
 	}
 	var sent func()
 	r.Tasks, r.Output, sent = a.cfg.Tasks.Collect(maxBytes)
@@ -201,6 +216,9 @@ func (a *Agent) acknowledged(r api.Report, boot *api.BootReport) {
 	}
 	if r.Accounts != 0 {
 		a.out.revSent = r.Accounts
+	}
+	if r.Looked == a.out.looked {
+		a.out.looked = ""
 	}
 }
 

@@ -21,6 +21,7 @@ func (silence) Joined(context.Context, shoal.MachineID, int, string) error      
 func (silence) Boot(context.Context, shoal.MachineID, int, api.BootReport) error { return nil }
 func (silence) Seen(shoal.MachineID, *shoal.Load)                                {}
 func (silence) Connected(shoal.MachineID, bool)                                  {}
+func (silence) Looked(shoal.MachineID, string)                                   {}
 func (silence) Activity(context.Context, shoal.MachineID, api.Activity) error    { return nil }
 func (silence) Orders(context.Context, shoal.MachineID) ([]api.TaskOrder, error) { return nil, nil }
 func (silence) Report(context.Context, shoal.MachineID, []api.TaskReport, []api.Output) ([]api.Resend, error) {

@@ -22,6 +22,8 @@ type Engine interface {
 	// Endpoints takes which endpoints answer, and returns in sentences which do not any more.
 	Endpoints(ctx context.Context, id shoal.MachineID, epoch int, reports []api.EndpointReport) (ill []string, err error)
 	Connected(id shoal.MachineID, up bool)
+	// Looked tells that an agent has looked again, as it was asked to, and that what it saw is stored.
+	Looked(id shoal.MachineID, which string)
 }
 
 // Sessions takes who has what on a machine; the broker does.

@@ -17,7 +17,8 @@ import (
 type people struct {
 	api.Accounts
 	names  map[shoal.UserName]bool
-	probes []api.EndpointProbe // which a Snapshot tells
+	probes []api.EndpointProbe // which a Snapshot tells, as what follows
+	idle   shoal.Idle
 }
 
 const defaultShell = "/bin/bash"
@@ -61,7 +62,7 @@ func (h *Hub) refresh(ctx context.Context) error {
 		for name, p := range pools {
 			switch was := old[name]; {
 			case was == nil:
-			case !slices.Equal(was.probes, p.probes):
+			case !slices.Equal(was.probes, p.probes) || was.idle != p.idle:
 				p.Rev = max(p.Rev, was.Rev+1)
 				h.outdate(name)
 			case same(was.Accounts, p.Accounts):
@@ -146,7 +147,7 @@ func peopleOf(tx *store.Tx, caKeys []string, rev shoal.Rev) (map[shoal.PoolName]
 		for i, u := range users {
 			accounts[i] = account(p, u)
 		}
-		all[p.Name] = &people{Accounts: api.Accounts{Rev: rev, Users: accounts, Groups: wire, CAKeys: caKeys}, names: names, probes: probesOf(p)}
+		all[p.Name] = &people{Accounts: api.Accounts{Rev: rev, Users: accounts, Groups: wire, CAKeys: caKeys}, names: names, probes: probesOf(p), idle: p.Scale.Idle}
 	}
 	return all, nil
 }

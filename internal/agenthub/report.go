@@ -57,6 +57,9 @@ func (h *Hub) Report(ctx context.Context, c Caller, r api.Report) (api.ReportAns
 		errs = append(errs, h.cfg.Sessions.Activity(ctx, c.Machine, *r.Activity))
 	}
 	err := first(errs)
+	if err == nil && r.Looked != "" {
+		h.cfg.Engine.Looked(c.Machine, r.Looked)
+	}
 	if err == nil {
 		h.answers(c.Machine)
 	}
@@ -120,6 +123,11 @@ func bounded(r *api.Report) error {
 		b.Log = strings.ToValidUTF8(b.Log[max(0, len(b.Log)-maxLog):], "?")
 		r.Boot = &b
 	}
+	if r.Load != nil {
+		l := *r.Load
+		l.Held = clip(l.Held, maxSentence)
+		r.Load = &l
+	}
 	if len(r.Endpoints) > maxEndpoints {
 		return shoal.Errorf(shoal.KindInvalid, "cannot take a report of %d endpoints", len(r.Endpoints))
 	}
@@ -134,7 +142,9 @@ func bounded(r *api.Report) error {
 	if len(r.Activity.Users) > maxUsers {
 		return shoal.Errorf(shoal.KindInvalid, "cannot take a report of %d users", len(r.Activity.Users))
 	}
-	for _, u := range r.Activity.Users {
+	for i := range r.Activity.Users {
+		u := &r.Activity.Users[i]
+		u.InUse = clip(u.InUse, maxSentence)
 		tooLong := slices.ContainsFunc(u.Pins, func(p shoal.Pin) bool { return len(p.Kind) > maxWord })
 		if tooLong || len(u.Pins) > maxPins {
 			return shoal.Errorf(shoal.KindInvalid, "cannot take a report of what user %q has on the machine: it is too much", clip(string(u.User), maxWord))

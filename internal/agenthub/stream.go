@@ -3,6 +3,7 @@ package agenthub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -154,6 +155,7 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 			return err
 		}
 		s.Setup, s.Probes = p.Setup, probesOf(p)
+		s.IdleProbe, s.Notice = p.Scale.Idle.Probe, noticeOf(p, m.ID)
 		s.Mounts, err = mountsOf(tx, p)
 		return err
 	})
@@ -184,6 +186,16 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 	l.people = p
 	s.Accounts = p.Accounts
 	return s, nil
+}
+
+// noticeOf is what people read about the end of a machine when they log in.
+func noticeOf(p shoal.Pool, id shoal.MachineID) string {
+	if !p.Has(shoal.UseInteractive) {
+		return ""
+	}
+	return fmt.Sprintf("Machine %s may sleep %s after the last of its users has left, unless something of theirs runs. "+
+		"Terminals in which nothing runs end when they are not used for %s. To keep all of yours: shoal session keep-awake 8h",
+		id, p.Scale.Idle.After, shoal.Duration(p.Scale.Idle.UnusedFor()))
 }
 
 // desktopOf is what a pool's machines do for its rdp endpoint.

@@ -62,6 +62,8 @@ func (s *services) Seen(id shoal.MachineID, load *shoal.Load) {
 	}
 }
 
+func (s *services) Looked(id shoal.MachineID, which string) { _ = s.tell("looked %s %s", id, which) }
+
 func (s *services) Connected(id shoal.MachineID, up bool) { _ = s.tell("connected %s %t", id, up) }
 
 func (s *services) Endpoints(_ context.Context, id shoal.MachineID, epoch int, reports []api.EndpointReport) (ill []string, err error) {

@@ -17,6 +17,7 @@ type flow struct {
 	count  atomic.Uint64
 	passed chan struct{} // all that will ever be passed on has been
 	done   chan struct{} // nothing more is read
+	moved  func(n int)   // may be nil
 }
 
 func newFlow() *flow { return &flow{passed: make(chan struct{}), done: make(chan struct{})} }
@@ -46,6 +47,7 @@ func (f *flow) move(r io.Reader, w io.Writer, small []byte) {
 	for {
 		n, err := r.Read(small)
 		f.count.Add(1)
+		f.tell(n)
 		if n > 0 {
 			if _, werr := w.Write(small[:n]); werr != nil {
 				return
@@ -61,6 +63,12 @@ func (f *flow) move(r io.Reader, w io.Writer, small []byte) {
 	}
 }
 
+func (f *flow) tell(n int) {
+	if f.moved != nil && n > 0 {
+		f.moved(n)
+	}
+}
+
 // burst moves data by full packets until little comes at a time. It reports whether the
 // stream goes on.
 func (f *flow) burst(r io.Reader, w io.Writer) bool {
@@ -70,6 +78,7 @@ func (f *flow) burst(r io.Reader, w io.Writer) bool {
 		f.count.Add(1)
 		n, err := r.Read(*big)
 		f.count.Add(1)
+		f.tell(n)
 		if n > 0 {
 			if _, werr := w.Write((*big)[:n]); werr != nil {
 				return false

@@ -52,6 +52,9 @@ type Pipe struct {
 	inner sync.WaitGroup
 	cut   atomic.Bool
 
+	// Moved, if set before data is, is told how much went through, from the client or to her.
+	Moved func(in bool, n int)
+
 	// Farewell, if set before Run, says why a session ended of which the machine
 	// reported neither status nor signal; empty for no reason that is known.
 	Farewell func() string
@@ -145,6 +148,10 @@ func (p *Pipe) running() bool {
 func (p *Pipe) start() {
 	p.started = true
 	back := p.back
+	if p.Moved != nil {
+		p.in.moved = func(n int) { p.Moved(true, n) }
+		p.out.moved = func(n int) { p.Moved(false, n) }
+	}
 	p.inner.Go(func() {
 		p.in.run(p.front.Channel, back.Channel)
 		back.Channel.CloseWrite() // the program may go on without input

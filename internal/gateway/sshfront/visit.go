@@ -53,6 +53,8 @@ type visit struct {
 	pipes  map[*sshwire.Pipe]*link
 	left   bool
 
+	traffic traffic
+
 	work sync.WaitGroup // channels
 }
 
@@ -228,6 +230,7 @@ func (v *visit) session(nc ssh.NewChannel) {
 		v.attach(pipe, l)
 		return sshwire.End{Channel: back, Requests: backReqs}, nil
 	})
+	pipe.Moved = v.passed
 	pipe.Farewell = func() string { return v.linkOf(pipe).farewell() }
 	defer v.detach(pipe)
 	if err := pipe.Run(); err != nil {
@@ -276,6 +279,7 @@ func (v *visit) fromMachine(l *link, nc ssh.NewChannel) {
 }
 
 func (v *visit) join(l *link, p *sshwire.Pipe) {
+	p.Moved = v.passed
 	v.attach(p, l)
 	defer v.detach(p)
 	p.Run()
