@@ -44,6 +44,7 @@ type Rehearsal struct {
 	MachineHours float64        `json:"machineHours"`  // that there would have been
 	Was          float64        `json:"was"`           // that there were
 	Most         int            `json:"most"`          // machines at a time
+	Made         int            `json:"made"`          // machines, one after another
 	Waits        int            `json:"waits"`         // logins that would have waited
 	Waited       shoal.Duration `json:"waited"`        // all together
 }

@@ -25,6 +25,7 @@ type Replayed struct {
 	From, Until  time.Time
 	MachineHours float64
 	Most         int           // machines at a time
+	Made         int           // machines
 	Waited       time.Duration // by all logins together
 	Waits        int           // logins that found no seat at once
 	Was          float64       // machine-hours that there were
@@ -33,13 +34,14 @@ type Replayed struct {
 // Replay tells what would have come of what was asked, had a pool had other settings: machines start in boot, and
 // sessions come and go as they did. It is a model: which session ended is not on record, so one on the fullest machine
 // is taken to have, and tasks count while they wait.
-func Replay(p shoal.Pool, past []Past, until time.Time, boot time.Duration) Replayed {
+func Replay(p shoal.Pool, past []Past, until time.Time, boot time.Duration) (out Replayed) {
 	if len(past) == 0 {
 		return Replayed{}
 	}
 	p.Fixed, p.Deleting = nil, false
 	r := replay{pool: p, boot: boot}
-	out := Replayed{From: past[0].At, Until: until}
+	defer func() { out.Made = r.made }()
+	out = Replayed{From: past[0].At, Until: until}
 	for i, x := range past {
 		end := until
 		if i+1 < len(past) {
@@ -84,9 +86,9 @@ func (r *replay) step(x Past, now time.Time, out *Replayed) time.Time {
 	s := State{Pool: r.pool, Machines: r.machines, Waiting: r.waiting, Queue: x.Queue, Samples: r.samples, Changed: r.changed}
 	r.burden(x)
 	d := Decide(s, now)
-	if Longest(r.pool) > 0 {
+	if longest := Longest(r.pool); longest > 0 {
 		if n := len(r.samples); n == 0 || now.Sub(r.samples[n-1].At) >= SampleEvery {
-			r.samples = append(r.samples[max(n-1000, 0):], SampleOf(s, now))
+			r.samples = append(r.samples[max(n-int(longest/SampleEvery)-2, 0):], SampleOf(s, now))
 		}
 	}
 	if d.Rule != "" && d.Create+len(d.Retire)+len(d.Cordon) > 0 {
@@ -138,20 +140,18 @@ func (r *replay) crowd(want int, now time.Time, out *Replayed) {
 	out.Waits += max(r.waiting-waited, 0)
 }
 
-// burden shares loads among the machines that run.
+// burden shares loads among the machines that run; the sums stay what they are, as far as machines can bear them.
 func (r *replay) burden(x Past) {
-	n := 0
-	for _, m := range r.machines {
-		if m.State == shoal.MachineReady {
-			n++
+	var running []*Machine
+	for i := range r.machines {
+		r.machines[i].Load = shoal.Load{}
+		if m := &r.machines[i]; m.State == shoal.MachineReady {
+			running = append(running, m)
 		}
 	}
-	for i := range r.machines {
-		m := &r.machines[i]
-		if m.Load = (shoal.Load{}); n == 0 || m.State != shoal.MachineReady {
-			continue
-		}
-		m.Load = shoal.Load{CPUPercent: min(x.CPU/n, 100), GPUPercent: min(x.GPU/n, 100), Memory: m.Resources.Memory * shoal.Bytes(min(x.Memory/n, 100)) / 100}
+	for i, m := range running {
+		part := func(sum int) int { return min((sum+i)/len(running), 100) }
+		m.Load = shoal.Load{CPUPercent: part(x.CPU), GPUPercent: part(x.GPU), Memory: m.Resources.Memory * shoal.Bytes(part(x.Memory)) / 100}
 	}
 }
 

@@ -210,7 +210,7 @@ func (p *plan) cool() bool {
 		longest = max(longest, time.Duration(r.Cooldown))
 	}
 	at := p.Changed.Add(longest)
-	if p.Changed.IsZero() || !p.now.Before(at) {
+	if p.Changed.IsZero() || !p.now.Before(at) || p.Changed.After(p.now) { // the clock was put back
 		return true
 	}
 	p.due(at)
