@@ -22,6 +22,8 @@ type Database interface {
 	Explain(error) error
 	// Lease is how long nobody else may write after a connection for Updates was last used; zero: for ever.
 	Lease() time.Duration
+	// Columns is a query for each column of each table of the store: the table's name and its own, in order.
+	Columns() string
 	Close() error
 }
 

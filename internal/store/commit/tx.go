@@ -122,3 +122,6 @@ func (tx *Tx) check(err error) error {
 	}
 	return tx.s.db.Explain(err)
 }
+
+// Columns is a query for each column of each table of the store.
+func (tx *Tx) Columns() string { return tx.s.db.Columns() }

@@ -41,6 +41,30 @@ func Open(ctx context.Context, path string) (*store.DB, error) {
 	return store.New(s), nil
 }
 
+// Peek opens the store at path to be read only, while a server uses it perhaps. Updates of it fail.
+func Peek(ctx context.Context, path string) (*store.DB, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, shoal.Errorf(shoal.KindNotFound, "cannot read the store: %w", err).WithHint("--data names the data directory of a server")
+	}
+	db, err := sql.Open("sqlite", DataSource(path)+"&_pragma=query_only(1)")
+	if err != nil {
+		return nil, err
+	}
+	f := &file{sql: db}
+	c, err := newConn(ctx, db)
+	if err == nil {
+		err = newest(ctx, c)
+	}
+	var s *commit.Store
+	if err == nil {
+		s, err = commit.Open(f, c)
+	}
+	if err != nil {
+		return nil, errors.Join(shoal.Errorf(shoal.KindOf(explain(err)), "cannot read the store %s: %w", path, explain(err)), db.Close())
+	}
+	return store.New(s), nil
+}
+
 func (f *file) open(ctx context.Context, path string) (s *commit.Store, err error) {
 	if err := secure(path); err != nil {
 		return nil, shoal.Errorf(shoal.KindUnavailable, "%w", err)
@@ -97,5 +121,16 @@ func (*file) Explain(err error) error { return explain(err) }
 // Lease is for ever: the lock on the file is the kernel's.
 func (*file) Lease() time.Duration { return 0 }
 
+// Columns are what SQLite knows of them.
+func (*file) Columns() string {
+	return "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' ORDER BY t.name, c.cid"
+}
+
 // Close closes the file and lets go of its lock.
-func (f *file) Close() error { return errors.Join(explain(f.sql.Close()), f.lock.Close()) }
+func (f *file) Close() error {
+	err := explain(f.sql.Close())
+	if f.lock != nil {
+		err = errors.Join(err, f.lock.Close())
+	}
+	return err
+}

@@ -28,6 +28,19 @@ func (f *file) migrate(ctx context.Context, c *conn) error {
 	return nil
 }
 
+// newest refuses a file of another schema than this program's.
+func newest(ctx context.Context, c *conn) error {
+	var have int
+	if err := c.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
+		return err
+	}
+	steps, err := store.Schema().Steps(have)
+	if err == nil && len(steps) > 0 {
+		err = store.ErrOld()
+	}
+	return err
+}
+
 func (f *file) step(ctx context.Context, c *conn, s commit.Step) error {
 	if _, err := c.ExecContext(ctx, "BEGIN IMMEDIATE;\n"+s.SQL); err != nil {
 		return err

@@ -35,6 +35,19 @@ func (d *database) migrate(ctx context.Context, c *conn) error {
 	return nil
 }
 
+// newest refuses a database of another schema than this program's.
+func newest(c *conn) error {
+	have := 0
+	if err := c.Query(func(r commit.Rows) error { return r.Scan(&have) }, "SELECT coalesce(max(version), 0) FROM schema_version"); err != nil {
+		return err
+	}
+	steps, err := store.Schema().Steps(have)
+	if err == nil && len(steps) > 0 {
+		err = store.ErrOld()
+	}
+	return err
+}
+
 // step brings the schema to a version. Whoever sees an error closes the connection, which takes the step back.
 func (d *database) step(ctx context.Context, c *conn, s commit.Step) error {
 	if err := c.script(ctx, "BEGIN;\n"+translate(s.SQL)); err != nil {

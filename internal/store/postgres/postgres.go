@@ -60,6 +60,34 @@ func Open(ctx context.Context, address string, opts Options) (*store.DB, error) 
 	return store.New(s), nil
 }
 
+// Peek opens the store in a database to be read only, while a server uses it perhaps. Updates of it fail.
+func Peek(ctx context.Context, address string) (*store.DB, error) {
+	config, err := Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	d := &database{config: config}
+	c, err := d.connect(ctx, patience, map[string]string{"default_transaction_read_only": "on"})
+	if err != nil {
+		return nil, explain(err)
+	}
+	var s *commit.Store
+	if err = newest(c); err == nil {
+		s, err = commit.Open(reader{d}, c)
+	}
+	if err != nil {
+		c.Discard()
+		return nil, explain(err)
+	}
+	return store.New(s), nil
+}
+
+// reader is a database that is only read: nothing has to be told to keep a lead.
+type reader struct{ *database }
+
+// Lease is for ever.
+func (reader) Lease() time.Duration { return 0 }
+
 // Parse reads the address of a database, such as postgres://shoal@db.example.org/shoal.
 func Parse(address string) (*pgx.ConnConfig, error) {
 	u, err := url.Parse(address)
@@ -234,6 +262,11 @@ func (*database) Lease() time.Duration { return lease }
 
 // Epoch is that of this server.
 func (d *database) Epoch() int64 { return d.epoch.Load() }
+
+// Columns are what PostgreSQL knows of them.
+func (*database) Columns() string {
+	return "SELECT table_name::text, column_name::text FROM information_schema.columns WHERE table_schema = current_schema() AND table_name <> 'schema_version' ORDER BY table_name, ordinal_position"
+}
 
 // Close has nothing left to close.
 func (*database) Close() error { return nil }

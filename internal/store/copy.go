@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/shoal-pool/shoal"
+)
+
+// ErrOld is what whoever only reads a store of a former version is told.
+func ErrOld() error {
+	return shoal.Errorf(shoal.KindInvalid, "it was last used by an older version of shoal").WithHint("start this version's server on it once")
+}
+
+// tables are the tables with their columns.
+func (tx *Tx) tables() (map[string][]string, error) {
+	all := map[string][]string{}
+	err := tx.query(func(rows Rows) error {
+		var table, column string
+		err := rows.Scan(&table, &column)
+		all[table] = append(all[table], column)
+		return err
+	}, tx.db.Columns())
+	return all, err
+}
+
+// Copy copies everything from one store into another, which must never have been used. What changes in the first
+// meanwhile is not copied.
+func Copy(ctx context.Context, from, to *DB) error {
+	return from.View(ctx, func(source *Tx) error {
+		return to.Update(ctx, func(target *Tx) error {
+			if id, err := target.lastJob(); err != nil {
+				return err
+			} else if rev, err := target.Rev(); err != nil {
+				return err
+			} else if id > 0 || rev > freshRev {
+				return shoal.Errorf(shoal.KindConflict, "cannot copy into a store that has been used").WithHint("name one that is empty, or that does not exist yet")
+			}
+			tables, err := source.tables()
+			if err != nil {
+				return err
+			}
+			for table, columns := range tables {
+				if err := copyTable(source, target, table, columns); err != nil {
+					return err
+				}
+			}
+			rev, err := source.Rev()
+			target.db.All = rev + freshRev // above all that has been given out
+			return err
+		})
+	})
+}
+
+// freshRev is above the revision of a store that was only made: each time it is opened may move it on by one.
+const freshRev = 16
+
+func (tx *Tx) lastJob() (id int64, err error) {
+	err = tx.query(func(rows Rows) error { return rows.Scan(&id) }, "SELECT value FROM counters WHERE name = 'job'")
+	return id, err
+}
+
+func copyTable(source, target *Tx, table string, columns []string) error {
+	list := strings.Join(columns, ", ")
+	query, put := "SELECT "+list+" FROM "+table, "INSERT INTO "+table+" ("+list+") VALUES (?"+strings.Repeat(", ?", len(columns)-1)+")"
+	if table == "counters" { // the store's own are the target's
+		query += " WHERE name NOT IN ('rev', 'epoch')"
+		put += " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+	}
+	row, to := make([]any, len(columns)), make([]any, len(columns))
+	for i := range row {
+		to[i] = &row[i]
+	}
+	return source.query(func(rows Rows) error {
+		if err := rows.Scan(to...); err != nil {
+			return err
+		}
+		return target.exec(put, slices.Clone(row)...)
+	}, query)
+}
