@@ -43,8 +43,9 @@ var (
 )
 
 // Stream sends a machine what it should be, with send on the caller's goroutine, until ctx ends, send
-// fails, or the machine opens another stream. It returns why it ended, never nil.
-func (h *Hub) Stream(ctx context.Context, c Caller, send func(api.Record) error) error {
+// fails, or the machine opens another stream. It returns why it ended, never nil. What is there together is sent
+// together.
+func (h *Hub) Stream(ctx context.Context, c Caller, send func(...api.Record) error) error {
 	m, err := h.machine(ctx, c)
 	if err != nil {
 		return err
@@ -223,7 +224,7 @@ func probesOf(p shoal.Pool) (all []api.EndpointProbe) {
 }
 
 // feed sends what comes after a Snapshot, until another one is due.
-func (h *Hub) feed(ctx context.Context, l *link, send func(api.Record) error) error {
+func (h *Hub) feed(ctx context.Context, l *link, send func(...api.Record) error) error {
 	beat, looked := time.NewTimer(h.nextBeat()), time.Now()
 	defer beat.Stop()
 	for {
@@ -232,19 +233,12 @@ func (h *Hub) feed(ctx context.Context, l *link, send func(api.Record) error) er
 			return err
 		}
 		if accounts != nil {
-			if err := send(api.Record{Accounts: accounts}); err != nil {
-				return err
-			}
-		}
-		for _, r := range queue {
-			if err := send(r); err != nil {
-				return err
-			}
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+			queue = append([]api.Record{{Accounts: accounts}}, queue...)
 		}
 		if len(queue) > 0 {
+			if err := errors.Join(send(queue...), ctx.Err()); err != nil {
+				return err
+			}
 			continue
 		}
 		select {

@@ -185,13 +185,15 @@ func (w *world) stream(c agenthub.Caller) *stream {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	s := &stream{t: w.t, records: make(chan api.Record), ended: make(chan error, 1), stop: cancel}
 	go func() {
-		s.ended <- w.Stream(ctx, c, func(r api.Record) error {
-			select {
-			case s.records <- r:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
+		s.ended <- w.Stream(ctx, c, func(records ...api.Record) error {
+			for _, r := range records {
+				select {
+				case s.records <- r:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
 			}
+			return nil
 		})
 	}()
 	w.t.Cleanup(cancel)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -98,10 +99,13 @@ func (a *API) agentStream(w http.ResponseWriter, r *http.Request) error {
 	rc := http.NewResponseController(w)
 	begun := false
 	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
-	err = a.cfg.Hub.Stream(r.Context(), c, func(rec api.Record) error {
-		line, err := json.Marshal(rec)
-		if err != nil {
-			return err
+	err = a.cfg.Hub.Stream(r.Context(), c, func(records ...api.Record) error {
+		var lines bytes.Buffer
+		to := json.NewEncoder(&lines)
+		for _, rec := range records {
+			if err := to.Encode(rec); err != nil {
+				return err
+			}
 		}
 		_ = rc.SetWriteDeadline(time.Now().Add(recordTime))
 		if !begun {
@@ -109,7 +113,7 @@ func (a *API) agentStream(w http.ResponseWriter, r *http.Request) error {
 			w.Header().Set("Content-Type", "application/x-ndjson")
 			w.Header().Set("Cache-Control", "no-store")
 		}
-		if _, err := w.Write(append(line, '\n')); err != nil {
+		if _, err := w.Write(lines.Bytes()); err != nil {
 			return rest.Ended(err)
 		}
 		return rest.Ended(rc.Flush())

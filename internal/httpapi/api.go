@@ -81,7 +81,7 @@ type Orders interface {
 type Hub interface {
 	Join(ctx context.Context, j api.AgentJoin) (api.AgentJoined, error)
 	Machine(ctx context.Context, bearer string) (agenthub.Caller, error)
-	Stream(ctx context.Context, c agenthub.Caller, send func(api.Record) error) error
+	Stream(ctx context.Context, c agenthub.Caller, send func(...api.Record) error) error
 	Report(ctx context.Context, c agenthub.Caller, r api.Report) (api.ReportAnswer, error)
 	Relay(ctx context.Context, id shoal.MachineID, user shoal.UserName) (access.Subject, error)
 }

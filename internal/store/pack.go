@@ -14,8 +14,9 @@ import (
 const (
 	// minPack is how many tasks a job must have for its attempts to be packed.
 	minPack = 8
-	// packStep is how many attempts are packed in one transaction: others' Updates wait for no more.
-	packStep = 250
+	// packStep is how many attempts are packed in one transaction: others' Updates wait for no more. Each writes the
+	// pack of a chunk anew.
+	packStep = 1000
 	// packEarly is how many must have ended in a chunk before they are packed while their job goes on.
 	packEarly = 2048
 	// packJobs is how many jobs are looked at together.
