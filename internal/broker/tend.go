@@ -57,6 +57,7 @@ func idleEndsOf(p shoal.Pool) (d idleEnds) {
 const (
 	endsDesktop = "desktop"
 	endsSession = "session"
+	endsMachine = "machine" // and nobody's use puts that off
 )
 
 // ending says what of a session ends next unless it is used, and when. Zero: nothing does. Unused is since when nothing of
@@ -94,8 +95,14 @@ func (b *Broker) tend(ctx context.Context) error {
 	var all []shoal.Session
 	any, news := false, false
 	waits := b.someWait()
+	var ends map[shoal.MachineID]time.Time
 	look := func(tx *store.Tx) error {
 		all, any, news = nil, waits, false
+		var err error
+		if ends, err = endsOf(tx); err != nil {
+			return err
+		}
+		any = any || len(ends) > 0
 		pools, err := tx.Pools().List()
 		if err != nil {
 			return err
@@ -118,6 +125,9 @@ func (b *Broker) tend(ctx context.Context) error {
 		sessions, err := tx.LiveSessions()
 		for _, s := range sessions {
 			at, what := ending(s, limits[s.Pool], apps, b.unusedSince(s, limits[s.Pool].unused, time.Now()))
+			if m := ends[s.Machine]; !m.IsZero() && (at.IsZero() || m.Before(at)) {
+				at, what = m, endsMachine
+			}
 			other := !at.Equal(s.Ends) || what != s.Ending
 			if !other && what != endsDesktop && what != endsSession {
 				continue
@@ -152,6 +162,18 @@ func (b *Broker) tend(ctx context.Context) error {
 	}
 	b.forgetTold(all)
 	return nil
+}
+
+// endsOf are the machines that end with whoever is there, and when.
+func endsOf(tx *store.Tx) (map[shoal.MachineID]time.Time, error) {
+	machines, err := tx.LiveMachines()
+	ends := map[shoal.MachineID]time.Time{}
+	for _, m := range machines {
+		if at, _ := m.Ends(); !at.IsZero() {
+			ends[m.ID] = at.UTC().Round(0)
+		}
+	}
+	return ends, err
 }
 
 // mark puts on record when something of sessions ends, where that is news.

@@ -10,6 +10,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/broker"
 	"github.com/shoal-pool/shoal/internal/route"
+	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
 
@@ -92,6 +93,43 @@ func TestUnusedSession(t *testing.T) {
 		later(time.Minute)
 		if s := w.session(id); s.Live() || !s.Ends.IsZero() {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// A machine that is to end with whoever is there shows at its sessions.
+func TestMachineThatEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shoal.Pool{Seats: 4, Size: shoal.Size{Max: 1}})
+		w.machine("m-1", shoal.MachineReady)
+		target, err := w.Login(t.Context(), route.Request{User: user(0), Pool: "lab"}, "ssh-1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := func(at time.Time) {
+			storetest.Update(t, w.db, func(tx *store.Tx) error {
+				m, err := tx.Machines().Get("m-1")
+				if err == nil {
+					m.EndsAt = at
+					_, err = tx.Machines().Put(m)
+				}
+				return err
+			})
+			later(time.Minute)
+		}
+		at := time.Now().Add(6 * time.Hour).UTC().Round(0)
+		set(at)
+		if s := w.session(target.Session); s.Ending != "machine" || !s.Ends.Equal(at) {
+			t.Errorf("%+v", s)
+		}
+		why, err := w.WhySession(t.Context(), target.Session)
+		if err != nil || !strings.Contains(why.Reasons[len(why.Reasons)-1].Sentence, "machine m-1 ends at") {
+			t.Errorf("%+v %v", why, err)
+		}
+		set(time.Time{})
+		if s := w.session(target.Session); s.Ending != "" || !s.Ends.IsZero() {
+			t.Errorf("it stays after all: %+v", s)
 		}
 	})
 }

@@ -51,7 +51,11 @@ func explainSession(s shoal.Session, now time.Time) (string, []shoal.Reason) {
 	if now.Before(s.KeepUntil) && s.Live() {
 		reasons = append(reasons, shoal.Reason{Code: "keepAwake", Sentence: "kept awake until " + s.KeepUntil.UTC().Format("2006-01-02 15:04 MST")})
 	}
-	if !s.Ends.IsZero() && s.Live() {
+	switch {
+	case s.Ends.IsZero() || !s.Live():
+	case s.Ending == endsMachine:
+		reasons = append(reasons, shoal.Reason{Code: "ends", Sentence: fmt.Sprintf("machine %s ends at %s with whoever is there", s.Machine, s.Ends.UTC().Format("2006-01-02 15:04 MST"))})
+	default:
 		reasons = append(reasons, shoal.Reason{Code: "ends", Sentence: fmt.Sprintf("her %s ends at %s unless it is used before", s.Ending, s.Ends.UTC().Format("2006-01-02 15:04 MST"))})
 	}
 	sentence := ""

@@ -86,7 +86,7 @@ func holds(s shoal.Session) string {
 		out = append(out, "kept awake for "+strings.TrimPrefix(Ago(s.KeepUntil), "in "))
 	}
 	if !s.Ends.IsZero() && s.Live() {
-		out = append(out, s.Ending+" ends "+Ago(s.Ends)+" unless it is used")
+		out = append(out, s.Ending+" ends "+Ago(s.Ends)+Only(s.Ending != "machine", " unless it is used"))
 	}
 	return strings.Join(out, ", ")
 }
