@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
+	"github.com/shoal-pool/shoal/internal/store/postgres"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -35,6 +37,11 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 			for role := range strings.SplitSeq(s.Role, ",") {
 				if s.Role != "" && !slices.Contains([]string{"control", "gateway"}, role) {
 					return usage(cmd, "unknown role %q: there are control and gateway", role)
+				}
+			}
+			if s.Database != "" {
+				if _, err := postgres.Parse(s.Database); err != nil {
+					return fmt.Errorf("cannot use --database: %w", err)
 				}
 			}
 			if s.Data == "" {

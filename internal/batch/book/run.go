@@ -84,7 +84,9 @@ func (b *Book) rest(ctx context.Context, ok bool) error {
 // scheduler is told of what is not on disk yet; if it does not get there, its state is made anew. While the
 // store fails nothing is told ahead. Agents are told when all is on disk.
 func (b *Book) turn(ctx context.Context) error {
-	b.ahead = b.stale.Swap(false) || b.ahead
+	b.mu.Lock()
+	b.ahead, b.stale = b.ahead || b.stale, false
+	b.mu.Unlock()
 	if b.ahead {
 		if err := b.load(ctx); err != nil {
 			return err

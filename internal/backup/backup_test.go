@@ -1,0 +1,218 @@
+package backup_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/backup"
+	"github.com/shoal-pool/shoal/internal/rig/cluster"
+	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/file"
+	"github.com/shoal-pool/shoal/internal/store/postgres"
+	"github.com/shoal-pool/shoal/internal/store/storetest"
+)
+
+// server makes a data directory as a server has it, with users u1 to un in the store.
+func server(t *testing.T, db *store.DB, data string, n int) {
+	t.Helper()
+	for name, text := range map[string]string{"keys/user_ca": "a key", "tls/ca.key": "another", "admin.token": "token", "hub/token": "hub's",
+		"output/1/0.out": "what a task wrote", "local/machines/m-1/config": "the provider's", "hub/state.sqlite": "the hub's own"} {
+		path := filepath.Join(data, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	storetest.Update(t, db, func(tx *store.Tx) error {
+		for i := range n {
+			if _, err := tx.Users().Insert(shoal.User{Name: shoal.UserName(fmt.Sprint("u", i))}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func count(t *testing.T, db *store.DB) (n int) {
+	t.Helper()
+	storetest.View(t, db, func(tx *store.Tx) error {
+		all, err := tx.Users().List()
+		n = len(all)
+		return err
+	})
+	return n
+}
+
+// What is saved from a server that runs, on either database, is there after it was restored, on either database.
+func TestSaveAndRestore(t *testing.T) {
+	pg, err := cluster.New(t.Context(), "fsync=off")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pg.Close()
+	database := func() string {
+		t.Helper()
+		a, err := pg.Database(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	open := func(p backup.Place) *store.DB {
+		t.Helper()
+		var db *store.DB
+		if p.Database == "" {
+			db, err = file.Open(context.Background(), filepath.Join(p.Data, "shoal.db"))
+		} else {
+			db, err = postgres.Open(context.Background(), p.Database, postgres.Options{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		return db
+	}
+	dir := t.TempDir()
+	for i, address := range []string{"", database()} {
+		from := backup.Place{Data: filepath.Join(dir, fmt.Sprint("from", i)), Database: address}
+		if err := os.Mkdir(from.Data, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		db := open(from)
+		server(t, db, from.Data, 10+i)
+		saved := filepath.Join(dir, fmt.Sprint("saved", i))
+		if err := backup.Save(t.Context(), from, saved); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(saved); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the backup is %v, %v", info, err)
+		}
+		if err := backup.Save(t.Context(), from, saved); shoal.KindOf(err) != shoal.KindConflict {
+			t.Errorf("over another backup: %v", err)
+		}
+		for k, address := range []string{"", database()} {
+			to := backup.Place{Data: filepath.Join(dir, fmt.Sprint("to", i, k), "data"), Database: address}
+			if err := backup.Restore(t.Context(), to, saved); err != nil {
+				t.Fatal(err)
+			}
+			if err := backup.Restore(t.Context(), to, saved); shoal.KindOf(err) != shoal.KindConflict {
+				t.Errorf("over a data directory: %v", err)
+			}
+			again := open(to)
+			if n := count(t, again); n != 10+i {
+				t.Errorf("%d users, want %d", n, 10+i)
+			}
+			if again.Rev() <= db.Rev() {
+				t.Errorf("revision %d, it was %d", again.Rev(), db.Rev())
+			}
+			for name, there := range map[string]bool{"keys/user_ca": true, "tls/ca.key": true, "admin.token": true, "hub/token": true, "output": false, "local": false, "hub/state.sqlite": false} {
+				info, err := os.Stat(filepath.Join(to.Data, name))
+				if (err == nil) != there || err == nil && info.Mode().Perm() != 0o600 {
+					t.Errorf("%s: %v, %v", name, info, err)
+				}
+			}
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(dir, ".*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// What is no backup, or wants to be written elsewhere, is refused, and nothing is left of it.
+func TestForeignBackups(t *testing.T) {
+	archive := func(h tar.Header, text string) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		h.Size = int64(len(text))
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	for name, text := range map[string][]byte{
+		"nothing": nil, "text": []byte("this is no archive"), "empty": make([]byte, 1024),
+		"elsewhere":   archive(tar.Header{Name: "../evil", Mode: 0o600, Typeflag: tar.TypeReg}, "x"),
+		"hidden":      archive(tar.Header{Name: "keys/../../evil", Mode: 0o600, Typeflag: tar.TypeReg}, "x"),
+		"absolute":    archive(tar.Header{Name: "/keys/evil", Mode: 0o600, Typeflag: tar.TypeReg}, "x"),
+		"link":        archive(tar.Header{Name: "keys/evil", Linkname: "/etc/passwd", Mode: 0o777, Typeflag: tar.TypeSymlink}, ""),
+		"other":       archive(tar.Header{Name: "serve", Mode: 0o755, Typeflag: tar.TypeReg}, "x"),
+		"no store":    archive(tar.Header{Name: "keys/a", Mode: 0o600, Typeflag: tar.TypeReg}, "x"),
+		"no database": archive(tar.Header{Name: "shoal.db", Mode: 0o600, Typeflag: tar.TypeReg}, "this is no database, and long enough to be looked at as one, or so one would think of it"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "backup")
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := backup.Restore(t.Context(), backup.Place{Data: filepath.Join(dir, "in", "data")}, path); err == nil {
+				t.Error("it was restored")
+			}
+			if left, err := os.ReadDir(filepath.Join(dir, "in")); err != nil || len(left) > 0 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	pg, err := cluster.New(t.Context(), "fsync=off")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pg.Close()
+	to, err := pg.Database(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "shoal.db")
+	db, err := file.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server(t, db, dir, 7)
+	if err := backup.Migrate(t.Context(), "sqlite:"+path, to); shoal.KindOf(err) != shoal.KindConflict {
+		t.Errorf("while a server uses it: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for from, kind := range map[string]shoal.Kind{"sqlite:" + path + "x": shoal.KindNotFound, path: shoal.KindInvalid, "": shoal.KindInvalid} {
+		if err := backup.Migrate(t.Context(), from, to); shoal.KindOf(err) != kind {
+			t.Errorf("from %q: %v", from, err)
+		}
+	}
+	if err := backup.Migrate(t.Context(), "sqlite:"+path, to); err != nil {
+		t.Fatal(err)
+	}
+	if err := backup.Migrate(t.Context(), "sqlite:"+path, to); shoal.KindOf(err) != shoal.KindConflict {
+		t.Errorf("a second time: %v", err)
+	}
+	if err := backup.Migrate(t.Context(), to, "sqlite:"+path+".back"); err != nil {
+		t.Fatal(err)
+	}
+	back, err := file.Open(t.Context(), path+".back")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.Close()
+	if n := count(t, back); n != 7 {
+		t.Errorf("%d users came back", n)
+	}
+}
