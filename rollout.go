@@ -13,9 +13,17 @@ type Rollout struct {
 
 // Repair says how machines are replaced that do not work.
 type Repair struct {
-	AtOnce int `json:"atOnce,omitempty"` // so many at a time. Default: a tenth of the pool, one at least
+	AtOnce int `json:"atOnce,omitempty"` // so many at a time. Default: a tenth of the machines, one at least. See Pool.AtOnce
 	// Tries is how many new machines in a row may fail until no more are made. Default: 8. See Pool.Tries.
 	Tries int `json:"tries,omitempty"`
+}
+
+// AtOnce is how many of so many machines are replaced at a time because they do not work.
+func (p Pool) AtOnce(of int) int {
+	if p.Repair.AtOnce > 0 {
+		return p.Repair.AtOnce
+	}
+	return max(of/10, 1)
 }
 
 // Pause is a rollout that somebody has stopped.

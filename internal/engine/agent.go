@@ -143,7 +143,7 @@ func lastWords(r api.BootReport) string {
 	if len(log) > most {
 		log = "…" + strings.ToValidUTF8(log[len(log)-most:], "")
 	}
-	return r.Error + "; the last it said: " + log
+	return r.Error + "; the last it said: " + strings.Join(strings.FieldsFunc(log, func(c rune) bool { return c == '\n' || c == '\r' }), " | ")
 }
 
 // addressOf is where a provider last showed a machine; empty if it did not.

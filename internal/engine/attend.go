@@ -158,9 +158,32 @@ func (j *judging) giveUp(r *row, since time.Time) {
 		j.due(since.Add(limit), j.now)
 		return
 	}
+	if j.repairing(r.Pool) {
+		j.due(j.now.Add(repairRest), j.now)
+		return
+	}
 	m := r.Machine
 	fleet.Failed(&m, fmt.Sprintf("its agent has not been heard from for %s", shoal.Duration(limit)), j.now)
 	j.set(r, m, "")
+}
+
+// repairRest is when it is asked again whether a machine may be given up.
+const repairRest = time.Minute
+
+// repairing reports whether as many machines of a pool are on their way because others do not work as may be at a time.
+func (j *judging) repairing(pool shoal.PoolName) bool {
+	p, _ := j.Pool(pool)
+	all, moving := 0, 0
+	for _, r := range j.rows {
+		if r.Pool != pool || r.State == shoal.MachineGone {
+			continue
+		}
+		all++
+		if r.State == shoal.MachineFailed || r.Wanted == shoal.WantRun && (r.State == shoal.MachineRequested || r.State == shoal.MachineBooting) {
+			moving++
+		}
+	}
+	return moving >= p.AtOnce(all)
 }
 
 // drained ends a machine whose operator's cordon has a deadline, when it is empty or the time is over.

@@ -222,8 +222,8 @@ func (p *plan) sayRollout() {
 	case p.Rollout.Paused:
 		sentence += "; the rollout is paused, until `shoal pool rollout resume " + string(p.Pool.Name) + "`"
 	case p.Rollout.Halted():
-		sentence += fmt.Sprintf("; the rollout has stopped, since %d new machines in a row did not become ready, the last one: %s; `shoal pool rollout undo %s` goes back, `resume` tries again",
-			p.Rollout.Failed, p.Rollout.Why, p.Pool.Name)
+		sentence += fmt.Sprintf("; the rollout has stopped, since %d new machines in a row did not become ready (`shoal pool rollout undo %s` goes back, `resume` tries again); the last one: %s",
+			p.Rollout.Failed, p.Pool.Name, p.Rollout.Why)
 	case draining > 0:
 		sentence += fmt.Sprintf("; %d of them take nobody new, and go when nobody is on them", draining)
 	case p.coming() > 0 || p.Create > 0:

@@ -173,6 +173,9 @@ func (p *plan) grow() {
 	if p.fixed {
 		more = p.limit - len(p.serving)
 	}
+	if p.broken() > 0 { // for what does not work there are new ones little by little, unless somebody waits
+		more = min(more, max(p.need.seats, p.need.tasks, p.need.rules, p.repairs(), len(p.reserve)))
+	}
 	if p.Pool.Deleting || more <= 0 {
 		return
 	}

@@ -184,6 +184,12 @@ func shrinking() []decideCase {
 		{name: "deleting", state: scale.State{Pool: pool(func(p *shoal.Pool) { p.Deleting = true }), Machines: all(machine("a", sessions(1)), machine("b"), machine("c", by(shoal.CordonOperator)),
 			machine("d", in(shoal.MachineRequested)))}, retire: "b c d", cordon: "a", says: "deleting"},
 		{name: "silent for long", state: scale.State{Pool: pool(), Machines: all(machine("a", down, func(m *scale.Machine) { m.Cordons[0].Since = start().Add(-time.Hour) }))}, retire: "a"},
+		{name: "many silent: one at a time", state: scale.State{Pool: pool(sized(3, 3, 0)), Machines: all(silent("a"), silent("b"), silent("c"))}, retire: "a"},
+		{name: "many silent: as many as the pool says", state: scale.State{Pool: pool(sized(3, 3, 0), func(p *shoal.Pool) { p.Repair.AtOnce = 2 }), Machines: all(silent("a"), silent("b"), silent("c"))}, retire: "a b"},
+		{name: "many silent: the next once the new one is ready", state: scale.State{Pool: pool(sized(3, 3, 0)), Machines: all(silent("a"), silent("b"), machine("c", in(shoal.MachineBooting)))}},
+		{name: "many silent: new ones one at a time", state: scale.State{Pool: pool(sized(3, 9, 0)), Machines: all(machine("a", down), machine("b", down), machine("c", down))}, create: 1, says: "min"},
+		{name: "many silent, and somebody waits", state: scale.State{Pool: pool(sized(3, 9, 0)), Waiting: 9, Machines: all(machine("a", down), machine("b", down), machine("c", down))}, create: 2},
+		{name: "many ill: one at a time", state: scale.State{Pool: pool(), Machines: all(machine("a", idleFor(2*time.Minute), ill(2*time.Minute)), machine("b", idleFor(2*time.Minute), ill(2*time.Minute)))}, retire: "a"},
 		{name: "silent, somebody there", state: scale.State{Pool: pool(), Machines: all(machine("a", down, sessions(1), func(m *scale.Machine) { m.Cordons[0].Since = start().Add(-time.Hour) }))}},
 	}
 }
@@ -228,6 +234,11 @@ func rolling() []decideCase {
 }
 
 func surge(n int) func(*shoal.Pool) { return func(p *shoal.Pool) { p.Rollout.Surge = &n } }
+
+// silent is a machine that has not answered for an hour.
+func silent(id string) scale.Machine {
+	return machine(id, down, func(m *scale.Machine) { m.Cordons[0].Since = start().Add(-time.Hour) })
+}
 
 func ids(changes []scale.Change) string {
 	var all []string

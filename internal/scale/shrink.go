@@ -13,8 +13,7 @@ import (
 func (p *plan) shrink() {
 	p.dropUseless()
 	p.dropExcess()
-	p.dropSilent()
-	p.dropIll()
+	p.repair()
 	p.roll()
 	p.followRules()
 	p.dropIdle()
@@ -146,25 +145,6 @@ func compareBool(a, b bool) int {
 		return 1
 	}
 	return -1
-}
-
-// dropSilent replaces machines that have not answered for long and that hold nobody.
-func (p *plan) dropSilent() {
-	for i := range p.Machines {
-		m := &p.Machines[i]
-		if m.State != shoal.MachineReady || m.Wanted != shoal.WantRun || m.Health != shoal.HealthDown || !m.empty() || p.retired(m.ID) {
-			continue
-		}
-		down := slices.IndexFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonHealth })
-		if down < 0 || m.held() {
-			continue
-		}
-		if at := m.Cordons[down].Since.Add(silentAfter); p.now.Before(at) {
-			p.due(at)
-			continue
-		}
-		p.retire(m, "silent", "it does not answer, and nobody is on it")
-	}
 }
 
 func (p *plan) idleTime() time.Duration {

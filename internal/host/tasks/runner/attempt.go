@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
@@ -144,8 +146,8 @@ func (r *Runner) letBegin(a *attempt) {
 // hand queues a start for the supervisor, behind the lease that it is under.
 func (r *Runner) hand(a *attempt) {
 	a.phase = sent
-	if len(r.spares) > 0 {
-		a.start.Spare, r.spares = r.spares[0], r.spares[1:]
+	if n := len(r.spares); n > 0 {
+		a.start.Spare, r.spares = r.spares[n-1], r.spares[:n-1]
 	}
 	r.tellLease()
 	r.queue = append(r.queue, tasks.Request{Start: a.start})
@@ -266,11 +268,15 @@ func (r *Runner) removeFiles(a *attempt) {
 	for _, e := range files {
 		r.remove(a.name + e)
 	}
-	if record := a.name + tasks.RecordFile; len(r.spares) < maxSpares && a.phase == ended && !a.adopted {
-		r.spares = append(r.spares, record)
-	} else {
-		r.remove(record)
+	if len(r.spares) < maxSpares && a.phase == ended && !a.adopted {
+		r.spared++
+		spare := tasks.SparePrefix + r.id + "-" + strconv.Itoa(r.spared)
+		if unix.Rename(r.path(a.name+tasks.RecordFile), r.path(spare)) == nil {
+			r.spares = append(r.spares, spare)
+			return
+		}
 	}
+	r.remove(a.name + tasks.RecordFile)
 }
 
 func (r *Runner) remove(name string) {
@@ -279,8 +285,7 @@ func (r *Runner) remove(name string) {
 	}
 }
 
-// maxSpares is how many records of forgotten attempts are kept to become others'. They do so long before it is forgotten
-// that they were forgotten.
+// maxSpares is how many records are kept to become others'.
 const maxSpares = 64
 
 // saveAck writes down how much was acknowledged. It is a saving, not a promise: a torn file reads as nothing.
