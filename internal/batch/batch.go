@@ -29,6 +29,9 @@ const (
 
 // New makes a Batch. Run makes it work.
 func New(cfg Config) (*Batch, error) {
+	if cfg.Held == nil {
+		cfg.Held = func(shoal.UserName) string { return "" }
+	}
 	if cfg.Secrets == nil {
 		cfg.Secrets = vault.Empty{}
 	}
@@ -42,7 +45,7 @@ func New(cfg Config) (*Batch, error) {
 // Run does the work until ctx ends. Store errors are waited out. It can be called once.
 func (b *Batch) Run(ctx context.Context) error { return b.book.Run(ctx) }
 
-// Reconsider has it ask anew of whose jobs nothing more starts.
+// Reconsider has it ask anew of whose jobs nothing more starts. It does not wait for that.
 func (b *Batch) Reconsider() { b.book.Reconsider() }
 
 // Orders are the attempts that should be running on a machine; see book.Book.

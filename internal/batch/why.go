@@ -65,9 +65,7 @@ func question(tx *store.Tx, j shoal.Job) (q why.Question, err error) {
 // ask has the scheduler complete a question.
 func (b *Batch) ask(q *why.Question) {
 	q.Wait, q.Now = b.book.Explain(q.Job.ID), time.Now()
-	if b.cfg.Held != nil {
-		q.Held = b.cfg.Held(q.Job.User)
-	}
+	q.Held = b.cfg.Held(q.Job.User)
 }
 
 // explain gives a job that waits its reason, and when it starts at the latest.

@@ -191,3 +191,59 @@ func Moment(d Date, minutes int, zone *time.Location) time.Time {
 	start, _ := second.In(zone).ZoneBounds()
 	return start.UTC()
 }
+
+// maxSpans bounds how much is compared.
+const maxSpans = 10_000
+
+// Covered reports whether others of the same sort, for days of the week or for dates, are open whenever a window is,
+// as clocks show it. Of more than can be compared it says no.
+func (c Window) Covered(by []Window) bool {
+	own := c.spans(false)
+	var all [][2]int
+	for _, o := range by {
+		if (len(o.Dates) > 0) == (len(c.Dates) > 0) {
+			all = append(all, o.spans(true)...)
+		}
+		if len(all) > maxSpans {
+			return false
+		}
+	}
+	if len(own) == 0 || len(own) > maxSpans {
+		return false
+	}
+	slices.SortFunc(all, func(a, b [2]int) int { return a[0] - b[0] })
+	slices.SortFunc(own, func(a, b [2]int) int { return a[0] - b[0] })
+	k, reach := 0, 0 // all is covered from the start of some span to reach
+	for _, s := range own {
+		for at := s[0]; at < s[1]; at = reach {
+			for ; k < len(all) && all[k][0] <= at; k++ {
+				reach = max(reach, all[k][1])
+			}
+			if reach <= at {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// spans are when the window is open, in minutes: of dates since 1970, of days of the week in one week, or around it in
+// those before and after as well.
+func (c Window) spans(around bool) (all [][2]int) {
+	add := func(day int) { all = append(all, [2]int{day*24*60 + c.From, day*24*60 + c.To}) }
+	for _, r := range c.Dates {
+		for d := r[0]; !r[1].Before(d) && len(all) <= maxSpans; d = d.Plus(1) {
+			add(int(time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC).Unix() / 86400))
+		}
+	}
+	first, last := 7, 14
+	if around {
+		first, last = 0, 21
+	}
+	for day := first; day < last && len(c.Dates) == 0; day++ {
+		if c.Days[day%7] {
+			add(day)
+		}
+	}
+	return all
+}

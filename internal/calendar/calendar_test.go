@@ -95,3 +95,43 @@ func TestWindowsKeepTheirWord(t *testing.T) {
 		}
 	}
 }
+
+func TestCovered(t *testing.T) {
+	t.Parallel()
+	read := func(w calendar.Text) calendar.Window {
+		c, bad := calendar.Read(w)
+		if len(bad) > 0 {
+			t.Fatalf("%+v", bad)
+		}
+		return c
+	}
+	week := func(days, from, to string) calendar.Window {
+		return read(calendar.Text{Days: []string{days}, From: from, To: to})
+	}
+	dates := func(list ...string) calendar.Window { return read(calendar.Text{Dates: list}) }
+	for _, c := range []struct {
+		name string
+		w    calendar.Window
+		by   []calendar.Window
+		want bool
+	}{
+		{"the same", week("mon-fri", "08:00", "18:00"), []calendar.Window{week("mon-fri", "08:00", "18:00")}, true},
+		{"a longer one", week("mon-fri", "08:00", "18:00"), []calendar.Window{week("mon-sun", "07:00", "19:00")}, true},
+		{"a shorter one", week("mon-fri", "08:00", "18:00"), []calendar.Window{week("mon-fri", "08:00", "17:59")}, false},
+		{"two, one after the other", week("mon-fri", "08:00", "18:00"), []calendar.Window{week("mon-sun", "12:00", "20:00"), week("mon-sun", "00:00", "12:00")}, true},
+		{"two with a gap", week("mon-fri", "08:00", "18:00"), []calendar.Window{week("mon-sun", "12:01", "20:00"), week("mon-sun", "00:00", "12:00")}, false},
+		{"fewer days", week("mon-fri", "08:00", "18:00"), []calendar.Window{week("mon-thu", "", "")}, false},
+		{"nights that begin the day before", week("mon", "00:00", "05:00"), []calendar.Window{week("sun", "22:00", "06:00")}, true},
+		{"nights over the end of the week", week("sat", "22:00", "06:00"), []calendar.Window{week("sat", "22:00", "24:00"), week("sun", "00:00", "06:00")}, true},
+		{"dates do not cover days", week("mon", "", ""), []calendar.Window{dates("2026-01-01/2026-12-31")}, false},
+		{"days do not cover dates", dates("2026-05-04"), []calendar.Window{week("mon-sun", "", "")}, false},
+		{"dates", dates("2026-12-24/2026-12-26"), []calendar.Window{dates("2026-12-26"), dates("2026-12-20/2026-12-25")}, true},
+		{"fewer dates", dates("2026-12-24/2026-12-26", "2027-01-01"), []calendar.Window{dates("2026-12-20/2026-12-31")}, false},
+		{"none", week("mon", "", ""), nil, false},
+		{"what is not read", calendar.Window{}, []calendar.Window{week("mon-sun", "", "")}, false},
+	} {
+		if got := c.w.Covered(c.by); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}

@@ -10,7 +10,7 @@ import (
 // Settle brings times of a machine that lie in the future back to now: the clock was put back since they were
 // written, and what is counted from them would be long in coming. What is billed stays as it was written.
 func Settle(m shoal.Machine, now time.Time) shoal.Machine {
-	for _, t := range []*time.Time{&m.Since, &m.ReadyAt, &m.IdleAt} {
+	for _, t := range []*time.Time{&m.Since, &m.ReadyAt, &m.IdleAt, &m.OldSince} {
 		if t.After(now) {
 			*t = now
 		}

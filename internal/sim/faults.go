@@ -133,6 +133,12 @@ func (w *world) judge(s scale.State, d scale.Decision) {
 			w.breach("machine %s goes without a reason", c.Machine)
 		}
 	}
+	for _, c := range d.Force {
+		m := w.machines[c.Machine]
+		if d := time.Duration(w.Pool.Rollout.Deadline); d == 0 || m.told.IsZero() || w.real.Sub(m.told) < min(d, 15*time.Minute)-time.Second || m.held(shoal.CordonOperator) {
+			w.breach("machine %s is ended with %d sessions, %s after people were told", m.ID, len(m.users), w.real.Sub(m.told))
+		}
+	}
 	now := shape{w.real, len(w.sessions), len(w.waiting), queued, w.bounds.Window, alive}
 	if was := w.shrunk; w.honest() && d.Create > 0 && was != nil && now.sessions <= was.sessions && now.waiting <= was.waiting && now.queued <= was.queued &&
 		now.window == was.window && w.real.Sub(was.at) < time.Minute && w.out.Evictions == 0 && len(w.Pool.Scale.Rules) == 0 && w.calm() {

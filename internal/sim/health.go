@@ -5,6 +5,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/fleet"
+	"github.com/shoal-pool/shoal/internal/scale"
 )
 
 // The engine's patience with agents that are not heard from.
@@ -54,6 +55,7 @@ func (w *world) attend() {
 			continue
 		}
 		w.health(m)
+		w.age(m)
 		switch {
 		case len(m.users)+len(m.tasks) > 0:
 			m.IdleAt = time.Time{}
@@ -64,6 +66,22 @@ func (w *world) attend() {
 			m.Load.CPUPercent += s.load
 		}
 		m.Load.CPUPercent = min(m.Load.CPUPercent+len(m.tasks)*20, 100)
+	}
+}
+
+// age puts on record since when a machine is old, and when it ends for it.
+func (w *world) age(m *machine) {
+	if m.Outdated == "" && m.Spec == w.form() {
+		m.OldSince, m.EndsAt, m.told = time.Time{}, time.Time{}, time.Time{}
+		return
+	}
+	if m.OldSince.IsZero() {
+		m.OldSince = w.now
+	}
+	if m.EndsAt = scale.EndOf(w.Pool, m.Machine, scale.Rollout{Failed: w.failed}, w.now); m.EndsAt.IsZero() {
+		m.told = time.Time{}
+	} else if m.told.IsZero() {
+		m.told = w.real
 	}
 }
 

@@ -98,6 +98,7 @@ func Varied(seed uint64, users int) Config {
 	switch seed / 3 % 4 {
 	case 1:
 		c.Cloud.Late, c.Cloud.Halves, c.Cloud.CallFails, c.Cloud.BootHangs = 20*time.Second, 0.2, 0.1, 0.05
+		c.Faults.Changes, c.Pool.Rollout.Deadline = 2, shoal.Duration(3*time.Hour)
 	case 2:
 		c.Cloud.Late, c.Cloud.Lies, c.Cloud.Mutes = 5*time.Second, 0.03, 0.05
 	case 3:

@@ -21,6 +21,7 @@ type Result struct {
 	Lies                int           // lists that were not true
 	Jumped              time.Duration // of the server's clock, forward and back
 	EndedByScaling      int           // sessions
+	EndedByDeadline     int           // sessions, because their pool was changed and says that they do
 	Peak                int           // machines at a time
 	PeakSessions        int
 	Bill                usage.Table   // by user

@@ -34,9 +34,10 @@ func TestWorlds(t *testing.T) {
 			t.Errorf("seed %d: too little happened: %d logins, %d machines, %d of %d tasks", seed, r.Logins, r.Created, r.TasksDone, r.Tasks)
 		}
 		faults.Lies, faults.Jumped, faults.Closed, faults.Rolled = faults.Lies+r.Lies, faults.Jumped+r.Jumped, faults.Closed+r.Closed, faults.Rolled+r.Rolled
+		faults.EndedByDeadline += r.EndedByDeadline
 	}
-	if *worlds >= sim.Kinds && (faults.Lies == 0 || faults.Jumped == 0 || faults.Closed == 0 || faults.Rolled == 0) {
-		t.Errorf("too little went wrong: %d lies, %s of jumps, %d machines closed, %d replaced", faults.Lies, faults.Jumped, faults.Closed, faults.Rolled)
+	if *worlds >= sim.Kinds && (faults.Lies == 0 || faults.Jumped == 0 || faults.Closed == 0 || faults.Rolled == 0 || faults.EndedByDeadline == 0) {
+		t.Errorf("too little went wrong: %d lies, %s of jumps, %d machines closed, %d replaced, %d sessions ended by a deadline", faults.Lies, faults.Jumped, faults.Closed, faults.Rolled, faults.EndedByDeadline)
 	}
 }
 

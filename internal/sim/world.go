@@ -105,6 +105,8 @@ type machine struct {
 	heard time.Time // since when it is heard from again
 	users map[shoal.SessionID]*session
 	tasks map[*task]bool
+	told  time.Time // since when people know that it ends, in real time
+	ended bool      // at its pool's deadline
 	// billed is the start of the last interval on the books: a machine may be stopped and started again.
 	billed time.Time
 }
@@ -240,6 +242,8 @@ func (w *world) left(m *machine) {
 		case s.away: // she has gone; only nobody knew
 			w.conclude(s)
 			continue
+		case m.ended:
+			w.out.EndedByDeadline++
 		case m.Wanted == shoal.WantDelete && m.State == shoal.MachineStopping:
 			w.out.EndedByScaling++
 		case w.honest() && w.cloud.works(m.ID):
@@ -360,7 +364,7 @@ func (w *world) size() {
 	if !d.Next.IsZero() {
 		w.wake(d.Next)
 	}
-	if d.Create+len(d.Retire)+len(d.Cordon)+len(d.Roll)+len(d.Restore) > 0 {
+	if d.Create+len(d.Retire)+len(d.Cordon)+len(d.Roll)+len(d.Force)+len(d.Restore) > 0 {
 		w.dirty = true
 		if d.Rule != "" && d.Create+len(d.Retire)+len(d.Cordon) > 0 {
 			w.changed = w.now
@@ -371,6 +375,10 @@ func (w *world) size() {
 		m := w.machines[c.Machine]
 		m.Cordons = append(slices.Clone(m.Cordons), shoal.Cordon{Owner: shoal.CordonAutoscaler, Reason: c.Reason.Sentence, Since: w.now})
 		m.Wanted, m.Reason = shoal.WantDelete, c.Reason.Sentence
+	}
+	for _, c := range d.Force {
+		m := w.machines[c.Machine]
+		m.Wanted, m.Reason, m.ended = shoal.WantDelete, c.Reason.Sentence, true
 	}
 	for _, c := range d.Cordon {
 		m := w.machines[c.Machine]

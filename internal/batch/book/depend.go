@@ -330,7 +330,5 @@ func (g *Group) lookThrough(r *Row) error {
 
 // schedJob is a job as placement sees it.
 func (g *Group) schedJob(j shoal.Job) sched.Job {
-	s := outlook.Job(j, g.tables.Account(j.User), graceful)
-	s.Blocked = s.Blocked || g.b.held(j.User) != ""
-	return s
+	return outlook.Job(j, g.tables.Account(j.User), graceful, g.b.cfg.Held(j.User) != "")
 }

@@ -42,6 +42,12 @@ func (b *Book) Listeners() int {
 	return len(b.news) + len(b.ends)
 }
 
+// Reconsider has Run ask anew whose jobs are held.
+func (b *Book) Reconsider() {
+	b.stale.Store(true)
+	b.wake()
+}
+
 // Stopped is closed when Run has ended.
 func (b *Book) Stopped() <-chan struct{} { return b.stopped }
 

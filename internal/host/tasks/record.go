@@ -180,12 +180,9 @@ type Recorder struct {
 	at int64
 }
 
-// SparePrefix begins the names of records that nobody needs any more and that become others': to make and remove a
-// file costs a file system ten times as much as to name it anew.
-const SparePrefix = "spare-"
-
 // NewRecord begins a record with its first line; if there is one already the error is fs.ErrExist: an attempt starts
-// once. spare is the name of a file that may be used; empty: none.
+// once. spare is the name of one that nobody needs any more, to be made use of, since to make and remove a file costs a
+// file system ten times as much as to name it anew; empty: none.
 func NewRecord(dir, name, spare string, first Line) (*Recorder, error) {
 	b, err := first.bytes()
 	if err != nil {

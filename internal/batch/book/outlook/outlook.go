@@ -15,12 +15,12 @@ import (
 )
 
 // Job is a job as placement sees it, without tasks that must start again. A task is gone so long after its
-// time limit at the latest.
-func Job(j shoal.Job, account shoal.GroupName, grace time.Duration) sched.Job {
+// time limit at the latest. Of one that is held nothing starts.
+func Job(j shoal.Job, account shoal.GroupName, grace time.Duration, held bool) sched.Job {
 	number, _ := strconv.ParseInt(string(j.ID), 10, 64)
 	s := sched.Job{ID: j.ID, Number: number, User: j.User, Group: account, Pool: j.Spec.Pool, Priority: sched.PriorityOf(j.Spec.Priority),
 		Resources: j.Spec.Resources, Nodes: j.Spec.Nodes, MaxRunning: j.Spec.MaxRunning, Preemptible: j.Spec.GivesWay(),
-		Unshiftable: j.Spec.Requeue == "never", Total: j.Counts.Total(), Next: j.Next, Gated: after.Gated(j.Spec), Blocked: j.Blocked}
+		Unshiftable: j.Spec.Requeue == "never", Total: j.Counts.Total(), Next: j.Next, Gated: after.Gated(j.Spec), Blocked: j.Blocked || held}
 	if j.Spec.TimeLimit > 0 {
 		s.Limit = time.Duration(j.Spec.TimeLimit) + grace
 	}

@@ -49,13 +49,13 @@ func (r *Runner) adopt(h *tasks.Hello) error {
 	}
 	files := map[string][]string{}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tasks.SparePrefix) {
-			r.remove(e.Name()) // of a Runner before
-			continue
-		}
 		ext := filepath.Ext(e.Name())
 		name := strings.TrimSuffix(e.Name(), ext)
-		if _, ok := tasks.ParseName(name); ok && ext != "" {
+		switch ref, ok := tasks.ParseName(name); {
+		case !ok || ext == "":
+		case r.forgotten.has(ref):
+			r.remove(e.Name())
+		default:
 			files[name] = append(files[name], ext)
 		}
 	}

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
@@ -146,8 +144,8 @@ func (r *Runner) letBegin(a *attempt) {
 // hand queues a start for the supervisor, behind the lease that it is under.
 func (r *Runner) hand(a *attempt) {
 	a.phase = sent
-	if n := len(r.spares); n > 0 {
-		a.start.Spare, r.spares = r.spares[n-1], r.spares[:n-1]
+	if len(r.spares) > 0 {
+		a.start.Spare, r.spares = r.spares[0], r.spares[1:]
 	}
 	r.tellLease()
 	r.queue = append(r.queue, tasks.Request{Start: a.start})
@@ -268,15 +266,11 @@ func (r *Runner) removeFiles(a *attempt) {
 	for _, e := range files {
 		r.remove(a.name + e)
 	}
-	if len(r.spares) < maxSpares && a.phase == ended && !a.adopted {
-		r.spared++
-		spare := tasks.SparePrefix + r.id + "-" + strconv.Itoa(r.spared)
-		if unix.Rename(r.path(a.name+tasks.RecordFile), r.path(spare)) == nil {
-			r.spares = append(r.spares, spare)
-			return
-		}
+	if record := a.name + tasks.RecordFile; len(r.spares) < maxSpares && a.phase == ended && !a.adopted {
+		r.spares = append(r.spares, record)
+	} else {
+		r.remove(record)
 	}
-	r.remove(a.name + tasks.RecordFile)
 }
 
 func (r *Runner) remove(name string) {
@@ -285,7 +279,8 @@ func (r *Runner) remove(name string) {
 	}
 }
 
-// maxSpares is how many records are kept to become others'.
+// maxSpares is how many records of forgotten attempts are kept to become others'. They do so long before it is forgotten
+// that they were forgotten.
 const maxSpares = 64
 
 // saveAck writes down how much was acknowledged. It is a saving, not a promise: a torn file reads as nothing.

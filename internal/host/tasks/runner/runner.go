@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -68,9 +67,7 @@ type Runner struct {
 	jobs      map[shoal.JobID]*job
 	lease     time.Duration // until when, by the kernel's clock; zero: for ever
 	leaseTold time.Duration // to the supervisor
-	id        string        // differs from that of Runners before
-	spares    []string      // files that may become records
-	spared    int           // counts them, which makes their names
+	spares    []string      // records of forgotten attempts, which may become others'
 }
 
 // Open makes a Runner and adopts what runs from a former process.
@@ -95,8 +92,7 @@ func Open(cfg Config) (*Runner, error) {
 		return nil, shoal.Errorf(shoal.KindConflict, "cannot run tasks: another agent does, from %s: %w", cfg.Dir, err)
 	}
 	r := &Runner{cfg: cfg, lock: lock, changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		ended: make(chan struct{}), attempts: map[shoal.AttemptRef]*attempt{}, newest: map[shoal.TaskRef]*attempt{}, jobs: map[shoal.JobID]*job{},
-		id: strconv.FormatInt(time.Now().UnixNano(), 36)}
+		ended: make(chan struct{}), attempts: map[shoal.AttemptRef]*attempt{}, newest: map[shoal.TaskRef]*attempt{}, jobs: map[shoal.JobID]*job{}}
 	r.forgotten.load(cfg.Dir)
 	c, h := r.find()
 	if err := r.adopt(h); err != nil {

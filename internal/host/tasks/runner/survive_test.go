@@ -401,3 +401,42 @@ func TestRoomOfALostTask(t *testing.T) {
 		t.Error("its scratch directory stays")
 	}
 }
+
+func TestRecordsOfForgottenAttempts(t *testing.T) {
+	dir := t.TempDir()
+	r := plain(t, dir)
+	done := func(i int) shoal.AttemptRef {
+		a := ref("1", i, 1)
+		r.Start(order("1", "true", func(o *api.TaskOrder) { o.Ref = a }))
+		name, _ := tasks.FileName(a)
+		rec, err := tasks.NewRecord(dir, name, r.attempts[a].start.Spare, tasks.Line{Accepted: &tasks.Accepted{Ref: a, User: "alice"}})
+		must(t, err)
+		must(t, rec.Write(tasks.Line{Ended: &tasks.Result{State: shoal.JobSucceeded}}))
+		rec.Close()
+		r.takeEnd(tasks.EndedEvent{Ref: a, Result: tasks.Result{State: shoal.JobSucceeded}})
+		return a
+	}
+	first := done(0)
+	r.Forget(api.ForgetTask{Refs: []shoal.AttemptRef{first}})
+	second := done(1)
+	if files, _ := filepath.Glob(filepath.Join(dir, "*"+tasks.RecordFile)); len(files) != 1 || filepath.Base(files[0]) != "1.1.1.rec" {
+		t.Errorf("the first one's record did not become the second one's: %v", files)
+	}
+	r.Forget(api.ForgetTask{Refs: []shoal.AttemptRef{second}})
+	third := done(2)
+	fourth := done(3)
+	r.Forget(api.ForgetTask{Refs: []shoal.AttemptRef{fourth}})
+	must(t, r.forgotten.close()) // it is killed
+	r = plain(t, dir)
+	must(t, r.adopt(nil))
+	if r.attempts[third] == nil || len(r.attempts) != 1 {
+		t.Errorf("the next one knows of %v", r.attempts)
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "*"+tasks.RecordFile)); len(files) != 1 || filepath.Base(files[0]) != "1.2.1.rec" {
+		t.Errorf("it has %v", files)
+	}
+	r.Start(order("1", "true", func(o *api.TaskOrder) { o.Ref = fourth }))
+	if r.attempts[fourth] != nil {
+		t.Error("one that was forgotten starts again")
+	}
+}

@@ -181,12 +181,15 @@ func TestFence(t *testing.T) {
 	})
 }
 
-// files are those of attempts on disk.
+// files are those of attempts on disk, but for records that wait to become others'.
 func (b *box) files() (out []string) {
 	entries, err := os.ReadDir(b.cfg.Dir)
 	must(b.t, err)
+	b.runner.mu.Lock()
+	defer b.runner.mu.Unlock()
 	for _, e := range entries {
-		if _, ok := tasks.ParseName(strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))); ok && !strings.HasSuffix(e.Name(), ".out") {
+		_, ok := tasks.ParseName(strings.TrimSuffix(e.Name(), filepath.Ext(e.Name())))
+		if ok && !strings.HasSuffix(e.Name(), ".out") && !slices.Contains(b.runner.spares, e.Name()) {
 			out = append(out, e.Name())
 		}
 	}
