@@ -59,6 +59,8 @@ func TestWorkedExamplesOfAzureVirtualDesktop(t *testing.T) {
 		{"3: 4 sessions, 20 %", threshold(75, 1), []int{1, 1, 1, 1}, 0, "", "m-0"},
 		{"3: 4 sessions on 3", threshold(75, 1), []int{2, 1, 1}, 0, "", "m-1"},
 		{"3: 4 sessions, 40 %, would be 80 %", threshold(75, 1), []int{2, 2}, 0, "", ""},
+		{"3: 3 sessions, 30 %, becomes 60 %", threshold(75, 1), []int{2, 1}, 0, "", "m-1"},
+		{"3: the last stays", threshold(75, 1), []int{3}, 0, "", ""},
 	} {
 		s := scale.State{Pool: c.pool}
 		for i, n := range c.sessions {
@@ -81,6 +83,24 @@ func TestWorkedExamplesOfAzureVirtualDesktop(t *testing.T) {
 	if d := scale.Decide(s, start()); !slices.Equal(d.Restore, []shoal.MachineID{"a"}) || d.Create != 0 {
 		t.Errorf("it is not taken back: %+v", d)
 	}
+	// Scenario 4: what is excluded (with us: an operator's cordon) is left alone, and nothing takes its place.
+	s = scale.State{Pool: threshold(75, 1), Machines: all(machine("a", sessions(4)))}
+	for i := range 5 {
+		s.Machines = append(s.Machines, machine(fmt.Sprint("x-", i), by(shoal.CordonOperator), idleFor(24*time.Hour)))
+	}
+	none := func(what string) {
+		t.Helper()
+		d := scale.Decide(s, start())
+		if d.Create+len(d.Retire)+len(d.Cordon)+len(d.Restore) > 0 {
+			t.Errorf("4: %s: %+v", what, d)
+		}
+	}
+	none("4 sessions, 80 %")
+	s.Machines[0] = machine("a", idleFor(24*time.Hour))
+	none("nobody, and the least is one")
+	by(shoal.CordonOperator)(&s.Machines[0])
+	s.Waiting = 1
+	none("all are excluded")
 }
 
 func loaded(percent int) func(*scale.Machine) {
