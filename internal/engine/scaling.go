@@ -84,7 +84,7 @@ func (j *judging) elasticState(s *scale.State, m elastic) {
 // most, one that comes of other figures or has other reasons than the last.
 func (j *judging) remember(s scale.State, d scale.Decision, m elastic) {
 	sample := scale.SampleOf(s, j.now)
-	m.samples = scalings.Keep(m.samples, s.Pool, sample)
+	m.samples = scale.Keep(m.samples, s.Pool, sample)
 	if n := len(m.samples); n > 0 && (sample.Machines > 0 || sample.Queue > 0) {
 		j.due(m.samples[n-1].At.Add(scale.SampleEvery), j.now)
 	}

@@ -86,11 +86,7 @@ func (r *replay) step(x Past, now time.Time, out *Replayed) time.Time {
 	s := State{Pool: r.pool, Machines: r.machines, Waiting: r.waiting, Queue: x.Queue, Samples: r.samples, Changed: r.changed}
 	r.burden(x)
 	d := Decide(s, now)
-	if longest := Longest(r.pool); longest > 0 {
-		if n := len(r.samples); n == 0 || now.Sub(r.samples[n-1].At) >= SampleEvery {
-			r.samples = append(r.samples[max(n-int(longest/SampleEvery)-2, 0):], SampleOf(s, now))
-		}
-	}
+	r.samples = Keep(r.samples, r.pool, SampleOf(s, now))
 	if d.Rule != "" && d.Create+len(d.Retire)+len(d.Cordon) > 0 {
 		r.changed = now
 	}

@@ -8,6 +8,25 @@ import (
 	"github.com/shoal-pool/shoal/internal/scale"
 )
 
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	p := pool(rules(over5m(above(shoal.MetricCPU, 70))))
+	var samples []scale.Sample
+	for s := range 3600 {
+		samples = scale.Keep(samples, p, scale.Sample{At: start().Add(time.Duration(s) * time.Second)})
+	}
+	if n := len(samples); n != 8 || samples[7].At != start().Add(59*time.Minute) {
+		t.Errorf("%d samples: %+v", n, samples)
+	}
+	samples = scale.Keep(samples, p, scale.Sample{At: start().Add(57*time.Minute + time.Second)}) // the clock was put back
+	if n := len(samples); n != 7 || samples[6].At != start().Add(57*time.Minute+time.Second) {
+		t.Errorf("after the clock was put back %d samples: %+v", n, samples)
+	}
+	if scale.Keep(samples, pool(), scale.Sample{At: start()}) != nil {
+		t.Error("without rules nothing is kept")
+	}
+}
+
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	at := func(d time.Duration) time.Time { return start().Add(d) }

@@ -53,6 +53,20 @@ func Longest(p shoal.Pool) time.Duration {
 // SampleEvery is how often a pool with rules is measured.
 const SampleEvery = time.Minute
 
+// Keep adds a sample to those of a pool, a minute apart, and drops those that its rules do not ask for, and those of a
+// clock that was put back since.
+func Keep(samples []Sample, p shoal.Pool, x Sample) []Sample {
+	longest := Longest(p)
+	if longest == 0 {
+		return nil
+	}
+	if n := len(samples); n > 0 && !samples[n-1].At.After(x.At) && x.At.Sub(samples[n-1].At) < SampleEvery {
+		return samples
+	}
+	from := x.At.Add(-longest - 2*SampleEvery)
+	return append(slices.DeleteFunc(slices.Clone(samples), func(o Sample) bool { return o.At.Before(from) || o.At.After(x.At) }), x)
+}
+
 // total is what a rule's metric comes to for the whole pool; known is false where too few samples cover its window.
 func (p *plan) total(r shoal.Rule) (value float64, known bool) {
 	all := append(slices.Clone(p.Samples), SampleOf(p.State, p.now))

@@ -3,7 +3,7 @@
 // usage. A week is run through in a second or two, and the same seed gives the same week.
 //
 // Time goes from event to event: somebody comes or goes, a machine is ready or lost, a minute is over. After each the
-// world does what the engine does in a pass, and the invariants are looked at (faults.go):
+// world does what the engine does in a pass, and the invariants are looked at (promises.go):
 //
 //   - nobody's session ends by scaling, nor by what a provider says of a machine that works
 //   - machines that run take logins, unless an operator or the schedule says otherwise, and never more than they have seats

@@ -80,7 +80,6 @@ type world struct {
 	tracks   map[shoal.MachineID]fleet.Track
 	hold     scale.Hold
 	samples  []scale.Sample
-	sampled  time.Time
 	changed  time.Time
 	wakeAt   time.Time    // when a pass is planned, in real time; zero: none
 	dirty    bool         // rows or the cloud changed since they were compared
@@ -116,7 +115,6 @@ type shape struct {
 	at                        time.Time
 	sessions, waiting, queued int
 	window                    string
-	size                      int
 }
 
 // Run runs a world to its end.
@@ -354,13 +352,7 @@ func (w *world) state() scale.State {
 func (w *world) size() {
 	s := w.state()
 	d := w.Policy(s, w.now)
-	if longest := scale.Longest(w.Pool); longest > 0 && w.now.Sub(w.sampled) >= scale.SampleEvery {
-		w.sampled = w.now
-		w.samples = append(w.samples, scale.SampleOf(s, w.now))
-		if extra := len(w.samples) - int(longest/scale.SampleEvery) - 3; extra > 0 {
-			w.samples = slices.Clone(w.samples[extra:])
-		}
-	}
+	w.samples = scale.Keep(w.samples, w.Pool, scale.SampleOf(s, w.now))
 	if !d.Next.IsZero() {
 		w.wake(d.Next)
 	}
@@ -370,7 +362,7 @@ func (w *world) size() {
 			w.changed = w.now
 		}
 	}
-	w.judge(s, d)
+	w.judge(d)
 	for _, c := range d.Retire {
 		m := w.machines[c.Machine]
 		m.Cordons = append(slices.Clone(m.Cordons), shoal.Cordon{Owner: shoal.CordonAutoscaler, Reason: c.Reason.Sentence, Since: w.now})

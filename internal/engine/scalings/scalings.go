@@ -149,19 +149,6 @@ func Other(p shoal.Pool, other *shoal.Pool) shoal.Pool {
 	return p
 }
 
-// Keep adds a sample to those of a pool, a minute apart, and drops those that its rules do not ask for.
-func Keep(samples []scale.Sample, p shoal.Pool, x scale.Sample) []scale.Sample {
-	longest := scale.Longest(p)
-	if longest == 0 {
-		return nil
-	}
-	if n := len(samples); n > 0 && x.At.Sub(samples[n-1].At) < scale.SampleEvery {
-		return samples
-	}
-	from := x.At.Add(-longest - 2*scale.SampleEvery)
-	return append(slices.DeleteFunc(slices.Clone(samples), func(o scale.Sample) bool { return o.At.Before(from) }), x)
-}
-
 // The least change of a load that is worth a record.
 const (
 	loadStep   = 10 // percent of the processors
