@@ -233,7 +233,7 @@ func (s *bulk) insert(g *book.Group) error {
 		}
 		twins[spec.ExternalID] = i
 		if _, seen := pools[spec.Pool]; !seen {
-			_, pools[spec.Pool] = g.Tables().Pool(spec.Pool)
+			_, pools[spec.Pool] = g.Tables.Pool(spec.Pool)
 		}
 		if err = pools[spec.Pool]; err == nil {
 			err = g.Admits(s.by.User, spec)

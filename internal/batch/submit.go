@@ -89,7 +89,7 @@ func keyOwner(user shoal.UserName) string { return "job:" + string(user) }
 
 // insert completes a job and makes its row. An error comes before anything is changed.
 func (b *Batch) insert(g *book.Group, by access.Subject, s shoal.JobSpec, key, digest string) (shoal.Job, error) {
-	p := preparing{tx: g.Tx, tables: g.Tables(), by: by, secrets: b.cfg.Secrets}
+	p := preparing{tx: g.Tx, tables: g.Tables, by: by, secrets: b.cfg.Secrets}
 	s, err := p.place(s)
 	if err != nil {
 		return shoal.Job{}, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -31,7 +32,7 @@ type Config struct {
 	// Answered is when a machine's agent was last answered; zero: not since the server's start. Nil: nothing
 	// is taken for lost because its machine is silent.
 	Answered func(shoal.MachineID) time.Time
-	// Held says why nothing more of a user's jobs starts now; empty, or nil: it does. Reconsider tells of a change.
+	// Held says why nothing more of a user's jobs starts now; empty: it does. Reconsider tells of a change.
 	Held    func(shoal.UserName) string
 	Secrets vault.Vault
 	Key     []byte // a secret from which the keys of attempts follow; random if there is none
@@ -66,10 +67,11 @@ type Book struct {
 	failing  bool // the last transaction could not be stored
 	ahead    bool // the scheduler was told what is not on disk
 	busy     bool // the last turn changed something: there may be more to start
+	many     bool // the last turn had several requests
 
-	mu      sync.Mutex // guards what follows; never held while waiting or in the store
+	stale   atomic.Bool // others are held
+	mu      sync.Mutex  // guards what follows; never held while waiting or in the store
 	queue   []*request
-	stale   bool // others are held
 	sched   *sched.State
 	live    map[shoal.TaskRef]*live
 	due     time.Time                               // when Run must look after what runs; zero: no need

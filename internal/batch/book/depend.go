@@ -29,7 +29,7 @@ func (g *Group) Admits(user shoal.UserName, s shoal.JobSpec) error {
 	if _, err := g.Blockers(s.After); err != nil && !after.Lost(s, err) {
 		return err
 	}
-	p, err := g.Pool(s.Pool)
+	p, err := g.Tables.Named(s.Pool)
 	if err != nil {
 		return err
 	}
@@ -330,5 +330,5 @@ func (g *Group) lookThrough(r *Row) error {
 
 // schedJob is a job as placement sees it.
 func (g *Group) schedJob(j shoal.Job) sched.Job {
-	return outlook.Job(j, g.tables.Account(j.User), graceful, g.b.cfg.Held(j.User) != "")
+	return outlook.Job(j, g.Tables.Account(j.User), graceful, g.b.cfg.Held(j.User) != "")
 }

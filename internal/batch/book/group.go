@@ -19,9 +19,10 @@ import (
 // group is one transaction of Run: what several requests change together. It is built anew if the
 // store runs the transaction twice, and touches the Batch only after the commit, in apply.
 type Group struct {
-	b   *Book
-	Tx  *store.Tx
-	Now time.Time // of all that the group changes
+	b      *Book
+	Tx     *store.Tx
+	Tables *lookup.Tables
+	Now    time.Time // of all that the group changes
 
 	jobs     map[shoal.JobID]*Row
 	dirty    []*Row
@@ -37,8 +38,7 @@ type Group struct {
 	spare    []shoal.AttemptRef // that may go on beside those that take their places
 	unspare  []shoal.AttemptRef
 	former   []shoal.Attempt // attempts before the current ones of which there was news
-	tables   *lookup.Tables
-	active   map[holder]int // jobs that were taken, less those that ended
+	active   map[holder]int  // jobs that were taken, less those that ended
 	changes  []sched.Change
 	told     int // of changes: those the scheduler knows already
 	records  []record
@@ -76,7 +76,7 @@ func (b *Book) update(ctx context.Context, do func(*Group) error) (*Group, error
 	b.tables = nil // until what was read is known to be stored
 	err := b.cfg.Store.Update(ctx, func(tx *store.Tx) (err error) {
 		g = newGroup(b, tx, b.live)
-		g.own, g.tables, tables = true, tables.In(tx), nil
+		g.own, g.Tables, tables = true, tables.In(tx), nil
 		if g.from, err = tx.Rev(); err != nil {
 			return err
 		}
@@ -96,13 +96,13 @@ func (b *Book) update(ctx context.Context, do func(*Group) error) (*Group, error
 		clear(b.rows)
 		return nil, err
 	}
-	b.tables = g.tables
+	b.tables = g.Tables
 	b.apply(g)
 	return g, nil
 }
 
 func newGroup(b *Book, tx *store.Tx, lives map[shoal.TaskRef]*live) *Group {
-	return &Group{b: b, Tx: tx, lives: lives, tables: lookup.Of(tx), Now: time.Now().UTC().Round(0),
+	return &Group{b: b, Tx: tx, lives: lives, Tables: lookup.Of(tx), Now: time.Now().UTC().Round(0),
 		jobs: map[shoal.JobID]*Row{}, current: map[shoal.TaskRef]*shoal.Attempt{}, position: map[shoal.TaskRef]int{},
 		again: map[shoal.JobID][]int{}, later: map[sched.Task]again{}, waits: map[shoal.JobID][]waiter{},
 		known: map[shoal.JobID]map[int]shoal.JobState{}, active: map[holder]int{},
@@ -144,18 +144,6 @@ func (g *Group) Job(id shoal.JobID) (*Row, error) {
 	g.jobs[id] = r
 	return r, nil
 }
-
-// Pool returns a pool; one that is gone has only its name.
-func (g *Group) Pool(name shoal.PoolName) (shoal.Pool, error) {
-	pool, err := g.tables.Pool(name)
-	if shoal.KindOf(err) == shoal.KindNotFound {
-		return shoal.Pool{Name: name}, nil
-	}
-	return pool, err
-}
-
-// Tables are users, groups and pools as the group sees them.
-func (g *Group) Tables() *lookup.Tables { return g.tables }
 
 // Adopt takes a row into the group that was stored just now.
 func (g *Group) Adopt(j shoal.Job) *Row {

@@ -80,7 +80,7 @@ func (l *loading) read() error {
 		l.b.cfg.Log.Error("batch: all users are taken for new", "error", err)
 	}
 	l.state.Apply(used...)
-	if err := l.tables.Seal(); err != nil { // the walk over the jobs must not read
+	if err := l.Tables.Seal(); err != nil { // the walk over the jobs must not read
 		return err
 	}
 	var again []shoal.Job // some of their tasks must start again

@@ -82,7 +82,7 @@ func (p *placing) inPlaceOf(a shoal.Attempt) *shoal.AttemptRef {
 
 // order is what the agent of a rank needs to run an attempt.
 func (p *placing) order(j shoal.Job, a shoal.Attempt, position, rank int) (api.TaskOrder, error) {
-	pool, err := p.Pool(j.Spec.Pool)
+	pool, err := p.Tables.Named(j.Spec.Pool)
 	if err != nil {
 		return api.TaskOrder{}, err
 	}

@@ -84,18 +84,22 @@ func (b *Book) rest(ctx context.Context, ok bool) error {
 // scheduler is told of what is not on disk yet; if it does not get there, its state is made anew. While the
 // store fails nothing is told ahead. Agents are told when all is on disk.
 func (b *Book) turn(ctx context.Context) error {
-	b.mu.Lock()
-	b.ahead, b.stale = b.ahead || b.stale, false
-	b.mu.Unlock()
+	b.ahead = b.stale.Swap(false) || b.ahead
 	if b.ahead {
 		if err := b.load(ctx); err != nil {
 			return err
 		}
 		b.ahead = false
 	}
+	if b.many {
+		if err := retry.Sleep(ctx, gather); err != nil {
+			return err
+		}
+	}
 	b.mu.Lock()
 	queue := b.queue
 	b.queue = nil
+	b.many = len(queue) > 1
 	bold := !b.failing && len(queue) > 0
 	var plan sched.Plan
 	if !bold {
@@ -138,6 +142,10 @@ func (b *Book) turn(ctx context.Context) error {
 	}
 	return err
 }
+
+// gather is how long a turn waits for what is asked meanwhile, while many ask: each turn is a transaction, and a word
+// to each machine.
+const gather = 2 * time.Millisecond
 
 // plan asks package sched. b.mu is held.
 func (b *Book) plan() sched.Plan {

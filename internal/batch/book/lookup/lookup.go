@@ -57,6 +57,15 @@ func (t *Tables) Pool(name shoal.PoolName) (shoal.Pool, error) {
 	return p, err
 }
 
+// Named is Pool for one that may be gone, and has only its name then.
+func (t *Tables) Named(name shoal.PoolName) (shoal.Pool, error) {
+	p, err := t.Pool(name)
+	if shoal.KindOf(err) == shoal.KindNotFound {
+		return shoal.Pool{Name: name}, nil
+	}
+	return p, err
+}
+
 // Account is the group to which a user's work is charged: her first, by name. Who cannot be read has none.
 func (t *Tables) Account(user shoal.UserName) shoal.GroupName {
 	if name, ok := t.accounts[user]; ok || t.sealed {
