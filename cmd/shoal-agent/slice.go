@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/agent"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
 )
 
@@ -28,6 +30,22 @@ func openSlices(log *slog.Logger, devices bool) *cgroups.Tree {
 		log.Warn("logins have no slices", "error", err)
 	}
 	return tree
+}
+
+// balanced shares the machine's memory out anew whenever it is looked at.
+type balanced struct {
+	agent.Watcher
+	groups *cgroups.Tree
+	log    *slog.Logger
+	said   string
+}
+
+func (b *balanced) Look() (api.Activity, error) {
+	if err := b.groups.Balance(); err != nil && err.Error() != b.said {
+		b.said = err.Error()
+		b.log.Warn("memory is not shared out", "error", err)
+	}
+	return b.Watcher.Look()
 }
 
 // intoSlice puts a process into the slice of a user, if there are slices.

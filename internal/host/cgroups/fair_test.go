@@ -101,3 +101,67 @@ func killAll(t *testing.T, groups ...Group) {
 		}
 	}
 }
+
+// A user who takes all memory by many small processes ends those, and not the one large process of another.
+func TestManySmallHogsEndAlone(t *testing.T) {
+	const machine = 192 << 20
+	tree := testTree(t, Config{Memory: machine})
+	if !tree.Offers("memory") {
+		t.Skip("no memory controller")
+	}
+	for _, h := range tree.hierarchies { // as its provider bounds a machine
+		if h.has("memory") {
+			if err := h.set(h.dir, memoryLimit(h, machine)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	hers, his := logins(t, tree)
+	const holds = "(head -c %dM /dev/zero; exec sleep 1000) | tail > /dev/null" // tail keeps the last line, which has no end
+	start(t, his, "sh", "-c", fmt.Sprintf(holds, 60))
+	until(t, "his process has its memory", func() bool { return tree.has(his) > 60<<20 })
+	start(t, hers, "sleep", "1000")
+	if err := tree.Balance(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, hers, "sh", "-c", fmt.Sprintf("for i in $(seq 20); do (%s) & done; wait", fmt.Sprintf(holds, 12)))
+	until(t, "one of hers is ended", func() bool { u, err := hers.Usage(); return err == nil && u.OOMKilled })
+	if err := tree.Balance(); err != nil {
+		t.Fatal(err)
+	}
+	if u, err := his.Usage(); err != nil || u.OOMKilled || tree.has(his) < 60<<20 {
+		t.Errorf("his was ended: %+v %v", u, err)
+	}
+	killAll(t, hers, his)
+	until(t, "it is over", func() bool { return tree.has(hers) < 10<<20 && tree.has(his) < 10<<20 })
+	later, err := tree.User(20003)
+	if err == nil {
+		err = tree.Balance()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range tree.hierarchies {
+		if h.has("memory") && limitOf(h, later.dir(h)) < machine*3/4 {
+			t.Errorf("who is alone has not nearly all: %d", limitOf(h, later.dir(h)))
+		}
+	}
+}
+
+func (t *Tree) has(g Group) int64 {
+	for _, h := range t.hierarchies {
+		if h.has("memory") {
+			return has(h, g.dir(h))
+		}
+	}
+	return 0
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}

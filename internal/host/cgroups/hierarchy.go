@@ -223,7 +223,7 @@ func (t *Tree) pids() int {
 }
 
 // userMemory is what one user may have, zero if the machine's memory is not known. It is nearly all:
-// who is alone shall have the machine, and with several the kernel ends the largest process.
+// who is alone shall have the machine. For several see Balance.
 func (t *Tree) userMemory() int64 {
 	if t.memory == 0 {
 		return math.MaxInt64 // all there is: no limit needs to be raised
