@@ -10,6 +10,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/host/accounts"
 	"github.com/shoal-pool/shoal/internal/host/passes"
+	"github.com/shoal-pool/shoal/internal/host/vault"
 )
 
 // firstPerson is the uid from which on accounts are people's.
@@ -36,6 +37,7 @@ func enterMain() int {
 	key, byKey := byPass(os.Getenv("SSH_AUTH_INFO_0"))
 	switch {
 	case what != "open_session":
+		openVault().Went(shoal.UserName(user), os.Getppid())
 		visited(shoal.UserName(user))
 	case byKey:
 		if err := intoTask(u, key, os.Getppid()); err != nil {
@@ -50,6 +52,7 @@ func enterMain() int {
 			fmt.Fprintf(os.Stderr, "shoal-agent: %s has no slice: %v\n", user, err)
 		}
 		greet(shoal.UserName(user))
+		unlock(vault.Owner{User: shoal.UserName(user), UID: u.UID, GID: u.GID})
 		notice()
 		visited(shoal.UserName(user))
 	}

@@ -320,6 +320,7 @@ func (l *leavers) Look() (api.Activity, error) {
 	if err != nil {
 		return seen, err
 	}
+	l.m.sweep()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := map[shoal.UserName]bool{}
@@ -345,6 +346,11 @@ func (l *leavers) Look() (api.Activity, error) {
 
 // atWork reports whether anything of a user's runs but connections: the gateway keeps hers for a while after she has gone.
 func atWork(uid int) bool {
+	return hasProcess(uid, func(name string) bool { return !strings.HasPrefix(name, "sshd") })
+}
+
+// hasProcess reports whether a user has a process with a name that counts, or that is not known.
+func hasProcess(uid int, counts func(name string) bool) bool {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return true
@@ -354,7 +360,7 @@ func atWork(uid int) bool {
 		if e.Name()[0] < '1' || e.Name()[0] > '9' || unix.Stat("/proc/"+e.Name(), &st) != nil || int(st.Uid) != uid {
 			continue
 		}
-		if comm, err := os.ReadFile("/proc/" + e.Name() + "/comm"); err == nil && !strings.HasPrefix(string(comm), "sshd") {
+		if comm, err := os.ReadFile("/proc/" + e.Name() + "/comm"); err == nil && counts(string(comm)) {
 			return true
 		}
 	}
@@ -368,69 +374,5 @@ func (l *leavers) save(name shoal.UserName) {
 	defer cancel()
 	if _, err := readRoster().do(ctx, "save", name); err != nil {
 		l.m.log.Warn("a home is not archived; the machine's end tries again", "user", name, "error", err)
-	}
-}
-
-// broughtApps starts apps when the homes of their users are back.
-type broughtApps struct {
-	agent.Apps
-	log logger
-
-	mu      sync.Mutex
-	waiting map[shoal.AppID]bool
-}
-
-type logger interface{ Warn(msg string, args ...any) }
-
-func (b *broughtApps) Start(o api.AppOrder) {
-	r := readRoster()
-	if _, ok := r.Homes[o.User]; !ok {
-		b.Apps.Start(o)
-		return
-	}
-	b.mu.Lock()
-	if b.waiting == nil {
-		b.waiting = map[shoal.AppID]bool{}
-	}
-	b.waiting[o.ID] = true
-	b.mu.Unlock()
-	go func() {
-		b.bring(r, o.User, bringTime)
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if b.waiting[o.ID] { // nobody has stopped it meanwhile
-			delete(b.waiting, o.ID)
-			b.Apps.Start(o)
-		}
-	}()
-}
-
-func (b *broughtApps) Stop(id shoal.AppID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.waiting, id)
-	b.Apps.Stop(id)
-}
-
-// Want is all that there should be. Those of homes that are not back yet begin a little later.
-func (b *broughtApps) Want(orders []api.AppOrder, doors []string) {
-	r := readRoster()
-	users := map[shoal.UserName]bool{}
-	for _, o := range orders {
-		users[o.User] = true
-	}
-	var all sync.WaitGroup
-	for name := range users {
-		all.Go(func() { b.bring(r, name, lockTime) }) // who called us has other things to do
-	}
-	all.Wait()
-	b.Apps.Want(orders, doors)
-}
-
-func (b *broughtApps) bring(r roster, name shoal.UserName, limit time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	if _, err := r.do(ctx, "restore", name); err != nil {
-		b.log.Warn("a home is not brought back", "user", name, "error", err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/host/desktop"
 	"github.com/shoal-pool/shoal/internal/host/passes"
 	"github.com/shoal-pool/shoal/internal/host/sshd"
+	"github.com/shoal-pool/shoal/internal/host/vault"
 )
 
 // machine is the Linux that the agent runs on, as the loop needs it.
@@ -31,6 +32,7 @@ type machine struct {
 	// desktop gives remote desktops, where the pool has them.
 	desktop *desktop.Server
 	gpus    *gpus
+	vault   *vault.Vault
 
 	made map[string]bool // homes and group directories that are known to be there
 
@@ -42,12 +44,13 @@ type machine struct {
 const skelDir = "/etc/skel"
 
 func newMachine(state string, log *slog.Logger) (*machine, error) {
-	server, err := sshd.New(sshd.Config{Dir: sshdDir, Etc: "/etc", Agent: agentPath, Port: sshPort, Log: sshdLog,
+	v := openVault()
+	server, err := sshd.New(sshd.Config{Dir: sshdDir, Etc: "/etc", Agent: agentPath, Port: sshPort, Log: sshdLog, Variables: allowed(v.Wanted()),
 		Keys: passes.At(passes.Dir).KeysFile(), Mark: passes.Mark, Client: passes.At(passes.Dir).ClientFiles()})
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{state: state, sshd: server, log: log, made: map[string]bool{}, ending: map[int]bool{},
+	m := &machine{state: state, sshd: server, vault: v, log: log, made: map[string]bool{}, ending: map[int]bool{},
 		keeper: accounts.New(accounts.Config{Etc: "/etc", State: filepath.Join(state, "accounts.json"), Log: log,
 			System: []accounts.System{{Name: "sshd", Home: "/run/sshd", Shell: "/usr/sbin/nologin"},
 				{Name: sshd.ProbeUser, Home: "/", Shell: "/bin/sh"}}})}
@@ -151,6 +154,9 @@ func (m *machine) Accounts(want api.Accounts) error {
 		return err
 	}
 	if err := m.sshd.Trust(want.CAKeys); err != nil {
+		return err
+	}
+	if err := m.allow(want.Secrets); err != nil {
 		return err
 	}
 	m.end(out.Gone)

@@ -2,6 +2,7 @@ package agenthub
 
 import (
 	"context"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -147,7 +148,7 @@ func peopleOf(tx *store.Tx, caKeys []string, rev shoal.Rev) (map[shoal.PoolName]
 		for i, u := range users {
 			accounts[i] = account(p, u)
 		}
-		all[p.Name] = &people{Accounts: api.Accounts{Rev: rev, Users: accounts, Groups: wire, CAKeys: caKeys}, names: names, probes: probesOf(p), idle: p.Scale.Idle}
+		all[p.Name] = &people{Accounts: api.Accounts{Rev: rev, Users: accounts, Groups: wire, CAKeys: caKeys, Secrets: slices.Sorted(maps.Keys(p.Secrets))}, names: names, probes: probesOf(p), idle: p.Scale.Idle}
 	}
 	return all, nil
 }

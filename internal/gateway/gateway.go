@@ -31,3 +31,12 @@ type Router interface {
 	// Suspect says that a machine does not answer: its users are placed elsewhere.
 	Suspect(machine shoal.MachineID)
 }
+
+// Environ is what a login finds beside what its machine gives it.
+type Environ struct {
+	Vars  map[string]string
+	Notes []string // what the person is told when a shell or a command of hers begins
+}
+
+// Ready reports whether the machine has something to make ready for it.
+func (e Environ) Ready() bool { return len(e.Vars)+len(e.Notes) > 0 }

@@ -26,6 +26,7 @@ func (a *API) Agent() http.Handler {
 	mux.Handle("GET "+agentPrefix+"/stream", a.desk.Guard(a.agentStream))
 	mux.Handle("POST "+agentPrefix+"/report", fromAgent(a, a.agentReport))
 	mux.Handle("POST "+agentPrefix+"/password", fromAgent(a, a.agentPassword))
+	mux.Handle("POST "+agentPrefix+"/secrets", fromAgent(a, a.agentSecrets))
 	mux.Handle(relayPrefix+"/", http.StripPrefix(relayPrefix, a.face(a.relayed, true)))
 	return rest.Fallback(mux, prefix+"/openapi.json")
 }

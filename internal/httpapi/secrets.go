@@ -7,6 +7,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/agenthub"
 	"github.com/shoal-pool/shoal/internal/httpapi/rest"
 )
 
@@ -16,6 +17,7 @@ type Secrets interface {
 	List(ctx context.Context, by access.Subject) ([]shoal.Secret, error)
 	Remove(ctx context.Context, by access.Subject, name shoal.SecretName) error
 	Value(ctx context.Context, by access.Subject, name shoal.SecretName) ([]byte, error)
+	OnMachine(ctx context.Context, machine shoal.MachineID, user shoal.UserName) (api.SessionSecrets, error)
 }
 
 func (a *API) secretTable() []endpoint {
@@ -44,4 +46,12 @@ func (a *API) secretValue(c *call) (v api.SecretValue, err error) {
 
 func (a *API) removeSecret(c *call) error {
 	return a.cfg.Secrets.Remove(c.Ctx, c.By, shoal.SecretName(c.Name("name")))
+}
+
+// agentSecrets answers a machine to which somebody has come.
+func (a *API) agentSecrets(ctx context.Context, c agenthub.Caller, req api.SessionSecretsRequest) (api.SessionSecrets, error) {
+	if _, err := a.cfg.Hub.Relay(ctx, c.Machine, req.User); err != nil {
+		return api.SessionSecrets{}, err
+	}
+	return a.cfg.Secrets.OnMachine(ctx, c.Machine, req.User)
 }

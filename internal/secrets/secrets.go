@@ -2,9 +2,9 @@
 //
 // They lie in the store encrypted (age, X25519) with a key that lies in a file beside it, so a copy of the
 // database alone tells nothing. Each belongs to the user who set it, who may share its use with groups; those that
-// the host set are the site's own, for shares. A value leaves in three ways: to a task that names it, as
-// environment and file; to its user, inside a session, by `shoal secret get`; and to what mounts a share. Each time is on
-// record as an event, without the value.
+// the host set are the site's own, for shares. A value leaves in four ways: to a task that names it, as
+// environment and file; likewise to the sessions of a pool that names it; to its user, by `shoal secret get`; and to what
+// mounts a share. Each time is on record as an event, without the value.
 package secrets
 
 import (
@@ -177,15 +177,10 @@ func (k *Keeper) Remove(ctx context.Context, by access.Subject, name shoal.Secre
 // Value returns the value of a secret that the caller may use.
 func (k *Keeper) Value(ctx context.Context, by access.Subject, name shoal.SecretName) (value []byte, err error) {
 	err = k.db.Update(ctx, func(tx *store.Tx) error {
-		s, err := find(tx, by.User, by.Groups, name)
-		if err != nil {
-			return err
+		var s shoal.Secret
+		if s, value, err = k.one(tx, by, name); err == nil {
+			k.event(tx, s, "secretRead", "%s read secret %s", by, s.Name)
 		}
-		if err := access.Check(by, access.Reveal, object(s)); err != nil {
-			return err
-		}
-		k.event(tx, s, "secretRead", "%s read secret %s", by, s.Name)
-		value, err = k.valueOf(tx, s)
 		return err
 	})
 	return value, err

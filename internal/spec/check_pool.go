@@ -52,6 +52,7 @@ func CheckPool(p shoal.Pool) []shoal.Mistake {
 		}
 		c.text("setup.command", s.Command, 64<<10)
 	}
+	c.secrets(p)
 	c.scale(p)
 	c.rollout(p)
 	c.seat(p)

@@ -266,15 +266,9 @@ func (c *checks) environment(j shoal.JobSpec) {
 		c.directory(join("outputs", key), key, dir.Path)
 	}
 	for key, secret := range j.Secrets {
-		at := join("secrets", key)
-		if !variable.MatchString(key) {
-			c.wrong(at, "use letters, digits and _", "%q cannot be a variable", clip(key))
-		}
+		c.secret(key, secret)
 		if _, twice := j.Env[key]; twice {
-			c.wrong(at, "leave one of them out", "variable %s is in env as well", clip(key))
-		}
-		if !objectName.MatchString(secret) {
-			c.wrong(at, "give the name of a secret, never its value", "this cannot be the name of a secret")
+			c.wrong(join("secrets", key), "leave one of them out", "variable %s is in env as well", clip(key))
 		}
 	}
 	c.output("stdout", j.Stdout)

@@ -55,6 +55,9 @@ type Pipe struct {
 	// Moved, if set before data is, is told how much went through, from the client or to her.
 	Moved func(in bool, n int)
 
+	// Greeting, if set before Run, is said when a shell or a command begins.
+	Greeting string
+
 	// Farewell, if set before Run, says why a session ended of which the machine
 	// reported neither status nor signal; empty for no reason that is known.
 	Farewell func() string
@@ -268,6 +271,9 @@ func (p *Pipe) frontRequest(req *ssh.Request) error {
 	// The program's output must not overtake the word that it was started, nor its
 	// input the word to start it, for which sshd would throw it away.
 	if p.session && !p.started && starts(req.Type) && ok {
+		if p.Greeting != "" && req.Type != "subsystem" {
+			p.Say(p.Greeting)
+		}
 		p.start()
 		p.kept, p.open = nil, nil
 	}

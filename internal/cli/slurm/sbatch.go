@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 )
 
@@ -416,6 +417,14 @@ func (c *command) exported(export string) (map[string]string, error) {
 	for _, line := range c.Environ() {
 		key, value, _ := strings.Cut(line, "=")
 		have[key] = value
+	}
+	secret := func(key string) bool { // it is not to be read in the description of a job
+		return strings.HasPrefix(have[strings.TrimSuffix(key, "_FILE")+"_FILE"], api.SessionSecretsDir+"/")
+	}
+	for key, value := range have {
+		if secret(key) {
+			continue
+		}
 		if all && name.MatchString(key) && !own.MatchString(key) {
 			env[key] = value
 		}
@@ -430,6 +439,9 @@ func (c *command) exported(export string) (map[string]string, error) {
 		case !given:
 			if value, given = have[key]; !given {
 				continue
+			}
+			if secret(key) {
+				return nil, shoal.Errorf(shoal.KindInvalid, "Invalid --export specification: %s is a secret", key).WithHint("submit the script with shoal run --secret")
 			}
 		}
 		env[key] = value

@@ -19,7 +19,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/sshwire"
 )
 
-// Config is what a Front needs. All fields but Log and Limits must be set.
+// Config is what a Front needs. All fields but Log, Limits and Environ must be set.
 type Config struct {
 	HostKey   ssh.Signer    // what clients know the gateway by
 	UserCA    ssh.Signer    // signs the certificates of minutes by which it logs in to machines
@@ -29,6 +29,8 @@ type Config struct {
 	Dial      func(ctx context.Context, network, addr string) (net.Conn, error)
 	Log       *slog.Logger
 	Limits    Limits
+	// Environ says what a login to a pool finds. It may take a moment, and is asked once for each connection. Nil: nothing.
+	Environ func(ctx context.Context, user shoal.UserName, pool shoal.PoolName) gateway.Environ
 }
 
 // Limits bound what clients can take. Zero fields get their defaults.

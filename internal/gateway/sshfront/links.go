@@ -60,7 +60,11 @@ func (s *links) join(ctx context.Context, v *visit, t route.Target, progress fun
 	key := share{v.name.User, v.credential, t.Pool, t.Machine, t.Address, v.stamp}
 	s.mu.Lock()
 	l := s.shared[key]
-	if l == nil || s.crowded(l) {
+	switch {
+	case v.environ.Ready(): // the machine makes it so when a link begins, and undoes it when that ends
+		l = s.begin(key, t)
+		l.owner = v
+	case l == nil || s.crowded(l):
 		l = s.begin(key, t)
 		s.shared[key] = l
 	}

@@ -184,6 +184,9 @@ func (v *visit) place(ctx context.Context, progress func(string)) error {
 		if v.name.Pool == "" {
 			v.name.Pool = target.Pool
 		}
+		if v.front.cfg.Environ != nil {
+			v.environ = v.front.cfg.Environ(ctx, target.User, target.Pool)
+		}
 		l, err := v.front.links.join(ctx, v, target, progress)
 		if err == nil {
 			v.mu.Lock()

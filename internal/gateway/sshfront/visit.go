@@ -6,7 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +44,7 @@ type visit struct {
 	counted    bool
 	seated     bool
 	target     route.Target
+	environ    gateway.Environ
 	refusal    string // why there is no target
 
 	quiet chan struct{} // sent to when the client wants no more sessions
@@ -227,10 +231,14 @@ func (v *visit) session(nc ssh.NewChannel) {
 		if err != nil {
 			return sshwire.End{}, err
 		}
+		for _, name := range slices.Sorted(maps.Keys(v.environ.Vars)) { // what the client asks for comes after, and counts
+			_, _ = back.SendRequest("env", false, ssh.Marshal(struct{ Name, Value string }{name, v.environ.Vars[name]}))
+		}
 		v.attach(pipe, l)
 		return sshwire.End{Channel: back, Requests: backReqs}, nil
 	})
 	pipe.Moved = v.passed
+	pipe.Greeting = strings.Join(v.environ.Notes, "\n")
 	pipe.Farewell = func() string { return v.linkOf(pipe).farewell() }
 	defer v.detach(pipe)
 	if err := pipe.Run(); err != nil {

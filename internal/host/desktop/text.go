@@ -155,6 +155,10 @@ const startwm = `#!/bin/sh
 for f in /etc/profile "$HOME/.profile"; do
 	[ -r "$f" ] && . "$f"
 done
+for f in /run/shoal/secrets/"$(id -un)"/*; do # of the pool
+	[ -f "$f" ] && value=$(cat "$f" && echo x) && export "${f##*/}=${value%x}" "${f##*/}_FILE=$f"
+done
+unset f value
 has() { command -v "$1" >/dev/null 2>&1; }
 if [ -z "$XDG_RUNTIME_DIR" ]; then # nobody has made one: there is no systemd
 	d=/tmp/xdg-runtime-$(id -u)

@@ -35,6 +35,8 @@ type Config struct {
 	// Keys is where sshd looks for keys that open an account without a certificate, and Mark the variable that they may
 	// set; see package passes. Client is what every ssh on the machine is to include. Empty: none.
 	Keys, Mark, Client string
+	// Variables are those that a login may be given beside the usual ones.
+	Variables []string
 }
 
 // Server is the sshd of this machine.
@@ -127,6 +129,18 @@ func (s *Server) Configure(certificate string) (changed bool, err error) {
 	return door || cert || conf, nil
 }
 
+// Allow says which variables a login may be given from now on. It reports whether a running sshd must be reloaded.
+func (s *Server) Allow(variables []string) (changed bool, err error) {
+	if slices.Equal(variables, s.cfg.Variables) {
+		return false, nil
+	}
+	s.cfg.Variables = slices.Clone(variables)
+	if _, err := os.Stat(s.ConfigFile()); err != nil {
+		return false, nil //nolint:nilerr // Configure is yet to come
+	}
+	return s.Configure("")
+}
+
 // client sees that ssh includes what it is to include. Where the image's configuration reads a directory, a file
 // there does; else a first line.
 func (s *Server) client() error {
@@ -186,7 +200,7 @@ AllowAgentForwarding yes
 X11Forwarding yes
 PermitTunnel no
 PermitUserEnvironment %s
-AcceptEnv LANG LC_*
+AcceptEnv %s
 PrintMotd %s
 Subsystem sftp internal-sftp
 Match User %s
@@ -196,7 +210,7 @@ Match User %s
   AllowAgentForwarding no
   X11Forwarding no
   PermitTTY no
-`, s.cfg.Port, s.keyFile(), s.path("host-cert.pub"), cmp.Or(s.cfg.Keys, "none"), s.path("ca_keys"), s.path("principals"), cmp.Or(s.cfg.Mark, "no"), motd,
+`, s.cfg.Port, s.keyFile(), s.path("host-cert.pub"), cmp.Or(s.cfg.Keys, "none"), s.path("ca_keys"), s.path("principals"), cmp.Or(s.cfg.Mark, "no"), strings.Join(append([]string{"LANG", "LC_*"}, s.cfg.Variables...), " "), motd,
 		ProbeUser, s.path("probe_ca"))
 }
 
