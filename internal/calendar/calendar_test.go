@@ -7,7 +7,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/calendar"
 )
 
-func berlin(t *testing.T) *time.Location {
+func berlin(t testing.TB) *time.Location {
 	t.Helper()
 	zone, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
