@@ -25,8 +25,8 @@ type measure struct {
 func measures() []measure {
 	return []measure{
 		{"wake", wake}, {"crowd", crowd}, {"gateway", gatewayRows}, {"idle-sessions", idleSessions},
-		{"batch", batchRows}, {"pass", passRows}, {"logs", logRows}, {"queue", queueRows}, {"density", density},
-		{"web", webRows}, {"websockets", crowdRows}, {"hub", hubRows},
+		{"batch", batchRows}, {"pass", passRows}, {"logs", logRows}, {"queue", queueRows}, {"database", databaseRows}, {"density", density},
+		{"web", webRows}, {"websockets", crowdRows}, {"hub", hubRows}, {"scaling", scalingRows},
 	}
 }
 

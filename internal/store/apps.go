@@ -61,7 +61,7 @@ func (tx *Tx) PutAppOrder(o api.AppOrder) error {
 	if err != nil {
 		return fmt.Errorf("cannot store the order of app %s: %w", o.ID, err)
 	}
-	_, err = tx.change("INSERT INTO app_orders (app, body) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET body = excluded.body", string(o.ID), string(body))
+	err = tx.put("INSERT INTO app_orders (app, body) VALUES (?, ?) ON CONFLICT (app) DO UPDATE SET body = excluded.body", string(o.ID), string(body))
 	return err
 }
 

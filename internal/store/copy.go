@@ -30,11 +30,7 @@ func (tx *Tx) tables() (map[string][]string, error) {
 func Copy(ctx context.Context, from, to *DB) error {
 	return from.View(ctx, func(source *Tx) error {
 		return to.Update(ctx, func(target *Tx) error {
-			if id, err := target.lastJob(); err != nil {
-				return err
-			} else if rev, err := target.Rev(); err != nil {
-				return err
-			} else if id > 0 || rev > freshRev {
+			if target.db.Job > 0 || target.db.All > freshRev {
 				return shoal.Errorf(shoal.KindConflict, "cannot copy into a store that has been used").WithHint("name one that is empty, or that does not exist yet")
 			}
 			tables, err := source.tables()
@@ -48,6 +44,9 @@ func Copy(ctx context.Context, from, to *DB) error {
 			}
 			rev, err := source.Rev()
 			target.db.All = rev + freshRev // above all that has been given out
+			if err == nil {
+				target.db.Job, err = source.lastJob()
+			}
 			return err
 		})
 	})

@@ -17,7 +17,7 @@ func (tx *Tx) SetPasswordHash(user shoal.UserName, hash string) error {
 	if hash == "" {
 		_, err = tx.change("DELETE FROM passwords WHERE user = ?", string(user))
 	} else {
-		_, err = tx.change("INSERT INTO passwords (user, hash) VALUES (?, ?) ON CONFLICT (user) DO UPDATE SET hash = excluded.hash", string(user), hash)
+		err = tx.put("INSERT INTO passwords (user, hash) VALUES (?, ?) ON CONFLICT (user) DO UPDATE SET hash = excluded.hash", string(user), hash)
 	}
 	return err
 }
@@ -114,7 +114,7 @@ func (tx *Tx) SetSetting(key, value string) error {
 	if value == "" {
 		_, err = tx.change("DELETE FROM settings WHERE key = ?", key)
 	} else {
-		_, err = tx.change("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
+		err = tx.put("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
 	}
 	return err
 }

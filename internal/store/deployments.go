@@ -9,6 +9,6 @@ func (tx *Tx) Deployments() ([]api.Deployment, error) {
 
 // PutDeployment puts one, as JSON, on record in place of the one of its name.
 func (tx *Tx) PutDeployment(name string, body []byte) error {
-	_, err := tx.change("INSERT INTO deployments (name, body) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body", name, string(body))
+	err := tx.put("INSERT INTO deployments (name, body) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body", name, string(body))
 	return err
 }

@@ -27,7 +27,7 @@ func (tx *Tx) RequestKey(owner, key string) (RequestKey, bool, error) {
 func (tx *Tx) PutRequestKey(k RequestKey) error {
 	const put = `INSERT INTO request_keys (owner, key, digest, result, created) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (owner, key) DO UPDATE SET digest = excluded.digest, result = excluded.result, created = excluded.created`
-	_, err := tx.change(put, k.Owner, k.Key, k.Digest, k.Result, nanos(now()))
+	err := tx.put(put, k.Owner, k.Key, k.Digest, k.Result, nanos(now()))
 	return err
 }
 

@@ -114,7 +114,7 @@ func (tx *Tx) PutItems(job shoal.JobID, items []shoal.Item) error {
 		for _, item := range items[first:last] {
 			body = append(body, item...)
 		}
-		if _, err := tx.change("INSERT INTO job_items (job, first, body) VALUES (?, ?, ?) ON CONFLICT (job, first) DO UPDATE SET body = excluded.body", n, first, body); err != nil {
+		if err := tx.put("INSERT INTO job_items (job, first, body) VALUES (?, ?, ?) ON CONFLICT (job, first) DO UPDATE SET body = excluded.body", n, first, body); err != nil {
 			return fmt.Errorf("cannot store the items of job %s: %w", job, err)
 		}
 		first = last

@@ -280,7 +280,7 @@ func (tx *Tx) carryOut(p packing) (bool, error) {
 func (tx *Tx) putPack(p packing) error {
 	const put = `INSERT INTO packs (job, chunk, until, since, size, body) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (job, chunk) DO UPDATE SET until = excluded.until, since = excluded.since, size = excluded.size, body = excluded.body`
-	_, err := tx.change(put, p.job, p.chunk, p.until, p.since, p.size, p.body)
+	err := tx.put(put, p.job, p.chunk, p.until, p.since, p.size, p.body)
 	return err
 }
 

@@ -78,7 +78,7 @@ func (tx *Tx) ForgetJobs(past []PastJob) error {
 		if err != nil {
 			return fmt.Errorf("cannot forget job %s: %w", p.ID, err)
 		}
-		if _, err := tx.change("INSERT INTO past_jobs (job, user, body) VALUES (?, ?, ?) ON CONFLICT (job) DO UPDATE SET user = excluded.user, body = excluded.body", n, string(p.User), string(body)); err != nil {
+		if err := tx.put("INSERT INTO past_jobs (job, user, body) VALUES (?, ?, ?) ON CONFLICT (job) DO UPDATE SET user = excluded.user, body = excluded.body", n, string(p.User), string(body)); err != nil {
 			return err
 		}
 		if err := tx.Jobs().Delete(p.ID); err != nil && shoal.KindOf(err) != shoal.KindNotFound {

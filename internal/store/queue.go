@@ -175,10 +175,9 @@ func (tx *Tx) NextJobID() (shoal.JobID, error) { return tx.NextJobIDs(1) }
 
 // NextJobIDs takes n numbers for jobs, in a row, and returns the first.
 func (tx *Tx) NextJobIDs(n int) (shoal.JobID, error) {
-	var last int64
-	err := tx.query(func(rows Rows) error { return rows.Scan(&last) }, "UPDATE counters SET value = value + ? WHERE name = 'job' RETURNING value", n)
-	tx.db.Next()
-	return shoal.JobID(strconv.FormatInt(last-int64(n)+1, 10)), err
+	first := tx.db.Job + 1
+	tx.db.Job += int64(n)
+	return shoal.JobID(strconv.FormatInt(first, 10)), tx.put("UPDATE counters SET value = ? WHERE name = 'job'", tx.db.Job)
 }
 
 // fillQueue makes the queue of a file that had none.

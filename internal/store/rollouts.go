@@ -14,7 +14,7 @@ func (tx *Tx) PutRevision(pool shoal.PoolName, r api.Revision) error {
 	if err != nil {
 		return fmt.Errorf("cannot store revision %d of pool %q: %w", r.N, pool, err)
 	}
-	_, err = tx.change("INSERT INTO rollouts (pool, n, body) VALUES (?, ?, ?) ON CONFLICT (pool, n) DO UPDATE SET body = excluded.body", string(pool), r.N, string(body))
+	err = tx.put("INSERT INTO rollouts (pool, n, body) VALUES (?, ?, ?) ON CONFLICT (pool, n) DO UPDATE SET body = excluded.body", string(pool), r.N, string(body))
 	return err
 }
 

@@ -16,7 +16,7 @@ func (tx *Tx) PutScaling(pool shoal.PoolName, s api.Scaling) error {
 	if err != nil {
 		return fmt.Errorf("cannot store a decision about pool %q: %w", pool, err)
 	}
-	_, err = tx.change("INSERT INTO scalings (pool, at, body) VALUES (?, ?, ?) ON CONFLICT (pool, at) DO UPDATE SET body = excluded.body", string(pool), nanos(s.At), string(body))
+	err = tx.put("INSERT INTO scalings (pool, at, body) VALUES (?, ?, ?) ON CONFLICT (pool, at) DO UPDATE SET body = excluded.body", string(pool), nanos(s.At), string(body))
 	return err
 }
 

@@ -18,7 +18,7 @@ func (tx *Tx) PutSecret(s shoal.Secret, sealed []byte) error {
 	if err == nil {
 		const put = `INSERT INTO secrets (owner, name, body, sealed) VALUES (?, ?, ?, ?)
 			ON CONFLICT (owner, name) DO UPDATE SET body = excluded.body, sealed = excluded.sealed`
-		_, err = tx.change(put, string(s.Owner), string(s.Name), string(body), sealed)
+		err = tx.put(put, string(s.Owner), string(s.Name), string(body), sealed)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot store secret %q: %w", s.Name, err)

@@ -31,6 +31,15 @@ func (tx *Tx) query(scan func(Rows) error, query string, args ...any) error {
 
 func (tx *Tx) exec(query string, args ...any) error { return tx.db.Do(query, args...) }
 
+// put is exec for statements that change exactly one row, and count as a change of the store's state.
+func (tx *Tx) put(query string, args ...any) error {
+	err := tx.exec(query, args...)
+	if err == nil {
+		tx.db.Next()
+	}
+	return err
+}
+
 // change is exec for statements that count as a change of the store's state.
 func (tx *Tx) change(query string, args ...any) (affected int64, err error) {
 	n, err := tx.db.Exec(query, args...)

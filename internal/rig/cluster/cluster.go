@@ -23,16 +23,20 @@ import (
 
 // Cluster is a PostgreSQL server with its databases. It runs as Debian's account for it.
 type Cluster struct {
-	dir, bin string
+	dir, bin string // dir has the socket and the log
+	store    string // has the data
 	settings []string
 	account  *syscall.Credential
 	cmd      *exec.Cmd
 	count    atomic.Int64
 }
 
-// New makes a cluster and starts it. settings are further ones, such as fsync=off for tests of which none is about a
+// New makes a cluster with its data below /tmp, and starts it; see NewIn.
+func New(ctx context.Context, settings ...string) (*Cluster, error) { return NewIn(ctx, "/tmp", settings...) }
+
+// NewIn makes a cluster with its data below a directory, which others may enter, and starts it. settings are further ones, such as fsync=off for tests of which none is about a
 // power cut. The caller closes it.
-func New(ctx context.Context, settings ...string) (c *Cluster, err error) {
+func NewIn(ctx context.Context, store string, settings ...string) (c *Cluster, err error) {
 	all, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	if err != nil || len(all) == 0 {
 		return nil, errors.New("PostgreSQL is missing: scripts/setup test installs it")
@@ -47,11 +51,16 @@ func New(ctx context.Context, settings ...string) (c *Cluster, err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = os.RemoveAll(c.dir)
+			_ = c.remove()
 		}
 	}()
-	if err := os.Chown(c.dir, int(c.account.Uid), int(c.account.Gid)); err != nil {
+	if c.store, err = os.MkdirTemp(store, "shoal-pg-data-"); err != nil {
 		return nil, err
+	}
+	for _, dir := range []string{c.dir, c.store} {
+		if err := os.Chown(dir, int(c.account.Uid), int(c.account.Gid)); err != nil {
+			return nil, err
+		}
 	}
 	init := exec.CommandContext(ctx, filepath.Join(c.bin, "initdb"), "--pgdata", c.data(), "--username", "shoal", "--auth", "trust",
 		"--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--no-instructions")
@@ -76,7 +85,7 @@ func account() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
-func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
+func (c *Cluster) data() string { return filepath.Join(c.store, "data") }
 
 // Start starts the server on what is there, and waits until it answers.
 func (c *Cluster) Start(ctx context.Context) error {
@@ -183,4 +192,6 @@ func (c *Cluster) signal(s syscall.Signal) error {
 }
 
 // Close ends the server and removes all it kept.
-func (c *Cluster) Close() error { return errors.Join(c.Kill(), os.RemoveAll(c.dir)) }
+func (c *Cluster) Close() error { return errors.Join(c.Kill(), c.remove()) }
+
+func (c *Cluster) remove() error { return errors.Join(os.RemoveAll(c.dir), os.RemoveAll(c.store)) }

@@ -22,12 +22,13 @@ func NextEpoch(c Conn) (epoch int64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("cannot take the lead: %w", err)
 	}
+	revs, err := readRevs(c)
+	if err != nil {
+		return 0, err
+	}
 	epoch = max(old+1, time.Now().Unix())
 	if err := c.Do("INSERT INTO counters (name, value) VALUES ('epoch', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", epoch); err != nil {
 		return 0, err
 	}
-	if err := c.Do("UPDATE counters SET value = value + 1 WHERE name = 'rev'"); err != nil {
-		return 0, err
-	}
-	return epoch, c.Commit()
+	return epoch, c.Commit(revs.All, revs.All+1)
 }

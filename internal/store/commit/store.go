@@ -79,8 +79,8 @@ func Open(db Database, c Conn) (*Store, error) {
 
 // readRevs reads what the revisions are.
 func readRevs(c Conn) (r Revs, err error) {
-	err = c.Query(func(rows Rows) error { return rows.Scan(&r.All, &r.Events) },
-		"SELECT value, (SELECT coalesce(max(rev), 0) FROM events) FROM counters WHERE name = 'rev'")
+	err = c.Query(func(rows Rows) error { return rows.Scan(&r.All, &r.Events, &r.Job) },
+		"SELECT value, (SELECT coalesce(max(rev), 0) FROM events), (SELECT value FROM counters WHERE name = 'job') FROM counters WHERE name = 'rev'")
 	r.Others, r.Machines, r.Catalog = r.Events, r.All, r.All
 	return r, err
 }

@@ -16,8 +16,9 @@ type Rows interface {
 type Conn interface {
 	// Begin starts a transaction: one that writes, or one that reads one snapshot.
 	Begin(write bool) error
-	// Commit stores what the transaction changed. An error that is an ErrUnsure leaves open whether it did.
-	Commit() error
+	// Commit moves the revision on and stores what the transaction changed. ErrLost: the revision was another. An
+	// error that is an ErrUnsure leaves open whether it is stored.
+	Commit(from, to shoal.Rev) error
 	Rollback() error
 	Exec(query string, args ...any) (affected int64, err error)
 	// Do is Exec for whoever does not ask how many rows it was. A database that is far away may carry it out
@@ -41,13 +42,15 @@ type Tx struct {
 	Revs
 }
 
-// Revs are the revisions of the last changes. A closure moves them forward; one that fails leaves them as they were.
+// Revs are the revisions of the last changes, and what else is counted up. A closure moves them forward; one that fails
+// leaves them as they were.
 type Revs struct {
 	All      shoal.Rev // of anything
 	Events   shoal.Rev // of an event
 	Others   shoal.Rev // of an event that is not about jobs
 	Machines shoal.Rev // of a machine, or that of the start
 	Catalog  shoal.Rev // of a user, a group, a pool or a token, or that of the start
+	Job      int64     // the number of the last job
 }
 
 var (

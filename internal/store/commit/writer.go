@@ -197,17 +197,13 @@ func (w *writer) commit(group []*request) (errs []error, err error) {
 	if state.All == start {
 		return errs, w.conn.Rollback()
 	}
-	n, err := w.conn.Exec("UPDATE counters SET value = ? WHERE name = 'rev' AND value = ?", int64(state.All), int64(start))
-	if err == nil && n != 1 {
-		w.lose()
-		err = ErrLost
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := w.conn.Commit(); errors.Is(err, ErrUnsure) {
+	switch err := w.conn.Commit(start, state.All); {
+	case errors.Is(err, ErrUnsure):
 		return errs, w.resolve(state, err)
-	} else if err != nil {
+	case errors.Is(err, ErrLost):
+		w.lose()
+		return nil, err
+	case err != nil:
 		return nil, err
 	}
 	w.store.announce(state)

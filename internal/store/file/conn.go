@@ -67,7 +67,16 @@ func (c *conn) Begin(write bool) error {
 }
 
 // Commit either stores everything or nothing, and says so.
-func (c *conn) Commit() error { return c.Do("COMMIT") }
+func (c *conn) Commit(from, to shoal.Rev) error {
+	n, err := c.Exec("UPDATE counters SET value = ? WHERE name = 'rev' AND value = ?", int64(to), int64(from))
+	if err == nil && n != 1 {
+		err = commit.ErrLost
+	}
+	if err != nil {
+		return err
+	}
+	return c.Do("COMMIT")
+}
 
 // Rollback takes the transaction back.
 func (c *conn) Rollback() error { return c.Do("ROLLBACK") }

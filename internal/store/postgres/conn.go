@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/store/commit"
 )
 
@@ -71,12 +73,22 @@ func (c *conn) Begin(write bool) error {
 	return c.Do("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 }
 
-// Commit commits. When the connection is lost meanwhile it is not known whether it did.
-func (c *conn) Commit() error {
-	if _, err := c.Exec("COMMIT"); err != nil {
+// Commit sends all that is left to be sent together. A revision that is another divides by zero, and then nothing is
+// committed; when the connection is lost meanwhile it is not known whether it is.
+func (c *conn) Commit(from, to shoal.Rev) error {
+	const move = "UPDATE counters SET value = CASE WHEN value = ?2 THEN ?1 ELSE 1 / (value - value) END WHERE name = 'rev'"
+	if err := c.Do(move, int64(to), int64(from)); err != nil {
+		return err
+	}
+	_, err := c.Exec("COMMIT")
+	e, told := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case told && e.Code == "22012":
+		return commit.ErrLost
+	case err != nil && (!told || e.Severity != "ERROR"):
 		return fmt.Errorf("%w: %w", commit.ErrUnsure, err)
 	}
-	return nil
+	return err
 }
 
 // Rollback takes the transaction back.

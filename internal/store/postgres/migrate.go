@@ -62,7 +62,7 @@ func (d *database) step(ctx context.Context, c *conn, s commit.Step) error {
 	if err := c.Do("INSERT INTO schema_version VALUES (?)", s.Version); err != nil {
 		return err
 	}
-	if err := c.Commit(); err != nil {
+	if _, err := c.Exec("COMMIT"); err != nil {
 		return err
 	}
 	return c.pg.DeallocateAll(ctx) // they are of the old schema
