@@ -97,7 +97,7 @@ func always() []suite {
 			}},
 		{Name: "browsers", Goal: scriptRounds, Each: 1, Unit: "runs",
 			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/browsertest"} }},
-		{Name: "acceptance scripts", Goal: scriptRounds, Each: 1, Unit: "runs",
+		{Name: "acceptance scripts", Goal: scriptRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},
 			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/scripttest"} }},
 		{Name: "race detector", Goal: raceRounds, Each: 1, Unit: "runs", Env: []string{"CGO_ENABLED=1"},
 			Args: func(seed int) []string {

@@ -29,11 +29,20 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               func(env *testscript.Env) error { return setUp(env, bin) },
+		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "stop-serve": stopServe, "kill9": kill9, "leftovers": leftovers,
 			"person": person, "fill": fill, "exits": exits, "wait-for": waitFor, "guide": guide, "fileserver": fileserver,
 		},
 	})
+}
+
+// condition is what a line may begin with in brackets, beside testscript's own.
+func condition(name string) (bool, error) {
+	if name == "prove" {
+		return os.Getenv("SHOAL_PROVE") != "", nil
+	}
+	return false, fmt.Errorf("no condition is called %q", name)
 }
 
 // serial is a test whose parts do not run at the same time.

@@ -39,6 +39,9 @@ class ShoalError(HTTPError):
     def __str__(self) -> str:
         return self.jupyterhub_message
 
+    # The hub puts a word here when a start fails, and then shows a sentence of its own in place of the text.
+    reason = property(lambda self: None, lambda self, word: None)
+
     @property
     def unknown(self) -> bool:
         """Nothing is known now; asking again may help."""

@@ -189,6 +189,14 @@ class Spawner(unittest.TestCase):
         with self.assertRaisesRegex(ShoalError, "who is asking"):
             self.run_(s.pools())
 
+    def test_a_failed_start_says_why(self) -> None:
+        from shoal_jupyterhub import ShoalError
+
+        e = ShoalError("exhausted", "99% of the budget is spent", "ask an administrator")
+        e.reason = "error"  # as the hub does, whose page then has a general sentence
+        self.assertIsNone(e.reason)
+        self.assertEqual(e.log_message % e.args, "99% of the budget is spent (ask an administrator)")
+
 
 @unittest.skipUnless(JUPYTERHUB, "jupyterhub is not installed: scripts/setup test")
 class Command(unittest.TestCase):
