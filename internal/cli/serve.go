@@ -27,12 +27,9 @@ next start takes them over again. It needs root; "shoal doctor" says what a host
 The first start makes the data directory with its keys and DIR/admin.token, the token of an administrator.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, f := range []struct{ flag, value, hint string }{
-				{"--config", config, "everything is said by flags and documents: leave it out"},
-			} {
-				if f.value != "" {
-					return shoal.Errorf(shoal.KindInvalid, "cannot use %s: this version of Shoal does not support it yet", f.flag).WithHint("%s", f.hint)
-				}
+			if config != "" {
+				return shoal.Errorf(shoal.KindInvalid, "cannot use --config: this version of Shoal does not support it yet").
+					WithHint("everything is said by flags and documents: leave it out")
 			}
 			for role := range strings.SplitSeq(s.Role, ",") {
 				if s.Role != "" && !slices.Contains([]string{"control", "gateway"}, role) {
