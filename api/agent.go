@@ -66,6 +66,7 @@ type Record struct {
 type EndUnused struct {
 	User   shoal.UserName `json:"user"`
 	Unused shoal.Duration `json:"unused"`
+	Always bool           `json:"always,omitempty"` // also what is in use
 }
 
 // EndDesktop names whose desktop is to end.

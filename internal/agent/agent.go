@@ -77,7 +77,8 @@ type Probes interface {
 type Watcher interface {
 	Look() (api.Activity, error)
 	Tell(user shoal.UserName, text string) error
-	// End ends what a user has beside tasks, web apps and desktops, unless it was used within the time.
+	// End ends what a user has beside tasks, web apps and desktops, unless it was used within the time. With a negative
+	// time it always does.
 	End(ctx context.Context, user shoal.UserName, unused time.Duration) error
 }
 

@@ -209,7 +209,11 @@ const endTime = 20 * time.Second
 func (a *Agent) endUnused(e api.EndUnused) {
 	ctx, cancel := context.WithTimeout(context.Background(), endTime)
 	defer cancel()
-	if err := a.cfg.Watcher.End(ctx, e.User, time.Duration(e.Unused)); err != nil {
+	unused := time.Duration(e.Unused)
+	if e.Always {
+		unused = -1
+	}
+	if err := a.cfg.Watcher.End(ctx, e.User, unused); err != nil {
 		a.cfg.Log.Info("what a user has is not ended", "user", e.User, "reason", err)
 	}
 	a.lookAgain("")

@@ -380,21 +380,24 @@ func (b *Broker) endEmpty(tx *store.Tx, id shoal.SessionID) (over bool, again ti
 	return true, again, finish(tx, s, "nothing of the user's lives on the machine any more")
 }
 
-// End ends a session on somebody's word. Its front ends close their connections; what still runs
-// on the machine is found again by the agent's next report.
+// End ends a session on somebody's word. Its front ends close their connections, and the machine's agent ends what
+// she has there. What it cannot end, or does not hear of, is found again by its next report.
 func (b *Broker) End(ctx context.Context, id shoal.SessionID) error {
-	err := b.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-		s, err := tx.Sessions().Get(id)
-		if err != nil {
+	var s shoal.Session
+	err := b.cfg.Store.Update(ctx, func(tx *store.Tx) (err error) {
+		if s, err = tx.Sessions().Get(id); err != nil || !s.Live() {
 			return err
-		}
-		if !s.Live() {
-			return nil
 		}
 		return finish(tx, s, "it was ended by hand")
 	})
 	if err != nil {
 		return fmt.Errorf("cannot end session %s: %w", id, err)
+	}
+	if s.Live() && s.Machine != "" {
+		if slices.ContainsFunc(s.Pins, func(p shoal.Pin) bool { return p.Kind == "desktop" }) {
+			b.cfg.Send(s.Machine, api.Record{EndDesktop: &api.EndDesktop{User: s.User}})
+		}
+		b.cfg.Send(s.Machine, api.Record{EndUnused: &api.EndUnused{User: s.User, Always: true}})
 	}
 	b.released([]shoal.SessionID{id})
 	b.wake()

@@ -19,11 +19,11 @@ const (
 )
 
 // End ends what a user has on the machine, if a fresh look finds that nothing of it has been in use for so long. What is
-// of her tasks, web apps and desktops stays. It returns once nothing is left, or with a reason why something is.
+// of her tasks, web apps and desktops stays. With a negative time it is ended whether or not it is used. It returns once nothing is left, or with a reason why something is.
 func (w *Watcher) End(ctx context.Context, user shoal.UserName, unused time.Duration) error {
 	began := time.Now()
 	for first := true; ; first = false {
-		own, err := w.unused(user, unused, first)
+		own, err := w.unused(user, unused, first && unused >= 0)
 		if err != nil {
 			return err
 		}

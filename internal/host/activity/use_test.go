@@ -2,7 +2,9 @@ package activity
 
 import (
 	"log/slog"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -132,7 +134,17 @@ func TestBusyLeftoverIsAPin(t *testing.T) {
 func TestEnd(t *testing.T) {
 	tasks := map[shoal.UserName]int{}
 	w := New(Config{Name: names, Tasks: func() map[shoal.UserName]int { return tasks }})
-	stubborn := as(t, alice, "/bin/bash", "--norc", "-i")
+	dir, err := os.MkdirTemp("/tmp", "shoal-activity-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	_ = os.Chmod(dir, 0o755)
+	top := filepath.Join(dir, "top") // what only shows something
+	if err := exec.Command("cp", "/bin/sleep", top).Run(); err != nil {
+		t.Fatal(err)
+	}
+	stubborn := as(t, alice, top, "1000")
 	if err := stubborn.Process.Signal(syscall.SIGSTOP); err != nil { // it waits, and no signal but the last reaches it
 		t.Fatal(err)
 	}
@@ -140,7 +152,7 @@ func TestEnd(t *testing.T) {
 	unused := func(m map[shoal.UserName]api.UserActivity) bool {
 		return m["alice"].Unused > 0 && m["alice"].InUse == "" && strings.HasPrefix(m["bob"].InUse, "sleep runs")
 	}
-	look(t, w, "a shell that waits, and a program", unused)
+	look(t, w, "what waits, and a program", unused)
 	if err := w.End(t.Context(), "alice", time.Hour); err == nil || !strings.Contains(err.Error(), "has used it") {
 		t.Errorf("she has been away for a moment only: %v", err)
 	}
@@ -153,11 +165,18 @@ func TestEnd(t *testing.T) {
 	}
 	_ = busy.Process.Kill()
 	_ = busy.Wait()
-	for _, cmd := range []*exec.Cmd{stubborn} {
-		go func() { _ = cmd.Wait() }()
+	end := func(user shoal.UserName, cmd *exec.Cmd, unused time.Duration) {
+		t.Helper()
+		gone := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(gone) }()
+		if err := w.End(t.Context(), user, unused); err != nil {
+			t.Error(err)
+		}
+		<-gone
 	}
-	if err := w.End(t.Context(), "alice", 0); err != nil {
-		t.Error(err)
+	end("alice", stubborn, 0)
+	if err := w.End(t.Context(), "carol", 0); err != nil {
+		t.Errorf("one who has nothing: %v", err)
 	}
 	look(t, w, "bob's only", func(m map[shoal.UserName]api.UserActivity) bool {
 		return len(m) == 1 && slices.Equal(m["bob"].Pins, []shoal.Pin{{Kind: "process", Count: 1}})
@@ -165,9 +184,8 @@ func TestEnd(t *testing.T) {
 	if err := syscall.Kill(other.Process.Pid, 0); err != nil {
 		t.Error("bob's program was ended")
 	}
-	if err := w.End(t.Context(), "carol", 0); err != nil {
-		t.Errorf("one who has nothing: %v", err)
-	}
+	end("bob", other, -1) // on somebody's word
+	look(t, w, "nobody", func(m map[shoal.UserName]api.UserActivity) bool { return len(m) == 0 })
 }
 
 // What a pool's own command says, and what becomes of one that cannot say it.
