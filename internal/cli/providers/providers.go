@@ -171,7 +171,7 @@ func (env Env) checkAll(ctx context.Context, p *program.Provider, cfg program.Co
 		like.Mounts = nil
 	}
 	s := subject(&p, cfg, like, patience)
-	failed := 0
+	var failed []string
 	for _, c := range providertest.Checks() {
 		if len(only) > 0 && !slices.Contains(only, c.Name) {
 			continue
@@ -189,7 +189,7 @@ func (env Env) checkAll(ctx context.Context, p *program.Provider, cfg program.Co
 			env.Say("ok      %-14s %s", c.Name, time.Since(began).Round(10*time.Millisecond))
 			continue
 		}
-		failed++
+		failed = append(failed, c.Name)
 		for line := range strings.Lines(err.Error()) {
 			env.Say("FAILED  %-14s %s", c.Name, strings.TrimSpace(line))
 		}
@@ -203,8 +203,8 @@ func (env Env) checkAll(ctx context.Context, p *program.Provider, cfg program.Co
 		return shoal.Errorf(shoal.KindConflict, "%s has left %s: nothing that was tried removes them", cfg.Path, strings.Join(left, ", "))
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case failed > 0:
-		return shoal.Errorf(shoal.KindInternal, "%s breaks %d promises", cfg.Path, failed).
+	case len(failed) > 0:
+		return shoal.Errorf(shoal.KindInternal, "%s breaks what a provider promises: %s", cfg.Path, strings.Join(failed, ", ")).
 			WithHint("docs/reference/provider-protocol.md says what they are")
 	}
 	return nil
