@@ -42,6 +42,9 @@ type idleEnds struct{ desktop, web, unused, warn time.Duration }
 
 func idleEndsOf(p shoal.Pool) (d idleEnds) {
 	d.warn, d.unused = time.Duration(p.Scale.Idle.Warn), p.Scale.Idle.UnusedFor()
+	if d.warn > 0 {
+		d.warn = max(d.warn, 2*tendEvery) // a shorter time might pass between two looks
+	}
 	for _, e := range p.Endpoints {
 		switch e.Protocol {
 		case shoal.ProtocolRDP:
