@@ -2,7 +2,6 @@ package spec
 
 import (
 	"fmt"
-	"slices"
 	"time"
 	_ "time/tzdata" // hosts without time zones of their own
 
@@ -65,13 +64,34 @@ func (c *checks) scale(p shoal.Pool) {
 	c.agree(s.Rules)
 	for i, w := range s.Schedule {
 		c.window(fmt.Sprintf("scale.schedule[%d]", i), w, p)
-		for k, other := range s.Schedule[:i] {
-			if slices.Equal(w.Days, other.Days) && slices.Equal(w.Dates, other.Dates) && w.From == other.From && w.To == other.To {
-				c.wrong(fmt.Sprintf("scale.schedule[%d]", i), "leave one of them out", "it is for the same time as scale.schedule[%d], which could never hold", k)
+	}
+	c.hidden(s.Schedule)
+	c.ceiling(p)
+}
+
+// hidden refuses windows that never hold, because others count before them at all of their times.
+func (c *checks) hidden(schedule []shoal.Window) {
+	var all []calendar.Window
+	for _, w := range schedule {
+		x, bad := calendar.Read(calendar.Text{Days: w.Days, Dates: w.Dates, From: w.From, To: w.To})
+		if len(bad) > 0 || len(w.Days) > 0 && len(w.Dates) > 0 {
+			x = calendar.Window{} // that comes first
+		}
+		all = append(all, x)
+	}
+	for i, w := range all {
+		at, hint := fmt.Sprintf("scale.schedule[%d]", i), "of the same sort the later counts: leave it out, or write it after those that count before it"
+		if !w.Covered(all[i+1:]) {
+			continue
+		}
+		others := "later windows count"
+		for k := i + 1; k < len(all); k++ {
+			if w.Covered(all[k : k+1]) {
+				others = fmt.Sprintf("scale.schedule[%d] counts", k)
 			}
 		}
+		c.wrong(at, hint, "it could never hold: %s before it at all of its times", others)
 	}
-	c.ceiling(p)
 }
 
 func (c *checks) rule(at string, r shoal.Rule, p shoal.Pool) {
