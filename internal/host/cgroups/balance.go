@@ -2,7 +2,6 @@ package cgroups
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -10,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Balance bounds the memory of each user's logins by what others have, and tasks were promised, so that whoever takes all that is
-// left ends her own processes and no others: the kernel would choose the largest of all. It is called now and then.
-// What is new since is covered by a sixteenth of the machine.
+// Balance bounds the memory of each user's logins by what others and tasks have, so that whoever takes all that is left ends her
+// own processes and no others: the kernel would choose the largest of all. It is called now and then. What is new since is
+// covered by a sixteenth of the machine. An equal part of half the machine is everybody's, whatever others have.
 func (t *Tree) Balance() error {
 	if t == nil || t.memory == 0 {
 		return nil
@@ -26,27 +25,28 @@ func (t *Tree) Balance() error {
 	return failed
 }
 
+// leastMemory is enough for a shell and an editor.
+const leastMemory = 32 << 20
+
 func (t *Tree) balance(h hierarchy) error {
 	dirs, err := filepath.Glob(filepath.Join(h.dir, "u[0-9]*"))
 	if err != nil {
 		return err
 	}
-	logins, rest := make([]int64, len(dirs)), make([]int64, len(dirs)) // by user: what her logins have, and what her tasks have or may have
 	sum := int64(0)
-	for i, dir := range dirs {
-		logins[i] = taken(h, filepath.Join(dir, loginName))
-		rest[i] = tasksOf(h, dir)
-		sum += logins[i] + rest[i]
+	for _, dir := range dirs {
+		sum += taken(h, dir)
 	}
 	var failed error
-	for i, dir := range dirs {
-		others := sum - logins[i]
+	for _, dir := range dirs {
+		login := filepath.Join(dir, loginName)
+		others := sum - taken(h, login)
 		limit := t.userMemory() - others
 		if others > 0 {
 			limit -= t.memory / 16
 		}
-		login := filepath.Join(dir, loginName)
-		limit = min(max(limit, has(h, login)), t.userMemory())
+		sure := max(t.memory/int64(2*len(dirs)), leastMemory)
+		limit = min(max(limit, sure, has(h, login)), t.userMemory())
 		if now := limitOf(h, login); now-limit < t.memory/64 && limit-now < t.memory/64 {
 			continue
 		}
@@ -56,26 +56,6 @@ func (t *Tree) balance(h hierarchy) error {
 		}
 	}
 	return failed
-}
-
-// tasksOf is the memory of a user's tasks: what they may have, where that is bounded.
-func tasksOf(h hierarchy, dir string) (sum int64) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0
-	}
-	for _, e := range entries {
-		if !e.IsDir() || e.Name() == loginName {
-			continue
-		}
-		task := filepath.Join(dir, e.Name())
-		n := taken(h, task)
-		if limit := limitOf(h, task); limit < 1<<60 && strings.TrimSpace(read(filepath.Join(task, "cgroup.procs"))) != "" {
-			n = max(n, limit)
-		}
-		sum += n
-	}
-	return sum
 }
 
 // has is all memory of a group; taken is that which the kernel cannot take back.

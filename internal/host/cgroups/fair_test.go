@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
 )
 
 // logins makes the slices of two users as their logins have them.
@@ -163,5 +165,38 @@ func until(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}
+	}
+}
+
+// However much others have, there is room for a login.
+func TestLoginsHaveRoom(t *testing.T) {
+	const machine = 256 << 20
+	tree := testTree(t, Config{Memory: machine})
+	if !tree.Offers("memory") {
+		t.Skip("no memory controller")
+	}
+	hers, his := logins(t, tree)
+	task, err := tree.Task(20001, "1.0.1", shoal.Resources{Memory: machine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, task, "sh", "-c", "(head -c 100M /dev/zero; exec sleep 1000) | tail > /dev/null")
+	start(t, his, "sh", "-c", "(head -c 100M /dev/zero; exec sleep 1000) | tail > /dev/null")
+	until(t, "both have their memory", func() bool { return tree.has(task) > 100<<20 && tree.has(his) > 100<<20 })
+	start(t, hers, "sleep", "1000")
+	if err := tree.Balance(); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range tree.hierarchies {
+		if !h.has("memory") {
+			continue
+		}
+		if a, b := limitOf(h, hers.dir(h)), limitOf(h, his.dir(h)); a < machine/4 || b < 100<<20 {
+			t.Errorf("she may have %d, he %d", a, b)
+		}
+	}
+	killAll(t, hers, his, task)
+	if err := task.Remove(); err != nil {
+		t.Error(err)
 	}
 }

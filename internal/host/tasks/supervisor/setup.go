@@ -168,8 +168,9 @@ func (t *task) environment() map[string]string {
 	if shell == "" {
 		shell = shellPath
 	}
-	env := map[string]string{"HOME": p.Home, "USER": string(t.req.Order.User), "LOGNAME": string(t.req.Order.User), "SHELL": shell,
-		"PATH": userPath, "LANG": "C.UTF-8"}
+	env := make(map[string]string, loginVars+len(t.s.set.Env)+len(t.req.Order.Env))
+	env["HOME"], env["USER"], env["LOGNAME"], env["SHELL"] = p.Home, string(t.req.Order.User), string(t.req.Order.User), shell
+	env["PATH"], env["LANG"] = userPath, "C.UTF-8"
 	for _, kv := range t.s.set.Env {
 		if k, v, ok := strings.Cut(kv, "="); ok {
 			env[k] = v
@@ -180,14 +181,18 @@ func (t *task) environment() map[string]string {
 	return env
 }
 
+// loginVars is how many variables a login has, and the mark.
+const loginVars = 7
+
 // environ is the environment as a process gets it.
 func (t *task) environ() []string {
 	out := make([]string, 0, len(t.env))
-	for _, k := range slices.Sorted(maps.Keys(t.env)) {
+	for k, v := range t.env {
 		if k != "" && !strings.Contains(k, "=") {
-			out = append(out, k+"="+t.env[k])
+			out = append(out, k+"="+v)
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 
