@@ -13,7 +13,7 @@ import (
 func desktops() []*child {
 	sesman, xrdp := desktop.SesmanConfig(desktopDir), desktop.XRDPConfig(desktopDir)
 	return []*child{
-		{name: "xrdp-sesman", argv: []string{desktop.Sesman, "--nodaemon", "--config", sesman}, needs: xrdp, gone: endXRDP},
+		{name: "xrdp-sesman", argv: []string{desktop.Sesman, "--nodaemon", "--config", sesman}, needs: xrdp, gone: endXRDP, quiet: true},
 		{name: "xrdp", argv: []string{desktop.XRDP, "--nodaemon", "--config", xrdp}, needs: xrdp, account: desktop.Account, ready: sesmanListens},
 	}
 }

@@ -29,6 +29,7 @@ type child struct {
 	account string      // as whom it runs; empty: root
 	ready   func() bool // it may be started; nil: always
 	gone    func()      // called when it has ended; nil: nothing is to be done
+	quiet   bool        // what it and users' programs below it say does not belong to what the machine says
 	pid     int         // 0: not running
 	started time.Time
 	due     time.Time // when to start it again
@@ -100,8 +101,18 @@ func (c *child) start() {
 		c.ended(err.Error())
 		return
 	}
+	files := []uintptr{0, 1, 2}
+	if c.quiet {
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			c.ended(err.Error())
+			return
+		}
+		defer null.Close()
+		files = []uintptr{null.Fd(), null.Fd(), null.Fd()}
+	}
 	pid, err := syscall.ForkExec(c.argv[0], c.argv, &syscall.ProcAttr{Env: os.Environ(), Dir: "/",
-		Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true, Credential: who}})
+		Files: files, Sys: &syscall.SysProcAttr{Setsid: true, Credential: who}})
 	if err != nil {
 		c.ended(err.Error())
 		return
