@@ -12,6 +12,7 @@ import (
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/cli/names"
+	"github.com/shoal-pool/shoal/internal/cli/rehearse"
 	"github.com/shoal-pool/shoal/internal/cli/rollout"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 )
@@ -19,7 +20,9 @@ import (
 func (p *program) poolCommand() *cobra.Command {
 	return parent("pool", "Pools: sets of identical machines", p.poolList(), p.poolShow(), p.poolScale(), p.poolDelete(),
 		parent("rollout", "How machines are replaced that are not as their pool is now", rollout.Commands(rollout.Env{Connect: p.connect, Out: p.Stdout,
-			Name: takes("NAME"), Pools: p.completer(names.Pools), Format: formatFlag, Note: p.note})...))
+			Name: takes("NAME"), Pools: p.completer(names.Pools), Format: formatFlag, Note: p.note, Counts: show.RolloutCounts,
+			Show:      func(format string, r api.RolloutStatus) error { return show.Rollout(p.Stdout, format, r) },
+			Revisions: func(format string, all []api.Revision) error { return show.Revisions(p.Stdout, format, all) }})...))
 }
 
 func (p *program) poolList() *cobra.Command {
@@ -75,7 +78,7 @@ func (p *program) poolShow() *cobra.Command {
 func (p *program) poolScale() *cobra.Command {
 	var req api.ScaleRequest
 	var wait bool
-	var try rehearsal
+	var try rehearse.Request
 	cmd := &cobra.Command{
 		Use:               "scale NAME {--size N [--for D] | --auto | --dry-run [-f FILE] [--since D]}",
 		Short:             "Set the number of machines by hand, or let the pool scale by itself again",
@@ -87,15 +90,17 @@ func (p *program) poolScale() *cobra.Command {
 	cmd.Flags().Var(flags.Duration{Value: &req.For}, "for", "for how long; without it until --auto")
 	cmd.Flags().BoolVar(&req.Auto, "auto", false, "scale by demand again")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the machines are ready")
-	try.flags(cmd)
+	try.Flags(cmd)
+	files(cmd, "file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		sized := cmd.Flags().Changed("size")
 		switch {
-		case try.dry && (sized || req.Auto):
+		case try.Dry && (sized || req.Auto):
 			return usage(cmd, "--dry-run tells what the autoscaler would do; --size and --auto set it aside")
-		case try.dry:
-			return p.rehearse(cmd, try, shoal.PoolName(args[0]))
-		case try.file != "" || try.Since != 0:
+		case try.Dry:
+			a, err := try.Ask(cmd.Context(), p.connect, p.files().Files, shoal.PoolName(args[0]))
+			return show.Rehearsal(p.Stdout, a, err)
+		case try.File != "" || try.Since != 0:
 			return usage(cmd, "-f and --since go with --dry-run")
 		case sized == req.Auto:
 			return usage(cmd, "say either --size N or --auto")

@@ -224,10 +224,15 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 		}
 		add("cordon", "%s: %s%s", c.Owner, c.Reason, until)
 	}
-	if m.Outdated != "" {
-		add("outdated", "%s; it is replaced when it is empty", m.Outdated)
-	} else if m.State == shoal.MachineReady && m.Spec != j.digests[m.Pool] {
-		add("outdated", "the pool was changed since the machine was requested; it is replaced when it is empty")
+	if m.State == shoal.MachineReady && j.old(m) {
+		why, until := m.Outdated, ""
+		if why == "" {
+			why = "the pool was changed since the machine was requested"
+		}
+		if !m.EndsAt.IsZero() {
+			until = ", and at " + m.EndsAt.Format("2006-01-02 15:04 MST") + " at the latest"
+		}
+		add("outdated", "%s; it is replaced when nobody is on it%s", why, until)
 	}
 	if t, ok := j.mem.tracks[m.ID]; ok && t.Error != "" {
 		add("provider", "the last call to its provider failed: %s", t.Error)

@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,8 +12,6 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
-	"github.com/shoal-pool/shoal/internal/cli/show"
-	"github.com/shoal-pool/shoal/internal/cli/show/term"
 )
 
 // Env is the command line that the commands are part of.
@@ -26,6 +22,10 @@ type Env struct {
 	Pools   cobra.CompletionFunc
 	Format  func(*cobra.Command) *string // adds the flag
 	Note    func(format string, args ...any)
+	// Show, Counts and Revisions put into words what a server answers.
+	Show      func(format string, r api.RolloutStatus) error
+	Counts    func(api.RolloutStatus) string
+	Revisions func(format string, all []api.Revision) error
 }
 
 // Commands makes the children of `shoal pool rollout`.
@@ -59,10 +59,7 @@ func (env Env) status() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if done, err := show.AsData(env.Out, *format, r); done || err != nil {
-			return err
-		}
-		if _, err = io.WriteString(env.Out, Text(r)); err != nil || !*wait || r.State == api.RolloutDone {
+		if err := env.Show(*format, r); err != nil || !*wait || r.State == api.RolloutDone {
 			return err
 		}
 		return fmt.Errorf("the rollout of pool %s is %s", r.Pool, r.State)
@@ -74,7 +71,7 @@ func (env Env) status() *cobra.Command {
 func (env Env) await(ctx context.Context, c *client.Client, r api.RolloutStatus) (api.RolloutStatus, error) {
 	said := ""
 	for r.State == api.RolloutRunning {
-		if s := counts(r); s != said {
+		if s := env.Counts(r); s != said {
 			said = s
 			env.Note("%s", s)
 		}
@@ -91,23 +88,6 @@ func (env Env) await(ctx context.Context, c *client.Client, r api.RolloutStatus)
 	return r, nil
 }
 
-// Text is a rollout in words.
-func Text(r api.RolloutStatus) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n", r.State, term.Clean(r.Sentence))
-	if r.Old > 0 {
-		fmt.Fprintf(&b, "%s\n", counts(r))
-	}
-	if !r.Ends.IsZero() {
-		fmt.Fprintf(&b, "the last old one ends at %s at the latest\n", r.Ends.Local().Format("2006-01-02 15:04"))
-	}
-	return b.String()
-}
-
-func counts(r api.RolloutStatus) string {
-	return fmt.Sprintf("%d new, %d coming, %d old of which %d take nobody new", r.New, r.Coming, r.Old, r.Draining)
-}
-
 func (env Env) history() *cobra.Command {
 	cmd := env.command("history", "List what the machines of a pool were made like")
 	format := env.Format(cmd)
@@ -120,19 +100,7 @@ func (env Env) history() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if done, err := show.AsData(env.Out, *format, r.Revisions); done || err != nil {
-			return err
-		}
-		var rows [][]string
-		for _, v := range r.Revisions {
-			setup := ""
-			if v.Shape.Setup != nil {
-				setup = term.Short(v.Shape.Setup.Command, 40)
-			}
-			m := v.Shape.Machine
-			rows = append(rows, []string{strconv.Itoa(v.N), show.Ago(v.At), v.Shape.Image, fmt.Sprintf("%s processors, %s", m.CPUs, m.Memory), setup})
-		}
-		return term.Table(env.Out, []string{"REVISION", "SINCE", "IMAGE", "MACHINE", "SETUP"}, rows)
+		return env.Revisions(*format, r.Revisions)
 	}
 	return cmd
 }
