@@ -77,6 +77,11 @@ They have no server to join, so their agents wait in vain.`,
 		Example: "  shoal provider check /usr/local/lib/shoal/mycloud -f lab.yaml",
 		Args:    args,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, name := range only {
+				if !slices.ContainsFunc(providertest.Checks(), func(c providertest.Check) bool { return c.Name == name }) {
+					return shoal.Errorf(shoal.KindInvalid, "there is no check %q", name)
+				}
+			}
 			like, err := machineOf(file)
 			if err != nil {
 				return err
@@ -109,7 +114,11 @@ func (env Env) with(ctx context.Context, path string, do func(*program.Provider,
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		if shoal.KindOf(err) != shoal.KindConflict { // what is left may need it
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
 	control := filepath.Join(dir, "control")
 	if err := os.Mkdir(control, 0o700); err != nil {
 		return err
@@ -200,7 +209,8 @@ func (env Env) checkAll(ctx context.Context, p *program.Provider, cfg program.Co
 	}
 	switch {
 	case len(left) > 0:
-		return shoal.Errorf(shoal.KindConflict, "%s has left %s: nothing that was tried removes them", cfg.Path, strings.Join(left, ", "))
+		return shoal.Errorf(shoal.KindConflict, "%s has left %s: nothing that was tried removes them", cfg.Path, strings.Join(left, ", ")).
+			WithHint("its directory was %s", cfg.Dir)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case len(failed) > 0:

@@ -153,7 +153,12 @@ func (s *session) ask(ctx context.Context, r wire.Request, most time.Duration) (
 		case a := <-answers:
 			return a, nil
 		case <-s.done:
-			return wire.Answer{}, s.err
+			select {
+			case a := <-answers: // the last it said
+				return a, nil
+			default:
+				return wire.Answer{}, s.err
+			}
 		case <-limit.C:
 			s.fail(fmt.Errorf("it did not answer %s within %s, and was killed", r.Op, most))
 		case <-ctx.Done():
