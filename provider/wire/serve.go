@@ -50,9 +50,10 @@ func Main(ctx context.Context, p Program) int {
 // Serve answers requests line by line, many at a time, until there are no more or ctx ends.
 func (p Program) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
-	var calls sync.WaitGroup
-	defer calls.Wait()
+	var calls, notes sync.WaitGroup
+	defer notes.Wait()
 	defer cancel()
+	defer calls.Wait() // what was asked for is done
 	var mu sync.Mutex // of out
 	enc := json.NewEncoder(out)
 	say := func(a Answer) {
@@ -63,7 +64,7 @@ func (p Program) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		}
 	}
 	if n, ok := p.Provider.(provider.Notifier); ok {
-		calls.Go(func() {
+		notes.Go(func() {
 			for {
 				select {
 				case <-ctx.Done():
