@@ -72,12 +72,9 @@ func (a *App) alone() error {
 	return nil
 }
 
-// sameKeys refuses to lead with other keys than those of the servers before: users' and machines' keys and secrets would be
-// good for nothing.
+// sameKeys refuses to use a database with other keys than those of the servers before: users' and machines' keys and secrets
+// would be good for nothing. Who puts other keys beside a file knows what she does.
 func (a *App) sameKeys(ctx context.Context) error {
-	if a.store.Epoch() == 0 {
-		return nil
-	}
 	const setting = "keys"
 	sum := sha256.New()
 	for _, key := range [][]byte{a.keys.gatewayHost.PublicKey().Marshal(), a.keys.userCA.PublicKey().Marshal(), a.keys.hostCA.PublicKey().Marshal(),
@@ -91,7 +88,7 @@ func (a *App) sameKeys(ctx context.Context) error {
 		if err != nil || known == mine {
 			return err
 		}
-		if known != "" {
+		if known != "" && a.store.Epoch() != 0 {
 			return shoal.Errorf(shoal.KindConflict, "cannot serve: the keys in %s are not those that the database was used with", a.opts.path("keys")).
 				WithHint("copy the directories keys and tls of the server that used it before")
 		}

@@ -36,10 +36,8 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 					return usage(cmd, "unknown role %q: there are control and gateway", role)
 				}
 			}
-			if s.Database != "" {
-				if _, err := postgres.Parse(s.Database); err != nil {
-					return fmt.Errorf("cannot use --database: %w", err)
-				}
+			if _, err := postgres.Parse(s.Database); s.Database != "" && err != nil {
+				return fmt.Errorf("cannot use --database: %w", err)
 			}
 			if s.Data == "" {
 				s.Data = p.Getenv("SHOAL_DATA")

@@ -1,6 +1,7 @@
 package scripttest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/shoal-pool/shoal/internal/rig/cluster"
 	"github.com/shoal-pool/shoal/internal/rig/fileservers"
 )
 
@@ -152,6 +154,9 @@ func guide(ts *testscript.TestScript, neg bool, args []string) {
 	if w.files != "" {
 		own = strings.NewReplacer("files.example.org", w.files, "/srv/team", w.path("team"))
 	}
+	if w.database != "" {
+		own = strings.NewReplacer("postgres://shoal@db.example.org/shoal", w.database, "/var/lib/shoal", w.path("data"))
+	}
 	team, err := os.ReadFile(filepath.Join(w.root, "examples", "team.yaml"))
 	ts.Check(err)
 	ts.Check(os.MkdirAll(w.path("examples"), 0o755))
@@ -194,6 +199,19 @@ func fileserver(ts *testscript.TestScript, neg bool, _ []string) {
 	w.files = "127.0.0.1:" + s.Port
 	w.before, err = w.look() // it was there before the server
 	ts.Check(err)
+}
+
+// database starts a PostgreSQL and makes an empty database, whose address is the variable DATABASE. In a guide it is
+// postgres://shoal@db.example.org/shoal. It ends with the script.
+func database(ts *testscript.TestScript, neg bool, _ []string) {
+	onlyPlain(ts, neg, "database")
+	pg, err := cluster.New(context.Background(), "fsync=off")
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(pg.Close()) })
+	w := of(ts)
+	w.database, err = pg.Database(context.Background())
+	ts.Check(err)
+	ts.Setenv("DATABASE", w.database)
 }
 
 func onlyPlain(ts *testscript.TestScript, neg bool, name string) {

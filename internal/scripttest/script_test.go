@@ -32,7 +32,7 @@ func TestScripts(t *testing.T) {
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "stop-serve": stopServe, "kill9": kill9, "leftovers": leftovers,
-			"person": person, "fill": fill, "exits": exits, "wait-for": waitFor, "guide": guide, "fileserver": fileserver,
+			"person": person, "fill": fill, "exits": exits, "wait-for": waitFor, "guide": guide, "fileserver": fileserver, "database": database,
 		},
 	})
 }

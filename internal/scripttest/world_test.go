@@ -28,6 +28,7 @@ type world struct {
 	https     string
 	rdp       string // a free one, for an endpoint
 	files     string // address of a file server, if there is one
+	database  string // address of a PostgreSQL, if there is one
 	before    []string
 	server    *exec.Cmd
 	ended     chan error // the server's end, once

@@ -72,7 +72,5 @@ Then start the server with --database URL.`,
 		}}
 	cmd.Flags().StringVar(&from, "from", "", "sqlite:PATH or postgres://USER@HOST/NAME, a `STORE` that no server uses")
 	cmd.Flags().StringVar(&to, "to", "", "the same, a `STORE` that is empty")
-	_ = cmd.MarkFlagRequired("from")
-	_ = cmd.MarkFlagRequired("to")
 	return cmd
 }
