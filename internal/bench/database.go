@@ -41,9 +41,12 @@ func databaseRows(ctx context.Context, b *bench) (err error) {
 	}
 	for range b.rounds {
 		for _, name := range []string{"sqlite", "postgres"} {
-			me := worlds[name].as(0)
+			me, err := worlds[name].ClientAs(ctx, "u1")
+			if err != nil {
+				return err
+			}
 			start := time.Now()
-			err := eight(ctx, singles, func(ctx context.Context) error {
+			err = eight(ctx, singles, func(ctx context.Context) error {
 				_, err := me.Submit(ctx, queued("true"), shoal.NewToken())
 				return err
 			})

@@ -11,7 +11,7 @@
 // Changed misses nothing.
 //
 // The one writer and group commit are package commit's. Package file opens a
-// store in a SQLite file. How attempts that are long over are written is package
+// store in a SQLite file, package postgres one in a PostgreSQL. How attempts that are long over are written is package
 // pack's. Here are the tables. A new kind of object is a line in table.go, a
 // numbered file in migrations, and a file of its own for what is asked of it.
 //
