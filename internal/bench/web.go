@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,11 +44,47 @@ type fronts struct {
 
 // webRows compares our front end with configurable-http-proxy: both without TLS, told their routes by the same API.
 func webRows(ctx context.Context, b *bench) error {
-	return b.withFronts(ctx, webRates, webLatency, webVisible)
+	return b.apart(ctx, "web", func() error { return b.withFronts(ctx, webRates, webLatency, webVisible) })
 }
 
 // crowdRows opens many websockets through both.
-func crowdRows(ctx context.Context, b *bench) error { return b.withFronts(ctx, webCrowds) }
+func crowdRows(ctx context.Context, b *bench) error {
+	return b.apart(ctx, "websockets", func() error { return b.withFronts(ctx, webCrowds) })
+}
+
+// isApart is set for a process that apart has started.
+const isApart = "SHOAL_BENCH_APART"
+
+// apart has a rig measured by a process of its own in a network of its own: what filters and counts packets on this host, as
+// servers' rules for their machines do, would take as much of either proxy as its work.
+func (b *bench) apart(ctx context.Context, name string, rows func() error) error {
+	if os.Getenv(isApart) != "" {
+		return rows()
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	out := filepath.Join(b.dir, name+".json")
+	cmd := exec.CommandContext(ctx, "unshare", "--net", "sh", "-c", `ip link set lo up && exec "$@"`, "sh",
+		self, "-bin", b.bin, "-run", "^"+name+"$", "-rounds", strconv.Itoa(b.rounds), "-o", out)
+	cmd.Env = append(os.Environ(), isApart+"=1")
+	cmd.Stderr = os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(out)
+	if err != nil {
+		return err
+	}
+	var found []Row
+	if err := json.Unmarshal(text, &found); err != nil {
+		return err
+	}
+	b.rows = append(b.rows, found...)
+	return nil
+}
 
 func (b *bench) withFronts(ctx context.Context, measure ...func(context.Context, *bench, *fronts) error) (err error) {
 	f, err := b.fronts(ctx)
