@@ -29,7 +29,7 @@ type Share struct {
 // Owned reports whether files on the share have owners of their own. Where they have not, whoever mounts it says to whom
 // they all belong, so users' homes on it are mounted one by one.
 func (s Share) Owned() bool {
-	return strings.HasPrefix(s.Source, "/") || strings.HasPrefix(s.Source, "nfs://")
+	return strings.HasPrefix(s.Source, "/") || strings.HasPrefix(s.Source, "nfs://") || strings.HasPrefix(s.Source, "pvc://")
 }
 
 // SecretRef names a secret of the secret store; objects never hold the value.

@@ -69,6 +69,14 @@ func newMachine(state string, log *slog.Logger) (*machine, error) {
 // places makes the files and directories that sshd and the programs which tell who is there expect, where
 // an image or its provider has not.
 func (m *machine) places() error {
+	// Kubernetes' empty directories may be written to by everybody, and sshd trusts nothing that lies there.
+	for path, mode := range map[string]uint32{"/run": 0o755, "/dev/shm": 0o1777} {
+		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o002 != 0 && (info.Mode()&os.ModeSticky == 0 || path == "/run") {
+			if err := unix.Chmod(path, mode); err != nil {
+				return fmt.Errorf("everybody may write to %s: %w", path, err)
+			}
+		}
+	}
 	for _, d := range []struct {
 		path string
 		mode uint32

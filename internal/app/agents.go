@@ -5,6 +5,10 @@ import (
 	"encoding/pem"
 	"net"
 	"net/url"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/engine"
@@ -41,6 +45,30 @@ func (a *App) control(provider string) engine.Control {
 		return engine.Control{URL: controlInMachine}
 	}
 	return a.agents.control
+}
+
+// silentAfter is when a machine that takes nothing is given up: its host has lost its power, or its network. The default is that of
+// the kernel, which is a quarter of an hour.
+const silentAfter = 45 * time.Second
+
+// listenAgents opens the door, or returns nil if there is to be none.
+func (a *App) listenAgents() func() (net.Listener, error) {
+	if a.opts.AgentListen == "" {
+		return nil
+	}
+	// Those who come in inherit the limit, which holds for the kernel's own questions, too. A multipath socket does not know it.
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		limit := func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silentAfter.Milliseconds()))
+		}
+		if e := raw.Control(limit); e != nil {
+			return e
+		}
+		return err
+	}}
+	lc.SetMultipathTCP(false)
+	return func() (net.Listener, error) { return listenTCP(lc, a.opts.AgentListen, "--agent-listen") }
 }
 
 func (a *App) agentRuns() []part {

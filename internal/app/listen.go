@@ -20,11 +20,11 @@ func (a *App) listen() error {
 		to   *net.Listener
 		open func() (net.Listener, error)
 	}{
-		{&l.Control, func() (net.Listener, error) { return listenTCP(a.opts.Listen, "--listen") }},
-		{&l.SSH, func() (net.Listener, error) { return listenTCP(a.opts.SSHListen, "--ssh-listen") }},
+		{&l.Control, func() (net.Listener, error) { return listenTCP(net.ListenConfig{}, a.opts.Listen, "--listen") }},
+		{&l.SSH, func() (net.Listener, error) { return listenTCP(net.ListenConfig{}, a.opts.SSHListen, "--ssh-listen") }},
 		{&l.Local, func() (net.Listener, error) { return listenUnix(a.opts.path("shoal.sock")) }},
 		{&l.Agent, func() (net.Listener, error) { return listenUnix(a.opts.path("control", "agent.sock")) }},
-		{&l.Agents, a.listenIf(a.opts.AgentListen != "", a.opts.AgentListen, "--agent-listen")},
+		{&l.Agents, a.listenAgents()},
 		{&l.HTTPS, a.listenIf(a.web.front != nil, a.opts.Web.HTTPSListen, "--https-listen")},
 		{&l.HTTP, a.listenIf(a.web.front != nil && a.opts.Web.HTTPListen != "", a.opts.Web.HTTPListen, "--http-listen")},
 		{&l.CHP, a.listenIf(a.web.chp != nil, a.opts.Web.CHPListen, "--chp-listen")},
@@ -54,7 +54,7 @@ func (a *App) listenIf(wanted bool, address, flag string) func() (net.Listener, 
 	if !wanted {
 		return nil
 	}
-	return func() (net.Listener, error) { return listenTCP(address, flag) }
+	return func() (net.Listener, error) { return listenTCP(net.ListenConfig{}, address, flag) }
 }
 
 func makeDirs(dirs ...string) error {
@@ -88,8 +88,8 @@ func listenUnix(path string) (net.Listener, error) {
 	return l, nil
 }
 
-func listenTCP(address, flag string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+func listenTCP(lc net.ListenConfig, address, flag string) (net.Listener, error) {
+	l, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, shoal.Errorf(shoal.KindConflict, "cannot listen on %s: %w", address, err).
 			WithHint("another program may hold the port; choose one with %s HOST:PORT", flag)

@@ -42,7 +42,7 @@ func TestSessions(t *testing.T) {
 	} {
 		for name, ask := range map[string]func() (api.SessionSecrets, error){
 			"the login of " + string(c.user) + " to pool lab gets": func() (api.SessionSecrets, error) { return k.ForLogin(t.Context(), "lab", c.user) },
-			string(c.user) + " on machine m-1 gets":                 func() (api.SessionSecrets, error) { return k.OnMachine(t.Context(), "m-1", c.user) },
+			string(c.user) + " on machine m-1 gets":                func() (api.SessionSecrets, error) { return k.OnMachine(t.Context(), "m-1", c.user) },
 		} {
 			before := db.Rev()
 			got, err := ask()

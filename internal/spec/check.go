@@ -170,7 +170,7 @@ func CheckShare(s shoal.Share) []shoal.Mistake {
 func (c *checks) remote(s shoal.Share, scheme, rest string) {
 	if !slices.Contains(shares.Kinds(), scheme) {
 		c.wrong("source", suggest(scheme, shares.Kinds()), "%q is not a kind of share", clip(scheme))
-	} else if host, dir, ok := strings.Cut(rest, "/"); !ok || host == "" || dir == "" || strings.ContainsAny(rest, " ,") || strings.Contains(rest, "@") && scheme != string(shares.SFTP) {
+	} else if host, dir, ok := strings.Cut(rest, "/"); (!ok || dir == "") && scheme != string(shares.Claim) || host == "" || strings.ContainsAny(rest, " ,") || strings.Contains(rest, "@") && scheme != string(shares.SFTP) {
 		c.wrong("source", "write "+scheme+"://HOST/PATH", "%q names no host and path", clip(s.Source))
 	}
 	for _, m := range shares.Check(s) {

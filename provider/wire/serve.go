@@ -54,7 +54,7 @@ func (p Program) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	defer notes.Wait()
 	defer cancel()
 	defer calls.Wait() // what was asked for is done
-	var mu sync.Mutex // of out
+	var mu sync.Mutex  // of out
 	enc := json.NewEncoder(out)
 	say := func(a Answer) {
 		mu.Lock()

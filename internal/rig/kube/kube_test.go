@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestMain(m *testing.M) { Main(m) }
+func TestMain(m *testing.M) { Main(m, filepath.Join("..", "..", "..")) }
 
 // A pod runs on each of two nodes, one can reach the other, and a node that dies is missed.
 func TestCluster(t *testing.T) {

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,19 +13,26 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/shoal-pool/shoal/internal/rig"
 )
 
 // inside tells a process that it is the one in the namespaces, and what its control groups are called.
 const inside = "SHOAL_TEST_CLUSTER"
 
 // Main runs a package's tests in namespaces of their own: networks, processes and mounts. Whatever a test starts ends with it,
-// and its servers are reached from there only. m is *testing.M.
-func Main(m interface{ Run() int }) {
+// and its servers are reached from there only, as nothing else is from there: what has to be fetched is fetched before. m is
+// *testing.M, root the repository's, and images those of images/ that will be built.
+func Main(m interface{ Run() int }, root string, images ...string) {
 	if os.Getenv(inside) != "" {
 		os.Exit(m.Run())
 	}
 	if os.Getuid() != 0 || slices.ContainsFunc(os.Args, func(a string) bool { return a == "-test.short=true" || strings.HasPrefix(a, "-test.list") }) {
 		os.Exit(m.Run())
+	}
+	if err := fetch(root, images); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	name := "shoal-kube-" + strconv.Itoa(os.Getpid())
 	cmd := exec.Command("unshare", append([]string{"--net", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child",
@@ -44,6 +52,25 @@ func Main(m interface{ Run() int }) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// fetch builds what needs the network.
+func fetch(root string, images []string) error {
+	ctx := context.Background()
+	if _, err := build(ctx, root, func(s string) { fmt.Fprintln(os.Stderr, s) }); err != nil {
+		return err
+	}
+	for _, name := range images {
+		if err := Image(ctx, root, name, "/dev/null", "localhost/test:1"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Image builds one of images/ into an archive, with the binaries of SHOAL_BIN or bin/.
+func Image(ctx context.Context, root, name, archive, tag string) error {
+	return run(ctx, "", append(os.Environ(), "SHOAL_IMAGE_CACHE="+rig.Cache), filepath.Join(root, "images", "build"), name, archive, tag)
 }
 
 // hierarchies are the mounts of control groups: one, or one for each controller.

@@ -77,6 +77,8 @@ func checkOption(k Kind, name, text string) shoal.Mistake {
 	switch {
 	case k == Directory:
 		return mistake("leave options out", "a directory of the host has no option %q", clip(name))
+	case k == Claim:
+		return mistake("leave options out: those of the claim's volume count", "a claim has no option %q", clip(name))
 	case slices.Contains([]string{"username", "user", "password", "pass", "password2", "credentials", "cred", "IdentityFile"}, name):
 		return mistake("keep it with `shoal secret set`, and write credentials: {secret: NAME}", "the option %q would hold a secret, or name a file that does", name)
 	case !ok:

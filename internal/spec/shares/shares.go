@@ -24,10 +24,13 @@ const (
 	SMB       Kind = "smb"
 	Azure     Kind = "azurefiles"
 	SFTP      Kind = "sftp"
+	Claim     Kind = "pvc" // a PersistentVolumeClaim, which pods mount and nobody else
 )
 
 // Kinds lists the schemes.
-func Kinds() []string { return []string{string(NFS), string(SMB), string(Azure), string(SFTP)} }
+func Kinds() []string {
+	return []string{string(NFS), string(SMB), string(Azure), string(SFTP), string(Claim)}
+}
 
 // azureDomain is where the file shares of Azure's storage accounts are.
 const azureDomain = ".file.core.windows.net"
@@ -64,6 +67,8 @@ func (k Kind) form() string {
 		return "azurefiles://ACCOUNT/SHARE"
 	case SFTP:
 		return "sftp://USER@HOST/PATH"
+	case Claim:
+		return "pvc://CLAIM or pvc://CLAIM/PATH"
 	}
 	return "nfs://HOST/PATH"
 }
@@ -113,9 +118,9 @@ func Check(s shoal.Share) []shoal.Mistake {
 	case s.Credentials == nil && src.Kind == SFTP:
 		all = append(all, shoal.Mistake{Path: "credentials", Msg: "a share over SSH needs a private key or a password",
 			Hint: "keep it with `shoal secret set NAME` on the server's host, and write credentials: {secret: NAME}"})
-	case s.Credentials != nil && (src.Kind == Directory || src.Kind == NFS):
+	case s.Credentials != nil && (src.Kind == Directory || src.Kind == NFS || src.Kind == Claim):
 		all = append(all, shoal.Mistake{Path: "credentials", Msg: "a share of this kind has no use for credentials",
-			Hint: "NFS knows machines by their addresses: let the server export to this host, and leave credentials out"})
+			Hint: "leave credentials out; NFS knows machines by their addresses: let the server export to this host"})
 	}
 	return all
 }
@@ -156,14 +161,14 @@ func parse(s shoal.Share) (Source, shoal.Mistake) {
 	}
 	kind := Kind(scheme)
 	if !slices.Contains(Kinds(), scheme) {
-		return Source{}, mistake("write nfs, smb, azurefiles or sftp", "%q is not a kind of share", clip(scheme))
+		return Source{}, mistake("write nfs, smb, azurefiles, sftp or pvc", "%q is not a kind of share", clip(scheme))
 	}
 	bad := func(why string) (Source, shoal.Mistake) {
 		return Source{}, mistake("write "+kind.form(), "%q %s", clip(s.Source), why)
 	}
 	u, err := url.Parse("share://" + rest)
 	switch {
-	case err != nil || u.Hostname() == "" || strings.Trim(u.Path, "/") == "" || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(rest, "?#"):
+	case err != nil || u.Hostname() == "" || strings.Trim(u.Path, "/") == "" && kind != Claim || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(rest, "?#"):
 		return bad("names no host and path")
 	case control(u.Path) || slices.Contains(strings.Split(u.Path, "/"), ".."):
 		return bad("names no plain path")
@@ -195,6 +200,11 @@ func (src Source) finish(s shoal.Share, u *url.URL, bad func(string) (Source, sh
 		if strings.ContainsAny(src.Share, `"*<>|:,`) {
 			return bad("names no share")
 		}
+	case Claim:
+		if u.Port() != "" || strings.Contains(src.Host, ":") {
+			return bad("names no claim")
+		}
+		src.Port, src.Path = 0, strings.TrimPrefix(path.Clean("/"+u.Path), "/")
 	case SFTP:
 		src.User = "root"
 		if u.User != nil {

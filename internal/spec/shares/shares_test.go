@@ -16,6 +16,8 @@ func TestParse(t *testing.T) {
 		"smb://files/team/a/b":           {SMB, "files", 445, "", "team", "a/b"},
 		"azurefiles://acct1/work":        {Azure, "acct1.file.core.windows.net", 445, "acct1", "work", ""},
 		"sftp://alice@files:2222/srv/up": {SFTP, "files", 2222, "alice", "", "/srv/up"},
+		"pvc://team":                     {Claim, "team", 0, "", "", ""},
+		"pvc://team/data/":               {Claim, "team", 0, "", "", "data"},
 		"sftp://files/srv":               {SFTP, "files", 22, "root", "", "/srv"},
 	} {
 		if got, err := Parse(shoal.Share{Name: "s", Source: source}); err != nil || got != want {
@@ -27,7 +29,7 @@ func TestParse(t *testing.T) {
 		t.Errorf("with another host: %+v, %v", got, err)
 	}
 	for _, bad := range []string{"", "team", "nfs://files", "nfs://files/", "nfs:///x", "nfs://-o/x", "nfs://u@files/x", "smb://files/", "smb://u:p@files/x", "sftp://u:p@h/x",
-		"ftp://h/x", "nfs://h/a/../b", "nfs://h/a%2f..%2fb", "nfs://h/x?y", "nfs://h/a\nb", "azurefiles://ACCT/x", "azurefiles://a.b/x", "sftp://-oProxyCommand=x@h/x", "nfs://h:99999/x"} {
+		"ftp://h/x", "nfs://h/a/../b", "nfs://h/a%2f..%2fb", "nfs://h/x?y", "nfs://h/a\nb", "azurefiles://ACCT/x", "azurefiles://a.b/x", "sftp://-oProxyCommand=x@h/x", "nfs://h:99999/x", "pvc://", "pvc://a:1/x", "pvc://u@a"} {
 		if got, err := Parse(shoal.Share{Name: "s", Source: bad}); err == nil || shoal.HintOf(err) == "" {
 			t.Errorf("%q: %+v, %v", bad, got, err)
 		}
@@ -45,10 +47,10 @@ func TestCheckOptions(t *testing.T) {
 		{"smb://h/x", "dir_mode", "4777", false}, {"smb://h/x", "vers", "1.0", false}, {"smb://h/x", "host", "other", false}, {"smb://h/x", "uid", "1000", true},
 		{"azurefiles://acct/x", "host", "other:445", true}, {"azurefiles://acct/x", "vers", "2.1", false}, {"azurefiles://acct/x", "host", "a/b", false},
 		{"sftp://h/x", "hostkey", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG", true}, {"sftp://h/x", "ProxyCommand", "x", false}, {"sftp://h/x", "hostkey", "x\ny", false},
-		{"/srv/x", "ro", "", false},
+		{"/srv/x", "ro", "", false}, {"pvc://a", "ro", "", false},
 	} {
 		s := shoal.Share{Name: "s", Source: c.source, Options: map[string]string{c.name: c.value}}
-		if !strings.HasPrefix(c.source, "nfs") && !strings.HasPrefix(c.source, "/") {
+		if !strings.HasPrefix(c.source, "nfs") && !strings.HasPrefix(c.source, "/") && !strings.HasPrefix(c.source, "pvc") {
 			s.Credentials = &shoal.SecretRef{Secret: "key"}
 		}
 		all := Check(s)

@@ -254,8 +254,12 @@ func (s *Set) Reach(ctx context.Context, share shoal.Share) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if u.src.Kind == shares.Directory {
+	switch u.src.Kind {
+	case shares.Directory:
 		return u.src.Path, s.isDirectory(ctx, share, u.src.Path)
+	case shares.Claim:
+		return "", shoal.Errorf(shoal.KindInvalid, "this host cannot mount share %s (%s): only pods can mount a claim", share.Name, share.Source).
+			WithHint("use a directory or a file server's share, or a pool with provider: kubernetes")
 	}
 	return s.ensure(ctx, u)
 }

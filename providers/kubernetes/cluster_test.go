@@ -1,0 +1,382 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/rig"
+	"github.com/shoal-pool/shoal/internal/rig/kube"
+	"github.com/shoal-pool/shoal/provider"
+	"github.com/shoal-pool/shoal/provider/providertest"
+)
+
+const (
+	root     = "../.."
+	image    = "localhost/shoal-small:test"
+	patience = 2 * time.Minute
+)
+
+func TestMain(m *testing.M) { kube.Main(m, root, "small") }
+
+// cluster is a real one with the namespace and the account that deploy/kubernetes describes.
+type cluster struct {
+	*kube.Cluster
+	t          *testing.T
+	dir        string
+	kubeconfig string // of Shoal's account
+	client     kubernetes.Interface
+	admin      kubernetes.Interface
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	if testing.Short() || os.Getuid() != 0 {
+		t.Skip("a cluster needs root, and is left out with -short")
+	}
+	dir, err := os.MkdirTemp("", "shoal-kube-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{t: t, dir: dir}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if c.Cluster, err = kube.Start(t.Context(), kube.Config{Root: root, Dir: filepath.Join(dir, "cluster"), Nodes: 2, Say: func(s string) { t.Log(s) }}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(c.Logs())
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	admin, err := c.Admin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.admin = clientOf(t, admin)
+	c.apply(filepath.Join(root, "deploy/kubernetes/machines.yaml"))
+	c.account()
+	return c
+}
+
+func clientOf(t *testing.T, kubeconfig string) kubernetes.Interface {
+	t.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.QPS, config.Burst = 100, 200
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// places are the paths of kinds, before and after a namespace.
+var places = map[string][2]string{"Namespace": {"/api/v1", "namespaces"}, "ServiceAccount": {"/api/v1", "serviceaccounts"},
+	"Role": {"/apis/rbac.authorization.k8s.io/v1", "roles"}, "RoleBinding": {"/apis/rbac.authorization.k8s.io/v1", "rolebindings"},
+	"ClusterRole": {"/apis/rbac.authorization.k8s.io/v1", "clusterroles"}, "ClusterRoleBinding": {"/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"}}
+
+// apply applies the documents of a file, as kubectl apply --server-side does.
+func (c *cluster) apply(file string) {
+	c.t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for doc := range strings.SplitSeq(string(text), "\n---\n") {
+		var o struct {
+			Kind     string
+			Metadata struct{ Name, Namespace string }
+		}
+		if err := yaml.Unmarshal([]byte(doc), &o); err != nil {
+			c.t.Fatal(err)
+		}
+		at, ok := places[o.Kind]
+		if !ok {
+			c.t.Fatalf("%s holds a %q", file, o.Kind)
+		}
+		path := at[0]
+		if o.Metadata.Namespace != "" {
+			path += "/namespaces/" + o.Metadata.Namespace
+		}
+		if _, err := c.Do(c.t.Context(), http.MethodPatch, path+"/"+at[1]+"/"+o.Metadata.Name+"?fieldManager=test", "application/apply-patch+yaml", []byte(doc)); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// account makes a kubeconfig for Shoal's account.
+func (c *cluster) account() {
+	c.t.Helper()
+	b, err := c.Do(c.t.Context(), http.MethodPost, "/api/v1/namespaces/shoal/serviceaccounts/shoal/token", "application/json",
+		[]byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{}}`))
+	var answer struct{ Status struct{ Token string } }
+	if err == nil {
+		err = json.Unmarshal(b, &answer)
+	}
+	if err == nil {
+		c.kubeconfig, err = c.Kubeconfig("shoal", answer.Status.Token)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.client = clientOf(c.t, c.kubeconfig)
+}
+
+// loadImage builds the small image with the binaries under test and gives it to the nodes.
+func (c *cluster) loadImage() {
+	c.t.Helper()
+	archive := filepath.Join(c.dir, "image.tar")
+	if err := kube.Image(c.t.Context(), root, "small", archive, image); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := c.Load(c.t.Context(), archive); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.Remove(archive); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func TestCluster(t *testing.T) {
+	c := newCluster(t)
+	t.Run("conformance", c.conformance)
+	t.Run("refusals", c.refusals)
+	t.Run("waiting", c.waiting)
+	t.Run("demo", c.demo) // the last: a node dies
+}
+
+func (c *cluster) provider(installation string) *Provider {
+	return New(Config{Client: c.client, Namespaces: []string{"shoal"}, Installation: installation})
+}
+
+func spec(id string) provider.MachineSpec {
+	return provider.MachineSpec{ID: shoal.MachineID(id), Pool: "lab", Token: "token of " + id, Image: "localhost/pause:1",
+		Resources: shoal.Resources{CPUs: 50, Memory: 32 << 20}, Config: map[string]any{"imagePullPolicy": "Never"}, Grace: time.Millisecond,
+		Join: provider.Join{Machine: shoal.MachineID(id), Pool: "lab", Token: "secret", Control: "https://" + kube.Host + ":7421", Epoch: 1}}
+}
+
+// conformance checks the provider's promises on real pods.
+func (c *cluster) conformance(t *testing.T) {
+	for i, check := range providertest.Checks() {
+		t.Run(check.Name, func(t *testing.T) {
+			tag := fmt.Sprintf("check-%d", i)
+			cancelled, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			err := check.Run(cancelled, providertest.Subject{Provider: c.provider(tag), Patience: patience, Poll: 200 * time.Millisecond,
+				Spec: func(n int) provider.MachineSpec { return spec(fmt.Sprintf("m-%d-%d", i, n)) },
+				Invalid: map[string]provider.MachineSpec{"no token": {ID: "m-1", Image: "x"}, "no image": {ID: "m-1", Token: "x"},
+					"the host as an image": {ID: "m-1", Token: "x", Image: "host"}, "windows": {ID: "m-1", Token: "x", Image: "x", OS: "windows"},
+					"an unknown setting": {ID: "m-1", Token: "x", Image: "x", Config: map[string]any{"nodeselector2": 1}}},
+				Reopen:    func() (provider.Provider, error) { return c.provider(tag), nil },
+				Kill:      func(id shoal.MachineID) error { return c.kill(t.Context(), id) },
+				Leftovers: func() ([]string, error) { return c.leftovers(t.Context(), tag) }})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// kill ends all processes of a pod, of which the host's first process sees every one.
+func (c *cluster) kill(ctx context.Context, id shoal.MachineID) error {
+	pod, err := c.admin.CoreV1().Pods("shoal").Get(ctx, name(id), metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	groups, err := filepath.Glob("/proc/[0-9]*/cgroup")
+	if err != nil {
+		return err
+	}
+	killed := 0
+	for _, file := range groups {
+		b, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(b), "pod"+string(pod.UID)) {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.Split(file, "/")[2])
+		if err == nil && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			killed++
+		}
+	}
+	if killed == 0 {
+		return fmt.Errorf("pod %s has no processes", pod.Name)
+	}
+	return nil
+}
+
+// leftovers are secrets; those of deleted pods take the cluster's collector a moment.
+func (c *cluster) leftovers(ctx context.Context, tag string) (left []string, err error) {
+	err = rig.Until(ctx, patience, "secrets go", func() (bool, error) {
+		list, err := c.admin.CoreV1().Secrets("shoal").List(ctx, metav1.ListOptions{LabelSelector: labelInstallation + "=" + tag})
+		if err != nil {
+			return false, err
+		}
+		left = nil
+		for _, s := range list.Items {
+			left = append(left, "secret "+s.Name)
+		}
+		return len(left) == 0, nil
+	})
+	return left, err
+}
+
+// refusals are what the cluster or the provider does not let be made, by kind.
+func (c *cluster) refusals(t *testing.T) {
+	p := c.provider("refusals")
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "small", Namespace: "shoal"}, Spec: corev1.ResourceQuotaSpec{
+		Hard: corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}}}
+	if _, err := c.admin.CoreV1().ResourceQuotas("shoal").Create(t.Context(), quota, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := rig.Until(t.Context(), patience, "the quota counts", func() (bool, error) {
+		return code(p.Check(t.Context(), spec("m-quota"))) == provider.Quota, nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := p.Create(t.Context(), spec("m-quota")); code(err) != provider.Quota || !strings.Contains(err.Error(), "pods=0") {
+		t.Errorf("over a quota: %v", err)
+	}
+	if err := errors.Join(p.Delete(t.Context(), "m-quota"), c.admin.CoreV1().ResourceQuotas("shoal").Delete(t.Context(), "small", metav1.DeleteOptions{})); err != nil {
+		t.Fatal(err)
+	}
+	for what, s := range map[string]struct {
+		change func(*provider.MachineSpec)
+		code   provider.Code
+		says   string
+	}{
+		"another namespace":  {func(s *provider.MachineSpec) { s.Config["namespace"] = "kube-system" }, provider.Denied, envNamespaces},
+		"a claim not there":  {func(s *provider.MachineSpec) { s.Mounts = shareOf("pvc://nothing") }, provider.Invalid, `no claim "nothing"`},
+		"smb":                {func(s *provider.MachineSpec) { s.Mounts = shareOf("smb://host/x") }, provider.Invalid, "pvc://NAME"},
+		"no priority class":  {func(s *provider.MachineSpec) { s.Config["priorityClassName"] = "none" }, provider.Denied, "none"},
+		"requests above":     {func(s *provider.MachineSpec) { s.Config["requests"] = map[string]any{"cpu": "2"} }, provider.Invalid, "cpu"},
+		"requests of what":   {func(s *provider.MachineSpec) { s.Config["requests"] = map[string]any{"cpus": "2"} }, provider.Invalid, "cpus"},
+		"a wrong toleration": {func(s *provider.MachineSpec) { s.Config["tolerations"] = []any{map[string]any{"operator": "Near"}} }, provider.Invalid, "Near"},
+	} {
+		sp := spec("m-refused")
+		s.change(&sp)
+		if err := p.Check(t.Context(), sp); code(err) != s.code || !strings.Contains(err.Error(), s.says) {
+			t.Errorf("%s: %v (%s), want %s with %q", what, err, code(err), s.code, s.says)
+		}
+	}
+	// What the account may not do is tried: the rights of deploy/kubernetes are the least that do.
+	if _, err := c.client.CoreV1().Secrets("kube-system").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("the account lists the secrets of kube-system: %v", err)
+	}
+	if _, err := c.client.CoreV1().Secrets("shoal").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("the account lists secrets: %v", err)
+	}
+}
+
+func shareOf(source string) []provider.Mount {
+	return []provider.Mount{{Share: shoal.Share{Name: "team", Source: source}, Path: "/shared"}}
+}
+
+func code(err error) provider.Code {
+	if e, ok := errors.AsType[*provider.Error](err); ok {
+		return e.Code
+	}
+	return ""
+}
+
+// waiting is what pods say that do not start, and what a cordoned node means.
+func (c *cluster) waiting(t *testing.T) {
+	p := c.provider("waiting")
+	for what, s := range map[string]struct {
+		id     string
+		change func(*provider.MachineSpec)
+		phase  provider.Phase
+		says   string
+	}{
+		"no node is so large":    {"m-large", func(s *provider.MachineSpec) { s.Resources.CPUs = 900_000 }, provider.PhaseCreating, "Insufficient cpu"},
+		"no node has the label":  {"m-label", func(s *provider.MachineSpec) { s.Config["nodeSelector"] = map[string]any{"disk": "none"} }, provider.PhaseCreating, "didn't match"},
+		"the image is not there": {"m-image", func(s *provider.MachineSpec) { s.Image = "localhost/absent:1" }, provider.PhaseFailed, "ErrImageNeverPull"},
+		"GPUs that nobody has":   {"m-gpu", func(s *provider.MachineSpec) { s.Resources.GPUs = 1 }, provider.PhaseCreating, "nvidia.com/gpu"},
+		"a directory not on it":  {"m-dir", func(s *provider.MachineSpec) { s.Mounts = shareOf("/nowhere/at/all") }, provider.PhaseCreating, "FailedMount"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			sp := spec(s.id)
+			s.change(&sp)
+			if err := p.Create(t.Context(), sp); err != nil {
+				t.Fatal(err)
+			}
+			c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Phase == s.phase && strings.Contains(o.Reason, s.says) })
+			if err := p.Delete(t.Context(), sp.ID); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("a node is cordoned", func(t *testing.T) {
+		sp := spec("m-cordon")
+		if err := p.Create(t.Context(), sp); err != nil {
+			t.Fatal(err)
+		}
+		c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Phase == provider.PhaseRunning && o.Trouble == "" })
+		pod, err := c.admin.CoreV1().Pods("shoal").Get(t.Context(), name(sp.ID), metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cordon := func(on bool) {
+			patch := fmt.Sprintf(`{"spec":{"unschedulable":%v}}`, on)
+			if _, err := c.Do(t.Context(), http.MethodPatch, "/api/v1/nodes/"+pod.Spec.NodeName, "application/merge-patch+json", []byte(patch)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cordon(true)
+		c.until(t, p, sp.ID, func(o provider.Observed) bool { return strings.Contains(o.Trouble, "cordoned") })
+		// Whoever drains the node has to wait for the people on it.
+		evict := []byte(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"` + pod.Name + `","namespace":"shoal"}}`)
+		if _, err := c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/shoal/pods/"+pod.Name+"/eviction", "application/json", evict); err == nil || !strings.Contains(err.Error(), "disruption budget") {
+			t.Errorf("an eviction: %v", err)
+		}
+		cordon(false)
+		c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Trouble == "" })
+		if err := p.Delete(t.Context(), sp.ID); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// until waits until a machine is seen as it should be.
+func (c *cluster) until(t *testing.T, p *Provider, id shoal.MachineID, is func(provider.Observed) bool) {
+	t.Helper()
+	var last provider.Observed
+	if err := rig.Until(t.Context(), patience, "machine "+string(id)+" is as it should be", func() (bool, error) {
+		o, err := p.Observe(t.Context())
+		for _, m := range o.Machines {
+			if m.ID == id {
+				last = m
+				return is(m), err
+			}
+		}
+		return false, err
+	}); err != nil {
+		t.Fatalf("%v; last seen as %+v", err, last)
+	}
+}

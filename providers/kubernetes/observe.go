@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/provider"
+)
+
+// Times.
+const (
+	stuckAfter = 20 * time.Second // a pod that does not start is asked about
+	goneAfter  = 30 * time.Second // past its grace, on a node that does not answer
+	unusedAge  = 2 * time.Minute  // of a budget without pods
+	askAbout   = 5                // so many pods that do not start, each time
+	maxReason  = 400
+)
+
+func (p *Provider) ours() metav1.ListOptions {
+	return metav1.ListOptions{LabelSelector: labels.SelectorFromSet(labels.Set{labelInstallation: p.cfg.Installation, labelManagedBy: manager}).String()}
+}
+
+// Observe lists the pods. It reads what the cluster has stored, so that a pod that was made is in it.
+func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
+	o := provider.Observation{At: time.Now(), Complete: true}
+	var pods []corev1.Pod
+	for _, ns := range p.cfg.Namespaces {
+		list, err := p.cfg.Client.CoreV1().Pods(ns).List(ctx, p.ours())
+		if err != nil {
+			return o, typed(err, "list the pods in namespace "+ns)
+		}
+		pods = append(pods, list.Items...)
+	}
+	nodes := p.nodes(ctx, pods)
+	asked := 0
+	for i := range pods {
+		pod := &pods[i]
+		m := provider.Observed{ID: shoal.MachineID(pod.Labels[labelMachine]), Pool: shoal.PoolName(pod.Labels[labelPool]), ProviderID: string(pod.UID)}
+		m.Phase, m.Reason = phase(pod)
+		node, known := nodes[pod.Spec.NodeName]
+		lost := nodes != nil && pod.Spec.NodeName != "" && (!known || unheard(node))
+		switch {
+		case m.Phase == provider.PhaseRunning && lost:
+			// Kubernetes waits for minutes until it gives up a node's pods. Shoal does not believe this of a machine whose agent speaks.
+			m.Phase, m.Reason = provider.PhaseFailed, fmt.Sprintf("its node %s does not answer", pod.Spec.NodeName)
+		case m.Phase == provider.PhaseCreating && m.Reason == "" && time.Since(pod.CreationTimestamp.Time) > stuckAfter && asked < askAbout:
+			asked++
+			m.Reason = p.lastWarning(ctx, pod)
+		case m.Phase == provider.PhaseRunning:
+			m.Address = net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(sshPort))
+			if known && node.Spec.Unschedulable {
+				m.Trouble = fmt.Sprintf("its node %s takes no pods: somebody has cordoned it", pod.Spec.NodeName)
+			}
+		case m.Phase == provider.PhaseStopping && lost:
+			p.bury(ctx, pod)
+		}
+		m.Reason = clip(m.Reason)
+		o.Machines = append(o.Machines, m)
+	}
+	p.sweep(ctx, pods)
+	return o, nil
+}
+
+// nodes are those that have machines; nil if this account may not see nodes.
+func (p *Provider) nodes(ctx context.Context, pods []corev1.Pod) map[string]corev1.Node {
+	if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Spec.NodeName != "" }) {
+		return nil
+	}
+	list, err := p.cfg.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
+	if err != nil {
+		return nil
+	}
+	out := map[string]corev1.Node{}
+	for _, n := range list.Items {
+		out[n.Name] = n
+	}
+	return out
+}
+
+// unheard reports whether a node has not been heard of for as long as the cluster bears that.
+func unheard(n corev1.Node) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionUnknown
+	})
+}
+
+// phase says where a pod stands, and why if that is not obvious.
+func phase(pod *corev1.Pod) (provider.Phase, string) {
+	if pod.DeletionTimestamp != nil {
+		return provider.PhaseStopping, disruption(pod)
+	}
+	switch pod.Status.Phase {
+	case corev1.PodRunning:
+		if pod.Status.PodIP == "" {
+			return provider.PhaseCreating, ""
+		}
+		return provider.PhaseRunning, ""
+	case corev1.PodFailed, corev1.PodSucceeded:
+		return provider.PhaseFailed, ended(pod)
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		w := c.State.Waiting
+		if w == nil || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" {
+			continue
+		}
+		text := join(w.Reason, w.Message)
+		switch w.Reason {
+		case "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+			return provider.PhaseFailed, text
+		}
+		return provider.PhaseCreating, text
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return provider.PhaseCreating, join("no node takes it", c.Message)
+		}
+	}
+	return provider.PhaseCreating, ""
+}
+
+// disruption is what Kubernetes says of a pod that it ends by itself.
+func disruption(pod *corev1.Pod) string {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
+			return join("Kubernetes ends it: "+c.Reason, c.Message)
+		}
+	}
+	return ""
+}
+
+// ended says why a pod has ended.
+func ended(pod *corev1.Pod) string {
+	if why := disruption(pod); why != "" {
+		return why
+	}
+	if pod.Status.Reason != "" {
+		return join(pod.Status.Reason, pod.Status.Message)
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		if t := c.State.Terminated; t != nil {
+			return join(fmt.Sprintf("its first process has ended with exit status %d: %s", t.ExitCode, t.Reason), t.Message)
+		}
+	}
+	return "its pod has ended"
+}
+
+func join(what, more string) string {
+	if more == "" {
+		return what
+	}
+	return what + ": " + more
+}
+
+// clip bounds what others have written.
+func clip(text string) string {
+	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
+	if len(text) > maxReason {
+		return strings.ToValidUTF8(text[:maxReason], "") + "…"
+	}
+	return text
+}
+
+// lastWarning is what the cluster's events say of a pod that does not start: a volume that cannot be mounted, say.
+func (p *Provider) lastWarning(ctx context.Context, pod *corev1.Pod) string {
+	list, err := p.cfg.Client.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{Limit: 50,
+		FieldSelector: fields.Set{"involvedObject.uid": string(pod.UID), "type": corev1.EventTypeWarning}.String()})
+	if err != nil {
+		return ""
+	}
+	var last corev1.Event
+	for _, e := range list.Items {
+		if !e.LastTimestamp.Before(&last.LastTimestamp) {
+			last = e
+		}
+	}
+	if last.Message == "" {
+		return ""
+	}
+	return join(last.Reason, last.Message)
+}
+
+// bury removes a pod whose node is gone or does not answer, past the time that it had to end: nobody else will. Its processes may
+// go on until the node is heard of again, which ends them then; what they do is fenced by Shoal.
+func (p *Provider) bury(ctx context.Context, pod *corev1.Pod) {
+	if time.Since(pod.DeletionTimestamp.Time) < goneAfter {
+		return // the time stamp is when the grace is over
+	}
+	none := int64(0)
+	err := p.cfg.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &none, Preconditions: &metav1.Preconditions{UID: &pod.UID}})
+	if err != nil && !apierrors.IsNotFound(err) {
+		log.Printf("cannot remove pod %s of a node that does not answer: %v", pod.Name, err)
+	}
+}
+
+// sweep removes the budgets of pools that have no pods.
+func (p *Provider) sweep(ctx context.Context, pods []corev1.Pod) {
+	for _, ns := range p.cfg.Namespaces {
+		budgets, err := p.cfg.Client.PolicyV1().PodDisruptionBudgets(ns).List(ctx, p.ours())
+		if err != nil {
+			continue
+		}
+		for _, b := range budgets.Items {
+			used := slices.ContainsFunc(pods, func(pod corev1.Pod) bool {
+				return pod.Namespace == ns && pod.Labels[labelPool] == b.Labels[labelPool]
+			})
+			if !used && time.Since(b.CreationTimestamp.Time) > unusedAge {
+				_ = p.cfg.Client.PolicyV1().PodDisruptionBudgets(ns).Delete(ctx, b.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &b.UID}})
+			}
+		}
+	}
+}
+
+// watch tells of changes as long as ctx lasts. What it misses while a watch is renewed, the next Observe shows.
+func (p *Provider) watch(ctx context.Context) {
+	for _, ns := range p.cfg.Namespaces {
+		go func() {
+			for wait := time.Second; ctx.Err() == nil; {
+				began := time.Now()
+				p.watchOnce(ctx, ns)
+				if time.Since(began) > time.Minute {
+					wait = time.Second
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(wait):
+					wait = min(2*wait, 30*time.Second)
+				}
+				p.tell()
+			}
+		}()
+	}
+	<-ctx.Done()
+}
+
+func (p *Provider) watchOnce(ctx context.Context, ns string) {
+	options := p.ours()
+	seconds := int64(requestTime.Seconds()) - 10
+	options.TimeoutSeconds = &seconds
+	w, err := p.cfg.Client.CoreV1().Pods(ns).Watch(ctx, options)
+	if err != nil {
+		return
+	}
+	defer w.Stop()
+	for e := range w.ResultChan() {
+		if e.Type == watch.Error {
+			return
+		}
+		p.tell()
+	}
+}
+
+func (p *Provider) tell() {
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
