@@ -41,6 +41,7 @@ type Machine struct {
 
 	mu       sync.Mutex
 	accounts api.Accounts
+	looked   string // which look was asked for
 	running  map[shoal.AttemptRef]context.CancelCauseFunc
 	held     map[shoal.AttemptRef]bool       // ready to begin
 	done     map[shoal.AttemptRef]api.Report // what is to be told of ended tasks until it is acknowledged
@@ -199,6 +200,8 @@ func (m *Machine) take(ctx context.Context, r api.Record, parts *sync.WaitGroup)
 		} else if _, known := m.done[r.Stop.Ref]; !known {
 			m.drop(r.Stop.Ref, r.Stop.State)
 		}
+	case r.Look != "":
+		m.looked = r.Look
 	case r.Forget != nil:
 		for _, ref := range r.Forget.Refs {
 			delete(m.done, ref)
@@ -351,6 +354,7 @@ func (m *Machine) gather() (r api.Report, refs []shoal.AttemptRef) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r.Accounts = m.accounts.Rev
+	r.Looked, m.looked = m.looked, "" // if that is lost, it is asked again
 	for ref, d := range m.done {
 		if len(d.Tasks) > 0 {
 			r.Tasks, r.Output = append(r.Tasks, d.Tasks...), append(r.Output, d.Output...)
