@@ -23,11 +23,7 @@ func (t *translation) autoscales() {
 		}
 		var chosen *tree.Value
 		for _, profile := range v.Get("profiles").Items() {
-			if profile.Get("recurrence").Present() || profile.Get("fixedDate").Present() {
-				t.note(profile.At, "%s profile %s: sizes by the calendar are left out; write them as scale.schedule in the pool's document", what(r), profile.Get("name").Show())
-				continue
-			}
-			if chosen == nil {
+			if chosen == nil && (!timed(profile) || isElse(profile)) {
 				chosen = profile
 			}
 		}
@@ -53,12 +49,19 @@ func (t *translation) autoscales() {
 			p := t.pools[i]
 			p.Size, p.places["size"] = size, chosen.At
 			p.Scale.Rules, p.places["scale"] = rules, chosen.At
+			if zone, windows := t.timetable(v.Get("profiles").Items(), what(r)); len(windows) > 0 {
+				p.Scale.TimeZone, p.Scale.Schedule = zone, windows
+				t.note(v.Get("profiles").At, "%s: its profiles with a time are scale.schedule, by the clock of %s", what(r), zone)
+			}
 			t.note(chosen.At, "%s: pool %q has %d to %d machines", what(r), p.Name, size.Min, size.Max)
 			continue
 		}
 		if target == "" {
 			t.wrong(r.At, what(r), "", "the autoscale setting has no targetResourceUri")
 			continue
+		}
+		if slices.ContainsFunc(v.Get("profiles").Items(), timed) {
+			t.note(v.Get("profiles").At, "%s: sizes by the calendar are left out, since the pool is one of before; write them as scale.schedule in its document", what(r))
 		}
 		name := shoal.PoolName(nameOf(lastOf(target), "pool"))
 		t.out.Changes = append(t.out.Changes, Change{Pool: name, Size: &size, At: chosen.At})
