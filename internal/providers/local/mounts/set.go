@@ -75,6 +75,7 @@ type Set struct {
 	// has is which generation machines were given, by machine and place. What is not here was given by a former server.
 	has     map[spot]int
 	waiting map[string]*late // who asks a directory that does not answer
+	kept    map[string]bool  // units that left files behind, which has been told
 }
 
 type spot struct {
@@ -152,7 +153,7 @@ func Open(cfg Config) (*Set, error) {
 	if cfg.Kernel == nil {
 		cfg.Kernel = hasKernel
 	}
-	s := &Set{cfg: cfg, kick: make(chan struct{}, 1), units: map[string]*unit{}, has: map[spot]int{}, waiting: map[string]*late{}}
+	s := &Set{cfg: cfg, kick: make(chan struct{}, 1), units: map[string]*unit{}, has: map[spot]int{}, waiting: map[string]*late{}, kept: map[string]bool{}}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -431,12 +432,18 @@ func (s *Set) drop(ctx context.Context, u *unit) error {
 		}
 	}
 	s.mu.Lock()
-	rec := u.rec
+	rec, told := u.rec, s.kept[u.key]
 	delete(s.units, u.key)
 	s.mu.Unlock()
 	s.endClient(rec)
 	_ = os.Remove(filepath.Join(s.cfg.Run, u.key+".key"))
 	if unwritten(dir) {
+		s.mu.Lock()
+		s.kept[u.key] = true
+		s.mu.Unlock()
+		if told {
+			return nil
+		}
 		s.cfg.Log.Warn("a share that nobody uses any more has files that could not be written to its server; they are kept", "share", u.share.Name, "dir", dir)
 		return nil
 	}
