@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,6 +46,7 @@ func leftovers(ts *testscript.TestScript, neg bool, _ []string) {
 	onlyPlain(ts, neg, "leftovers")
 	w := of(ts)
 	ts.Check(w.empty(bin(ts)))
+	ts.Check(w.endDatabase())
 	var left []string
 	for range 50 { // the kernel takes control groups and interfaces apart in its own time
 		var err error
@@ -207,8 +209,9 @@ func database(ts *testscript.TestScript, neg bool, _ []string) {
 	onlyPlain(ts, neg, "database")
 	pg, err := cluster.New(context.Background(), "fsync=off")
 	ts.Check(err)
-	ts.Defer(func() { ts.Check(pg.Close()) })
 	w := of(ts)
+	w.endDatabase = sync.OnceValue(pg.Close)
+	ts.Defer(func() { ts.Check(w.endDatabase()) })
 	w.database, err = pg.Database(context.Background())
 	ts.Check(err)
 	ts.Setenv("DATABASE", w.database)

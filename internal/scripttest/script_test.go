@@ -74,7 +74,7 @@ func binaries(t *testing.T) string {
 
 // setUp gives a script a world of its own: directories, ports, an ssh that knows the gateway.
 func setUp(env *testscript.Env, bin string) error {
-	w := &world{dir: env.WorkDir}
+	w := &world{dir: env.WorkDir, endDatabase: func() error { return nil }}
 	var err error
 	for _, port := range []*string{&w.api, &w.ssh, &w.https, &w.rdp} {
 		if *port, err = freePort(); err != nil {

@@ -23,16 +23,17 @@ import (
 
 // world is what a script has beside its files: a server, and what the host was like before.
 type world struct {
-	dir, root string
-	api, ssh  string // ports
-	https     string
-	rdp       string // a free one, for an endpoint
-	files     string // address of a file server, if there is one
-	database  string // address of a PostgreSQL, if there is one
-	before    []string
-	server    *exec.Cmd
-	ended     chan error // the server's end, once
-	log       bytes.Buffer
+	dir, root   string
+	api, ssh    string // ports
+	https       string
+	rdp         string       // a free one, for an endpoint
+	files       string       // address of a file server, if there is one
+	database    string       // address of a PostgreSQL, if there is one
+	endDatabase func() error // stops it
+	before      []string
+	server      *exec.Cmd
+	ended       chan error // the server's end, once
+	log         bytes.Buffer
 }
 
 type worldKey struct{}
