@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -102,10 +104,13 @@ const (
 	waited   = time.Hour
 )
 
-// stranded looks for logins and tasks that wait although there is room for another machine.
+// stranded looks for logins and tasks that wait although there is room for another machine, and machines do come up.
 func (w *world) stranded(room bool) {
+	givenUp := slices.ContainsFunc(w.order, func(m *machine) bool {
+		return m.State == shoal.MachineRequested && strings.HasPrefix(m.Reason, "no more are made")
+	})
 	switch q := w.cloud.quota; {
-	case !room || w.broken || q >= 0 && len(w.cloud.has) >= q:
+	case !room || w.broken || givenUp || q >= 0 && len(w.cloud.has) >= q:
 		w.roomy = time.Time{}
 		return
 	case w.roomy.IsZero():
