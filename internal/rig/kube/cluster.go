@@ -40,15 +40,13 @@ type Config struct {
 type Cluster struct {
 	cfg      Config
 	programs programs
-	admin    string // tokens
-	tokens   map[string]string
+	tokens   map[string]string // of the users
 	servers  []*server
 	nodes    []*Node
 	client   *http.Client
 	group    string
 
-	mu     sync.Mutex
-	closed bool
+	mu sync.Mutex // of servers and nodes
 }
 
 // server is a process of the cluster's.
@@ -308,12 +306,6 @@ func (c *Cluster) stop(name string) error {
 	c.servers = left
 	return errors.Join(errs...)
 }
-
-// KillAPI kills the API server; StartAPI starts it again.
-func (c *Cluster) KillAPI() error { return c.stop("kube-apiserver") }
-
-// StartAPI starts the API server again.
-func (c *Cluster) StartAPI() error { return c.startAPI() }
 
 // Close ends the cluster.
 func (c *Cluster) Close() error { return c.stop("") }
