@@ -49,7 +49,8 @@ func (p *plan) pack(on []*Machine, n *need) {
 	for i, m := range on {
 		free[i] = m.Resources.Sub(m.Used)
 	}
-	room := max(p.limit-p.alive+len(p.serving)-len(on), 0) // without these there would be room for others
+	back := p.back()
+	room := len(back) + max(p.limit-p.alive+len(p.serving)-len(on), 0) // without these there would be room for others
 	for _, q := range queue {
 		if q.Tasks <= 0 {
 			continue
@@ -67,8 +68,12 @@ func (p *plan) pack(on []*Machine, n *need) {
 				if n.tasks >= room {
 					break
 				}
+				further := p.Pool.Machine
+				if n.tasks < len(back) {
+					further = back[n.tasks].Resources.Sub(back[n.tasks].Used)
+				}
 				n.tasks++
-				free = append(free, p.Pool.Machine)
+				free = append(free, further)
 			}
 			k := min(left, times(q.Resources, free[i]))
 			if q.Each > 0 {
@@ -79,6 +84,17 @@ func (p *plan) pack(on []*Machine, n *need) {
 		}
 		n.unplaced += left
 	}
+}
+
+// back is which machines can be had by taking cordons back, the first first. Old ones can be once their rollout has stopped.
+func (p *plan) back() []*Machine {
+	var all []*Machine
+	for _, m := range p.reserve {
+		if len(all)+len(p.serving) < p.limit && !p.retired(m.ID) && (!m.rolled() || !m.Old() || p.Rollout.Stopped()) {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // times is how often r fits into have. What asks for nothing fits a thousand times: a machine is

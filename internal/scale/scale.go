@@ -179,12 +179,9 @@ func (p *plan) grow() {
 	if p.Pool.Deleting || more <= 0 {
 		return
 	}
-	for _, m := range p.reserve {
+	for _, m := range p.back() {
 		if more <= 0 {
 			return
-		}
-		if len(p.Restore)+len(p.serving) >= p.limit || p.retired(m.ID) || m.rolled() && m.Old() && !p.Rollout.Stopped() {
-			continue
 		}
 		p.Restore = append(p.Restore, m.ID)
 		more--

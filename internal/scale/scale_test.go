@@ -144,6 +144,10 @@ func growing() []decideCase {
 		{name: "logins only", state: scale.State{Pool: pool(func(p *shoal.Pool) { p.Uses = []shoal.Use{shoal.UseInteractive} }), Queue: queue(5, cpu(1))}},
 		{name: "the cordon is taken back first", state: scale.State{Pool: pool(), Waiting: 9, Machines: all(machine("a", by(shoal.CordonAutoscaler), sessions(1)))},
 			create: 1, restore: "a"},
+		{name: "in a full pool too, also for tasks", state: scale.State{Pool: pool(sized(0, 2, 0)), Queue: queue(9, cpu(1)), Machines: all(machine("a", tasks(4, cpu(1))), machine("b", by(shoal.CordonAutoscaler), sessions(1)))},
+			restore: "b"},
+		{name: "also an empty one", state: scale.State{Pool: pool(sized(0, 2, 0)), Queue: queue(9, cpu(1)), Machines: all(machine("a", tasks(4, cpu(1))), machine("b", by(shoal.CordonAutoscaler)))},
+			restore: "b"},
 	}
 }
 
