@@ -41,21 +41,16 @@ func kill9(ts *testscript.TestScript, neg bool, _ []string) {
 	ts.Check(of(ts).stop(syscall.SIGKILL))
 }
 
-// leftovers removes all pools, stops the server and compares the host with what it was before.
+// leftovers removes all pools, stops the server and looks for what it left on the host.
 func leftovers(ts *testscript.TestScript, neg bool, _ []string) {
 	onlyPlain(ts, neg, "leftovers")
 	w := of(ts)
 	ts.Check(w.empty(bin(ts)))
 	ts.Check(w.endDatabase())
-	var left []string
-	for range 50 { // the kernel takes control groups and interfaces apart in its own time
-		var err error
-		left, err = w.left()
-		ts.Check(err)
-		if len(left) == 0 {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
+	left, err := w.left()
+	ts.Check(err)
+	if len(left) == 0 {
+		return
 	}
 	ts.Fatalf("left on the host:\n%s\nserver:\n%s", strings.Join(left, "\n"), w.tail())
 }
@@ -199,7 +194,7 @@ func fileserver(ts *testscript.TestScript, neg bool, _ []string) {
 	ts.Check(err)
 	ts.Defer(func() { ts.Check(s.Close()) })
 	w.files = "127.0.0.1:" + s.Port
-	w.before, err = w.look() // it was there before the server
+	w.before, err = look(w.root) // it was there before the server
 	ts.Check(err)
 }
 

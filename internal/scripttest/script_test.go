@@ -1,12 +1,16 @@
 package scripttest
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -14,7 +18,22 @@ import (
 
 const scripts = "../../testdata/script"
 
-// TestScripts runs the scripts one after the other: each compares the host before and after.
+// together is how many scripts run at the same time. They wait far more than they compute.
+const together = 4
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	parallel := flag.Lookup("test.parallel")
+	if parallel.Value.String() == parallel.DefValue {
+		if err := parallel.Value.Set(strconv.Itoa(together)); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// TestScripts runs the scripts, several at a time. Each looks for what its own server left; the host as a whole is
+// compared when all have ended, unless others make machines on it, too (SHOAL_BUSY_HOST).
 func TestScripts(t *testing.T) {
 	if os.Getuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -23,12 +42,29 @@ func TestScripts(t *testing.T) {
 		t.Skip("machines need root")
 	}
 	bin := binaries(t)
-	testscript.RunT(serial{t}, testscript.Params{
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := look(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if os.Getenv("SHOAL_BUSY_HOST") != "" {
+			return
+		}
+		left, err := lookUntilClean(root, before, func(string) bool { return true })
+		if err != nil || len(left) > 0 {
+			t.Errorf("left on the host by all scripts together: %v\n%s", err, strings.Join(left, "\n"))
+		}
+	})
+	testscript.Run(t, testscript.Params{
 		Dir:                 scripts,
 		WorkdirRoot:         t.TempDir(),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Setup:               func(env *testscript.Env) error { return setUp(env, bin) },
+		Setup:               func(env *testscript.Env) error { return setUp(env, root, bin) },
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "stop-serve": stopServe, "kill9": kill9, "leftovers": leftovers,
@@ -43,17 +79,6 @@ func condition(name string) (bool, error) {
 		return os.Getenv("SHOAL_PROVE") != "", nil
 	}
 	return false, fmt.Errorf("no condition is called %q", name)
-}
-
-// serial is a test whose parts do not run at the same time.
-type serial struct{ *testing.T }
-
-func (s serial) Parallel() {}
-
-func (s serial) Verbose() bool { return testing.Verbose() }
-
-func (s serial) Run(name string, f func(testscript.T)) {
-	s.T.Run(name, func(t *testing.T) { f(serial{t}) })
 }
 
 // binaries returns the directory of the programs as they are shipped, built unless SHOAL_BIN names it.
@@ -73,19 +98,14 @@ func binaries(t *testing.T) string {
 }
 
 // setUp gives a script a world of its own: directories, ports, an ssh that knows the gateway.
-func setUp(env *testscript.Env, bin string) error {
-	w := &world{dir: env.WorkDir, endDatabase: func() error { return nil }}
+func setUp(env *testscript.Env, root, bin string) error {
+	w := &world{dir: env.WorkDir, root: root, endDatabase: func() error { return nil }}
 	var err error
 	for _, port := range []*string{&w.api, &w.ssh, &w.https, &w.rdp} {
 		if *port, err = freePort(); err != nil {
 			return err
 		}
 	}
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		return err
-	}
-	w.root = root
 	for _, d := range []string{"wrap", "keys", "team", "home/.ssh"} {
 		if err := os.MkdirAll(w.path(d), 0o755); err != nil {
 			return err
@@ -108,21 +128,28 @@ func setUp(env *testscript.Env, bin string) error {
 		"HOME="+w.path("home"), "LC_ALL=C.UTF-8", "ROOT="+root, "TEAM="+w.path("team"),
 		"SHOAL_DATA="+w.path("data"), "API_PORT="+w.api, "SSH_PORT="+w.ssh, "HTTPS_PORT="+w.https, "RDP_PORT="+w.rdp)
 	env.Values[worldKey{}] = w
-	if w.before, err = w.look(); err != nil {
+	if w.before, err = look(root); err != nil {
 		return err
 	}
 	env.Defer(w.close)
 	return nil
 }
 
+var lastPort atomic.Int32
+
+// freePort returns a port that no other script gets and that the kernel gives to nobody by itself: it is below the
+// range of those.
 func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	const first, count = 20000, 10000
+	lastPort.CompareAndSwap(0, int32(os.Getpid()))
+	for range count {
+		port := strconv.Itoa(first + int(lastPort.Add(1))%count)
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
+	return "", errors.New("no port is free")
 }
 
 // Every script looks for what it left.

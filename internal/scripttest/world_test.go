@@ -203,33 +203,41 @@ func (w *world) close() {
 }
 
 // look lists what is on the host that a server could leave behind.
-func (w *world) look() ([]string, error) {
-	out, err := exec.Command(filepath.Join(w.root, "scripts", "leftovers")).Output()
+func look(root string) ([]string, error) {
+	out, err := exec.Command(filepath.Join(root, "scripts", "leftovers")).Output()
 	if err != nil {
 		return nil, fmt.Errorf("scripts/leftovers: %w", err)
 	}
 	return strings.Split(strings.TrimSpace(string(out)), "\n"), nil
 }
 
-// left returns what was not there before. On a host where others make machines at the same
-// time (SHOAL_BUSY_HOST) only what bears this server's name counts.
-func (w *world) left() ([]string, error) {
-	after, err := w.look()
-	if err != nil {
-		return nil, err
+// lookUntilClean returns what is there that was not before and counts, when nothing is or after some seconds: the kernel
+// takes control groups and interfaces apart in its own time.
+func lookUntilClean(root string, before []string, counts func(line string) bool) ([]string, error) {
+	for tries := 50; ; tries-- {
+		after, err := look(root)
+		if err != nil {
+			return nil, err
+		}
+		known := slices.Clone(before)
+		var left []string
+		for _, line := range after {
+			if i, ok := slices.BinarySearch(known, line); ok {
+				known = slices.Delete(known, i, i+1)
+			} else if counts(line) {
+				left = append(left, line)
+			}
+		}
+		if len(left) == 0 || tries == 0 {
+			return left, nil
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// left returns what bears this script's name and was not there before.
+func (w *world) left() ([]string, error) {
 	sum := sha256.Sum256([]byte(w.path("data", "local")))
 	tag := hex.EncodeToString(sum[:3])
-	before := slices.Clone(w.before)
-	var left []string
-	for _, line := range after {
-		if i, ok := slices.BinarySearch(before, line); ok {
-			before = slices.Delete(before, i, i+1)
-			continue
-		}
-		if os.Getenv("SHOAL_BUSY_HOST") == "" || strings.Contains(line, tag) || strings.Contains(line, w.dir) {
-			left = append(left, line)
-		}
-	}
-	return left, nil
+	return lookUntilClean(w.root, w.before, func(line string) bool { return strings.Contains(line, tag) || strings.Contains(line, w.dir) })
 }
