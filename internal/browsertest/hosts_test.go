@@ -46,8 +46,9 @@ await socket("socket of mallory", mallory + "/user/mallory/terminals/websocket/1
 for (const name of ["__Host-shoal", "__Secure-shoal", "shoal"]) document.cookie = name + "=00000000000000000000000000000000; Secure; Path=/; Domain=DOMAIN";
 const frame = document.createElement("iframe");
 frame.src = main + "/shoal/";
+const loaded = new Promise((done) => { frame.onload = done; });
 document.body.append(frame);
-await new Promise((done) => setTimeout(done, 1500));
+await loaded; // until then it is a blank page, which everybody may look into; a refusal is loaded, too
 try { got.frame = frame.contentDocument ? "seen" : "unseen"; } catch (e) { got.frame = "unseen"; }
 return JSON.stringify(got);`
 
