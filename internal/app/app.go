@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -46,7 +47,7 @@ type App struct {
 	keys      keys
 	store     *store.DB
 	people    *identity.Directory
-	images    *local.Provider // nil where another provider was handed in
+	images    *local.Provider // nil where there are no local machines
 	engine    *engine.Engine
 	batch     *batch.Batch
 	secrets   *secrets.Keeper
@@ -133,6 +134,10 @@ func (a *App) openProviders(ctx context.Context) (map[string]provider.Provider, 
 	if a.opts.Providers != nil {
 		return a.opts.Providers, nil
 	}
+	all := map[string]provider.Provider{}
+	if os.Geteuid() != 0 && len(a.opts.Programs) > 0 {
+		return all, a.openPrograms(ctx, all) // local machines need root; those of others do not
+	}
 	var subnet netip.Prefix
 	if a.opts.Subnet != "" {
 		var err error
@@ -148,7 +153,7 @@ func (a *App) openProviders(ctx context.Context) (map[string]provider.Provider, 
 	}
 	a.images = p
 	a.onClose(p.Close)
-	all := map[string]provider.Provider{"local": p}
+	all["local"] = p
 	return all, a.openPrograms(ctx, all)
 }
 

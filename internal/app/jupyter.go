@@ -14,7 +14,7 @@ import (
 
 // makeJupyter makes what runs JupyterHub for pools that want it, or leads machines to another one.
 func (a *App) makeJupyter() error {
-	if a.images == nil { // another provider was handed in, and time may be a test's
+	if a.images == nil { // its servers are on local machines
 		return nil
 	}
 	cfg := hub.Config{Store: a.store, Dir: a.opts.path("hub"), Machines: a.images.Listen, Log: a.log}

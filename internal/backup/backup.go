@@ -52,11 +52,21 @@ func Save(ctx context.Context, p Place, path string) (err error) {
 			_ = os.Remove(path)
 		}
 	}()
-	return errors.Join(save(ctx, p, from, path, out), out.Close())
+	return errors.Join(save(ctx, p, from, filepath.Dir(path), out), out.Sync(), out.Close())
 }
 
-func save(ctx context.Context, p Place, from *store.DB, path string, out *os.File) error {
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".shoal-backup-") // made 0700
+// SaveTo writes a backup to out, as Save does to a file.
+func SaveTo(ctx context.Context, p Place, out io.Writer) error {
+	from, err := p.peek(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(save(ctx, p, from, p.Data, out), from.Close())
+}
+
+// save writes a backup to out. Its copy of the store lies below beside meanwhile.
+func save(ctx context.Context, p Place, from *store.DB, beside string, out io.Writer) error {
+	dir, err := os.MkdirTemp(beside, ".shoal-backup-") // made 0700
 	if err != nil {
 		return err
 	}
@@ -90,7 +100,7 @@ func save(ctx context.Context, p Place, from *store.DB, path string, out *os.Fil
 			return err
 		}
 	}
-	return errors.Join(w.Close(), out.Sync())
+	return w.Close()
 }
 
 // add adds a file to an archive.

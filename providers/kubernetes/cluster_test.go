@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,7 +19,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -31,7 +31,7 @@ import (
 
 const (
 	root     = "../.."
-	image    = "localhost/shoal-small:test"
+	image    = "registry.example.org/shoal-small:1"
 	patience = 2 * time.Minute
 )
 
@@ -45,6 +45,7 @@ type cluster struct {
 	kubeconfig string // of Shoal's account
 	client     kubernetes.Interface
 	admin      kubernetes.Interface
+	loaded     bool // the nodes have the image
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -78,7 +79,7 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	c.admin = clientOf(t, admin)
-	c.apply(filepath.Join(root, "deploy/kubernetes/machines.yaml"))
+	c.kubectl("apply", "-f", filepath.Join(root, "deploy/kubernetes/machines.yaml"))
 	c.account()
 	return c
 }
@@ -97,38 +98,19 @@ func clientOf(t *testing.T, kubeconfig string) kubernetes.Interface {
 	return client
 }
 
-// places are the paths of kinds, before and after a namespace.
-var places = map[string][2]string{"Namespace": {"/api/v1", "namespaces"}, "ServiceAccount": {"/api/v1", "serviceaccounts"},
-	"Role": {"/apis/rbac.authorization.k8s.io/v1", "roles"}, "RoleBinding": {"/apis/rbac.authorization.k8s.io/v1", "rolebindings"},
-	"ClusterRole": {"/apis/rbac.authorization.k8s.io/v1", "clusterroles"}, "ClusterRoleBinding": {"/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"}}
-
-// apply applies the documents of a file, as kubectl apply --server-side does.
-func (c *cluster) apply(file string) {
+// kubectl runs it as the cluster's administrator.
+func (c *cluster) kubectl(args ...string) string {
 	c.t.Helper()
-	text, err := os.ReadFile(file)
+	admin, err := c.Admin()
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	for doc := range strings.SplitSeq(string(text), "\n---\n") {
-		var o struct {
-			Kind     string
-			Metadata struct{ Name, Namespace string }
-		}
-		if err := yaml.Unmarshal([]byte(doc), &o); err != nil {
-			c.t.Fatal(err)
-		}
-		at, ok := places[o.Kind]
-		if !ok {
-			c.t.Fatalf("%s holds a %q", file, o.Kind)
-		}
-		path := at[0]
-		if o.Metadata.Namespace != "" {
-			path += "/namespaces/" + o.Metadata.Namespace
-		}
-		if _, err := c.Do(c.t.Context(), http.MethodPatch, path+"/"+at[1]+"/"+o.Metadata.Name+"?fieldManager=test", "application/apply-patch+yaml", []byte(doc)); err != nil {
-			c.t.Fatal(err)
-		}
+	cmd := exec.CommandContext(c.t.Context(), filepath.Join(c.Bin(), "kubectl"), append([]string{"--kubeconfig", admin}, args...)...)
+	out, err := rig.Output(cmd)
+	if err != nil {
+		c.t.Fatal(err)
 	}
+	return out
 }
 
 // account makes a kubeconfig for Shoal's account.
@@ -152,6 +134,10 @@ func (c *cluster) account() {
 // loadImage builds the small image with the binaries under test and gives it to the nodes.
 func (c *cluster) loadImage() {
 	c.t.Helper()
+	if c.loaded {
+		return
+	}
+	c.loaded = true
 	archive := filepath.Join(c.dir, "image.tar")
 	if err := kube.Image(c.t.Context(), root, "small", archive, image); err != nil {
 		c.t.Fatal(err)
@@ -169,6 +155,10 @@ func TestCluster(t *testing.T) {
 	t.Run("conformance", c.conformance)
 	t.Run("refusals", c.refusals)
 	t.Run("waiting", c.waiting)
+	t.Run("faults", c.faults)
+	t.Run("edits", c.edits)
+	t.Run("placing", c.placing)
+	t.Run("guide", c.guide)
 	t.Run("demo", c.demo) // the last: a node dies
 }
 
@@ -308,6 +298,12 @@ func code(err error) provider.Code {
 // waiting is what pods say that do not start, and what a cordoned node means.
 func (c *cluster) waiting(t *testing.T) {
 	p := c.provider("waiting")
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "unbound", Namespace: "shoal"}, Spec: corev1.PersistentVolumeClaimSpec{
+		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
+		Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Pi")}}}}
+	if _, err := c.admin.CoreV1().PersistentVolumeClaims("shoal").Create(t.Context(), claim, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	for what, s := range map[string]struct {
 		id     string
 		change func(*provider.MachineSpec)
@@ -318,6 +314,8 @@ func (c *cluster) waiting(t *testing.T) {
 		"no node has the label":  {"m-label", func(s *provider.MachineSpec) { s.Config["nodeSelector"] = map[string]any{"disk": "none"} }, provider.PhaseCreating, "didn't match"},
 		"the image is not there": {"m-image", func(s *provider.MachineSpec) { s.Image = "localhost/absent:1" }, provider.PhaseFailed, "ErrImageNeverPull"},
 		"GPUs that nobody has":   {"m-gpu", func(s *provider.MachineSpec) { s.Resources.GPUs = 1 }, provider.PhaseCreating, "nvidia.com/gpu"},
+		"it cannot be pulled":    {"m-pull", func(s *provider.MachineSpec) { s.Image, s.Config = "127.0.0.1:1/absent:1", nil }, provider.PhaseCreating, "connection refused"},
+		"a claim never bound":    {"m-claim", func(s *provider.MachineSpec) { s.Mounts = shareOf("pvc://unbound") }, provider.PhaseCreating, "unbound"},
 		"a directory not on it":  {"m-dir", func(s *provider.MachineSpec) { s.Mounts = shareOf("/nowhere/at/all") }, provider.PhaseCreating, "FailedMount"},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/provider"
@@ -37,6 +36,7 @@ func (p *Provider) ours() metav1.ListOptions {
 // Observe lists the pods. It reads what the cluster has stored, so that a pod that was made is in it.
 func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 	o := provider.Observation{At: time.Now(), Complete: true}
+	p.heal(ctx)
 	var pods []corev1.Pod
 	for _, ns := range p.cfg.Namespaces {
 		list, err := p.cfg.Client.CoreV1().Pods(ns).List(ctx, p.ours())
@@ -71,7 +71,7 @@ func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 		m.Reason = clip(m.Reason)
 		o.Machines = append(o.Machines, m)
 	}
-	p.sweep(ctx, pods)
+	p.keepBudgets(ctx, pods)
 	return o, nil
 }
 
@@ -206,66 +206,34 @@ func (p *Provider) bury(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-// sweep removes the budgets of pools that have no pods.
-func (p *Provider) sweep(ctx context.Context, pods []corev1.Pod) {
+// keepBudgets makes the budgets anew that somebody has deleted, and removes those of pools that have no pods. What people change in one
+// stays.
+func (p *Provider) keepBudgets(ctx context.Context, pods []corev1.Pod) {
 	for _, ns := range p.cfg.Namespaces {
-		budgets, err := p.cfg.Client.PolicyV1().PodDisruptionBudgets(ns).List(ctx, p.ours())
+		list, err := p.cfg.Client.PolicyV1().PodDisruptionBudgets(ns).List(ctx, p.ours())
 		if err != nil {
 			continue
 		}
-		for _, b := range budgets.Items {
-			used := slices.ContainsFunc(pods, func(pod corev1.Pod) bool {
-				return pod.Namespace == ns && pod.Labels[labelPool] == b.Labels[labelPool]
-			})
+		there := map[string]bool{}
+		for _, b := range list.Items {
+			pool := b.Labels[labelPool]
+			there[pool] = true
+			used := slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return pod.Namespace == ns && pod.Labels[labelPool] == pool })
 			if !used && time.Since(b.CreationTimestamp.Time) > unusedAge {
 				_ = p.cfg.Client.PolicyV1().PodDisruptionBudgets(ns).Delete(ctx, b.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &b.UID}})
 			}
 		}
-	}
-}
-
-// watch tells of changes as long as ctx lasts. What it misses while a watch is renewed, the next Observe shows.
-func (p *Provider) watch(ctx context.Context) {
-	for _, ns := range p.cfg.Namespaces {
-		go func() {
-			for wait := time.Second; ctx.Err() == nil; {
-				began := time.Now()
-				p.watchOnce(ctx, ns)
-				if time.Since(began) > time.Minute {
-					wait = time.Second
-				}
-				select {
-				case <-ctx.Done():
-				case <-time.After(wait):
-					wait = min(2*wait, 30*time.Second)
-				}
-				p.tell()
+		for _, pod := range pods {
+			pool := pod.Labels[labelPool]
+			if pod.Namespace != ns || there[pool] || pod.Annotations[noteBudget] == "" || pod.DeletionTimestamp != nil {
+				continue
 			}
-		}()
-	}
-	<-ctx.Done()
-}
-
-func (p *Provider) watchOnce(ctx context.Context, ns string) {
-	options := p.ours()
-	seconds := int64(requestTime.Seconds()) - 10
-	options.TimeoutSeconds = &seconds
-	w, err := p.cfg.Client.CoreV1().Pods(ns).Watch(ctx, options)
-	if err != nil {
-		return
-	}
-	defer w.Stop()
-	for e := range w.ResultChan() {
-		if e.Type == watch.Error {
-			return
+			there[pool] = true
+			if err := p.makeBudget(ctx, shoal.PoolName(pool), ns); err != nil {
+				log.Print(err)
+				continue
+			}
+			log.Printf("the disruption budget of pool %s was deleted by somebody, and is there again; disruptionBudget: false in its providerConfig leaves it out", pool)
 		}
-		p.tell()
-	}
-}
-
-func (p *Provider) tell() {
-	select {
-	case p.changed <- struct{}{}:
-	default:
 	}
 }

@@ -27,6 +27,8 @@ const (
 	labelPool         = prefix + "pool"
 	labelMachine      = prefix + "machine"
 	noteToken         = prefix + "token-hash" // tells one Create of a machine from another
+	noteLabels        = prefix + "labels"     // as they are to be
+	noteBudget        = prefix + "budget"     // its pool has one
 	manager           = "shoal"
 )
 
@@ -69,11 +71,10 @@ func (p *Provider) secret(s provider.MachineSpec, in settings) (*corev1.Secret, 
 }
 
 // budget keeps whoever drains a node from ending what people do on it.
-func (p *Provider) budget(s provider.MachineSpec, in settings) *policyv1.PodDisruptionBudget {
-	labels := p.labels(s)
-	delete(labels, labelMachine)
+func (p *Provider) budget(pool shoal.PoolName, ns string) *policyv1.PodDisruptionBudget {
+	labels := map[string]string{labelManagedBy: manager, labelInstallation: p.cfg.Installation, labelPool: string(pool)}
 	none := intstr.FromInt32(0)
-	return &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: p.budgetName(s.Pool), Namespace: in.Namespace, Labels: labels},
+	return &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: p.budgetName(pool), Namespace: ns, Labels: labels},
 		Spec: policyv1.PodDisruptionBudgetSpec{MaxUnavailable: &none, Selector: &metav1.LabelSelector{MatchLabels: labels}}}
 }
 
@@ -132,8 +133,15 @@ func (p *Provider) pod(s provider.MachineSpec, in settings) (*corev1.Pod, error)
 	if err := mount(&spec, s.Mounts); err != nil {
 		return nil, err
 	}
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name(s.ID), Namespace: in.Namespace, Labels: labels,
-		Annotations: map[string]string{noteToken: hash(s.Token), "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}}, Spec: spec}, nil
+	kept, err := json.Marshal(labels)
+	if err != nil {
+		return nil, err
+	}
+	notes := map[string]string{noteToken: hash(s.Token), noteLabels: string(kept), "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+	if in.budget() {
+		notes[noteBudget] = "yes"
+	}
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name(s.ID), Namespace: in.Namespace, Labels: labels, Annotations: notes}, Spec: spec}, nil
 }
 
 // mount adds the shares, each once however often it is seen.

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/provider"
@@ -27,6 +31,10 @@ type Config struct {
 type Provider struct {
 	cfg     Config
 	changed chan struct{}
+	strays  atomic.Bool // there may be pods without our labels
+
+	healing sync.Mutex // guards healed
+	healed  time.Time
 }
 
 // New makes a provider.
@@ -61,9 +69,8 @@ func (p *Provider) Create(ctx context.Context, s provider.MachineSpec) error {
 		return err
 	}
 	if in.budget() {
-		_, err := p.cfg.Client.PolicyV1().PodDisruptionBudgets(in.Namespace).Create(ctx, p.budget(s, in), metav1.CreateOptions{})
-		if err != nil && !apierrors.IsAlreadyExists(err) {
-			return typed(err, "make the disruption budget of pool "+string(s.Pool))
+		if err := p.makeBudget(ctx, s.Pool, in.Namespace); err != nil {
+			return err
 		}
 	}
 	made, err := pods.Create(ctx, pod, metav1.CreateOptions{})
@@ -85,6 +92,14 @@ func (p *Provider) Create(ctx context.Context, s provider.MachineSpec) error {
 		return e
 	}
 	return p.adopt(ctx, secret, made)
+}
+
+func (p *Provider) makeBudget(ctx context.Context, pool shoal.PoolName, ns string) error {
+	_, err := p.cfg.Client.PolicyV1().PodDisruptionBudgets(ns).Create(ctx, p.budget(pool, ns), metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return typed(err, "make the disruption budget of pool "+string(pool))
 }
 
 // plan reads a machine's settings and describes its pod.
@@ -144,15 +159,22 @@ func (p *Provider) putSecret(ctx context.Context, s provider.MachineSpec, in set
 
 // adopt makes the secret go with its pod, whoever deletes that.
 func (p *Provider) adopt(ctx context.Context, secret *corev1.Secret, pod *corev1.Pod) error {
-	for _, o := range secret.OwnerReferences {
-		if o.UID == pod.UID {
+	secrets := p.cfg.Client.CoreV1().Secrets(pod.Namespace)
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		if slices.ContainsFunc(secret.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == pod.UID }) {
 			return nil
 		}
-	}
-	secret = secret.DeepCopy()
-	secret.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID}}
-	_, err := p.cfg.Client.CoreV1().Secrets(pod.Namespace).Update(ctx, secret, metav1.UpdateOptions{})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // deleted meanwhile, or another call has done it
+		secret = secret.DeepCopy()
+		secret.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID}}
+		_, err := secrets.Update(ctx, secret, metav1.UpdateOptions{})
+		if apierrors.IsConflict(err) { // somebody, or another call, has changed it
+			if fresh, e := secrets.Get(ctx, secret.Name, metav1.GetOptions{}); e == nil {
+				secret = fresh
+			}
+		}
+		return err
+	})
+	if apierrors.IsNotFound(err) { // deleted meanwhile
 		return nil
 	}
 	return typed(err, "change secret "+secret.Name)

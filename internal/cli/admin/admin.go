@@ -3,6 +3,7 @@ package admin
 
 import (
 	"context"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -14,14 +15,18 @@ type Env struct {
 	Data   string // the data directory of this host's own installation
 	Getenv func(string) string
 	Say    func(format string, args ...any)
+	Out    io.Writer
 }
 
 // Command makes `shoal admin`. parent makes a command that only holds others; takes says what it is given.
 func Command(env Env, parent func(use, short string, children ...*cobra.Command) *cobra.Command, takes func(...string) cobra.PositionalArgs) *cobra.Command {
 	return parent("admin", "Back up, restore and move what a server knows; on its host, as root",
 		env.place("backup FILE", "Save the store and the keys into a file", `Save what a server knows into FILE, a tar archive: the store and the server's keys, so that only root may read it. The server
-may be running; what is saved is one moment of it. What tasks have written (DIR/output), machines' disks and shares are not in it.`,
+may be running; what is saved is one moment of it. FILE may be - for standard output. What tasks have written (DIR/output), machines' disks and shares are not in it.`,
 			takes("FILE"), func(ctx context.Context, p backup.Place, file string) error {
+				if file == "-" {
+					return backup.SaveTo(ctx, p, env.Out)
+				}
 				if err := backup.Save(ctx, p, file); err != nil {
 					return err
 				}

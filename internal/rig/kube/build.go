@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -28,15 +29,19 @@ type programs struct{ dir string }
 
 func (p programs) hyperkube() string { return filepath.Join(p.dir, "hyperkube") }
 
-// Kwok is the program that plays nodes which do not exist.
-func (p programs) kwok() string { return filepath.Join(p.dir, "kwok") }
+// bin holds kubectl.
+func (p programs) bin() string { return filepath.Join(p.dir, "bin") }
+
+// kwok is the program that plays nodes which do not exist, and stages what it does there.
+func (p programs) kwok() string   { return filepath.Join(p.dir, "kwok") }
+func (p programs) stages() string { return filepath.Join(p.dir, "stages.yaml") }
 
 // build makes what a cluster needs, unless it was made before. root is the repository's. It takes 13 minutes of one
 // processor the first time, which say tells.
 func build(ctx context.Context, root string, say func(string)) (programs, error) {
 	source := filepath.Join(root, "internal", "rig", "kube", "hyperkube")
 	sum := sha256.New()
-	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
+	for _, name := range []string{"go.mod", "go.sum", "main.go", "../build.go"} {
 		b, err := os.ReadFile(filepath.Join(source, name))
 		if err != nil {
 			return programs{}, err
@@ -85,7 +90,7 @@ func build(ctx context.Context, root string, say func(string)) (programs, error)
 			return p, err
 		}
 	}
-	if err := pause(ctx, source, env, tmp); err != nil {
+	if err := errors.Join(pause(ctx, source, env, tmp), stages(ctx, source, env, tmp), os.Mkdir(filepath.Join(tmp, "bin"), 0o755), os.Symlink("../hyperkube", filepath.Join(tmp, "bin", "kubectl"))); err != nil {
 		return p, err
 	}
 	return p, os.Rename(tmp, to)
@@ -93,14 +98,40 @@ func build(ctx context.Context, root string, say func(string)) (programs, error)
 
 // pause builds the program that holds a pod's namespaces, of which Kubernetes has the source.
 func pause(ctx context.Context, source string, env []string, to string) error {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes")
+	dir, err := moduleDir(ctx, source, env, "k8s.io/kubernetes")
+	if err != nil {
+		return err
+	}
+	c := filepath.Join(dir, "build", "pause", "linux", "pause.c")
+	return run(ctx, "", nil, "gcc", "-Os", "-static", "-s", "-DVERSION="+Version, "-o", filepath.Join(to, "pause"), c)
+}
+
+// stages keeps what kwok is to do with nodes and pods, which its module has.
+func stages(ctx context.Context, source string, env []string, to string) error {
+	dir, err := moduleDir(ctx, source, env, "sigs.k8s.io/kwok")
+	if err != nil {
+		return err
+	}
+	var all []byte
+	for _, name := range []string{"node/fast/node-initialize", "node/heartbeat-with-lease/node-heartbeat-with-lease", "pod/fast/pod-ready", "pod/fast/pod-delete"} {
+		b, err := os.ReadFile(filepath.Join(dir, "kustomize", "stage", name+".yaml"))
+		if err != nil {
+			return err
+		}
+		all = append(append(all, "---\n"...), b...)
+	}
+	return os.WriteFile(filepath.Join(to, "stages.yaml"), all, 0o644)
+}
+
+// moduleDir is where the source of a module of hyperkube's lies.
+func moduleDir(ctx context.Context, source string, env []string, module string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module)
 	cmd.Dir, cmd.Env = source, env
 	out, err := cmd.Output()
 	if err != nil {
-		return fmt.Errorf("where is Kubernetes' source? %w", err)
+		return "", fmt.Errorf("where is the source of %s? %w", module, err)
 	}
-	c := filepath.Join(string(out[:len(out)-1]), "build", "pause", "linux", "pause.c")
-	return run(ctx, "", nil, "gcc", "-Os", "-static", "-s", "-DVERSION="+Version, "-o", filepath.Join(to, "pause"), c)
+	return strings.TrimSpace(string(out)), nil
 }
 
 func run(ctx context.Context, dir string, env []string, name string, args ...string) error {

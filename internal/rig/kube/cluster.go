@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -45,6 +46,7 @@ type Cluster struct {
 	nodes    []*Node
 	client   *http.Client
 	group    string
+	dns      net.PacketConn
 
 	mu sync.Mutex // of servers and nodes
 }
@@ -77,7 +79,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 
 // users are those of the cluster's servers, with their groups.
 func (c *Cluster) users() [][2]string {
-	users := [][2]string{{"admin", "system:masters"}, {"system:kube-controller-manager", ""}, {"system:kube-scheduler", ""}}
+	users := [][2]string{{"admin", "system:masters"}, {"system:kube-controller-manager", ""}, {"system:kube-scheduler", ""}, {proxyUser, ""}}
 	for i := range c.cfg.Nodes {
 		users = append(users, [2]string{"system:node:" + nodeName(i), "system:nodes"})
 	}
@@ -138,6 +140,9 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.startControllers(); err != nil {
 		return err
 	}
+	if err := c.startDNS(); err != nil {
+		return err
+	}
 	for i := range c.cfg.Nodes {
 		if _, err := c.startNode(ctx, i); err != nil {
 			return err
@@ -168,10 +173,10 @@ func (c *Cluster) startAPI() error {
 	if err := os.WriteFile(policy, []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"), 0o600); err != nil {
 		return err
 	}
-	return c.run("kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--bind-address="+Host, "--secure-port=6443", "--advertise-address=192.0.2.1",
+	return c.run("kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--bind-address="+Host, "--secure-port=6443", "--advertise-address="+Host,
 		"--cert-dir="+c.path("pki"), "--service-account-issuer=https://kubernetes.default.svc", "--service-account-signing-key-file="+c.path("sa.key"),
 		"--service-account-key-file="+c.path("sa.key"), "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=Node,RBAC",
-		"--token-auth-file="+c.path("tokens.csv"), "--allow-privileged=true", "--enable-admission-plugins=NodeRestriction", "--endpoint-reconciler-type=none",
+		"--token-auth-file="+c.path("tokens.csv"), "--allow-privileged=true", "--enable-admission-plugins=NodeRestriction",
 		"--kubelet-preferred-address-types=InternalIP", "--audit-policy-file="+policy, "--audit-log-path="+c.AuditLog())
 }
 
@@ -259,6 +264,9 @@ func (c *Cluster) Until(ctx context.Context, what string, is func() (bool, error
 	})
 }
 
+// Bin is a directory with kubectl.
+func (c *Cluster) Bin() string { return c.programs.bin() }
+
 // Get reads from the API as its administrator.
 func (c *Cluster) Get(ctx context.Context, path string) ([]byte, error) {
 	return c.Do(ctx, http.MethodGet, path, "", nil)
@@ -308,7 +316,12 @@ func (c *Cluster) stop(name string) error {
 }
 
 // Close ends the cluster.
-func (c *Cluster) Close() error { return c.stop("") }
+func (c *Cluster) Close() error {
+	if c.dns != nil {
+		c.dns.Close()
+	}
+	return c.stop("")
+}
 
 // Logs are the last words of all servers, for a test that failed.
 func (c *Cluster) Logs() string {

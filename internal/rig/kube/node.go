@@ -23,6 +23,8 @@ type Node struct {
 
 func nodeName(i int) string { return "n" + strconv.Itoa(i+1) }
 
+func nodeAddress(i int) string { return network + strconv.Itoa(i+11) }
+
 // pods is the network of a node's pods.
 func pods(i int) string { return fmt.Sprintf("10.97.%d.", i+1) }
 
@@ -48,9 +50,11 @@ for i in $(seq 300); do [ -S /run/containerd/containerd.sock ] && break; sleep 0
 "$PROGRAMS/hyperkube" kubelet --config="$DIR/kubelet.yaml" --kubeconfig="$CONFIG" --hostname-override="$NAME" --node-ip="$ADDRESS" \
 	--root-dir="$DIR/kubelet" --cert-dir="$DIR/pki" >>"$DIR/kubelet.log" 2>&1 &
 kubelet=$!
-trap 'kill $containerd $kubelet; exit 1' TERM
-while kill -0 $containerd 2>/dev/null && kill -0 $kubelet 2>/dev/null; do sleep 1; done
-tail -n 5 "$DIR/containerd.log" "$DIR/kubelet.log"
+"$PROGRAMS/hyperkube" kube-proxy --config="$DIR/proxy.yaml" --hostname-override="$NAME" >>"$DIR/proxy.log" 2>&1 &
+proxy=$!
+trap 'kill $containerd $kubelet $proxy; exit 1' TERM
+while kill -0 $containerd 2>/dev/null && kill -0 $kubelet 2>/dev/null && kill -0 $proxy 2>/dev/null; do sleep 1; done
+tail -n 5 "$DIR/containerd.log" "$DIR/kubelet.log" "$DIR/proxy.log"
 exit 1
 `
 
@@ -92,7 +96,24 @@ enforceNodeAllocatable: [pods]
 nodeStatusUpdateFrequency: 2s
 nodeLeaseDurationSeconds: 8
 syncFrequency: 5s
+clusterDNS: [%[4]q]
+clusterDomain: cluster.local
 `
+
+// proxyConfig is of what leads to services. The kernel's settings are everybody's, so it is to change none of them.
+const proxyConfig = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clusterCIDR: 10.97.0.0/16
+clientConnection: {kubeconfig: %[1]q}
+bindAddress: %[2]s
+healthzBindAddress: ""
+metricsBindAddress: 127.0.0.1:10249
+conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
+`
+
+// proxyUser is who it is.
+const proxyUser = "system:kube-proxy"
 
 // prepare writes what a node reads, and connects it.
 func (n *Node) prepare(ctx context.Context) (env []string, err error) {
@@ -110,9 +131,14 @@ func (n *Node) prepare(ctx context.Context) (env []string, err error) {
 			return nil, err
 		}
 	}
+	proxy, err := c.Kubeconfig(proxyUser, c.tokens[proxyUser])
+	if err != nil {
+		return nil, err
+	}
 	for name, text := range map[string]string{
+		"proxy.yaml":           fmt.Sprintf(proxyConfig, proxy, n.Address),
 		"cni/10-pods.conflist": string(conf), "resolv.conf": "",
-		"containerd.toml": fmt.Sprintf(containerdConfig, n.dir, c.programs.dir), "kubelet.yaml": fmt.Sprintf(kubeletConfig, n.Address, group, n.dir),
+		"containerd.toml": fmt.Sprintf(containerdConfig, n.dir, c.programs.dir), "kubelet.yaml": fmt.Sprintf(kubeletConfig, n.Address, group, n.dir, Host),
 	} {
 		if err := os.WriteFile(filepath.Join(n.dir, name), []byte(text), 0o600); err != nil {
 			return nil, err
@@ -128,7 +154,7 @@ func (n *Node) prepare(ctx context.Context) (env []string, err error) {
 
 // startNode starts one and does not wait for it.
 func (c *Cluster) startNode(ctx context.Context, i int) (*Node, error) {
-	n := &Node{Name: nodeName(i), Address: network + strconv.Itoa(i+11), index: i, dir: c.path(nodeName(i)), cluster: c}
+	n := &Node{Name: nodeName(i), Address: nodeAddress(i), index: i, dir: c.path(nodeName(i)), cluster: c}
 	env, err := n.prepare(ctx)
 	if err != nil {
 		return nil, err

@@ -1,5 +1,6 @@
 // Command hyperkube is Kubernetes' servers in one program, for tests against a real cluster. The first argument, or
-// the program's own name, says which one it is: etcd, kube-apiserver, kube-controller-manager, kube-scheduler or kubelet.
+// the program's own name, says which one it is: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy or kubelet;
+// or kubectl, which people talk to them with.
 package main
 
 import (
@@ -14,8 +15,11 @@ import (
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
+	kubectl "k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
@@ -37,6 +41,13 @@ func main() {
 		cmd = controllers.NewControllerManagerCommand()
 	case "kube-scheduler":
 		cmd = scheduler.NewSchedulerCommand()
+	case "kube-proxy":
+		cmd = proxy.NewProxyCommand()
+	case "kubectl":
+		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
+			util.CheckErr(err)
+		}
+		return
 	case "kubelet":
 		cmd = kubelet.NewKubeletCommand(context.Background()) // which sets up signals itself
 	default:
