@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,8 @@ const (
 	retryLast  = 5 * time.Second
 	// startTime is how long it is tried to start a supervisor until attempts are given up.
 	startTime = 30 * time.Second
+	// supervisorSlack is how late its timers may be.
+	supervisorSlack = time.Millisecond
 )
 
 func (r *Runner) path(name string) string { return filepath.Join(r.cfg.Dir, name) }
@@ -188,7 +191,7 @@ func (r *Runner) spawn() (*linked, error) {
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{file, lock}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := withSlack(cmd.Start); err != nil {
 		return nil, err
 	}
 	_, _ = fmt.Fprintf(lock, "%10d\n", cmd.Process.Pid) // for killHung; always as long
@@ -207,6 +210,16 @@ func (r *Runner) spawn() (*linked, error) {
 		return nil, err
 	}
 	return &linked{c, in}, nil
+}
+
+// withSlack calls start, and what that starts has timers which the kernel may let be late, for as long as it lives. Of Go's
+// runtime a thread looks every 20 µs after those that are in the kernel, which costs each task 0.06 ms.
+func withSlack(start func() error) error {
+	runtime.LockOSThread() // whose slack it inherits
+	defer runtime.UnlockOSThread()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(supervisorSlack), 0, 0, 0) // without it all is as well
+	defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }()     // as it was
+	return start()
 }
 
 // giveUp ends the attempts that wait for a supervisor that cannot be started.

@@ -42,6 +42,20 @@ func TestTaskRunsAsItsUser(t *testing.T) {
 	})
 }
 
+func TestTimersOfTasksAreOnTime(t *testing.T) {
+	both(t, func(t *testing.T, b *box) {
+		s := b.run(order("1", `read own < /proc/$$/timerslack_ns; echo "$own"`))
+		if own := strings.TrimSpace(string(s.out[0])); own != "50000" {
+			t.Errorf("a task's timers may be %s ns late, which is not as usual: 50000", own)
+		}
+		own, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", b.supervisorPID()))
+		must(t, err)
+		if late := strings.TrimSpace(string(own)); late != fmt.Sprint(supervisorSlack.Nanoseconds()) {
+			t.Errorf("the supervisor's timers may be %s ns late, not %d", late, supervisorSlack.Nanoseconds())
+		}
+	})
+}
+
 func TestHowTasksEnd(t *testing.T) {
 	both(t, func(t *testing.T, b *box) {
 		home, _ := b.cfg.Lookup("alice")
