@@ -99,6 +99,14 @@ func always() []suite {
 			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/browsertest"} }},
 		{Name: "acceptance scripts", Goal: scriptRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},
 			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/scripttest"} }},
+		{Name: "Kubernetes: a node dies", Goal: 100, Each: 1, Unit: "runs",
+			Args: func(int) []string {
+				return []string{"test", "-C", "providers/kubernetes", "-count=1", "-timeout=1h", "-run", "TestCluster/demo", "."}
+			}},
+		{Name: "Kubernetes: faults, edits, a thousand pods, a server that is killed", Goal: faultRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},
+			Args: func(int) []string {
+				return []string{"test", "-C", "providers/kubernetes", "-count=1", "-timeout=1h", "."}
+			}},
 		{Name: "race detector", Goal: raceRounds, Each: 1, Unit: "runs", Env: []string{"CGO_ENABLED=1"},
 			Args: func(seed int) []string {
 				return []string{"test", "-race", "-count=1", "-timeout=2h", "-shuffle=" + strconv.Itoa(seed), "./..."}

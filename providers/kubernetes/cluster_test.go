@@ -79,7 +79,7 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	c.admin = clientOf(t, admin)
-	c.kubectl("apply", "-f", filepath.Join(root, "deploy/kubernetes/machines.yaml"))
+	c.kubectl("apply", "-f", filepath.Join(root, "deploy/kubernetes/base/machines.yaml"))
 	c.account()
 	return c
 }
@@ -158,6 +158,7 @@ func TestCluster(t *testing.T) {
 	t.Run("faults", c.faults)
 	t.Run("edits", c.edits)
 	t.Run("placing", c.placing)
+	t.Run("rest", c.rest)
 	t.Run("guide", c.guide)
 	t.Run("demo", c.demo) // the last: a node dies
 }
@@ -185,7 +186,7 @@ func (c *cluster) conformance(t *testing.T) {
 					"the host as an image": {ID: "m-1", Token: "x", Image: "host"}, "windows": {ID: "m-1", Token: "x", Image: "x", OS: "windows"},
 					"an unknown setting": {ID: "m-1", Token: "x", Image: "x", Config: map[string]any{"nodeselector2": 1}}},
 				Reopen:    func() (provider.Provider, error) { return c.provider(tag), nil },
-				Kill:      func(id shoal.MachineID) error { return c.kill(t.Context(), id) },
+				Kill:      func(id shoal.MachineID) error { return c.killPod(t.Context(), name(id)) },
 				Leftovers: func() ([]string, error) { return c.leftovers(t.Context(), tag) }})
 			if err != nil {
 				t.Error(err)
@@ -194,9 +195,9 @@ func (c *cluster) conformance(t *testing.T) {
 	}
 }
 
-// kill ends all processes of a pod, of which the host's first process sees every one.
-func (c *cluster) kill(ctx context.Context, id shoal.MachineID) error {
-	pod, err := c.admin.CoreV1().Pods("shoal").Get(ctx, name(id), metav1.GetOptions{})
+// killPod ends all processes of a pod, of which the host's first process sees every one.
+func (c *cluster) killPod(ctx context.Context, name string) error {
+	pod, err := c.admin.CoreV1().Pods("shoal").Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}

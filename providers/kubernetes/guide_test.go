@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-pool/shoal/internal/rig"
+	pgcluster "github.com/shoal-pool/shoal/internal/rig/cluster"
+	"github.com/shoal-pool/shoal/internal/rig/kube"
 )
 
 var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
@@ -45,7 +48,7 @@ func (c *cluster) newDesk(t *testing.T) *desk {
 		}
 	}
 	d.env = append(os.Environ(), "KUBECONFIG="+admin, "HOME="+d.dir, "SHOAL_BIN="+binaries(t), "SHOAL_IMAGE_CACHE="+rig.Cache,
-		"PATH="+filepath.Join(d.dir, "bin")+":"+c.Bin()+":"+os.Getenv("PATH"))
+		"PATH="+filepath.Join(d.dir, "bin")+":"+c.Bin()+":"+binaries(t)+":"+os.Getenv("PATH"))
 	// OpenSSH's client does not look at HOME.
 	ssh := fmt.Sprintf("#!/bin/sh\nexec /usr/bin/ssh -F none -i %[1]s/.ssh/id_ed25519 -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=%[1]s/known_hosts \"$@\"\n", d.dir)
 	if err := os.Mkdir(filepath.Join(d.dir, "bin"), 0o755); err != nil {
@@ -71,7 +74,8 @@ func (d *desk) sh(script string) string {
 func (d *desk) try(script string) (string, error) {
 	ctx, cancel := context.WithTimeout(d.t.Context(), 6*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-euc", script)
+	// A variable of one script is there in the next.
+	cmd := exec.CommandContext(ctx, "sh", "-euc", `[ ! -e "$HOME/vars" ] || . "$HOME/vars"; trap 'set | grep ^address= >"$HOME/vars" || true' EXIT`+"\n"+script)
 	cmd.Dir, cmd.Env = d.dir, d.env
 	out, err := rig.Output(cmd)
 	if err != nil {
@@ -88,18 +92,138 @@ func (c *cluster) guide(t *testing.T) {
 	balancing, stop := context.WithCancel(t.Context())
 	defer stop()
 	go c.Balance(balancing)
+	database := c.database(t, d)
 	text, err := os.ReadFile(filepath.Join(root, "docs/guides/kubernetes.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A variable of one block is there in the next.
-	d.env = append(d.env, "VARS="+filepath.Join(d.dir, "vars"))
-	d.sh(`: >"$VARS"`)
 	for _, b := range shellBlock.FindAllStringSubmatch(string(text), -1) {
-		out := d.sh(`. "$VARS"; trap 'set | grep ^address= >"$VARS" || true' EXIT; set -x` + "\n" + b[1])
-		t.Log(out)
+		if strings.Contains(b[1], "restore") { // one server is left behind here
+			t.Run("the server is killed", func(t *testing.T) { c.survive(t, d) })
+			t.Run("why", func(t *testing.T) { c.explain(t, d) })
+		}
+		t.Log(d.sh("set -x\n" + strings.ReplaceAll(b[1], "db.example.org", database)))
 		c.push(t, d)
 	}
+	d.sh(`for p in shoal-0 shoal-1; do kubectl -n shoal exec $p -- shoal pool delete lab --wait && break; done
+kubectl -n shoal delete statefulset,service,pvc --all`)
+}
+
+// database is a PostgreSQL of the cluster's, whose address comes back. The password lies where the guide has it.
+func (c *cluster) database(t *testing.T, d *desk) string {
+	t.Helper()
+	hba := filepath.Join(c.dir, "pg_hba.conf")
+	if err := errors.Join(os.WriteFile(hba, []byte("local all all trust\nhost shoal shoal 10.97.0.0/16 scram-sha-256\n"), 0o644), os.Chmod(c.dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	pg, err := pgcluster.New(t.Context(), "fsync=off", "listen_addresses="+kube.Host, "hba_file="+hba)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pg.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	address, err := pg.Database(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.sh(`psql -q '` + address + `' -c "ALTER ROLE shoal PASSWORD 'a secret'" -c "CREATE DATABASE shoal"
+umask 077; echo "` + kube.Host + `:5432:shoal:shoal:a secret" >pgpass`)
+	return kube.Host
+}
+
+// survive kills the server's process while a job runs, and finds everything again.
+func (c *cluster) survive(t *testing.T, d *desk) {
+	job := strings.TrimSpace(d.sh(`ssh alice@$address sh <<'EOF'
+echo kept >notes
+shoal run -q --array 1-4 -- sh -c 'sleep 5; echo once >>task-$SHOAL_ARRAY_INDEX; echo said by $SHOAL_ARRAY_INDEX'
+EOF`))
+	d.retry(`ssh alice@$address shoal job show ` + job + ` | grep running`)
+	if err := c.killPod(t.Context(), "shoal-0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := rig.Until(t.Context(), patience, "its container is started again", func() (bool, error) {
+		pod, err := c.admin.CoreV1().Pods("shoal").Get(t.Context(), "shoal-0", metav1.GetOptions{})
+		return err == nil && len(pod.Status.ContainerStatuses) == 1 && pod.Status.ContainerStatuses[0].RestartCount > 0 && pod.Status.ContainerStatuses[0].Ready, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	d.retry(`ssh alice@$address true`) // by the same host key
+	out := d.sh(`ssh alice@$address sh <<'EOF'
+cat notes
+shoal job wait ` + job + `
+shoal job logs ` + job + ` --task 3
+cat task-*
+EOF`)
+	t.Log(out)
+	if strings.Count(out, "once") != 4 || !strings.Contains(out, "kept") || !strings.Contains(out, "said by 3") {
+		t.Errorf("after the server was killed: %s", out)
+	}
+}
+
+// retry runs a script until it succeeds: a load balancer takes a moment to see what is ready.
+func (d *desk) retry(script string) {
+	d.t.Helper()
+	var last error
+	if err := rig.Until(d.t.Context(), patience, script, func() (bool, error) {
+		_, last = d.try(script)
+		return last == nil, nil
+	}); err != nil {
+		d.t.Fatalf("%v: %v", err, last)
+	}
+}
+
+// explain lets pools fail in the ways of clusters, and asks why.
+func (c *cluster) explain(t *testing.T, d *desk) {
+	d.sh(`kubectl apply -f - <<'EOF'
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: waiting, namespace: shoal}
+spec: {accessModes: [ReadWriteMany], resources: {requests: {storage: 1Pi}}}
+EOF
+kubectl -n shoal exec -i shoal-0 -- shoal apply -f - <<'EOF'
+kind: Share
+name: waiting
+source: pvc://waiting
+EOF`)
+	const small = "registry.example.org/shoal-small:1"
+	for _, p := range []struct{ name, image, machine, more, says string }{
+		{"no-image", "127.0.0.1:1/absent:1", "{cpus: 0.05, memory: 32MiB}", "", "connection refused"},
+		{"too-large", small, "{cpus: 900, memory: 32MiB}", "", "Insufficient cpu"},
+		{"no-volume", small, "{cpus: 0.05, memory: 32MiB}", "mounts: [{share: waiting, path: /data}]\n", "unbound"},
+		{"no-gpu", small, "{cpus: 0.05, memory: 32MiB, gpus: 1}", "", "Insufficient nvidia.com/gpu"},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			d.sh("kubectl -n shoal exec -i shoal-0 -- shoal apply -f - <<'EOF'\nkind: Pool\nname: " + p.name + "\nprovider: kubernetes\nimage: " + p.image +
+				"\nuses: [batch]\nmachine: " + p.machine + "\nsize: {min: 1, max: 1}\n" + p.more + "EOF")
+			c.why(t, d, p.name, p.says)
+			d.sh("kubectl -n shoal exec shoal-0 -- shoal pool delete " + p.name)
+		})
+	}
+	t.Run("quota", func(t *testing.T) {
+		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool show lab >/dev/null; kubectl -n shoal create quota small --hard=pods=0")
+		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale lab --size 3")
+		c.why(t, d, "lab", "exceeded quota")
+		d.sh("kubectl -n shoal delete quota small; kubectl -n shoal exec shoal-0 -- shoal pool scale lab --auto")
+	})
+}
+
+// why asks about a pool and its machines until the answer has a word.
+func (c *cluster) why(t *testing.T, d *desk, pool, word string) {
+	t.Helper()
+	var out string
+	if err := rig.Until(t.Context(), patience, "shoal why says "+word, func() (bool, error) {
+		var err error
+		out, err = d.try(`in() { kubectl -n shoal exec shoal-0 -- shoal "$@"; }
+in why pool ` + pool + `; for m in $(in machine list -p ` + pool + ` -o json | jq -r '.[].id'); do in why machine $m; done`)
+		return strings.Contains(out, word), err
+	}); err != nil {
+		t.Errorf("%v: %s", err, out)
+		return
+	}
+	t.Log(out)
 }
 
 // push gives the nodes the images that were made, as a registry would.
@@ -127,7 +251,7 @@ func (c *cluster) storage(t *testing.T) {
 		name, size string
 		mode       corev1.PersistentVolumeAccessMode
 		owner      int
-	}{{"data", "10Gi", corev1.ReadWriteOnce, 65532}, {"team", "100Gi", corev1.ReadWriteMany, 0}} {
+	}{{"data", "10Gi", corev1.ReadWriteOnce, 65532}, {"team", "100Gi", corev1.ReadWriteMany, 0}, {"output", "50Gi", corev1.ReadWriteMany, 65532}} {
 		dir := filepath.Join(c.dir, "volume-"+v.name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)

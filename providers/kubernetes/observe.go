@@ -36,7 +36,9 @@ func (p *Provider) ours() metav1.ListOptions {
 // Observe lists the pods. It reads what the cluster has stored, so that a pod that was made is in it.
 func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 	o := provider.Observation{At: time.Now(), Complete: true}
-	p.heal(ctx)
+	if err := p.heal(ctx); err != nil {
+		return o, err
+	}
 	var pods []corev1.Pod
 	for _, ns := range p.cfg.Namespaces {
 		list, err := p.cfg.Client.CoreV1().Pods(ns).List(ctx, p.ours())
@@ -49,6 +51,9 @@ func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 	asked := 0
 	for i := range pods {
 		pod := &pods[i]
+		if err := p.healPod(ctx, pod); err != nil {
+			log.Print(err)
+		}
 		m := provider.Observed{ID: shoal.MachineID(pod.Labels[labelMachine]), Pool: shoal.PoolName(pod.Labels[labelPool]), ProviderID: string(pod.UID)}
 		m.Phase, m.Reason = phase(pod)
 		node, known := nodes[pod.Spec.NodeName]
