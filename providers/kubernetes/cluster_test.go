@@ -158,9 +158,9 @@ func TestCluster(t *testing.T) {
 	t.Run("faults", c.faults)
 	t.Run("edits", c.edits)
 	t.Run("placing", c.placing)
-	t.Run("rest", c.rest)
 	t.Run("guide", c.guide)
-	t.Run("demo", c.demo) // the last: a node dies
+	t.Run("demo", c.demo) // the last with two nodes: one dies
+	t.Run("rest", c.rest)
 }
 
 func (c *cluster) provider(installation string) *Provider {
@@ -276,12 +276,39 @@ func (c *cluster) refusals(t *testing.T) {
 			t.Errorf("%s: %v (%s), want %s with %q", what, err, code(err), s.code, s.says)
 		}
 	}
+	withNFS := spec("m-nfs")
+	withNFS.Mounts = shareOf("nfs://files.example.org/team")
+	if err := p.Check(t.Context(), withNFS); err != nil {
+		t.Errorf("a share of NFS: %v", err)
+	}
+	c.baseline(t)
 	// What the account may not do is tried: the rights of deploy/kubernetes are the least that do.
 	if _, err := c.client.CoreV1().Secrets("kube-system").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("the account lists the secrets of kube-system: %v", err)
 	}
 	if _, err := c.client.CoreV1().Secrets("shoal").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("the account lists secrets: %v", err)
+	}
+}
+
+// baseline has a namespace let in only what Kubernetes calls baseline: machines keep to it, unless they mount directories of nodes.
+func (c *cluster) baseline(t *testing.T) {
+	c.kubectl("create", "namespace", "careful")
+	c.kubectl("label", "namespace", "careful", "pod-security.kubernetes.io/enforce=baseline")
+	p := New(Config{Client: c.admin, Namespaces: []string{"careful"}, Installation: "careful"})
+	if err := rig.Until(t.Context(), patience, "the namespace has an account", func() (bool, error) {
+		_, err := c.admin.CoreV1().ServiceAccounts("careful").Get(t.Context(), "default", metav1.GetOptions{})
+		return err == nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Check(t.Context(), spec("m-careful")); err != nil {
+		t.Errorf("where only the baseline is let in: %v", err)
+	}
+	s := spec("m-careful")
+	s.Mounts = shareOf("/srv")
+	if err := p.Check(t.Context(), s); code(err) != provider.Denied || !strings.Contains(err.Error(), "hostPath") {
+		t.Errorf("a directory of nodes where only the baseline is let in: %v", err)
 	}
 }
 

@@ -189,24 +189,33 @@ name: waiting
 source: pvc://waiting
 EOF`)
 	const small = "registry.example.org/shoal-small:1"
-	for _, p := range []struct{ name, image, machine, more, says string }{
-		{"no-image", "127.0.0.1:1/absent:1", "{cpus: 0.05, memory: 32MiB}", "", "connection refused"},
-		{"too-large", small, "{cpus: 900, memory: 32MiB}", "", "Insufficient cpu"},
-		{"no-volume", small, "{cpus: 0.05, memory: 32MiB}", "mounts: [{share: waiting, path: /data}]\n", "unbound"},
-		{"no-gpu", small, "{cpus: 0.05, memory: 32MiB, gpus: 1}", "", "Insufficient nvidia.com/gpu"},
+	for _, p := range []struct {
+		name, image, machine, more, says string
+		mend                             func() // what an administrator of the cluster does then
+	}{
+		{"no-image", "127.0.0.1:1/absent:1", "{cpus: 0.05, memory: 64MiB}", "", "connection refused", nil},
+		{"too-large", small, "{cpus: 900, memory: 64MiB}", "", "Insufficient cpu", nil},
+		{"no-volume", small, "{cpus: 0.05, memory: 64MiB}", "mounts: [{share: waiting, path: /data}]\n", "unbound", func() { c.volume(t, "waiting", "1Pi", corev1.ReadWriteMany, 0) }},
+		{"no-gpu", small, "{cpus: 0.05, memory: 64MiB, gpus: 1}", "", "Insufficient nvidia.com/gpu", nil},
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			d.sh("kubectl -n shoal exec -i shoal-0 -- shoal apply -f - <<'EOF'\nkind: Pool\nname: " + p.name + "\nprovider: kubernetes\nimage: " + p.image +
 				"\nuses: [batch]\nmachine: " + p.machine + "\nsize: {min: 1, max: 1}\n" + p.more + "EOF")
 			c.why(t, d, p.name, p.says)
+			if p.mend != nil {
+				p.mend()
+				d.retry("kubectl -n shoal exec shoal-0 -- shoal machine list -p " + p.name + " | grep ready")
+			}
 			d.sh("kubectl -n shoal exec shoal-0 -- shoal pool delete " + p.name)
 		})
 	}
 	t.Run("quota", func(t *testing.T) {
-		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool show lab >/dev/null; kubectl -n shoal create quota small --hard=pods=0")
+		d.sh("kubectl -n shoal create quota small --hard=pods=0")
 		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale lab --size 3")
 		c.why(t, d, "lab", "exceeded quota")
-		d.sh("kubectl -n shoal delete quota small; kubectl -n shoal exec shoal-0 -- shoal pool scale lab --auto")
+		d.sh("kubectl -n shoal delete quota small")
+		d.retry(`[ "$(kubectl -n shoal exec shoal-0 -- shoal machine list -p lab | grep -c ready)" = 3 ]`)
+		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale lab --auto")
 	})
 }
 
@@ -247,23 +256,24 @@ func (c *cluster) push(t *testing.T, d *desk) {
 // storage is what a cluster's administrator provides: disks for claims, one of which many nodes can mount.
 func (c *cluster) storage(t *testing.T) {
 	t.Helper()
-	for _, v := range []struct {
-		name, size string
-		mode       corev1.PersistentVolumeAccessMode
-		owner      int
-	}{{"data", "10Gi", corev1.ReadWriteOnce, 65532}, {"team", "100Gi", corev1.ReadWriteMany, 0}, {"output", "50Gi", corev1.ReadWriteMany, 65532}} {
-		dir := filepath.Join(c.dir, "volume-"+v.name)
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(dir, v.owner, v.owner); err != nil { // directories of nodes know no fsGroup
-			t.Fatal(err)
-		}
-		volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: v.name}, Spec: corev1.PersistentVolumeSpec{
-			Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(v.size)}, AccessModes: []corev1.PersistentVolumeAccessMode{v.mode},
-			PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: dir}}}}
-		if _, err := c.admin.CoreV1().PersistentVolumes().Create(t.Context(), volume, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
+	c.volume(t, "data", "10Gi", corev1.ReadWriteOnce, serverAccount)
+	c.volume(t, "team", "100Gi", corev1.ReadWriteMany, 0)
+	c.volume(t, "output", "50Gi", corev1.ReadWriteMany, serverAccount)
+}
+
+// serverAccount is the server's in its pod: directories of nodes know no fsGroup.
+const serverAccount = 65532
+
+func (c *cluster) volume(t *testing.T, name, size string, mode corev1.PersistentVolumeAccessMode, owner int) {
+	t.Helper()
+	dir := filepath.Join(c.dir, "volume-"+name)
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, owner, owner)); err != nil {
+		t.Fatal(err)
+	}
+	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PersistentVolumeSpec{
+		Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}, AccessModes: []corev1.PersistentVolumeAccessMode{mode},
+		PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: dir}}}}
+	if _, err := c.admin.CoreV1().PersistentVolumes().Create(t.Context(), volume, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
 	}
 }
