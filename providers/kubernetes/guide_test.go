@@ -225,8 +225,8 @@ func (c *cluster) why(t *testing.T, d *desk, pool, word string) {
 	var out string
 	if err := rig.Until(t.Context(), patience, "shoal why says "+word, func() (bool, error) {
 		var err error
-		out, err = d.try(`in() { kubectl -n shoal exec shoal-0 -- shoal "$@"; }
-in why pool ` + pool + `; for m in $(in machine list -p ` + pool + ` -o json | jq -r '.[].id'); do in why machine $m; done`)
+		out, err = d.try(`ask() { kubectl -n shoal exec shoal-0 -- shoal "$@"; }
+ask why pool ` + pool + `; for m in $(ask machine list -p ` + pool + ` -o json | jq -r '.[].id'); do ask why machine $m; done`)
 		return strings.Contains(out, word), err
 	}); err != nil {
 		t.Errorf("%v: %s", err, out)

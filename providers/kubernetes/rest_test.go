@@ -88,7 +88,11 @@ providerConfig:
 	if _, err := w.Ready(t.Context(), "many", pods, 10*time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d machines were ready after %s", pods, time.Since(began).Round(time.Second))
+	making := c.requests(t, began, time.Now())
+	t.Logf("%d machines were ready after %s, and %v", pods, time.Since(began).Round(time.Second), making)
+	if making["create pods"] < pods {
+		t.Errorf("the audit log does not have all requests: %v", making)
+	}
 	time.Sleep(5 * time.Second) // what the last of them has set going
 	from := time.Now()
 	time.Sleep(window)
