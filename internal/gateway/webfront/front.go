@@ -129,6 +129,7 @@ const (
 	idleTime   = 2 * time.Minute  // between two requests
 	graceTime  = 2 * time.Second  // for requests at the end
 	maxHeaders = 64 << 10
+	maxRead    = 2 * maxHeaders // who has sent too much is told so; beyond this a connection of HTTP/2 ends without a word
 	maxCookies = 32 << 10
 	maxURI     = 16 << 10
 	maxLines   = 200 // of headers
@@ -142,7 +143,7 @@ func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
 		TLSConfig:         f.cfg.TLS,
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
-		MaxHeaderBytes:    maxHeaders,
+		MaxHeaderBytes:    maxRead,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext:       withClient,
 		ErrorLog:          slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
@@ -278,11 +279,12 @@ func hostname(host string) string {
 
 // unfit says what is wrong with a request that nobody behind should see.
 func unfit(r *http.Request) (int, string) {
-	cookies, lines := 0, 0
+	cookies, lines, size := 0, 0, 0
 	for name, values := range r.Header {
 		lines += len(values)
-		if name == "Cookie" {
-			for _, v := range values {
+		for _, v := range values {
+			size += len(name) + len(": \r\n") + len(v)
+			if name == "Cookie" {
 				cookies += len(v)
 			}
 		}
@@ -293,6 +295,8 @@ func unfit(r *http.Request) (int, string) {
 	case cookies > maxCookies:
 		return http.StatusRequestHeaderFieldsTooLarge,
 			fmt.Sprintf("Your browser has sent more than %d bytes of cookies. Delete this site's cookies in its settings, then sign in again.", maxCookies)
+	case size > maxHeaders:
+		return http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("The request has more than %d bytes of headers.", maxHeaders)
 	case lines > maxLines:
 		return http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("The request has more than %d headers.", maxLines)
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:

@@ -4,16 +4,20 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/http2"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal/internal/gateway/webfront"
@@ -260,6 +264,68 @@ func TestHTTP2(t *testing.T) {
 		t.Errorf("a large body: %.100s", body)
 	}
 	<-seen
+}
+
+// TestHTTP2TooMuch: headers that are too large are told of; beyond what is read at all it ends, and
+// no other does.
+func TestHTTP2TooMuch(t *testing.T) {
+	own, err := certs.FromOwn(t.TempDir(), []string{"localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, webfront.Config{TLS: own.TLS()})
+	w.route("/", backend(t, echo("x")))
+	roots := x509.NewCertPool()
+	roots.AddCert(own.CA())
+	secure := &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"h2"}}
+	var dialed atomic.Int32
+	w.client = &http.Client{Transport: &http.Transport{TLSClientConfig: secure, ForceAttemptHTTP2: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		dialed.Add(1)
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}}}
+	defer w.client.CloseIdleConnections()
+	w.url = "https://" + w.addr
+	var many []string
+	for i := range 100 {
+		many = append(many, fmt.Sprintf("X-%d: %s", i, strings.Repeat("x", 1000)))
+	}
+	for _, c := range []struct {
+		name    string
+		headers []string
+		want    int
+	}{
+		{"one", []string{"X: " + strings.Repeat("x", 65<<10)}, 431},
+		{"one larger", []string{"X: " + strings.Repeat("x", 120<<10)}, 431},
+		{"many", many, 431},
+		{"cookies", []string{"Cookie: a=" + strings.Repeat("x", 100<<10)}, 431},
+		{"right", []string{"X: " + strings.Repeat("x", 60<<10)}, 200},
+	} {
+		if res, body := w.get("GET", "/", c.headers...); res.StatusCode != c.want || res.ProtoMajor != 2 {
+			t.Errorf("%s: %s %d %.200q", c.name, res.Proto, res.StatusCode, body)
+		}
+	}
+	before := dialed.Load()
+	conn, err := tls.Dial("tcp", w.addr, secure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	f := http2.NewFramer(conn, conn)
+	_ = f.WriteSettings()
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: make([]byte, 16<<10)})
+	for range 1000 { // it may be closed meanwhile
+		if f.WriteContinuation(1, false, make([]byte, 16<<10)) != nil {
+			break
+		}
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("headers without end do not end the connection")
+	}
+	if res, _ := w.get("GET", "/"); res.StatusCode != 200 || dialed.Load() != before {
+		t.Errorf("the other connection: %d, %d were made anew", res.StatusCode, dialed.Load()-before)
+	}
 }
 
 // TestHalfOpen: on both sides the kernel is told to notice an end that has gone without saying so.
