@@ -184,7 +184,13 @@ func (a *App) makeWeb() error {
 	}
 	cfg := webfront.Config{Routes: a.web.routes, TLS: secure, API: a.api.Browser(), Pages: a.pages.Handler(), Guard: a.pages, Message: a.pages.Message, Tokens: a.api.TokenUser, Server: a.serverOf, Apps: a.apps, AppsDomain: o.AppsDomain,
 		HostRouting: o.CHPHostRouting, Trusted: trusted, Strict: a.web.acme != nil && o.HTTPListen != "", Dial: a.opts.Dial, Book: book, Log: a.log,
-		OwnHub: func() bool { return a.jupyter != nil && a.jupyter.Wanted(context.Background()) }}
+		OwnHub: func() bool { return a.jupyter != nil && a.jupyter.Wanted(context.Background()) },
+		HubIll: func() string {
+			if a.jupyter == nil {
+				return ""
+			}
+			return a.jupyter.Ill()
+		}}
 	if o.CHPErrorTarget != "" {
 		if cfg.ErrorTarget, err = url.Parse(o.CHPErrorTarget); err != nil {
 			return err

@@ -128,6 +128,16 @@ func (h *Hub) Why(ctx context.Context, name shoal.PoolName) []shoal.Reason {
 	return []shoal.Reason{{Code: "hub", Sentence: text}}
 }
 
+// Ill says that JupyterHub does not answer, if so: nobody needs to wait for it.
+func (h *Hub) Ill() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state != ill {
+		return ""
+	}
+	return fmt.Sprintf("JupyterHub does not answer%s.", forSince(time.Since(h.since)))
+}
+
 // forSince says for how long something is so, if for long enough that it can be said.
 func forSince(d time.Duration) string {
 	if d = d.Round(time.Second); d <= 0 {

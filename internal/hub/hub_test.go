@@ -234,6 +234,7 @@ func TestLife(t *testing.T) {
 	w.put("broken", false)
 	w.wait("it is up again", w.is(up))
 	w.put("hangs", true)
+	w.wait("it is known to be ill", func() bool { return strings.HasPrefix(w.Ill(), "JupyterHub does not answer") })
 	w.wait("it is missed", w.is(down))
 	w.put("hangs", false)
 	w.wait("it is up again", w.is(up))

@@ -163,7 +163,9 @@ func (h *Hub) watch(ctx context.Context, c *child) error {
 		if fails++; fails >= h.cfg.patience.fails && ctx.Err() == nil {
 			return fmt.Errorf("it hung: it did not answer %d times in a row", fails)
 		}
-		h.set(ill, "")
+		if h.set(ill, "") {
+			h.cfg.Log.Warn("JupyterHub does not answer", "within", h.cfg.patience.answer)
+		}
 	}
 }
 

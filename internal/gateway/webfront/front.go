@@ -52,6 +52,8 @@ type Config struct {
 	Message func(w http.ResponseWriter, r *http.Request, status int, title, text, hint string)
 	// OwnHub reports whether Shoal runs a hub of its own: what is its and has no route is about to have one.
 	OwnHub func() bool
+	// HubIll says that Shoal's own hub does not answer, if it is known not to; nil: nobody knows.
+	HubIll func() string
 	API    http.Handler
 	Guard  Guard
 	Apps   Apps

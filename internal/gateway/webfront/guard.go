@@ -36,6 +36,12 @@ func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes
 			dropCookies(r.Header, hubCookies)
 		}
 	}
+	if d.own && d.hub && isVisit(r) && f.cfg.HubIll != nil {
+		if why := f.cfg.HubIll(); why != "" {
+			f.comeAgain(w, r, why, "If that stays so it is started again, and this page goes on by itself. Notebook servers that run are not affected.")
+			return
+		}
+	}
 	f.forward(w, r, d)
 }
 
@@ -99,11 +105,16 @@ func (f *Front) noRoute(w http.ResponseWriter, r *http.Request, guard bool) {
 
 // hubStarts answers while Shoal's own hub is about to come, for the first time or again.
 func (f *Front) hubStarts(w http.ResponseWriter, r *http.Request) {
+	f.comeAgain(w, r, "JupyterHub is starting.", "Try again in a moment.")
+}
+
+// comeAgain tells of the hub, and has browsers ask again by themselves.
+func (f *Front) comeAgain(w http.ResponseWriter, r *http.Request, text, hint string) {
 	w.Header().Set("Retry-After", "3")
 	if isVisit(r) {
-		w.Header().Set("Refresh", "3") // the page comes again by itself
+		w.Header().Set("Refresh", "3")
 	}
-	f.failHint(w, r, http.StatusServiceUnavailable, "JupyterHub is starting.", "Try again in a moment.")
+	f.failHint(w, r, http.StatusServiceUnavailable, text, hint)
 }
 
 // hubPath reports whether a path is the hub's or a server's of its users.

@@ -248,6 +248,30 @@ func TestDeadServers(t *testing.T) {
 	}
 }
 
+// TestHubIll: who has come to see a hub that hangs is not left to wait for it; servers and programs are not concerned.
+func TestHubIll(t *testing.T) {
+	why := "JupyterHub does not answer for 20s."
+	w := start(t, webfront.Config{Guard: guard{}, OwnHub: func() bool { return true }, HubIll: func() string { return why }})
+	w.route("/", backend(t, echo("hub")), "guarded", "hub=true")
+	w.route("/user/alice", backend(t, echo("server")), "guarded", `user="alice"`)
+	w.route("/foreign", backend(t, echo("foreign")), "hub=true")
+	ask := func(path, accept string) (*http.Response, string) {
+		return w.get("GET", path, "Accept: "+accept, "Cookie: __Host-shoal=alice")
+	}
+	if res, body := ask("/hub/home", "text/html"); res.StatusCode != 503 || res.Header.Get("Refresh") == "" || !strings.Contains(body, why) {
+		t.Errorf("%d %v %.300s", res.StatusCode, res.Header, body)
+	}
+	for path, accept := range map[string]string{"/hub/home": "application/json", "/user/alice/lab": "text/html", "/foreign": "text/html"} {
+		if res, body := ask(path, accept); res.StatusCode != 200 {
+			t.Errorf("%s for %s: %d %.300s", path, accept, res.StatusCode, body)
+		}
+	}
+	why = ""
+	if res, _ := ask("/hub/home", "text/html"); res.StatusCode != 200 {
+		t.Errorf("the hub answers again, and who comes gets %d", res.StatusCode)
+	}
+}
+
 // TestServerOfItsOwnHost: where a user's server has its own host name and does not run, the hub is where it is started.
 func TestServerOfItsOwnHost(t *testing.T) {
 	w := start(t, webfront.Config{AppsDomain: "pool.example.org", OwnHub: func() bool { return true }})
