@@ -162,7 +162,8 @@ func (w *Web) login(rw http.ResponseWriter, r *http.Request) {
 	if !w.readForm(rw, r) {
 		return
 	}
-	b := loginBody{User: strings.TrimSpace(r.PostForm.Get("user")), Next: next(r.PostForm.Get("next"))}
+	// Nobody's name has capitals, which telephones put first.
+	b := loginBody{User: strings.ToLower(strings.TrimSpace(r.PostForm.Get("user"))), Next: next(r.PostForm.Get("next"))}
 	if !w.ownForm(r) {
 		b.Mistake = "This form was too old. Please sign in again; your browser must accept cookies from here."
 		w.showLogin(rw, r, http.StatusForbidden, b)

@@ -99,7 +99,11 @@ func (f *Front) noRoute(w http.ResponseWriter, r *http.Request, guard bool) {
 	case r.URL.Path == "/" && guard && f.cfg.Pages != nil:
 		http.Redirect(w, r, "/shoal/", http.StatusFound)
 	default:
-		f.errorPage(w, r, http.StatusNotFound, "No server is known for this address.", "")
+		hint := ""
+		if hubPath(r.URL.Path) {
+			hint = "JupyterHub has not told this gateway of it: it may not run, or not have this gateway for its proxy."
+		}
+		f.errorPage(w, r, http.StatusNotFound, "No server is known for this address.", hint)
 	}
 }
 
