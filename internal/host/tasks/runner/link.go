@@ -31,7 +31,7 @@ const (
 	// startTime is how long it is tried to start a supervisor until attempts are given up.
 	startTime = 30 * time.Second
 	// supervisorSlack is how late its timers may be.
-	supervisorSlack = time.Millisecond
+	supervisorSlack = 2 * time.Millisecond
 )
 
 func (r *Runner) path(name string) string { return filepath.Join(r.cfg.Dir, name) }
