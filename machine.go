@@ -35,8 +35,16 @@ const (
 	CordonAutoscaler CordonOwner = "autoscaler"
 	CordonHealth     CordonOwner = "health"
 	CordonRollout    CordonOwner = "rollout"
-	CordonShare      CordonOwner = "share" // one of its shares does not answer
+	CordonProvider   CordonOwner = "provider" // its provider tells of trouble: a share that does not answer, a node that is closed
 )
+
+// UnmarshalText reads an owner. The provider's trouble was once on record as that of a share.
+func (o *CordonOwner) UnmarshalText(text []byte) error {
+	if *o = CordonOwner(text); *o == "share" {
+		*o = CordonProvider
+	}
+	return nil
+}
 
 // Cordon keeps new users and tasks off a machine. A ready machine with any is shown as draining.
 type Cordon struct {

@@ -1,6 +1,7 @@
 package shoal_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -110,5 +111,14 @@ func TestParseTaskRef(t *testing.T) {
 		if _, err := shoal.ParseTaskRef(in); shoal.KindOf(err) != shoal.KindInvalid {
 			t.Errorf("%q: %v, want an invalid error", in, err)
 		}
+	}
+}
+
+// What is on record of a provider's trouble from before it was called so is read.
+func TestFormerOwnerOfACordon(t *testing.T) {
+	t.Parallel()
+	var m shoal.Machine
+	if err := json.Unmarshal([]byte(`{"cordons":[{"owner":"share","reason":"x"},{"owner":"operator"}]}`), &m); err != nil || m.Cordons[0].Owner != shoal.CordonProvider || m.Cordons[1].Owner != shoal.CordonOperator {
+		t.Errorf("%+v, %v", m.Cordons, err)
 	}
 }

@@ -53,7 +53,6 @@ func enterMain() int {
 		}
 		greet(shoal.UserName(user))
 		unlock(vault.Owner{User: shoal.UserName(user), UID: u.UID, GID: u.GID})
-		notice()
 		visited(shoal.UserName(user))
 	}
 	knock()

@@ -126,7 +126,6 @@ func TestUsageMistakes(t *testing.T) {
 		"apply":                                "-f FILE",
 		"apply -f /nonexistent":                "cannot read documents",
 		"session keep-awake soon":              "as a duration",
-		"session keep-awake 0s":                "no time at all",
 		"usage --by colour":                    "user, group, pool, job, machine",
 		"usage --plot x.png":                   "pictures are SVG",
 		"machine list --state sleeping":        "choose one of",
@@ -299,6 +298,7 @@ func TestKeepAwake(t *testing.T) {
 	w.answer("POST /sessions/{id}/keep-awake", shoal.Session{KeepUntil: time.Date(2030, 1, 2, 3, 4, 0, 0, time.Local)})
 	w.run("session", "keep-awake", "2h").want(t, 0, "session s-mine stays awake until 2030-01-02 03:04\n")
 	w.run("session", "keep-awake", "30m", "s-other").want(t, 0, "session s-other stays awake until 2030-01-02 03:04\n")
+	w.run("session", "keep-awake", "0s", "s-other").want(t, 0, "session s-other is no longer kept awake\n")
 	if sent := w.sent(`POST /api/v1/sessions/s-mine/keep-awake {"for":"2h"}`); len(sent) != 1 {
 		t.Errorf("sent %q", w.sent("POST"))
 	}

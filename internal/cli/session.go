@@ -11,7 +11,6 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/apps"
-	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/secrets"
 	"github.com/shoal-pool/shoal/internal/cli/show"
@@ -93,9 +92,11 @@ func (p *program) sessionEnd() *cobra.Command {
 
 func (p *program) sessionKeepAwake() *cobra.Command {
 	return &cobra.Command{
-		Use:     "keep-awake DURATION [ID]",
-		Short:   "Keep a session's machine running for a while, though nothing seems to happen there",
-		Example: "  shoal session keep-awake 10h",
+		Use:   "keep-awake DURATION [ID]",
+		Short: "Keep a session's machine running for a while, though nothing seems to happen there",
+		Long: "A session's machine stays for so long, and nothing of the session ends for want of use. A second one replaces the first;\n" +
+			"0 takes it back.",
+		Example: "  shoal session keep-awake 10h\n  shoal session keep-awake 0",
 		Args:    takes("DURATION", "[ID]"),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			switch len(args) {
@@ -107,9 +108,9 @@ func (p *program) sessionKeepAwake() *cobra.Command {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := flags.ParseDuration(args[0])
+			d, err := shoal.ParseDuration(args[0])
 			if err != nil {
-				return usage(cmd, "%w", err)
+				return usage(cmd, "%w (%s)", err, shoal.HintOf(err))
 			}
 			c, err := p.connect()
 			if err != nil {
@@ -124,6 +125,10 @@ func (p *program) sessionKeepAwake() *cobra.Command {
 			s, err := c.KeepAwake(cmd.Context(), id, time.Duration(d))
 			if err != nil {
 				return err
+			}
+			if d == 0 {
+				p.say("session %s is no longer kept awake", id)
+				return nil
 			}
 			until := s.KeepUntil
 			if until.IsZero() {

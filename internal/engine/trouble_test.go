@@ -18,7 +18,7 @@ func TestShareInTrouble(t *testing.T) {
 		const why = "cannot reach share team (nfs://files/team): its server does not answer within 20s"
 		w.cloud.Trouble(why)
 		later(2 * time.Minute)
-		if m := w.get(id); m.Accepts() || m.Shown() != "draining" || len(m.Cordons) != 1 || m.Cordons[0].Reason != why {
+		if m := w.get(id); m.Accepts() || m.Shown() != "draining" || len(m.Cordons) != 1 || m.Cordons[0].Reason != why || m.Cordons[0].Owner != shoal.CordonProvider {
 			t.Fatalf("with a share in trouble: %+v", m)
 		}
 		machine, err := w.engine.Load().WhyMachine(t.Context(), id)
