@@ -323,6 +323,11 @@ func (j *judging) carry(d scale.Decision, p shoal.Pool) {
 		m.Wanted, m.Reason = shoal.WantDelete, c.Reason.Sentence
 		j.set(r, m, "")
 	}
+	for _, id := range d.Await {
+		m := j.row(id).Machine
+		m.IdleAt = j.now
+		j.set(j.row(id), m, "")
+	}
 	for _, id := range d.Restore {
 		r := j.row(id)
 		j.set(r, uncordon(uncordon(r.Machine, shoal.CordonAutoscaler), shoal.CordonRollout), fmt.Sprintf("machine %s of pool %s is wanted again", r.ID, r.Pool))

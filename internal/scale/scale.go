@@ -66,6 +66,8 @@ type Decision struct {
 	Force  []Change // to be deleted now with whoever is there, as the pool's deadline says
 	// Restore are machines whose cordons of the autoscaler's and the rollout's are taken back.
 	Restore []shoal.MachineID
+	// Await are empty machines whose idle time begins anew: people who are sent away from others come back.
+	Await []shoal.MachineID
 	// Rule is what a rule found, if it is by one that the pool grows or shrinks.
 	Rule string
 	// Because says why machines are created; Reasons is all there is to say.

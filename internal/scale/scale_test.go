@@ -48,6 +48,8 @@ func in(s shoal.MachineState) func(*scale.Machine) {
 	}
 }
 
+func going(m *scale.Machine) { m.State, m.Wanted = shoal.MachineStopping, shoal.WantDelete }
+
 func unstarted(m *scale.Machine) { m.Started = time.Time{} }
 func outdated(m *scale.Machine)  { m.Outdated = "new packages" }
 func unknown(m *scale.Machine)   { m.Known = false }
@@ -228,6 +230,8 @@ func rolling() []decideCase {
 		{name: "rolled back", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), rolled), machine("b", long, stale))}, retire: "b", restore: "a"},
 		{name: "the deadline is to come", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale, rolled, ends(time.Minute)), machine("b", sessions(1)))}},
 		{name: "the deadline", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale, rolled, ends(0)), machine("b", sessions(1)))}, force: "a"},
+		{name: "the deadline, and what has come for it waits for its people", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale, rolled, ends(0)), machine("b", long), machine("c", sessions(1)))}, force: "a"},
+		{name: "also while it ends", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale, rolled, ends(0), going), machine("b", long), machine("c", sessions(1)))}},
 		{name: "the deadline, and another comes", state: scale.State{Pool: pool(), Machines: all(machine("a", sessions(1), stale, ends(0)), machine("b", in(shoal.MachineBooting)))}},
 		{name: "the deadline, and no room", state: scale.State{Pool: pool(sized(0, 2, 0), surge(0)), Machines: all(machine("a", sessions(1), stale, ends(0)), machine("b", sessions(1), stale, ends(0)))}, force: "a"},
 		{name: "the deadline, paused", state: scale.State{Pool: pool(), Rollout: scale.Rollout{Paused: true}, Machines: all(machine("a", sessions(1), stale, rolled, ends(0)), machine("b", sessions(1)))}},

@@ -16,6 +16,7 @@ func (p *plan) shrink() {
 	p.repair()
 	p.roll()
 	p.followRules()
+	p.await()
 	p.dropIdle()
 }
 
@@ -152,6 +153,22 @@ func (p *plan) idleTime() time.Duration {
 		return d
 	}
 	return defaultIdle
+}
+
+// await keeps empty machines while people are sent away from others, at a deadline: they are about to come back.
+func (p *plan) await() {
+	sent := func(m Machine) bool {
+		return m.Sessions > 0 && (m.Wanted != shoal.WantRun || slices.ContainsFunc(p.Force, func(c Change) bool { return c.Machine == m.ID }))
+	}
+	if !slices.ContainsFunc(p.Machines, sent) {
+		return
+	}
+	for _, m := range p.serving {
+		if m.mayGo() && !m.IdleAt.IsZero() && p.now.Sub(m.IdleAt) > time.Minute {
+			p.Await = append(p.Await, m.ID)
+			m.IdleAt = p.now
+		}
+	}
 }
 
 // dropIdle lets go what has been empty for the pool's idle time, longest first, as long as the rest

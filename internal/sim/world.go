@@ -382,6 +382,9 @@ func (w *world) size() {
 		m.Cordons = append(slices.Clone(m.Cordons), shoal.Cordon{Owner: shoal.CordonRollout, Reason: c.Reason.Sentence, Since: w.now})
 		w.out.Rolled++
 	}
+	for _, id := range d.Await {
+		w.machines[id].IdleAt = w.now
+	}
 	for _, id := range d.Restore {
 		w.machines[id].uncordon(shoal.CordonAutoscaler)
 		w.machines[id].uncordon(shoal.CordonRollout)
