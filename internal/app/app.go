@@ -183,8 +183,9 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	}
 	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.logins, URL: a.webURL, Log: a.log,
 		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }})
+	apart := func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices }
 	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys, Beat: a.beat(),
-		UserSlices: func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices },
+		UserSlices: apart,
 		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Apps: a.apps, Doors: a.doors, Desktop: func(pool shoal.PoolName) (string, string, error) { return a.desk.Identity(pool) },
 		Log: a.log})
 	a.catalog = catalog.New(catalog.Config{Store: a.store, Check: vet.Providers(providers), Passwords: a.people,
@@ -207,7 +208,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		return err
 	}
 	a.api = httpapi.New(httpapi.Config{Web: a.pages, Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
-		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, a.whyJupyter}, Rollouts: a.engine, Desktops: a.desk, Broker: a.logins, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, []func(context.Context, shoal.PoolName) []shoal.Reason{a.whyJupyter, a.whyTogether(apart)}}, Rollouts: a.engine, Desktops: a.desk, Broker: a.logins, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/gateway/rdpfront/desk"
 	"github.com/shoal-pool/shoal/internal/gateway/tcpfront"
 	"github.com/shoal-pool/shoal/internal/route"
+	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // makeDesktops makes what is between people's desktops, or other ports of machines, and the pools that have them.
@@ -39,18 +40,43 @@ func (n noting) Login(ctx context.Context, r route.Request, part string, progres
 	return n.Router.Login(ctx, r, part, progress)
 }
 
-// explained is an Engine that knows where pools' endpoints are reached, and how JupyterHub is.
+// explained is an Engine that knows where pools' endpoints are reached, how JupyterHub is, and whether users are kept apart.
 type explained struct {
 	*engine.Engine
-	doors   *doors.Doors
-	jupyter func(context.Context, shoal.PoolName) []shoal.Reason
+	doors  *doors.Doors
+	others []func(context.Context, shoal.PoolName) []shoal.Reason
 }
 
-// WhyPool adds what there is to say of endpoints.
+// WhyPool adds what there is to say of endpoints and users.
 func (e explained) WhyPool(ctx context.Context, name shoal.PoolName) (api.Why, error) {
 	why, err := e.Engine.WhyPool(ctx, name)
 	if err == nil {
-		why.Reasons = append(append(why.Reasons, e.doors.Why(name)...), e.jupyter(ctx, name)...)
+		why.Reasons = append(why.Reasons, e.doors.Why(name)...)
+		for _, more := range e.others {
+			why.Reasons = append(why.Reasons, more(ctx, name)...)
+		}
 	}
 	return why, err
+}
+
+// whyTogether says of pools whose people share machines that nothing keeps them apart there, and of those for JupyterHub that there is none.
+// apart tells the providers whose machines have a control group for each user.
+func (a *App) whyTogether(apart func(provider string) bool) func(context.Context, shoal.PoolName) []shoal.Reason {
+	return func(ctx context.Context, name shoal.PoolName) (reasons []shoal.Reason) {
+		var pool shoal.Pool
+		if err := a.store.View(ctx, func(tx *store.Tx) (err error) {
+			pool, err = tx.Pools().Get(name)
+			return err
+		}); err != nil {
+			return nil
+		}
+		if pool.Has(shoal.UseInteractive) && pool.Seats > 1 && !apart(pool.Provider) {
+			reasons = append(reasons, shoal.Reason{Code: "together", Sentence: "people on one machine share its processors and its memory as their processes do, since machines of provider " +
+				pool.Provider + " have no control group for each user; seats: 1 keeps them apart"})
+		}
+		if _, wants := pool.Endpoint(shoal.EndpointJupyter); wants && a.images == nil && a.opts.Providers == nil {
+			reasons = append(reasons, shoal.Reason{Code: "hub", Sentence: "JupyterHub does not run: it needs a server with local machines, which needs root"})
+		}
+		return reasons
+	}
 }

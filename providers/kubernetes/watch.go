@@ -26,6 +26,7 @@ func (p *Provider) watch(ctx context.Context) {
 				began := time.Now()
 				if from == "" {
 					from = p.present(ctx, ns)
+					p.strays.Store(true)
 					p.tell()
 				}
 				if from != "" {
