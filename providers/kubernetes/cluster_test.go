@@ -332,6 +332,7 @@ func (c *cluster) waiting(t *testing.T) {
 	if _, err := c.admin.CoreV1().PersistentVolumeClaims("shoal").Create(t.Context(), claim, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	defer c.kubectl("-n", "shoal", "delete", "pvc", "unbound")
 	for what, s := range map[string]struct {
 		id     string
 		change func(*provider.MachineSpec)

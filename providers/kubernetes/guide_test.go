@@ -61,6 +61,12 @@ func (c *cluster) newDesk(t *testing.T) *desk {
 	return d
 }
 
+// in is the desk for a part of the test.
+func (d desk) in(t *testing.T) *desk {
+	d.t = t
+	return &d
+}
+
 // sh runs a script and returns what it printed.
 func (d *desk) sh(script string) string {
 	d.t.Helper()
@@ -99,8 +105,8 @@ func (c *cluster) guide(t *testing.T) {
 	}
 	for _, b := range shellBlock.FindAllStringSubmatch(string(text), -1) {
 		if strings.Contains(b[1], "restore") { // one server is left behind here
-			t.Run("the server is killed", func(t *testing.T) { c.survive(t, d) })
-			t.Run("why", func(t *testing.T) { c.explain(t, d) })
+			t.Run("the server is killed", func(t *testing.T) { c.survive(t, d.in(t)) })
+			t.Run("why", func(t *testing.T) { c.explain(t, d.in(t)) })
 		}
 		t.Log(d.sh("set -x\n" + strings.ReplaceAll(b[1], "db.example.org", database)))
 		c.push(t, d)
@@ -199,6 +205,7 @@ EOF`)
 		{"no-gpu", small, "{cpus: 0.05, memory: 64MiB, gpus: 1}", "", "Insufficient nvidia.com/gpu", nil},
 	} {
 		t.Run(p.name, func(t *testing.T) {
+			d := d.in(t)
 			d.sh("kubectl -n shoal exec -i shoal-0 -- shoal apply -f - <<'EOF'\nkind: Pool\nname: " + p.name + "\nprovider: kubernetes\nimage: " + p.image +
 				"\nuses: [batch]\nmachine: " + p.machine + "\nsize: {min: 1, max: 1}\n" + p.more + "EOF")
 			c.why(t, d, p.name, p.says)
@@ -210,6 +217,7 @@ EOF`)
 		})
 	}
 	t.Run("quota", func(t *testing.T) {
+		d := d.in(t)
 		d.sh("kubectl -n shoal create quota small --hard=pods=0")
 		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale lab --size 3")
 		c.why(t, d, "lab", "exceeded quota")
