@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-pool/shoal"
@@ -196,8 +195,9 @@ func (c *cluster) empty(t *testing.T) {
 	var left []string
 	err := rig.Until(t.Context(), 3*time.Minute, "the namespace is empty", func() (bool, error) {
 		left = nil
-		pods, err := c.admin.CoreV1().Pods("shoal").List(t.Context(), metav1.ListOptions{})
-		secrets, err2 := c.admin.CoreV1().Secrets("shoal").List(t.Context(), metav1.ListOptions{})
+		ours := metav1.ListOptions{LabelSelector: labelManagedBy + "=" + manager}
+		pods, err := c.admin.CoreV1().Pods("shoal").List(t.Context(), ours)
+		secrets, err2 := c.admin.CoreV1().Secrets("shoal").List(t.Context(), ours)
 		if err := errors.Join(err, err2); err != nil {
 			return false, err
 		}
@@ -205,9 +205,7 @@ func (c *cluster) empty(t *testing.T) {
 			left = append(left, "pod "+p.Name)
 		}
 		for _, s := range secrets.Items {
-			if s.Type == corev1.SecretTypeOpaque {
-				left = append(left, "secret "+s.Name)
-			}
+			left = append(left, "secret "+s.Name)
 		}
 		return len(left) == 0, nil
 	})
