@@ -8,8 +8,12 @@ import (
 	"github.com/shoal-pool/shoal"
 )
 
-// ErrOld is what whoever only reads a store of a former version is told.
-func ErrOld() error {
+// Newest refuses a store of another schema than this program's: whoever only reads one does not bring it forward.
+func Newest(have int) error {
+	steps, err := Schema().Steps(have)
+	if err != nil || len(steps) == 0 {
+		return err
+	}
 	return shoal.Errorf(shoal.KindInvalid, "it was last used by an older version of shoal").WithHint("start this version's server on it once")
 }
 

@@ -27,6 +27,18 @@ type Database interface {
 	Close() error
 }
 
+// Explain is what the Explain of every Database has in common: what has a kind already keeps it, and of everything else a
+// database knows what it means.
+func Explain(err error, says func(error) error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*shoal.Error](err); ok {
+		return err
+	}
+	return says(err)
+}
+
 // ErrLost is the error of a process whose place another has taken.
 var ErrLost = errors.New("another server has taken over")
 

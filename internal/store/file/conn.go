@@ -151,13 +151,10 @@ func broken(err error) bool {
 }
 
 // explain gives an error of the database a kind and, where something can be done, a hint.
-func explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*shoal.Error](err); ok {
-		return err
-	}
+func explain(err error) error { return commit.Explain(err, says) }
+
+// says is explain for what SQLite says.
+func says(err error) error {
 	if errors.Is(err, commit.ErrLost) {
 		return shoal.Errorf(shoal.KindUnavailable, "cannot change the store: its file was changed by another program").
 			WithHint("leave store and server to each other: restart shoal")

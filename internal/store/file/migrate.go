@@ -34,11 +34,7 @@ func newest(ctx context.Context, c *conn) error {
 	if err := c.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have); err != nil {
 		return err
 	}
-	steps, err := store.Schema().Steps(have)
-	if err == nil && len(steps) > 0 {
-		err = store.ErrOld()
-	}
-	return err
+	return store.Newest(have)
 }
 
 func (f *file) step(ctx context.Context, c *conn, s commit.Step) error {

@@ -279,13 +279,10 @@ func unreachable(err error) bool {
 const goesOn = "is PostgreSQL running? Work goes on by itself once it answers; sessions and tasks do not need it"
 
 // explain gives an error of the database a kind and, where something can be done, a hint.
-func explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*shoal.Error](err); ok {
-		return err
-	}
+func explain(err error) error { return commit.Explain(err, says) }
+
+// says is explain for what PostgreSQL says, or the way to it.
+func says(err error) error {
 	if errors.Is(err, commit.ErrLost) {
 		return shoal.Errorf(shoal.KindUnavailable, "cannot use the store: %w", err).WithHint("ask the server that leads now")
 	}
@@ -315,7 +312,8 @@ func explain(err error) error {
 		return shoal.Errorf(shoal.KindDenied, "cannot use the store: %w", err).
 			WithHint("the user must be able to connect and to make tables; passwords are read from the file that ?passfile= of the address names")
 	case "25006":
-		return shoal.Errorf(shoal.KindUnavailable, "cannot write to the database: it is a replica: %w", err).WithHint("give the address of the primary, or of all with ?target_session_attrs=read-write")
+		return shoal.Errorf(shoal.KindUnavailable, "cannot write to the database: it is read-only: %w", err).
+			WithHint("a replica is: give the address of the primary, or of all with ?target_session_attrs=read-write. Else make it writable: ALTER DATABASE … RESET default_transaction_read_only")
 	}
 	switch e.Code[:min(2, len(e.Code))] {
 	case "08", "53", "55", "57", "58", "40":
