@@ -88,7 +88,6 @@ type Hub interface {
 
 // People is the built-in directory.
 type People interface {
-	User(ctx context.Context, name shoal.UserName) (shoal.User, bool)
 	TokenUser(ctx context.Context, token string) (shoal.User, error)
 	IssueToken(ctx context.Context, name shoal.UserName, ttl time.Duration) (token string, expires time.Time, err error)
 	CheckPassword(ctx context.Context, name shoal.UserName, password, source string) error

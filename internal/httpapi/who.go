@@ -10,6 +10,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/httpapi/rest"
+	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // call is one request to an endpoint.
@@ -66,10 +67,12 @@ func (a *API) actingAs(ask who) who {
 		if err := access.Check(by, access.ActAs, access.Object{Kind: shoal.ObjectUser, Name: string(name), Owner: name}); err != nil {
 			return access.Subject{}, err
 		}
-		u, ok := a.cfg.People.User(r.Context(), name)
+		u, err := store.Credentials{DB: a.cfg.Store}.Member(r.Context(), name)
 		switch {
-		case !ok:
+		case shoal.KindOf(err) == shoal.KindNotFound:
 			return access.Subject{}, access.Missing(access.Object{Kind: shoal.ObjectUser, Name: string(name)})
+		case err != nil:
+			return access.Subject{}, err
 		case u.Disabled:
 			return access.Subject{}, shoal.Errorf(shoal.KindDenied, "cannot act as user %s: the user is disabled", name)
 		}

@@ -166,30 +166,24 @@ func (h *Hub) pools(ctx context.Context) (names []shoal.PoolName, err error) {
 	return names, err
 }
 
-// Run keeps the hub running while a pool wants it, until ctx ends. It returns an error only if it cannot
-// know what pools there are.
+// Run keeps the hub running while a pool wants it, until ctx ends.
 func (h *Hub) Run(ctx context.Context) error {
 	if h.cfg.External != "" {
 		return h.leadTo(ctx, h.cfg.External)
 	}
-	for {
-		if err := h.until(ctx, true); err != nil || ctx.Err() != nil {
-			return err
-		}
+	for h.until(ctx, true) {
 		wanted, cancel := context.WithCancel(ctx)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			h.keep(wanted)
 		}()
-		err := h.until(ctx, false)
+		h.until(ctx, false)
 		cancel()
 		<-done
 		h.set(off, "")
-		if err != nil || ctx.Err() != nil {
-			return err
-		}
 	}
+	return nil
 }
 
 // leadTo lets machines get to the API of somebody else's hub.
@@ -211,24 +205,24 @@ func (h *Hub) leadTo(ctx context.Context, to string) error {
 	return nil
 }
 
-// until waits until a pool wants the hub, or none does.
-func (h *Hub) until(ctx context.Context, wanted bool) error {
+// until waits until a pool wants the hub, or none does; false: ctx has ended.
+func (h *Hub) until(ctx context.Context, wanted bool) bool {
+	tries := retry.New(h.cfg.Log, "jupyterhub")
 	for {
 		changed, looked := h.cfg.Store.Changed(), time.Now()
 		pools, err := h.pools(ctx)
-		if ctx.Err() != nil {
-			return nil
+		known := tries.Done(ctx, "read the pools", err)
+		if known && len(pools) > 0 == wanted {
+			return true
 		}
-		if err != nil || len(pools) > 0 == wanted {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
+		if known {
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
 		}
 		if retry.Sleep(ctx, time.Second-time.Since(looked)) != nil { // much else changes
-			return nil
+			return false
 		}
 	}
 }

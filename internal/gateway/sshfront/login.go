@@ -67,8 +67,15 @@ func (v *visit) checkKey(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permiss
 		return nil, errDenied // nobody signs certificates for the gateway itself
 	}
 	name, _ := gateway.ParseName(meta.User())
-	if !v.front.cfg.Directory.CheckKey(v.ctx, name.User, key) {
-		return nil, errDenied
+	err := gateway.Hold(v.ctx, v.tell, func(ctx context.Context, progress func(string)) error {
+		progress("the server waits for its database")
+		if !v.front.cfg.Directory.CheckKey(ctx, name.User, key) {
+			return errDenied
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	v.guest.Promise()
 	return nil, nil

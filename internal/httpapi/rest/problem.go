@@ -73,8 +73,9 @@ func (d *Desk) fail(t *tracker, r *http.Request, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	kind := shoal.KindOf(err)
-	if kind == shoal.KindInternal && r.Context().Err() != nil {
-		err, kind = shoal.Errorf(shoal.KindCancelled, "the request was given up: %w", context.Cause(r.Context())), shoal.KindCancelled
+	if (kind == shoal.KindInternal || kind == shoal.KindCancelled) && r.Context().Err() != nil {
+		err = ended(context.Cause(r.Context()))
+		kind = shoal.KindOf(err)
 	}
 	reference := ""
 	if kind == shoal.KindInternal {
@@ -92,6 +93,14 @@ func (d *Desk) fail(t *tracker, r *http.Request, err error) {
 		p.Hint, p.Mistakes = "", nil
 	}
 	writeProblem(t, p, identity.RetryAfter(err))
+}
+
+// ended says why a request ended early: who asked has gone, or the server goes.
+func ended(cause error) error {
+	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
+		return shoal.Errorf(shoal.KindCancelled, "the request was given up: %w", cause)
+	}
+	return shoal.Errorf(shoal.KindUnavailable, "the server is stopping").WithHint("try again in a moment")
 }
 
 // problemOf is an error as the wire has it.
