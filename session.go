@@ -53,6 +53,6 @@ type Part struct {
 
 // Pin is something of a user's that lives on a machine and keeps her there.
 type Pin struct {
-	Kind  string `json:"kind"` // tmux, shell, process, task, kernel, desktop
+	Kind  string `json:"kind"` // tmux, shell, process, task, kernel, desktop, connection
 	Count int    `json:"count"`
 }

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -67,8 +66,6 @@ type App struct {
 	agents    agents
 	jupyter   *hub.Hub                      // nil: there is nowhere to show it
 	cleanups  []func(context.Context) error // run last to first
-
-	superseded atomic.Bool // another server leads: what there is is its own
 }
 
 // controlInMachine is where local machines find the control plane: DIR/control is bound there.
@@ -117,7 +114,6 @@ func (a *App) openData(ctx context.Context) error {
 		return err
 	}
 	a.store = db
-	a.onClose(func(context.Context) error { return db.Close() })
 	if a.keys, err = loadKeys(a.opts.path("keys")); err != nil {
 		return err
 	}
@@ -192,7 +188,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
 	a.makeDesktops()
 	a.front, err = sshfront.New(sshfront.Config{HostKey: a.keys.gatewayHost, UserCA: a.keys.userCA, HostCA: a.keys.hostCA.PublicKey(),
-		Directory: a.people, Router: noting{a.logins, a.desk}, Dial: a.dial(), Environ: a.environ, Log: a.log})
+		Directory: a.people.Patient(), Router: noting{a.logins, a.desk}, Dial: a.dial(), Environ: a.environ, Lingers: a.opts.Linger > 0, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -253,12 +249,9 @@ func (a *App) doors(name string) []string {
 func (a *App) onClose(f func(context.Context) error) { a.cleanups = append(a.cleanups, f) }
 
 // Close undoes what New made, last first. Machines go on running and are adopted by the next server on the
-// same data directory. After another server has taken over Close does nothing, and the process is to end.
+// same data directory, which waits for this.
 func (a *App) Close(ctx context.Context) error {
 	var errs []error
-	if a.superseded.Load() {
-		return nil
-	}
 	for _, f := range slices.Backward(a.cleanups) {
 		errs = append(errs, f(ctx))
 	}
@@ -314,5 +307,9 @@ func Run(ctx context.Context, opts Options) error {
 		a.log.Info("browsers are shown a certificate by an authority of our own: compare its SHA-256 fingerprint when you trust it", "file", a.opts.path("tls", certs.CAFile), "fingerprint", a.web.ca)
 	}
 	err = a.Run(ctx)
-	return errors.Join(err, a.Close(context.WithoutCancel(ctx)))
+	err = errors.Join(err, a.Close(context.WithoutCancel(ctx)))
+	lingering, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.opts.Linger)
+	defer cancel()
+	a.front.Linger(lingering)
+	return err
 }

@@ -27,7 +27,11 @@ import (
 // openStore opens the store. With a database that other servers use too it waits until none of them leads.
 func (a *App) openStore(ctx context.Context) (*store.DB, error) {
 	if a.opts.Database == "" {
-		return file.Open(ctx, a.opts.path("shoal.db"))
+		db, err := file.Open(ctx, a.opts.path("shoal.db"))
+		if err == nil {
+			a.onClose(func(context.Context) error { return db.Close() })
+		}
+		return db, err
 	}
 	db, err := postgres.Open(ctx, a.opts.Database, postgres.Options{Standby: func() {
 		a.log.Info("another server leads; this one stands by until it may take over", "data", a.opts.Data)
@@ -35,28 +39,34 @@ func (a *App) openStore(ctx context.Context) (*store.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.alone(); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return db, nil
+	a.onClose(func(context.Context) error { return db.Close() }) // the last that is done: another server begins then
+	return db, a.alone()
 }
 
-// alone makes this server the only one on its data directory. One that led before and is still there, frozen perhaps, has
-// lost the right to do anything, and is ended: it holds ports, and the network of local machines.
+// alone makes this server the only one on its data directory. One that led before and is still there has
+// lost the right to do anything, and holds ports, and the network of local machines. It is asked to end; one that is frozen, or does not
+// let go in time, is ended.
 func (a *App) alone() error {
 	f, err := os.OpenFile(a.opts.path("serve.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
+	asked := false
 	for begun := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) || time.Since(begun) > 10*time.Second {
 			break
 		}
 		holder, _ := os.ReadFile(f.Name()) // written by who holds the lock, just after taking it
-		if pid, err := strconv.Atoi(strings.TrimSpace(string(holder))); err == nil && pid > 1 {
+		pid, err := strconv.Atoi(strings.TrimSpace(string(holder)))
+		switch {
+		case err != nil || pid < 2:
+		case frozen(pid) || time.Since(begun) > yield:
 			a.log.Warn("ending the server that led before", "pid", pid)
 			_ = syscall.Kill(pid, syscall.SIGKILL)
+		case !asked:
+			asked = true
+			_ = syscall.Kill(pid, syscall.SIGTERM)
 		}
 	}
 	if err == nil {
@@ -70,6 +80,16 @@ func (a *App) alone() error {
 	}
 	a.onClose(func(context.Context) error { return f.Close() })
 	return nil
+}
+
+// yield is how long a server that led before may take to put away what it has.
+const yield = 3 * time.Second
+
+// frozen reports whether a process is stopped by a signal.
+func frozen(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(stat), ") ") // after the name, which may hold anything but this
+	return err == nil && strings.HasPrefix(state, "T")
 }
 
 // sameKeys refuses to use a database with other keys than those of the servers before: users' and machines' keys and secrets
@@ -96,13 +116,12 @@ func (a *App) sameKeys(ctx context.Context) error {
 	})
 }
 
-// lead returns once another server leads. What this one still does is of no effect, so it ends without taking anything down.
+// lead returns once another server leads.
 func (a *App) lead(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-a.store.Lost():
-		a.superseded.Store(true)
 		return shoal.Errorf(shoal.KindConflict, "another server has taken over").
 			WithHint("start this one again: it will stand by; a service manager does that by itself")
 	}

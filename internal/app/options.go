@@ -35,10 +35,12 @@ type Options struct {
 	MountHelper string
 	// KeepHistory is for how long what has ended is kept: jobs, sessions, machines, events; default 90 days.
 	KeepHistory time.Duration
-	OutputCap   shoal.Bytes // kept of each stream of a task; default 1 GiB
-	Web         Web
-	Version     string
-	Log         *slog.Logger
+	// Linger is for how long ssh connections go on, without anything else, once the server is told to end or another leads.
+	Linger    time.Duration
+	OutputCap shoal.Bytes // kept of each stream of a task; default 1 GiB
+	Web       Web
+	Version   string
+	Log       *slog.Logger
 
 	// For tests of the whole: what would otherwise be made from the addresses above.
 	Listeners Listeners

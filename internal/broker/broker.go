@@ -54,6 +54,13 @@ type Broker struct {
 	used     map[shoal.SessionID]time.Time     // when something went through its connections
 	empty    map[shoal.SessionID]time.Time     // when sessions where nothing lives may end
 	done     map[shoal.SessionID]chan struct{} // closed when the session ends
+	carried  map[place]bool                    // whose connections through a former server may go on
+}
+
+// place is where one session can be.
+type place struct {
+	machine shoal.MachineID
+	user    shoal.UserName
 }
 
 // sighting is the latest Activity of a machine.
@@ -102,6 +109,7 @@ func New(cfg Config) *Broker {
 		used:     map[shoal.SessionID]time.Time{},
 		empty:    map[shoal.SessionID]time.Time{},
 		done:     map[shoal.SessionID]chan struct{}{},
+		carried:  map[place]bool{},
 		told:     map[shoal.SessionID]told{},
 		marked:   true,
 	}

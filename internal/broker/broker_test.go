@@ -347,6 +347,40 @@ func TestUnknownIsNotGone(t *testing.T) {
 	})
 }
 
+// A connection that the former server carries on holds its session until it ends, through further servers too.
+func TestCarriedConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shoal.Pool{Seats: 8, Size: shoal.Size{Max: 3}})
+		w.machine("m-1", shoal.MachineReady)
+		a := w.login("u00", "p1")
+		connected := api.UserActivity{User: "u00", Connections: 1}
+		w.activity("m-1", connected)
+		for range 2 {
+			w.stop()
+			w.start()
+			later(time.Second)
+			w.activity("m-1", connected)
+			later(time.Minute)
+			if s := w.session(a.Session); s.State != shoal.SessionDisconnected || !strings.Contains(s.Reason, "connection") {
+				t.Fatalf("while it is open: %+v", s)
+			}
+		}
+		w.activity("m-1")
+		later(20 * time.Second)
+		if s := w.session(a.Session); s.State != shoal.SessionEnded {
+			t.Fatalf("once it has ended: %+v", s)
+		}
+		b := w.login("u00", "p2")
+		w.activity("m-1", connected)
+		w.Closed(b.Session, "p2")
+		w.activity("m-1", connected) // a link that is kept for the next
+		later(20 * time.Second)
+		if s := w.session(b.Session); s.State != shoal.SessionEnded {
+			t.Errorf("her next, through this server: %+v", s)
+		}
+	})
+}
+
 func TestRestartWithdrawsTheWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, shoal.Pool{Seats: 8, Size: shoal.Size{Max: 3}})

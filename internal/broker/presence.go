@@ -106,6 +106,7 @@ func (b *Broker) Activity(ctx context.Context, machine shoal.MachineID, a api.Ac
 		users[u.User] = u
 	}
 	b.mu.Lock()
+	b.pinCarried(machine, users)
 	b.seen[machine] = sighting{time.Now(), users}
 	for id := range b.seen { // machines come and go; forgetting one costs a few seconds at most
 		if len(b.seen) <= maxSeen {
@@ -133,6 +134,32 @@ func (b *Broker) Activity(ctx context.Context, machine shoal.MachineID, a api.Ac
 		return err
 	}
 	return b.cfg.Store.Update(ctx, func(tx *store.Tx) error { return record(tx, machine, users) })
+}
+
+// carry notes that connections of a session may go on through the server that led before.
+func (b *Broker) carry(s shoal.Session) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.Machine != "" {
+		b.carried[place{s.Machine, s.User}] = true
+	}
+}
+
+// pinCarried has connections through a former server hold their sessions, until a report shows none. The caller
+// holds the lock.
+func (b *Broker) pinCarried(machine shoal.MachineID, users map[shoal.UserName]api.UserActivity) {
+	for at := range b.carried {
+		if at.machine != machine {
+			continue
+		}
+		u := users[at.user]
+		if u.Connections == 0 {
+			delete(b.carried, at)
+			continue
+		}
+		u.Pins = append(slices.Clone(u.Pins), shoal.Pin{Kind: "connection", Count: u.Connections})
+		users[at.user] = u
+	}
 }
 
 // judgeEmpty keeps the time at which a session may end because nothing lives there.

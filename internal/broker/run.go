@@ -78,7 +78,7 @@ func (b *Broker) agenda() (waiting bool, due time.Time) {
 }
 
 // restart puts on record that the parts of former front ends are gone, and that nobody of theirs
-// waits any more.
+// waits any more. Connections that a former server carries on are seen by the agents.
 func (b *Broker) restart(ctx context.Context) error {
 	return b.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		all, err := tx.LiveSessions()
@@ -86,6 +86,7 @@ func (b *Broker) restart(ctx context.Context) error {
 			return err
 		}
 		for _, s := range all {
+			b.carry(s)
 			switch {
 			case s.State == shoal.SessionWaiting:
 				err = finish(tx, s, "the server was restarted while you waited")

@@ -51,6 +51,7 @@ type Serve struct {
 	Programs     []string // that make machines
 	GPURoot      string
 	Keep         shoal.Duration
+	Linger       shoal.Duration
 	OutputCap    shoal.Bytes
 	Role         string
 	Web          flags.Web
@@ -176,6 +177,7 @@ func (p *program) interruptible(ctx context.Context) (context.Context, context.C
 	go func() {
 		select {
 		case s := <-signals:
+			stop() // the next one ends it at once
 			cancel(interrupted{s})
 		case <-ctx.Done():
 		}

@@ -68,6 +68,7 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 	f.StringArrayVar(&s.Programs, "provider", nil, "an `EXECUTABLE` that may make machines, for pools with provider: exec:EXECUTABLE; kubernetes and azure are Shoal's own; may be repeated")
 	f.StringVar(&s.GPURoot, "gpu-root", "", "where the GPUs' device nodes and driver lie, a `DIR` such as a driver container's root (/)")
 	f.Var(flags.Duration{Value: &s.Keep}, "keep-history", "for how long jobs, sessions and machines that have ended are kept (90d); of jobs it is known for ever how they ended")
+	f.Var(flags.Duration{Value: &s.Linger}, "linger", "for how long ssh connections go on once this server is told to end, or another leads (0s)")
 	f.Var(flags.Bytes{Value: &s.OutputCap}, "output-cap", "how much is kept of what a task writes to each of its streams, half of it from the beginning (1GiB)")
 	f.StringVar(&s.Role, "role", "", "what this process does, `control,gateway` (both)")
 	s.Web.Register(f)

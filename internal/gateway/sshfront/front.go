@@ -29,6 +29,8 @@ type Config struct {
 	Dial      func(ctx context.Context, network, addr string) (net.Conn, error)
 	Log       *slog.Logger
 	Limits    Limits
+	// Lingers: who is at a machine when Serve ends stays, for as long as Linger lets them.
+	Lingers bool
 	// Environ says what a login to a pool finds. It may take a moment, and is asked once for each connection. Nil: nothing.
 	Environ func(ctx context.Context, user shoal.UserName, pool shoal.PoolName) gateway.Environ
 }
@@ -71,6 +73,7 @@ type Front struct {
 	visits  map[*visit]struct{}
 	perUser map[shoal.UserName]int
 	opened  map[shoal.UserName]int // channels
+	rest    func()                 // what Serve left for Linger to do
 }
 
 // New makes a front end. Serve makes it work.
@@ -98,10 +101,10 @@ func New(cfg Config) (*Front, error) {
 }
 
 // Serve takes connections from ln, which it closes, until ctx ends. Then it tells the users that it does,
-// ends their connections, and returns when the last one is gone.
+// ends their connections, and returns when the last one is gone. A Front that lingers ends only the connections that have
+// come to no machine yet.
 func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
 	visiting, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
 	accepting, stop := context.WithCancel(ctx)
 	defer stop()
 	closed := make(chan struct{})
@@ -117,22 +120,55 @@ func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	stop()
 	<-closed
-	if ctx.Err() != nil {
-		err = nil
-		f.farewell()
-	} else {
-		err = fmt.Errorf("cannot take SSH connections: %w", err)
+	finish := func() {
+		end()
+		visits.Wait()
+		f.links.closeAll()
 	}
-	end()
-	visits.Wait()
-	f.links.closeAll()
-	return err
+	if ctx.Err() == nil {
+		finish()
+		return fmt.Errorf("cannot take SSH connections: %w", err)
+	}
+	f.farewell(f.cfg.Lingers)
+	if f.cfg.Lingers {
+		f.mu.Lock()
+		f.rest = finish
+		f.mu.Unlock()
+		return nil
+	}
+	finish()
+	return nil
 }
 
-// farewell tells everybody why their connections end, and ends them.
-func (f *Front) farewell() {
+// Linger waits, once Serve has returned, until those who stayed have gone or ctx ends, and ends what is left.
+func (f *Front) Linger(ctx context.Context) {
+	f.mu.Lock()
+	finish := f.rest
+	f.rest = nil
+	f.mu.Unlock()
+	if finish == nil {
+		return
+	}
+	if n := len(f.present()); n > 0 {
+		f.log.Info("ssh connections go on here; nobody new is taken", "connections", n)
+	}
+	for look := time.NewTicker(100 * time.Millisecond); len(f.present()) > 0 && ctx.Err() == nil; {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+		}
+	}
+	f.farewell(false)
+	finish()
+}
+
+// farewell tells everybody why their connections end, and ends them; if some stay, only of those who are at no machine yet.
+func (f *Front) farewell(stay bool) {
 	var all sync.WaitGroup
 	for _, v := range f.present() {
+		if stay && v.arrived() {
+			continue
+		}
 		all.Go(func() {
 			v.leave("shoal: the gateway is shutting down; what runs on your machine goes on. Connect again in a while")
 		})

@@ -3,6 +3,7 @@ package sshfront
 import (
 	"context"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -212,5 +213,46 @@ func TestShutdown(t *testing.T) {
 	cmd.Wait()
 	if !strings.Contains(said.String(), "the gateway is shutting down") {
 		t.Errorf("told %q", said.String())
+	}
+}
+
+// Who is at a machine stays when the gateway serves nobody new any more: until she goes, or for as long as she may.
+func TestLinger(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Lingers = true })
+	w.router.to(w.newMachine("m-1"))
+	begin := func(command string) (*lockedBuffer, io.Writer, func()) {
+		cmd := w.ssh("alice@127.0.0.1", "echo ready; "+command)
+		said := &lockedBuffer{}
+		cmd.Stdout, cmd.Stderr = said, said
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.until("the session runs", func() bool { return strings.Contains(said.String(), "ready") })
+		return said, in, func() { cmd.Wait() }
+	}
+	goes, in, gone := begin("read line; echo heard $line")
+	stays, _, ended := begin("sleep 300")
+	w.stop()
+	if c, err := net.Dial("tcp", w.addr); err == nil {
+		c.Close()
+		t.Error("somebody new is taken")
+	}
+	if _, err := io.WriteString(in, "this\n"); err != nil {
+		t.Error(err)
+	}
+	gone()
+	if !strings.Contains(goes.String(), "heard this") {
+		t.Errorf("the session that goes on said %q", goes.String())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	w.front.Linger(ctx)
+	ended()
+	if !strings.Contains(stays.String(), "the gateway is shutting down") {
+		t.Errorf("who stayed for too long was told %q", stays.String())
 	}
 }

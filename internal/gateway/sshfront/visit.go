@@ -208,6 +208,13 @@ func (v *visit) take(nc ssh.NewChannel, sessions bool) {
 	})
 }
 
+// arrived reports whether the visit has come to a machine.
+func (v *visit) arrived() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.link != nil
+}
+
 // channels returns how many channels the visit has open.
 func (v *visit) channels() int {
 	v.mu.Lock()
