@@ -27,6 +27,7 @@ type life struct {
 	seed  uint64
 	began time.Time
 	ctx   context.Context
+	lead  string // the socket of whoever leads; empty: the server's
 
 	mu    sync.Mutex
 	users []shoal.UserName
@@ -36,6 +37,45 @@ type life struct {
 }
 
 const lifeUsers = 6
+
+// newLife makes the place where tasks of a life write.
+func newLife(w *world) *life {
+	w.t.Helper()
+	tasks := filepath.Join(w.Share, "tasks")
+	if err := errors.Join(os.Mkdir(tasks, 0o755), os.Chmod(tasks, 0o777)); err != nil {
+		w.t.Fatal(err)
+	}
+	l := &life{world: w, seed: uint64(time.Now().UnixNano()), began: time.Now(), jobs: map[string]shoal.Job{}, count: map[string]int{}}
+	w.t.Logf("seed %d", l.seed)
+	return l
+}
+
+// begin has people do things until it is stopped.
+func (l *life) begin(all ...func(*rand.Rand)) (stop func()) {
+	ctx, cancel := context.WithCancel(l.t.Context())
+	l.ctx = ctx
+	var wg sync.WaitGroup
+	for i, do := range all {
+		wg.Go(func() { do(rand.New(rand.NewPCG(l.seed, uint64(i)))) })
+	}
+	return sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+		l.t.Logf("meanwhile there were %v", l.count)
+	})
+}
+
+// more waits until they have done something once more.
+func (l *life) more(what string) {
+	l.t.Helper()
+	done := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.count[what]
+	}
+	before := done()
+	l.until("there are more "+what, func() (bool, error) { return done() > before, nil })
+}
 
 // side is a pool that comes and goes.
 func side() string {
@@ -53,7 +93,11 @@ func (l *life) patient(ask func(ctx context.Context) error) error {
 	for l.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(l.ctx, 20*time.Second)
 		err := ask(ctx)
+		silent := ctx.Err() != nil
 		cancel()
+		if silent {
+			continue
+		}
 		if _, ok := errors.AsType[*shoal.Error](err); err == nil || ok && shoal.KindOf(err) != shoal.KindUnavailable {
 			return err
 		}
@@ -89,7 +133,7 @@ func (l *life) logins(r *rand.Rand) {
 
 // submissions sends jobs with a key, again where the answer was lost.
 func (l *life) submissions(r *rand.Rand) {
-	asUser := l.as("u1")
+	asUser := l.asAt(l.lead, "u1")
 	for i := 0; l.ctx.Err() == nil; i++ {
 		key := fmt.Sprintf("key-%d", i)
 		spec := shoal.JobSpec{Pool: "lab", Array: "0-3", Name: key, Resources: shoal.Resources{CPUs: 90, Memory: 16 << 20},
@@ -175,21 +219,10 @@ func (l *life) comings(r *rand.Rand) {
 func TestServerDies(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	if err := os.Mkdir(filepath.Join(w.Share, "tasks"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(filepath.Join(w.Share, "tasks"), 0o777); err != nil {
-		t.Fatal(err)
-	}
 	w.apply(lifeUsers, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 512MiB}", "{min: 0, max: 3}", 4, "scale: {idle: {after: 2s}}\n"+smallSeats))
-	ctx, stop := context.WithCancel(t.Context())
+	l := newLife(w)
+	stop := l.begin(l.logins, l.logins, l.submissions, l.changes, l.comings)
 	defer stop()
-	l := &life{world: w, seed: uint64(time.Now().UnixNano()), began: time.Now(), ctx: ctx, jobs: map[string]shoal.Job{}, count: map[string]int{}}
-	t.Logf("seed %d", l.seed)
-	var wg sync.WaitGroup
-	for i, do := range []func(*rand.Rand){l.logins, l.logins, l.submissions, l.changes, l.comings} {
-		wg.Go(func() { do(rand.New(rand.NewPCG(l.seed, uint64(i)))) })
-	}
 	r := rand.New(rand.NewPCG(l.seed, 99))
 	for range prove(20, 300) {
 		time.Sleep(time.Duration(r.IntN(2000)) * time.Millisecond)
@@ -201,8 +234,6 @@ func TestServerDies(t *testing.T) {
 		}
 	}
 	stop()
-	wg.Wait()
-	t.Logf("between the kills there were %v", l.count)
 	w.shoal("pool", "scale", "lab", "--auto")
 	l.checkJobs()
 	l.checkObjects()

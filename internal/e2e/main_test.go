@@ -285,9 +285,15 @@ func (w *world) shoal(args ...string) string {
 }
 
 // as returns a client that acts as a user.
-func (w *world) as(user shoal.UserName) *client.Client {
+func (w *world) as(user shoal.UserName) *client.Client { w.t.Helper(); return w.asAt("", user) }
+
+// asAt is as at a socket; empty: the server's.
+func (w *world) asAt(socket string, user shoal.UserName) *client.Client {
 	w.t.Helper()
-	c, err := client.New(client.Options{Socket: filepath.Join(w.Data, "shoal.sock"), As: user})
+	if socket == "" {
+		socket = filepath.Join(w.Data, "shoal.sock")
+	}
+	c, err := client.New(client.Options{Socket: socket, As: user})
 	if err != nil {
 		w.t.Fatal(err)
 	}
