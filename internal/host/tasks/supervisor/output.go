@@ -23,9 +23,10 @@ type output struct {
 	path    string
 	size    atomic.Int64 // written
 	write   int          // the child's end of the pipe; zero: closed
+	pipe    int          // ours; zero: it is not open, or read has it
 	read    *os.File
 	fd      int           // of the file; zero: nothing was written yet
-	done    chan struct{} // closed when the pipe has ended; nil: nothing is read
+	done    chan struct{} // closed when the pipe has ended; nil: nothing is read by itself
 	failed  error         // output was lost
 	copier  *copier       // nil: nobody wants a copy
 	settled bool
@@ -37,12 +38,10 @@ func (o *output) open(uid int) error {
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return err
 	}
-	o.write = p[1]
-	if err := unix.SetNonblock(p[0], true); err != nil {
-		_ = unix.Close(p[0])
+	o.pipe, o.write = p[0], p[1]
+	if err := unix.SetNonblock(o.pipe, true); err != nil {
 		return err
 	}
-	o.read = os.NewFile(uintptr(p[0]), "output")
 	// So that programs can open /dev/stdout and /dev/stderr, which asks for rights anew.
 	return unix.Fchown(p[1], uid, -1)
 }
@@ -58,12 +57,34 @@ func (o *output) closeChildEnd() {
 
 // start starts taking output, once.
 func (o *output) start() {
-	if o.done != nil {
+	if o.pipe == 0 {
 		return
 	}
+	o.read, o.pipe = os.NewFile(uintptr(o.pipe), "output"), 0
 	o.done = make(chan struct{})
 	go o.copy()
 }
+
+// drain takes what is there, and reports whether that is all there will be. Of a task that was brief it is, and to have
+// somebody wait for its output would cost more.
+func (o *output) drain() bool {
+	pool := &o.t.s.buffers
+	b := pool.get()
+	defer pool.pool.Put(b)
+	for range maxDrains {
+		n, err := unix.Read(o.pipe, *b)
+		switch {
+		case n > 0:
+			o.keep((*b)[:n])
+		case !errors.Is(err, unix.EINTR):
+			return err == nil
+		}
+	}
+	return false
+}
+
+// maxDrains is enough to empty a pipe into which nobody writes.
+const maxDrains = 4
 
 // buffers are shared by all outputs: one is taken only when there is something to read.
 type buffers struct{ pool sync.Pool }
@@ -145,6 +166,11 @@ func (o *output) keep(b []byte) {
 
 // settle waits for the end of the pipe, for a while at most.
 func (o *output) settle(patience time.Duration) {
+	if o.pipe != 0 && !o.settled {
+		if o.settled = o.drain(); !o.settled {
+			o.start()
+		}
+	}
 	if o.done == nil || o.settled {
 		return
 	}
@@ -168,14 +194,15 @@ func (o *output) settle(patience time.Duration) {
 
 // close stops reading, and waits for that.
 func (o *output) close() {
-	if o.read == nil {
-		return
+	if o.pipe != 0 {
+		_ = unix.Close(o.pipe)
+		o.pipe = 0
 	}
-	if o.done != nil && !o.settled {
+	if o.read != nil {
 		_ = o.read.SetReadDeadline(time.Now()) // pipes have deadlines
 		<-o.done
+		_ = o.read.Close()
 	}
-	_ = o.read.Close()
 	if o.fd != 0 {
 		_ = unix.Close(o.fd)
 		o.fd = 0

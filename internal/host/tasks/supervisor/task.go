@@ -21,6 +21,8 @@ const (
 	drainTime = 300 * time.Millisecond
 	// leftTime is how long a pipe is read on that a process of somebody else's holds open.
 	leftTime = 100 * time.Millisecond
+	// briefTime is how long what a task writes may wait in its pipes: most of those that do nothing are over by then.
+	briefTime = 25 * time.Millisecond
 	// deadTime is how long a process may take to be gone that was killed.
 	deadTime = 10 * time.Second
 )
@@ -274,6 +276,9 @@ func (t *task) step(name string, argv []string, dir string) bool {
 		return false
 	}
 	t.running(pid, name)
+	if name != "" { // of what it leaves behind, output may come at any time
+		t.takeOutput()
+	}
 	e := t.wait(false)
 	t.first = 0
 	t.cpu += e.cpu
@@ -336,6 +341,10 @@ func (t *task) running(pid int, step string) {
 	if t.group.None() {
 		_ = t.rec.Write(tasks.Line{Started: &first}) // if that cannot be, the scratch directory tells
 	}
+}
+
+// takeOutput has output taken from now on, as it comes.
+func (t *task) takeOutput() {
 	for _, o := range t.out {
 		o.start()
 	}
@@ -356,8 +365,12 @@ func (t *task) wait(idle bool) exit {
 	var e exit
 	var poll <-chan time.Time
 	var giveUp <-chan time.Time
+	brief := time.NewTimer(briefTime)
+	defer brief.Stop()
 	for gone := idle; ; {
 		select {
+		case <-brief.C:
+			t.takeOutput()
 		case e = <-t.exits:
 			gone = true
 		case <-poll:
