@@ -257,6 +257,9 @@ var wireCases = []testCase{
 			if err != nil {
 				w.t.Fatalf("request %d: %v", i, err)
 			}
+			if w.ours && r.Header.Get("Connection") != "keep-alive" {
+				w.t.Errorf("request %d: the connection is %q", i, r.Header.Get("Connection"))
+			}
 			text, err := io.ReadAll(r.Body)
 			if got := (answer{r, string(text)}).asked(w.t); err != nil || got.URI != fmt.Sprint("/user/", i) {
 				w.t.Errorf("request %d arrives as %s: %v", i, got.URI, err)

@@ -91,6 +91,9 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request, d dest, call *cal
 	}
 	copyHeader(w.Header(), res.Header)
 	d.keepApart(w.Header())
+	if r.ProtoMajor == 1 && !r.Close { // it goes without saying in HTTP/1.1, but the original says it
+		w.Header()["Connection"] = []string{"keep-alive"}
+	}
 	for name := range res.Trailer {
 		w.Header().Add("Trailer", name)
 	}
