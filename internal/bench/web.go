@@ -55,8 +55,12 @@ func crowdRows(ctx context.Context, b *bench) error {
 // isApart is set for a process that apart has started.
 const isApart = "SHOAL_BENCH_APART"
 
-// apart has a rig measured by a process of its own in a network of its own: what filters and counts packets on this host, as
-// servers' rules for their machines do, would take as much of either proxy as its work.
+// plainNetwork makes a network of its own, in which packets are neither filtered nor counted, as servers' rules for their machines do,
+// and in which TCP measures nothing that loopback always has enough of, as BBR and the tuning of buffers do. Either proxy would spend a
+// good part of its work's time on these, and the load as much again.
+const plainNetwork = `ip link set lo up && echo reno > /proc/sys/net/ipv4/tcp_congestion_control && echo 0 > /proc/sys/net/ipv4/tcp_moderate_rcvbuf && exec "$@"`
+
+// apart has a rig measured by a process of its own in a network of its own.
 func (b *bench) apart(ctx context.Context, name string, rows func() error) error {
 	if os.Getenv(isApart) != "" {
 		return rows()
@@ -66,7 +70,7 @@ func (b *bench) apart(ctx context.Context, name string, rows func() error) error
 		return err
 	}
 	out := filepath.Join(b.dir, name+".json")
-	cmd := exec.CommandContext(ctx, "unshare", "--net", "sh", "-c", `ip link set lo up && exec "$@"`, "sh",
+	cmd := exec.CommandContext(ctx, "unshare", "--net", "sh", "-c", plainNetwork, "sh",
 		self, "-bin", b.bin, "-run", "^"+name+"$", "-rounds", strconv.Itoa(b.rounds), "-o", out)
 	cmd.Env = append(os.Environ(), isApart+"=1")
 	cmd.Stderr = os.Stderr
@@ -194,7 +198,7 @@ func talkPath(user int) string { return fmt.Sprintf("/talk/u%d", user) }
 // People have a proxy whose clients and servers are elsewhere; here all share a machine, and a rate tells of the load too. Of requests the
 // proxy takes most of the time. Of websocket messages it does not, though the load is as cheap as it can be, for so is our proxy: four
 // reads and four writes of the kernel's TCP, 7 µs, of which half are the proxy's. A proxy that costs a third of the original makes
-// that 2.3 times as many messages, and one that costs nothing 4.7 times.
+// that 2.5 times as many messages, and one that costs nothing 5.3 times: docs/decisions/013-websockets.md has the figures.
 //
 // So the 2.5 that is wanted is asked of the rate of requests, and of the processor time that one takes of the proxy itself, which is
 // what a machine is full of that has a proxy and nothing else: 0.4 of the original's at most. The rates of websockets stand beside

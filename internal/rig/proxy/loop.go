@@ -19,7 +19,7 @@ import (
 type loop struct {
 	epoll int
 	ends  []end // by file descriptor
-	count int
+	buf   [256]byte
 }
 
 // end is a socket of a loop. An error of ready ends the loop.
@@ -141,6 +141,21 @@ func read(fd int, b []byte) (int, error) {
 		return 0, errGone
 	}
 	return n, err
+}
+
+// frame reads n bytes, in one or more calls, and returns them until the next call, or nil while some are to come. Part is what has.
+func (l *loop) frame(fd int, part *[]byte, n int) ([]byte, error) {
+	got := copy(l.buf[:n], *part)
+	more, err := read(fd, l.buf[got:n])
+	if err != nil {
+		return nil, err
+	}
+	if got += more; got < n {
+		*part = append((*part)[:0], l.buf[:got]...)
+		return nil, nil
+	}
+	*part = (*part)[:0]
+	return l.buf[:n], nil
 }
 
 var errGone = errors.New("the other end has closed the connection")
