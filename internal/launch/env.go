@@ -71,7 +71,7 @@ func (v *view) promised(env map[string]string) {
 	env["SHOAL_SCRATCH"] = api.ScratchDir(ref)
 	env["SHOAL_JOB_TEMP"] = api.JobScratchDir(v.Job.ID)
 	env["SHOAL_JOB_SCRATCH"] = v.shared()
-	if v.gang() {
+	if v.hosted() {
 		env["SHOAL_HOSTFILE"] = v.at("hostfile")
 	}
 	if v.task.Name != "" {
@@ -172,9 +172,19 @@ func (v *view) host(node int) string {
 
 // servers and workers are the places of TensorFlow's processes: worker i is on node i modulo their number, and so is
 // server i.
-func (v *view) servers() []string { return v.places(v.count("AZ_BATCHAI_PS_COUNT", 0), portServer, 0) }
+func (v *view) servers() []string {
+	if v.spec.Dialect != batchAI {
+		return nil
+	}
+	return v.places(v.count("AZ_BATCHAI_PS_COUNT", 0), portServer, 0)
+}
+
 func (v *view) workers() []string {
-	return v.places(v.count("AZ_BATCHAI_WORKER_COUNT", len(v.Nodes)), portWorker, 1)
+	n := len(v.Nodes)
+	if v.spec.Dialect == batchAI {
+		n = v.count("AZ_BATCHAI_WORKER_COUNT", n)
+	}
+	return v.places(n, portWorker, 1)
 }
 
 func (v *view) places(n, first, step int) []string {
@@ -188,10 +198,8 @@ func (v *view) places(n, first, step int) []string {
 // maxCount bounds what a job says of itself.
 const maxCount = 1024
 
+// count is what the job says in one of its variables.
 func (v *view) count(name string, otherwise int) int {
-	if v.spec.Dialect != batchAI {
-		return otherwise
-	}
 	if n, err := strconv.Atoi(v.spec.Env[name]); err == nil && n >= 0 && n <= maxCount {
 		return n
 	}
@@ -241,7 +249,19 @@ func (v *view) batchAI(env map[string]string) {
 		"AZ_BATCHAI_PYTORCH_INIT_METHOD": fmt.Sprintf("tcp://%s:%d", v.host(0), v.port(portMaster)),
 		"AZ_BATCHAI_PYTORCH_BACKEND":     "gloo",
 	})
-	if v.gang() {
+	hosts := make([]string, len(v.Nodes))
+	for i := range hosts {
+		hosts[i] = v.host(i)
+	}
+	// What its machines had from Azure Batch, on which it ran, and files name as well.
+	maps.Copy(env, map[string]string{
+		"AZ_BATCH_HOST_LIST":              strings.Join(hosts, ","),
+		"AZ_BATCH_NODE_LIST":              strings.Join(hosts, ";"),
+		"AZ_BATCH_MASTER_NODE":            fmt.Sprintf("%s:%d", hosts[0], v.port(portMaster)),
+		"AZ_BATCH_IS_CURRENT_NODE_MASTER": strconv.FormatBool(v.rank == 0),
+		"AZ_BATCHAI_MPI_MASTER_NODE":      hosts[0],
+	})
+	if v.hosted() {
 		env["AZ_BATCHAI_MPI_HOST_FILE"] = v.at("hostfile")
 	}
 	for name, dir := range v.spec.Inputs {
@@ -284,11 +304,14 @@ func (v *view) slurm(env map[string]string) {
 		"SLURM_SUBMIT_HOST":       string(v.node.Machine),
 		"SLURM_CPUS_ON_NODE":      cpus,
 		"SLURM_JOB_CPUS_PER_NODE": perNode(cpus),
-		"SLURM_TASKS_PER_NODE":    perNode(strconv.Itoa(v.slots[v.rank])),
+		"SLURM_TASKS_PER_NODE":    perNode(strconv.Itoa(v.room(v.rank))),
 		"SLURM_MEM_PER_NODE":      strconv.FormatInt(int64(memory>>20), 10),
 		"SLURM_RESTART_COUNT":     strconv.Itoa(max(v.Attempt.Attempt-1, 0)),
 		"SLURM_JOB_GPUS":          numbers(v.node.GPUs),
 		"SLURM_GPUS_ON_NODE":      strconv.Itoa(len(v.node.GPUs)),
+		// Open MPI would take this for a real Slurm, and its srun for one that starts its daemons.
+		"OMPI_MCA_plm": "^slurm",
+		"OMPI_MCA_ras": "^slurm",
 	})
 	if len(v.node.GPUs) == 0 {
 		delete(env, "SLURM_JOB_GPUS")

@@ -28,12 +28,13 @@ func (v *view) files(env map[string]string, command string) map[string]string {
 	return out
 }
 
-// hostfile lists the nodes with their processes. Addresses need no name service, and Open MPI finds its own among them.
+// hostfile lists the nodes with the processes that an mpirun may start there. Addresses need no name service, and Open MPI
+// finds its own among them.
 func (v *view) hostfile(between string) string {
 	var b strings.Builder
 	for i, n := range v.Nodes {
-		if v.slots[i] > 0 {
-			fmt.Fprintf(&b, "%s%s%d\n", n.host(), between, v.slots[i])
+		if slots := v.room(i); slots > 0 {
+			fmt.Fprintf(&b, "%s%s%d\n", n.host(), between, slots)
 		}
 	}
 	return b.String()

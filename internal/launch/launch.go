@@ -84,6 +84,9 @@ func Order(t Task, rank int) api.TaskOrder {
 	}
 	o.Stdout, o.Stderr = v.file(s.Stdout), v.file(s.Stderr)
 	if !v.gang() {
+		if v.hosted() {
+			setFile(&o, "hostfile", v.hostfile(" slots="))
+		}
 		return o
 	}
 	if t.SSH != nil {
@@ -166,6 +169,11 @@ func (v *view) launcher() string {
 // gang reports whether the attempt needs files to find its nodes or processes.
 func (v *view) gang() bool { return len(v.Nodes) > 1 || v.launcher() == mpi || v.parts() }
 
+// hosted reports whether the attempt has a hostfile. One that is alone needs it only where its command looks for it.
+func (v *view) hosted() bool {
+	return v.gang() || !v.Attempt.Release && (strings.Contains(v.command(), "SHOAL_HOSTFILE") || v.spec.Dialect == batchAI)
+}
+
 // parts reports whether a node itself starts several processes.
 func (v *view) parts() bool { return v.launcher() == each && v.spec.Processes > len(v.Nodes) }
 
@@ -203,6 +211,20 @@ func (v *view) spread() []int {
 		}
 	}
 	return slots
+}
+
+// room is for how many processes a node has places. Where the command itself starts them these are as many as were asked for
+// by Slurm's options, or one for each processor.
+func (v *view) room(node int) int {
+	switch {
+	case v.spec.Dialect == slurm:
+		if all, n := v.count("SLURM_NTASKS", 0), len(v.Nodes); all > 0 {
+			return (all + n - 1 - node) / n
+		}
+	case v.launcher() == head || !v.gang():
+		return v.processors(v.Nodes[node])
+	}
+	return v.slots[node]
 }
 
 // shared is the job's shared scratch directory.

@@ -31,7 +31,7 @@ func (c *command) scancel(ctx context.Context, args []string) error {
 		full, short, _ := strings.Cut(name, "/")
 		f.StringP(full, short, "", "")
 	}
-	if err := f.Parse(args); err != nil {
+	if err := f.Parse(unabbreviated(f, args)); err != nil {
 		return badOption(err)
 	}
 	switch name := strings.TrimPrefix(strings.ToUpper(*signal), "SIG"); name {
@@ -59,7 +59,7 @@ func (c *command) scancel(ctx context.Context, args []string) error {
 		if len(s.users)+len(s.names)+len(s.pools)+len(s.states) == 0 {
 			return shoal.Errorf(shoal.KindInvalid, "No job identification provided")
 		}
-		if ids, err = c.chosen(ctx, to, s); err != nil {
+		if ids, err = c.chosen(ctx, to, s, len(s.states) > 0); err != nil {
 			return err
 		}
 	}
@@ -78,15 +78,20 @@ func (c *command) scancel(ctx context.Context, args []string) error {
 	return nil
 }
 
-// chosen are the numbers of the active jobs of a selection.
-func (c *command) chosen(ctx context.Context, to *client.Client, s selection) ([]string, error) {
+// chosen are the active jobs of a selection; with tasks those of an array one by one, as 12_3 and 12_[4-9]: others of it are in
+// states that nobody asked for.
+func (c *command) chosen(ctx context.Context, to *client.Client, s selection, tasks bool) ([]string, error) {
 	found, err := c.find(ctx, to, s)
 	if err != nil {
 		return nil, err
 	}
 	var ids []string
 	for _, r := range found {
-		if id := string(r.job.ID); len(ids) == 0 || ids[len(ids)-1] != id {
+		id := string(r.job.ID)
+		if tasks && array(r.job) {
+			id += "_" + r.indexes()
+		}
+		if len(ids) == 0 || ids[len(ids)-1] != id {
 			ids = append(ids, id)
 		}
 	}
@@ -112,12 +117,12 @@ func (c *command) scontrol(ctx context.Context, args []string) error {
 	f.BoolP("all", "a", false, "")
 	f.BoolP("quiet", "Q", false, "")
 	f.BoolP("verbose", "v", false, "")
-	if err := f.Parse(args); err != nil {
+	if err := f.Parse(unabbreviated(f, args)); err != nil {
 		return badOption(err)
 	}
 	words := f.Args()
 	usage := shoal.Errorf(shoal.KindInvalid, "cannot do `scontrol %s`", strings.Join(words, " ")).
-		WithHint("there are `scontrol show job [ID]`, `show hostnames LIST`, `show hostlist NAMES` and `requeue ID`")
+		WithHint("there are `scontrol show job [ID]`, `show partition [POOL]`, `show node [MACHINE]`, `show hostnames LIST`, `show hostlist NAMES` and `requeue ID`")
 	switch {
 	case len(words) == 2 && words[0] == "requeue":
 		return c.requeue(ctx, words[1])
@@ -131,6 +136,10 @@ func (c *command) scontrol(ctx context.Context, args []string) error {
 	switch what {
 	case "job", "jobs", "jobid":
 		return c.showJobs(ctx, of, *oneLine)
+	case "partition", "partitions":
+		return c.showPartitions(ctx, of, *oneLine)
+	case "node", "nodes":
+		return c.showNodes(ctx, of, *oneLine)
 	case "hostname", "hostnames":
 		list := c.Getenv("SLURM_JOB_NODELIST")
 		if len(of) > 0 {
@@ -178,12 +187,7 @@ func (c *command) showJobs(ctx context.Context, ids []string, oneLine bool) erro
 		c.say("No jobs in the system")
 	}
 	for _, r := range found {
-		lines := c.details(r)
-		if oneLine {
-			c.say("%s", strings.Join(lines, " "))
-			continue
-		}
-		c.say("%s\n", strings.Join(lines, "\n   "))
+		c.record(c.details(r), oneLine)
 	}
 	return nil
 }
@@ -258,93 +262,11 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// sinfo lists the pools as partitions.
-func (c *command) sinfo(ctx context.Context, args []string) error {
-	f := c.flags()
-	format := f.StringP("format", "o", "%9P %.5a %.10l %.6D %.6t %N", "")
-	noHeader := f.BoolP("noheader", "h", false, "")
-	f.BoolP("summarize", "s", false, "")
-	f.BoolP("Node", "N", false, "")
-	f.BoolP("long", "l", false, "")
-	pool := f.StringP("partition", "p", "", "")
-	if err := f.Parse(args); err != nil {
-		return badOption(err)
+// record writes what scontrol says of one thing.
+func (c *command) record(lines []string, oneLine bool) {
+	if oneLine {
+		c.say("%s", strings.Join(lines, " "))
+		return
 	}
-	to, err := c.Connect()
-	if err != nil {
-		return err
-	}
-	pools, err := to.Pools(ctx)
-	if err != nil {
-		return err
-	}
-	machines, err := to.Machines(ctx, client.MachineQuery{})
-	if err != nil {
-		return err
-	}
-	var of []shoal.Pool
-	batch := 0
-	for _, p := range pools {
-		if p.Has(shoal.UseBatch) {
-			batch++
-		}
-	}
-	for _, p := range pools {
-		if p.Has(shoal.UseBatch) && matches(words(*pool), string(p.Name)) {
-			p.Default = p.Default || batch == 1
-			of = append(of, p)
-		}
-	}
-	columns, err := parseFormat(*format, partitionColumns(machines), column[shoal.Pool]{value: func(shoal.Pool) string { return "n/a" }})
-	if err != nil {
-		return err
-	}
-	table(c.Stdout, columns, of, !*noHeader)
-	return nil
-}
-
-// partitionColumns are the letters of sinfo's --format.
-func partitionColumns(machines []shoal.Machine) map[byte]column[shoal.Pool] {
-	return map[byte]column[shoal.Pool]{
-		'P': {title: "PARTITION", value: func(p shoal.Pool) string {
-			if p.Default {
-				return string(p.Name) + "*"
-			}
-			return string(p.Name)
-		}},
-		'R': {title: "PARTITION", value: func(p shoal.Pool) string { return string(p.Name) }},
-		'a': {title: "AVAIL", value: func(p shoal.Pool) string { return "up" }},
-		'l': {title: "TIMELIMIT", value: func(p shoal.Pool) string {
-			if p.Limits.MaxTimeLimit == 0 {
-				return "infinite"
-			}
-			return elapsed(time.Duration(p.Limits.MaxTimeLimit), true)
-		}},
-		'D': {title: "NODES", value: func(p shoal.Pool) string { return strconv.Itoa(p.Size.Max) }},
-		't': {title: "STATE", value: func(p shoal.Pool) string {
-			for _, m := range machines {
-				if m.Pool == p.Name && m.State == shoal.MachineReady {
-					return "mix"
-				}
-			}
-			return "idle~" // as a node that sleeps and is started when it is needed
-		}},
-		'c': {title: "CPUS", value: func(p shoal.Pool) string { return strconv.Itoa(max(1, int(p.Machine.CPUs/1000))) }},
-		'm': {title: "MEMORY", value: func(p shoal.Pool) string { return strconv.FormatInt(int64(p.Machine.Memory>>20), 10) }},
-		'G': {title: "GRES", value: func(p shoal.Pool) string {
-			if p.Machine.GPUs == 0 {
-				return "(null)"
-			}
-			return fmt.Sprintf("gpu:%d", p.Machine.GPUs)
-		}},
-		'N': {title: "NODELIST", value: func(p shoal.Pool) string {
-			var names []string
-			for _, m := range machines {
-				if m.Pool == p.Name {
-					names = append(names, string(m.ID))
-				}
-			}
-			return strings.Join(names, ",")
-		}},
-	}
+	c.say("%s\n", strings.Join(lines, "\n   "))
 }

@@ -76,10 +76,12 @@ func (o *options) flagSet(name string, ignored *[]string) *pflag.FlagSet {
 		ignore(f, ignored, true, "mem-bind", "distribution/m", "nodelist/w", "cpu-bind")
 		ignore(f, ignored, false, "oversubscribe/s", "overcommit/O", "no-kill/k", "spread-job", "use-min-nodes", "verbose/v", "ignore-pbs")
 	}
+	ignore(f, ignored, false, "contiguous", "reboot", "wait-all-nodes", "no-bell")
+	ignore(f, ignored, true, "cpu-freq", "delay-boot", "extra", "gpus-per-socket", "mcs-label", "network", "ntasks-per-gpu", "power", "prefer", "container-id")
 	ignore(f, ignored, true, "mail-type", "mail-user", "constraint/C", "licenses/L", "exclude/x", "nice", "priority", "clusters/M", "cluster-constraint",
 		"profile", "acctg-freq", "core-spec/S", "hint", "tmp", "reservation", "switches", "wckey", "get-user-env", "threads-per-core", "sockets-per-node", "cores-per-socket",
 		"time-min", "mincpus", "gres-flags", "gpu-bind", "gpu-freq", "cpus-per-gpu", "ntasks-per-core", "ntasks-per-socket", "extra-node-info/B", "propagate", "kill-on-invalid-dep", "deadline", "batch", "thread-spec", "container")
-	refuse(f, "hold/H", "begin/b", "burst-buffer", "bbf", "gid", "uid")
+	refuse(f, "hold/H", "begin/b", "burst-buffer", "bbf", "gid", "uid", "export-file", "nodefile/F", "tres-per-task")
 	return f
 }
 
@@ -128,7 +130,7 @@ func (f *refusedFlag) Set(string) error {
 // parse reads a command line. It returns what follows the options, and those that have no meaning here.
 func (c *command) parse(o *options, args []string) (rest, ignored []string, err error) {
 	f := o.flagSet(c.name, &ignored)
-	if err := f.Parse(args); err != nil {
+	if err := f.Parse(unabbreviated(f, args)); err != nil {
 		return nil, nil, shoal.Errorf(shoal.KindInvalid, "%w", err).WithHint("options are those of Slurm's %s; `shoal run --help` shows Shoal's own", c.name)
 	}
 	return f.Args(), ignored, nil

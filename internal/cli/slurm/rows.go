@@ -18,6 +18,7 @@ type row struct {
 	job     shoal.Job
 	task    *shoal.Attempt // nil: tasks that have not begun
 	id      string         // 12, 12_3 or 12_[4-9]
+	waiting []int          // of an array those that were started before and wait again; with all from its next on the tasks of this row
 	state   shoal.JobState
 	machine string
 }
@@ -65,8 +66,10 @@ func rows(ctx context.Context, to *client.Client, j shoal.Job) ([]row, error) {
 			}
 			r.machine = strings.Join(names, ",")
 		}
-		if array(j) && t.Attempt == 0 && t.State == shoal.JobQueued {
-			waiting = append(waiting, t.Index)
+		if array(j) && t.Attempt == 0 {
+			if t.State == shoal.JobQueued {
+				waiting = append(waiting, t.Index)
+			}
 			continue
 		}
 		all = append(all, r)
@@ -74,10 +77,30 @@ func rows(ctx context.Context, to *client.Client, j shoal.Job) ([]row, error) {
 	if !array(j) {
 		return all, nil
 	}
-	if list := rest(j, waiting); list != "" && !j.State.Ended() && j.Counts.Queued > 0 {
-		all = append(all, row{job: j, id: fmt.Sprintf("%s_[%s]", j.ID, list), state: shoal.JobQueued})
+	if list := rest(j, waiting); list != "" {
+		r := row{job: j, id: fmt.Sprintf("%s_[%s]", j.ID, list), state: shoal.JobQueued, waiting: waiting}
+		if j.Counts.Queued == 0 {
+			r.state = shoal.JobCancelled // they never began, and never will
+		}
+		all = append(all, r)
 	}
 	return all, nil
+}
+
+// indexes are those of the row's tasks, written as an array is.
+func (r row) indexes() string {
+	if r.task != nil {
+		return strconv.Itoa(r.task.Index)
+	}
+	a, err := shoal.ParseArray(r.job.Spec.Array)
+	if err != nil {
+		return ""
+	}
+	all := slices.Clone(r.waiting)
+	for p := r.job.Next; p < a.Len(); p++ {
+		all = append(all, a.Index(p))
+	}
+	return ranges(all)
 }
 
 func array(j shoal.Job) bool { return j.Spec.Array != "" || j.Counts.Total() > 1 }
@@ -167,6 +190,18 @@ func (r row) cpus() int {
 	return max(1, int(r.job.Spec.Resources.CPUs+999)/1000) * r.nodes()
 }
 
+// tres is what it has, as Slurm writes it: cpu=2,mem=1G,node=1,billing=2.
+func (r row) tres() string {
+	s := fmt.Sprintf("billing=%d,cpu=%d", r.cpus(), r.cpus())
+	if n := r.job.Spec.Resources.GPUs; n > 0 {
+		s += fmt.Sprintf(",gres/gpu=%d", n*r.nodes())
+	}
+	if m := r.job.Spec.Resources.Memory; m > 0 {
+		s += ",mem=" + megabytes(m*shoal.Bytes(r.nodes()))
+	}
+	return s + fmt.Sprintf(",node=%d", r.nodes())
+}
+
 func (r row) limit() string {
 	if r.job.Spec.TimeLimit == 0 {
 		return "UNLIMITED"
@@ -181,8 +216,12 @@ func (r row) reason() string {
 		return "None"
 	case r.job.Blocked:
 		return "Dependency"
-	case strings.Contains(r.job.Reason, "go first"), strings.Contains(r.job.Reason, "ahead"):
-		return "Priority"
+	}
+	for _, w := range []struct{ words, reason string }{{"as it wants at a time", "JobArrayTaskLimit"}, {"as one user may", "QOSMaxJobsPerUserLimit"},
+		{"as one group may", "AssocGrpJobsLimit"}, {"goes before", "Priority"}, {"go before", "Priority"}, {"before it", "Priority"}} {
+		if strings.Contains(r.job.Reason, w.words) {
+			return w.reason
+		}
 	}
 	return "Resources"
 }
@@ -193,8 +232,10 @@ type selection struct {
 	users   []string
 	names   []string
 	pools   []string
+	account []string
 	states  []string
 	since   time.Time // ended jobs only from then on
+	until   time.Time // submitted until then; zero: whenever
 	history bool      // ended ones as well
 }
 
@@ -242,7 +283,7 @@ func (c *command) find(ctx context.Context, to *client.Client, s selection) ([]r
 	var all []row
 	for _, j := range jobs {
 		if len(s.ids) == 0 && (!matches(s.users, string(j.User)) || !matches(s.pools, string(j.Spec.Pool)) || !matches(s.names, j.Spec.Name) ||
-			j.State.Ended() && j.Ended.Before(s.since)) {
+			!matches(s.account, j.Spec.Labels["account"]) || j.State.Ended() && j.Ended.Before(s.since) || !s.until.IsZero() && j.Submitted.After(s.until)) {
 			continue
 		}
 		if !s.history && j.State.Ended() {

@@ -30,27 +30,45 @@ func (c *command) sacct(ctx context.Context, args []string) error {
 	all := f.BoolP("allusers", "a", false, "")
 	brief := f.BoolP("brief", "b", false, "")
 	start := f.StringP("starttime", "S", "", "")
-	for _, name := range []string{"endtime/E", "accounts/A", "clusters/M", "units"} {
+	end := f.StringP("endtime", "E", "", "")
+	accounts := f.StringArrayP("accounts", "A", nil, "")
+	long := f.BoolP("long", "l", false, "")
+	list := f.BoolP("helpformat", "e", false, "")
+	for _, name := range []string{"clusters/M", "units"} {
 		full, short, _ := strings.Cut(name, "/")
 		f.StringP(full, short, "", "")
 	}
-	for _, name := range []string{"duplicates/D", "truncate/T", "long/l", "array", "local/L"} {
+	for _, name := range []string{"duplicates/D", "truncate/T", "array", "local/L"} {
 		full, short, _ := strings.Cut(name, "/")
 		f.BoolP(full, short, false, "")
 	}
-	if err := f.Parse(args); err != nil {
+	if err := f.Parse(unabbreviated(f, args)); err != nil {
 		return badOption(err)
 	}
-	if *brief {
+	switch {
+	case *list:
+		for _, k := range c.sacctFields() {
+			c.say("%s", k.title)
+		}
+		return nil
+	case *brief:
 		*format = "JobID,State,ExitCode"
+	case *long:
+		*format = "JobID,JobName,Partition,MaxVMSize,MaxRSS,AveRSS,AveCPU,NTasks,AllocCPUS,Elapsed,State,ExitCode,ReqMem,ReqTRES,AllocTRES"
 	}
 	columns, err := c.sacctColumns(*format)
 	if err != nil {
 		return err
 	}
 	s := selection{ids: words(ids...), users: words(users...), names: words(names...), pools: words(pools...), states: words(states...), history: true}
+	s.account = words(*accounts...)
 	if s.since, err = c.startTime(*start); err != nil {
 		return err
+	}
+	if *end != "" {
+		if s.until, err = c.startTime(*end); err != nil {
+			return err
+		}
 	}
 	to, err := c.Connect()
 	if err != nil {
@@ -178,7 +196,7 @@ func (c *command) sacctColumns(format string) ([]column[row], error) {
 		name, width, sized := strings.Cut(word, "%")
 		i := slices.IndexFunc(known, func(k column[row]) bool { return strings.EqualFold(k.title, name) })
 		if i < 0 {
-			return nil, shoal.Errorf(shoal.KindInvalid, "Invalid field requested: %q", name)
+			return nil, shoal.Errorf(shoal.KindInvalid, "Invalid field requested: %q", name).WithHint("`sacct --helpformat` lists them")
 		}
 		k := known[i]
 		if sized {
@@ -219,6 +237,8 @@ func (c *command) sacctFields() []column[row] {
 		return elapsed(time.Duration(r.task.CPUTime), false)
 	}
 	id := func(r row) string { return r.id }
+	nodes := func(r row) string { return strconv.Itoa(r.nodes()) }
+	rss := measured(func(a *shoal.Attempt) string { return fmt.Sprintf("%dK", a.MaxMemory>>10) })
 	return []column[row]{
 		{title: "JobID", width: 12, value: id}, {title: "JobIDRaw", width: 12, value: id},
 		{title: "JobName", width: 10, value: func(r row) string {
@@ -235,15 +255,26 @@ func (c *command) sacctFields() []column[row] {
 		{title: "AllocCPUS", width: 10, value: func(r row) string { return strconv.Itoa(r.cpus()) }},
 		{title: "NCPUS", width: 10, value: func(r row) string { return strconv.Itoa(r.cpus()) }},
 		{title: "ReqCPUS", width: 8, value: func(r row) string { return strconv.Itoa(r.cpus()) }},
-		{title: "NNodes", width: 8, value: func(r row) string { return strconv.Itoa(r.nodes()) }},
+		{title: "NNodes", width: 8, value: nodes}, {title: "AllocNodes", width: 10, value: nodes}, {title: "ReqNodes", width: 8, value: nodes},
+		{title: "AllocTRES", width: 10, value: row.tres}, {title: "ReqTRES", width: 10, value: only(row.tres)},
 		{title: "NTasks", width: 8, value: measured(func(*shoal.Attempt) string { return "1" })},
 		{title: "NodeList", width: 15, value: func(r row) string { return or(r.machine, "None assigned") }},
 		{title: "ReqMem", width: 10, value: only(func(r row) string { return megabytes(r.job.Spec.Resources.Memory) })},
-		{title: "MaxRSS", width: 10, value: measured(func(a *shoal.Attempt) string { return fmt.Sprintf("%dK", a.MaxMemory>>10) })},
+		{title: "MaxRSS", width: 10, value: rss}, {title: "AveRSS", width: 10, value: rss}, {title: "MaxVMSize", width: 10, value: rss}, {title: "AveVMSize", width: 10, value: rss},
+		{title: "AveCPU", width: 10, value: measured(func(a *shoal.Attempt) string { return elapsed(time.Duration(a.CPUTime), false) })},
 		{title: "Timelimit", width: 10, value: only(row.limit)},
+		{title: "TimelimitRaw", width: 10, value: only(func(r row) string {
+			if r.job.Spec.TimeLimit == 0 {
+				return "UNLIMITED"
+			}
+			return strconv.Itoa(int(time.Duration(r.job.Spec.TimeLimit) / time.Minute))
+		})},
+		{title: "Cluster", width: 10, value: func(row) string { return "shoal" }},
+		{title: "Group", width: 9, value: only(func(r row) string { return string(r.job.User) })},
+		{title: "Priority", width: 10, value: only(func(r row) string { return strconv.Itoa(rank(r.job.Spec.Priority)) })},
 		{title: "Elapsed", width: 10, value: func(r row) string { return elapsed(r.took(now), false) }},
 		{title: "ElapsedRaw", width: 10, value: func(r row) string { return strconv.Itoa(int(r.took(now) / time.Second)) }},
-		{title: "TotalCPU", width: 10, value: cpu}, {title: "UserCPU", width: 10, value: cpu},
+		{title: "TotalCPU", width: 10, value: cpu}, {title: "UserCPU", width: 10, value: cpu}, {title: "SystemCPU", width: 10, value: func(row) string { return "00:00:00" }},
 		{title: "CPUTime", width: 10, value: func(r row) string { return elapsed(r.took(now)*time.Duration(r.cpus()), false) }},
 		{title: "CPUTimeRAW", width: 10, value: func(r row) string { return strconv.Itoa(int(r.took(now)/time.Second) * r.cpus()) }},
 		{title: "Submit", width: 19, value: func(r row) string { return stamp(r.job.Submitted, "Unknown") }},

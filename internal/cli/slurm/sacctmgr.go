@@ -19,7 +19,7 @@ func (c *command) sacctmgr(ctx context.Context, args []string) error {
 		full, short, _ := strings.Cut(name, "/")
 		f.BoolP(full, short, false, "")
 	}
-	if err := f.Parse(args); err != nil {
+	if err := f.Parse(unabbreviated(f, args)); err != nil {
 		return badOption(err)
 	}
 	words := f.Args()

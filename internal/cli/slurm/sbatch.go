@@ -221,6 +221,18 @@ func (c *command) spec(o options) (s shoal.JobSpec, err error) {
 	if o.perNode > 0 {
 		s.Env["SLURM_NTASKS_PER_NODE"] = strconv.Itoa(o.perNode)
 	}
+	if o.memPerCPU != "" {
+		b, err := memory(o.memPerCPU)
+		if err != nil {
+			return s, err
+		}
+		s.Env["SLURM_MEM_PER_CPU"] = strconv.FormatInt(int64(b>>20), 10)
+	}
+	for name, value := range map[string]string{"SLURM_JOB_ACCOUNT": o.account, "SLURM_JOB_QOS": o.qos} {
+		if value != "" {
+			s.Env[name] = value
+		}
+	}
 	return s, nil
 }
 
@@ -315,7 +327,8 @@ func (o *options) indexes(s *shoal.JobSpec) error {
 		}
 		s.MaxRunning = n
 	}
-	if _, err := shoal.ParseArray(list); err != nil {
+	list, err := rising(list)
+	if err != nil {
 		return shoal.Errorf(shoal.KindInvalid, "Invalid job array specification %q: %w", o.array, err)
 	}
 	s.Array = list
@@ -366,6 +379,8 @@ func dependencies(s string) ([]shoal.Dependency, error) {
 		case "singleton":
 			all = append(all, shoal.Dependency{Task: kind})
 			continue
+		case "after":
+			return nil, shoal.Errorf(shoal.KindInvalid, "Job dependency problem: nothing waits for another job's begin here").WithHint("wait for its end: afterok, afterany, afternotok or aftercorr")
 		default:
 			return nil, shoal.Errorf(shoal.KindInvalid, "Job dependency problem: %q is no kind of dependency here", kind).WithHint("there are afterok, afterany, afternotok, aftercorr and singleton")
 		}

@@ -167,6 +167,42 @@ echo hello
 	}
 }
 
+// TestSbatchHabits is what scripts of labs write and the manual allows.
+func TestSbatchHabits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i, c := range []struct {
+		args string
+		want func(shoal.JobSpec) any
+		is   any
+	}{
+		{"-a 7,1-3,2,20-30:5 --wrap true", func(s shoal.JobSpec) any { return s.Array }, "1-3,7,20-30:5"},
+		{"--job=short --cpus-per-t=2 --wrap=true", func(s shoal.JobSpec) any { return s.Name + s.Env["SLURM_CPUS_PER_TASK"] }, "short2"},
+		{"--job short -c2 --mem-per-cpu=100 --wrap=true", func(s shoal.JobSpec) any { return s.Env["SLURM_MEM_PER_CPU"] + s.Resources.Memory.String() }, "100200MiB"},
+		{"--contiguous --cpu-freq=high --wait-all-nodes -A phys --parti=lab --wrap=true", func(s shoal.JobSpec) any { return s.Env["SLURM_JOB_ACCOUNT"] + s.Labels["account"] }, "physphys"},
+	} {
+		code, _, errs := w.run("", "sbatch", strings.Fields(c.args)...)
+		if code != 0 || len(w.submitted) != i+1 {
+			t.Fatalf("%s: %d %s", c.args, code, errs)
+		}
+		if got := c.want(w.submitted[i]); got != c.is {
+			t.Errorf("%s: %v, want %v", c.args, got, c.is)
+		}
+	}
+	script := filepath.Join(w.dir, "x.sh")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := w.run("", "sbatch", "-J", "x", script, "--job=its-own"); code != 0 || !strings.Contains(w.submitted[len(w.submitted)-1].Command, "--job=its-own") {
+		t.Errorf("a script's own options: %d %s", code, errs)
+	}
+	for _, name := range Names() {
+		if code, out, _ := w.run("", name, "--version"); code != 0 || !strings.HasPrefix(out, "slurm 22.05") {
+			t.Errorf("%s --version: %d %q", name, code, out)
+		}
+	}
+}
+
 func TestSbatchRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -184,7 +220,9 @@ func TestSbatchRefuses(t *testing.T) {
 		{"#!/bin/sh\n", []string{"--hold"}, "--hold has no counterpart"},
 		{"#!/bin/sh\n", []string{"--begin=now+1hour"}, "--begin has no counterpart"},
 		{"#!/bin/sh\n", []string{"-a", "x"}, "Invalid job array"},
-		{"#!/bin/sh\n", []string{"-d", "after:1"}, "no kind of dependency"},
+		{"#!/bin/sh\n", []string{"-d", "after:1"}, "nothing waits for another job's begin"},
+		{"#!/bin/sh\n", []string{"-d", "soon:1"}, "no kind of dependency"},
+		{"#!/bin/sh\n", []string{"--mem-per=1"}, "unknown flag: --mem-per"},
 		{"#!/bin/sh\n", []string{"-d", "afterok:1?afterok:2"}, "one of several"},
 		{"#!/bin/sh\n", []string{"--signal", "WHAT@1"}, "Invalid --signal"},
 		{"#!/bin/sh\n", []string{"--nonsense"}, "unknown flag: --nonsense"},

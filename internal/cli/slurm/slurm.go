@@ -42,6 +42,9 @@ func Names() []string {
 	return []string{"sbatch", "squeue", "sacct", "scancel", "scontrol", "srun", "sinfo", "sacctmgr"}
 }
 
+// version is the one whose manual pages we follow.
+const version = "22.05.8"
+
 // Main runs a command and returns its exit code.
 func Main(ctx context.Context, name string, args []string, w World) int {
 	c := &command{World: w, name: name}
@@ -52,6 +55,10 @@ func Main(ctx context.Context, name string, args []string, w World) int {
 	if run == nil {
 		fmt.Fprintf(w.Stderr, "shoal: error: there is no command %s; there are %s\n", name, strings.Join(Names(), ", "))
 		return 1
+	}
+	if len(args) > 0 && (args[0] == "--version" || args[0] == "-V") {
+		c.say("slurm %s, spoken by Shoal", version)
+		return 0
 	}
 	err := run(ctx, args)
 	var code exitCode

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,15 +39,25 @@ func (c *command) squeue(ctx context.Context, args []string) error {
 	noHeader := f.BoolP("noheader", "h", false, "")
 	asked := f.StringP("format", "o", c.Getenv("SQUEUE_FORMAT"), "")
 	long := f.BoolP("long", "l", false, "")
-	f.BoolP("array", "r", false, "")
-	for _, name := range []string{"sort/S", "clusters/M", "account/A", "qos/q"} {
+	fields := f.StringP("Format", "O", c.Getenv("SQUEUE_FORMAT2"), "")
+	starts := f.Bool("start", false, "")
+	accounts := f.StringArrayP("account", "A", nil, "")
+	for _, name := range []string{"array/r", "all/a", "verbose/v", "hide"} {
+		full, short, _ := strings.Cut(name, "/")
+		f.BoolP(full, short, false, "")
+	}
+	for _, name := range []string{"sort/S", "clusters/M", "qos/q"} {
 		full, short, _ := strings.Cut(name, "/")
 		f.StringP(full, short, "", "")
 	}
-	if err := f.Parse(args); err != nil {
+	if err := f.Parse(unabbreviated(f, args)); err != nil {
 		return badOption(err)
 	}
 	s.ids, s.users, s.names, s.pools, s.states = words(ids...), words(users...), words(names...), words(pools...), words(states...)
+	s.account = words(*accounts...)
+	if *starts {
+		s.states = []string{"PD"}
+	}
 	if slices.ContainsFunc(s.states, func(t string) bool { return strings.EqualFold(t, "all") }) {
 		s.states, s.history = nil, true
 	}
@@ -71,12 +82,17 @@ func (c *command) squeue(ctx context.Context, args []string) error {
 	format := *asked
 	switch {
 	case format != "":
+	case *starts:
+		format = "%.18i %.9P %.8j %.8u %.2t %.19S %.6D %20Y %R"
 	case *long:
 		format = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
 	default:
 		format = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
 	}
 	columns, err := parseFormat(format, c.squeueColumns(), column[row]{title: "?", value: func(row) string { return "N/A" }})
+	if *fields != "" {
+		columns, err = c.squeueFields(*fields)
+	}
 	if err != nil {
 		return err
 	}
@@ -144,6 +160,7 @@ func (c *command) squeueColumns() map[byte]column[row] {
 		'E': {title: "DEPENDENCY", value: func(r row) string { return or(dependencyOf(r.job.Spec.After), "(null)") }},
 		'Q': {title: "PRIORITY", value: func(r row) string { return strconv.Itoa(rank(r.job.Spec.Priority)) }},
 		'p': {title: "PRIORITY", value: func(r row) string { return fmt.Sprintf("%.14f", float64(rank(r.job.Spec.Priority))/1000) }},
+		'Y': {title: "SCHEDNODES", value: func(row) string { return "(null)" }},
 		'k': {title: "COMMENT", value: func(r row) string { return or(r.job.Spec.Labels["comment"], "(null)") }},
 		'q': {title: "QOS", value: func(r row) string { return or(r.job.Spec.Labels["qos"], "normal") }},
 		'b': {title: "TRES_PER_NODE", value: func(r row) string {
@@ -153,6 +170,29 @@ func (c *command) squeueColumns() map[byte]column[row] {
 			return "N/A"
 		}},
 	}
+}
+
+// squeueFields reads a list of fields such as "JobID:.8,State": a width after a colon, right-aligned after a point.
+func (c *command) squeueFields(format string) ([]column[row], error) {
+	letters := map[string]byte{"jobarrayid": 'i', "jobid": 'A', "arrayjobid": 'F', "arraytaskid": 'K', "partition": 'P', "name": 'j', "username": 'u', "account": 'a',
+		"statecompact": 't', "state": 'T', "timeused": 'M', "timelimit": 'l', "timeleft": 'L', "numnodes": 'D', "numcpus": 'C', "minmemory": 'm', "nodelist": 'N',
+		"batchhost": 'B', "reason": 'r', "reasonlist": 'R', "starttime": 'S', "endtime": 'e', "submittime": 'V', "workdir": 'Z', "dependency": 'E', "prioritylong": 'Q',
+		"priority": 'p', "comment": 'k', "qos": 'q', "tres-per-node": 'b', "gres": 'b'}
+	known := c.squeueColumns()
+	var all []column[row]
+	for _, word := range words(format) {
+		name, size, _ := strings.Cut(word, ":")
+		size, right := strings.CutPrefix(size, ".")
+		width, err := strconv.Atoi(or(size, "20"))
+		letter, ok := letters[strings.ToLower(name)]
+		if !ok || err != nil || width < 1 || width > 1000 {
+			return nil, shoal.Errorf(shoal.KindInvalid, "Invalid job format specification: %s", word).WithHint("there are %s", strings.Join(slices.Sorted(maps.Keys(letters)), ", "))
+		}
+		k := known[letter]
+		k.width, k.right = width, right
+		all = append(all, k)
+	}
+	return all, nil
 }
 
 func or(s, other string) string {

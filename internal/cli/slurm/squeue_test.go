@@ -41,7 +41,10 @@ func populated(t *testing.T) *world {
 	done.Next = 1
 	bad := job("12", "bad", shoal.JobFailed, shoal.Counts{Failed: 1})
 	bad.Next = 1
-	w.jobs = []shoal.Job{waits, array, done, bad}
+	some := job("13", "some", shoal.JobCancelled, shoal.Counts{Succeeded: 1, Cancelled: 2}) // two of its tasks never began
+	some.Spec.Array, some.Next = "1-3", 1
+	w.tasks["13"] = []shoal.Attempt{attempt("13", 1, shoal.JobSucceeded)}
+	w.jobs = []shoal.Job{waits, array, done, bad, some}
 	return w
 }
 
@@ -59,12 +62,18 @@ func TestSqueue(t *testing.T) {
 		{"-h -t R -o %.6i", "  10_2\n"},
 		{"-h -n late --format=%E", "afterok:10\n"},
 		{"-h -u bob", ""},
-		{"-h --me -t all -o %i:%t", "9:PD\n10_1:CD\n10_2:R\n10_[3-5%2]:PD\n11:OOM\n12:F\n"},
+		{"-h -A phys", ""},
+		{"--noh -O jobid:.4,state:9,timeused -j 10", "  10RUNNING  2:00:00\n  10PENDING  0:00\n"},
+		{"--start -h -o %i,%S", "9,N/A\n10_[3-5%2],N/A\n"},
+		{"-h --me -t all -o %i:%t", "9:PD\n10_1:CD\n10_2:R\n10_[3-5%2]:PD\n11:OOM\n12:F\n13_1:CD\n13_[2-3]:CA\n"},
 	} {
 		code, out, errs := w.run("", "squeue", strings.Fields(c.args)...)
 		if diff := cmp.Diff(c.want, out); code != 0 || diff != "" {
 			t.Errorf("squeue %s: %d %s\n%s", c.args, code, errs, diff)
 		}
+	}
+	if code, _, errs := w.run("", "squeue", "-O", "jobid,what"); code != 1 || !strings.Contains(errs, "Invalid job format specification: what") {
+		t.Errorf("an unknown field: %d %q", code, errs)
 	}
 	if code, _, errs := w.run("", "squeue", "-j", "12"); code != 1 || !strings.Contains(errs, "Invalid job id specified") {
 		t.Errorf("a job that has ended: %d %q", code, errs)
@@ -75,11 +84,15 @@ func TestSacct(t *testing.T) {
 	t.Parallel()
 	w := populated(t)
 	for _, c := range []struct{ args, want string }{
-		{"-X -n -P -o JobIDRaw,State,ExitCode", "9|PENDING|0:0\n10_1|COMPLETED|0:0\n10_2|RUNNING|0:0\n10_[3-5%2]|PENDING|0:0\n11|OUT_OF_MEMORY|0:9\n12|FAILED|3:0\n"},
+		{"-X -n -P -o JobIDRaw,State,ExitCode", "9|PENDING|0:0\n10_1|COMPLETED|0:0\n10_2|RUNNING|0:0\n10_[3-5%2]|PENDING|0:0\n11|OUT_OF_MEMORY|0:9\n12|FAILED|3:0\n" +
+			"13_1|COMPLETED|0:0\n13_[2-3]|CANCELLED|0:0\n"},
 		{"-j 12 -P --format=JobID,State,MaxRSS,Elapsed", "JobID|State|MaxRSS|Elapsed\n12|FAILED||00:30:00\n12.batch|FAILED|102400K|00:30:00\n"},
 		{"-j 99 -n", ""},
 		{"-j 10_1 -X -n -p -o jobid,totalcpu", "10_1|00:01:30|\n"},
 		{"-j 12 -X -o JobID%5,State%-8", "JobID State\n----- --------\n12    FAILED\n"},
+		{"-j 12 -X -n -P -o AllocTRES,AllocNodes,TimelimitRaw", "billing=2,cpu=2,mem=2G,node=1|1|UNLIMITED\n"},
+		{"-j 13 -X -n -P -o JobID,State,ExitCode", "13_1|COMPLETED|0:0\n13_[2-3]|CANCELLED|0:0\n"},
+		{"-X -n -P -E 11:00 -o JobID", ""},
 		{"-X -n -P -S now-30minutes -s F -o JobID", ""},
 		{"-X -n -P -S 13:00 -s F,OOM -o JobID", "11\n12\n"},
 	} {
@@ -113,6 +126,14 @@ func TestScontrol(t *testing.T) {
 	if code, _, errs := w.run("", "scontrol", "show", "job", "99"); code != 1 || !strings.Contains(errs, "Invalid job id") {
 		t.Errorf("an unknown job: %d %q", code, errs)
 	}
+	for _, c := range []struct{ args, want string }{{"show partition gpu", "PartitionName=gpu\n"}, {"-o show partition", "MaxTime=01:00:00 MaxNodes=2"}, {"show node m-aaa", "State=IDLE"}} {
+		if code, out, errs := w.run("", "scontrol", strings.Fields(c.args)...); code != 0 || !strings.Contains(out, c.want) {
+			t.Errorf("%s: %d %q %q, want %q", c.args, code, out, errs, c.want)
+		}
+	}
+	if code, _, errs := w.run("", "scontrol", "show", "partition", "none"); code != 1 || !strings.Contains(errs, "not found") {
+		t.Errorf("an unknown partition: %d %q", code, errs)
+	}
 	if code, _, errs := w.run("", "scontrol", "hold", "12"); code != 1 || !strings.Contains(errs, "cannot do `scontrol hold 12`") {
 		t.Errorf("hold: %d %q", code, errs)
 	}
@@ -126,7 +147,7 @@ func TestScancel(t *testing.T) {
 			t.Errorf("scancel %s: %d %s", args, code, errs)
 		}
 	}
-	if diff := cmp.Diff([]string{"9", "10/3", "9", "10", "10"}, w.cancelled); diff != "" {
+	if diff := cmp.Diff([]string{"9", "10/3", "9", "10/3-5", "10"}, w.cancelled); diff != "" {
 		t.Error(diff)
 	}
 	for _, args := range []string{"", "-s USR1 9"} {

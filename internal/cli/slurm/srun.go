@@ -70,7 +70,7 @@ func (c *command) srun(ctx context.Context, args []string) error {
 
 // steps runs a command as tasks on the nodes of the job that this is part of.
 func (c *command) steps(ctx context.Context, o options, args []string) error {
-	nodes := words(c.Getenv("SHOAL_NODES"))
+	nodes := strings.Fields(c.Getenv("SHOAL_NODES"))
 	if len(nodes) == 0 {
 		nodes = []string{c.Getenv("SLURMD_NODENAME")}
 	}
