@@ -80,7 +80,11 @@ func borrows(s shoal.JobSpec, p shoal.Pool) error {
 	if s.Resources.Fits(rest) {
 		return nil
 	}
-	return refused(shoal.KindInvalid, "it must not make room for logins, and of a machine of pool %s only %s is not meant for them", p.Name, Words(rest)).
+	left := Words(rest)
+	if rest.CPUs == 0 || rest.Memory == 0 {
+		left = "nothing"
+	}
+	return refused(shoal.KindInvalid, "it must not make room for logins, and %d seats leave %s of a machine of pool %s", p.Seats, left, p.Name).
 		WithHint("leave out preemptible: false, choose a pool without logins, or set the pool's seat to less")
 }
 

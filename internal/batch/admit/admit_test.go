@@ -31,7 +31,7 @@ func TestCheck(t *testing.T) {
 		{shoal.JobSpec{Resources: shoal.Resources{CPUs: 3000, Memory: 6 * gib}, Nodes: shoal.Fixed(3)}, "a task of it asks for 9 processors, and a user may hold 8 processors"},
 		{shoal.JobSpec{Resources: shoal.Resources{CPUs: 1000, Memory: 5 * gib}, Nodes: shoal.Fixed(3)}, "a task of it asks for 15GiB of memory, and a group may hold 12GiB of memory"},
 		{shoal.JobSpec{Resources: shoal.Resources{CPUs: 2000, Memory: 4 * gib}, Preemptible: &no}, ""},
-		{shoal.JobSpec{Resources: shoal.Resources{CPUs: 3000, Memory: gib}, Preemptible: &no}, "only 2 processors, 4GiB of memory and 2 GPUs is not meant for them"},
+		{shoal.JobSpec{Resources: shoal.Resources{CPUs: 3000, Memory: gib}, Preemptible: &no}, "it must not make room for logins, and 2 seats leave 2 processors, 4GiB of memory and 2 GPUs of a machine of pool lab"},
 	} {
 		err := admit.Check(c.spec, pool)
 		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {

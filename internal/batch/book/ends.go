@@ -42,7 +42,7 @@ func (g *Group) finish(a *shoal.Attempt, from, to shoal.JobState) error {
 	if j.Started.IsZero() && !a.Started.IsZero() {
 		j.Started = a.Started
 	}
-	if outcome.OwnFailure(*a) {
+	if outcome.Bound(j.Job, a, g.b.world.Pools[j.Spec.Pool]); outcome.OwnFailure(*a) {
 		a.Failures++
 	}
 	j.Counts.Add(from, -1)
@@ -67,7 +67,7 @@ func (g *Group) finish(a *shoal.Attempt, from, to shoal.JobState) error {
 		j.retry++
 	}
 	g.again[a.Job] = append(g.again[a.Job], task.Position)
-	memory := outcome.Memory(j.Job, *a, g.b.world.Pools[j.Spec.Pool].Machine.Memory)
+	memory := outcome.Memory(j.Job, *a, g.b.world.Pools[j.Spec.Pool])
 	if wait := outcome.Postpone(a.Attempt); wait > 0 {
 		g.later[task] = again{g.Now.Add(wait), memory}
 	} else {

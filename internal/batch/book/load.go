@@ -183,7 +183,7 @@ func (l *loading) again1(j shoal.Job) error {
 		}
 		begun[p] = true
 		if _, waits := l.b.later[sched.Task{Job: j.ID, Position: p}]; !waits && outcome.Repeats(j, a) {
-			ready = append(ready, sched.Again{Task: sched.Task{Job: j.ID, Position: p}, Memory: outcome.Memory(j, a, l.b.world.Pools[j.Spec.Pool].Machine.Memory)})
+			ready = append(ready, sched.Again{Task: sched.Task{Job: j.ID, Position: p}, Memory: outcome.Memory(j, a, l.b.world.Pools[j.Spec.Pool])})
 		}
 	})
 	if err != nil {

@@ -204,20 +204,47 @@ func Verb(n int, one, many string) string {
 }
 
 // Memory is how much memory the next attempt of a task gets on each node, if not what its job asks for: more
-// after it ran out of it, up to the most that there is.
-func Memory(j shoal.Job, a shoal.Attempt, most shoal.Bytes) shoal.Bytes {
-	if a.Cause != shoal.CauseOOM || j.Spec.Retry == nil || j.Spec.Retry.Memory <= 1 {
+// after it ran out of it, up to the most that there is and that its user may have.
+func Memory(j shoal.Job, a shoal.Attempt, p shoal.Pool) shoal.Bytes {
+	if !grows(j, a) {
 		return a.Memory
 	}
-	had := a.Memory
-	if had == 0 {
-		had = j.Spec.Resources.Memory
-	}
-	want := shoal.Bytes(float64(had) * float64(j.Spec.Retry.Memory))
-	if most > 0 {
-		want = min(want, max(most, had))
+	want := shoal.Bytes(float64(had(j, a)) * float64(j.Spec.Retry.Memory))
+	for _, most := range []shoal.Bytes{p.Machine.Memory, quota(j, a, p)} {
+		if most > 0 {
+			want = min(want, max(most, had(j, a)))
+		}
 	}
 	return want
+}
+
+// Bound ends a task that ran out of memory and may not have more than it had: another attempt would come to the same end.
+func Bound(j shoal.Job, a *shoal.Attempt, p shoal.Pool) {
+	if most := quota(j, *a, p); grows(j, *a) && most > 0 && had(j, *a) >= most {
+		a.Cause, a.Reason = shoal.CauseQuota, fmt.Sprintf("it needed more memory than the %s it was given, and may have no more in pool %s", had(j, *a), p.Name)
+	}
+}
+
+// grows reports whether the next attempt is to have more memory.
+func grows(j shoal.Job, a shoal.Attempt) bool {
+	return a.Cause == shoal.CauseOOM && j.Spec.Retry != nil && j.Spec.Retry.Memory > 1
+}
+
+// had is how much memory an attempt had on each node.
+func had(j shoal.Job, a shoal.Attempt) shoal.Bytes {
+	if a.Memory > 0 {
+		return a.Memory
+	}
+	return j.Spec.Resources.Memory
+}
+
+// quota is how much memory on each node the user and the group of a job may have for one task; 0: that is not limited.
+func quota(j shoal.Job, a shoal.Attempt, p shoal.Pool) shoal.Bytes {
+	user, group := p.Limits.PerUser.Memory, p.Limits.PerGroup.Memory
+	if user == 0 || group > 0 && group < user {
+		user = group
+	}
+	return user / shoal.Bytes(max(len(a.Members), 1))
 }
 
 // Within bounds a time that an agent's clock gave: nothing happens before a task was placed nor after now.

@@ -147,7 +147,7 @@ func (r *reasons) machines(q Question) {
 	switch {
 	case e.Promised.After(q.Now):
 		r.add("promised", "it starts in about %s at the latest", about(e.Promised.Sub(q.Now)))
-	case e.Free.After(q.Now) && e.Room < q.Job.Spec.Nodes.Least():
+	case e.Free.After(q.Now) && !e.AtLimit && e.Room < q.Job.Spec.Nodes.Least():
 		r.add("free", "next slot expected in about %s", about(e.Free.Sub(q.Now)))
 	}
 }
@@ -155,6 +155,9 @@ func (r *reasons) machines(q Question) {
 // limit says which limit holds a job back.
 func limit(q Question) string {
 	u, g, j := q.Pool.Limits.PerUser, q.Pool.Limits.PerGroup, q.Job
+	if refused := sched.PoolOf(q.Pool).Refuse(sched.Job{Resources: j.Spec.Resources, Nodes: j.Spec.Nodes, Preemptible: true}); refused != "" && q.Wait.Limit != "maxRunning" {
+		return refused + "; it waits until that changes"
+	}
 	user := func(what string, most any) string {
 		return fmt.Sprintf("%s holds as %s in pool %s as one user may (%v)", j.User, what, q.Pool.Name, most)
 	}

@@ -11,7 +11,7 @@ import (
 
 func TestAnswer(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	pool := shoal.Pool{Name: "lab", Size: shoal.Size{Max: 4}, Limits: shoal.Limits{PerUser: shoal.PerUser{Tasks: 5, Memory: 8 << 30}, PerGroup: shoal.PerGroup{CPUs: 6000}}}
+	pool := shoal.Pool{Name: "lab", Machine: shoal.Resources{CPUs: 4000, Memory: 64 << 30}, Size: shoal.Size{Max: 4}, Limits: shoal.Limits{PerUser: shoal.PerUser{Tasks: 5, Memory: 8 << 30}, PerGroup: shoal.PerGroup{CPUs: 6000}}}
 	full := sched.Explanation{Machines: 4, Full: 3, Draining: 1, Turn: 1}
 	with := func(change func(*sched.Explanation)) why.Wait {
 		e := full
@@ -39,6 +39,9 @@ func TestAnswer(t *testing.T) {
 			"it waits: 3 of 4 machines of pool lab are full; 1 is draining; 5 tasks were there before it; 2 users have had less so far and go before alice"},
 		{queued, with(func(e *sched.Explanation) { e.AtLimit, e.Limit = true, "userTasks" }), "it waits: alice runs as many tasks in pool lab as one user may (5)"},
 		{queued, with(func(e *sched.Explanation) { e.AtLimit, e.Limit = true, "userMemory" }), "it waits: alice holds as much memory in pool lab as one user may (8GiB)"},
+		{job(func(j *shoal.Job) { j.Spec.Nodes = shoal.Fixed(2); j.Spec.Resources.CPUs = 4000 }),
+			with(func(e *sched.Explanation) { e.AtLimit, e.Limit, e.Free = true, "groupCPUs", now.Add(time.Hour) }),
+			"it waits: one task alone is more than a group may have running in pool lab; it waits until that changes"},
 		{queued, with(func(e *sched.Explanation) { e.AtLimit, e.Limit = true, "groupCPUs" }), "it waits: the group of alice holds as many processors in pool lab as one group may (6)"},
 		{job(func(j *shoal.Job) { j.Spec.MaxRunning = 2; j.Counts = shoal.Counts{Queued: 1, Running: 2} }),
 			with(func(e *sched.Explanation) { e.AtLimit, e.Limit = true, "maxRunning" }),
