@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -149,16 +148,30 @@ func (p *program) jobList() *cobra.Command {
 	return cmd
 }
 
-// shownTasks bounds how many tasks `job show` lists: a large array is better asked in JSON.
-const shownTasks = 50
+// The most tasks that `job show` lists unless it is told otherwise, for people and for programs.
+const (
+	shownTasks = 50
+	givenTasks = 10_000
+)
 
 func (p *program) jobShow() *cobra.Command {
-	cmd := &cobra.Command{Use: "show ID", Short: "Show a job and its tasks", Args: takes("ID"), ValidArgsFunction: p.completer(names.Jobs)}
+	var limit int
+	cmd := &cobra.Command{
+		Use: "show ID[/INDEX]", Short: "Show a job and its tasks, or those from an INDEX on", Args: takes("ID"), ValidArgsFunction: p.completer(names.Jobs),
+		Example: "  shoal job show 17\n  shoal job show 18 --state failed\n  shoal job show 18 -o json | jq '.tasks[] | select(.exitCode != 0) | .index'",
+	}
 	format := formatFlag(cmd)
+	state := flags.Word{Of: []string{"queued", "starting", "running", "succeeded", "failed", "cancelled", "timedout"}}
+	cmd.Flags().Var(&state, "state", "only tasks in `STATE`")
+	cmd.Flags().IntVar(&limit, "limit", shownTasks, "at most `N` tasks; 0 is all. In JSON and YAML it is 10000 without this")
+	complete(cmd, "state", state.Of...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ref, err := shoal.ParseTaskRef(args[0])
+		ref, err := names.Task(cmd.Context(), p.connect, args[0])
 		if err != nil {
 			return err
+		}
+		if *format != show.Table && !cmd.Flags().Changed("limit") {
+			limit = givenTasks
 		}
 		c, err := p.connect()
 		if err != nil {
@@ -168,27 +181,14 @@ func (p *program) jobShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := show.Job(p.Stdout, *format, job); err != nil || *format != show.Table {
+		tasks, more, err := names.Tasks(cmd.Context(), c, ref, shoal.JobState(state.Value), limit)
+		if err != nil {
 			return err
 		}
-		tasks, err := c.Tasks(cmd.Context(), ref.Job, max(ref.Index, 0), shownTasks)
-		if err != nil || len(tasks) == 0 {
-			return err
+		if more {
+			p.note("%d tasks from index %d on are shown; `shoal job show %s/INDEX` shows those from another on, --limit 0 all", len(tasks), tasks[0].Index, job.ID)
 		}
-		fmt.Fprintln(p.Stdout)
-		if err := show.Tasks(p.Stdout, tasks); err != nil {
-			return err
-		}
-		if t := tasks[0]; len(t.Members) > 1 && (ref.Index >= 0 || job.Counts.Total() == 1) {
-			fmt.Fprintln(p.Stdout)
-			if err := show.Nodes(p.Stdout, t); err != nil {
-				return err
-			}
-		}
-		if len(tasks) == shownTasks {
-			p.note("%d tasks from index %d on are shown; `shoal job show %s/INDEX` shows those from another on", shownTasks, tasks[0].Index, job.ID)
-		}
-		return nil
+		return show.JobAndTasks(p.Stdout, *format, job, tasks, ref.Index >= 0)
 	}
 	return cmd
 }
@@ -284,7 +284,7 @@ func (p *program) cancelOne(ctx context.Context, c *client.Client, arg string) e
 		return err
 	}
 	if job.State.Ended() {
-		p.say("job %s has ended already: it is %s", job.ID, job.State)
+		p.say("job %s has ended already: %s", job.ID, job.State)
 		return nil
 	}
 	if job, err = c.CancelJob(ctx, job.ID); err != nil {

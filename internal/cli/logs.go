@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/cli/follow"
 	"github.com/shoal-pool/shoal/internal/cli/names"
@@ -16,13 +15,13 @@ func (p *program) jobLogs() *cobra.Command {
 	var stderr bool
 	task := -1
 	cmd := &cobra.Command{
-		Use:   "logs ID[/INDEX]",
+		Use:   "logs ID[/INDEX|/NAME]",
 		Short: "Print a task's output, byte for byte",
 		Long: `Print what a task wrote to its standard output, or with --stderr to its standard error. With -f it goes on until the
 task has ended, over lost connections and restarts of the server. A task of an array is named by its index. Of a task on
 several nodes it is what the first wrote; --node names another by its rank. Of a very long output the server keeps the
 beginning and the end, and a line says how much is missing between.`,
-		Example: "  shoal job logs 17 -f\n  shoal job logs 18/3 --stderr\n  shoal job logs 19 --node 1",
+		Example: "  shoal job logs 17 -f\n  shoal job logs 18/3 --stderr\n  shoal job logs 20/split\n  shoal job logs 19 --node 1",
 		Args:    takes("ID"), ValidArgsFunction: p.completer(names.Jobs),
 	}
 	f := cmd.Flags()
@@ -31,7 +30,7 @@ beginning and the end, and a line says how much is missing between.`,
 	f.IntVar(&task, "task", -1, "of the task with this `INDEX`")
 	f.BoolVar(&stderr, "stderr", false, "its standard error instead of its standard output")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ref, err := shoal.ParseTaskRef(args[0])
+		ref, err := names.Task(cmd.Context(), p.connect, args[0])
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"fmt"
+
 	"github.com/shoal-pool/shoal"
 )
 
@@ -27,6 +29,9 @@ func CheckJobForm(j shoal.JobSpec) []shoal.Mistake {
 	return c.mistakes
 }
 
+// leastMemory is what a process needs to begin at all: with less somebody forgot the unit.
+const leastMemory = 64 << 10
+
 func (c *checks) jobForm(j shoal.JobSpec) {
 	if j.Name != "" && !jobName.MatchString(j.Name) {
 		c.wrong("name", "use letters, digits, ., _ and -, at most 63", "%q cannot be the name of a job", clip(j.Name))
@@ -39,6 +44,9 @@ func (c *checks) jobForm(j shoal.JobSpec) {
 	c.text("release", j.Release, maxCommand)
 	if j.Resources.CPUs < 0 {
 		c.wrong("resources.cpus", "", "a task needs some processor")
+	}
+	if m := j.Resources.Memory; m > 0 && m < leastMemory {
+		c.wrong("resources.memory", fmt.Sprintf("write %dMiB or %dGiB", m, m), "no program fits into %s of memory", m)
 	}
 	c.within("resources.gpus", j.Resources.GPUs, 0, 64)
 	if j.Workdir != "" {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
@@ -27,18 +28,55 @@ func done(j shoal.Job) string {
 	return fmt.Sprintf("%d/%d", c.Succeeded+c.Failed+c.Cancelled+c.TimedOut, c.Total())
 }
 
-// Tasks writes the tasks of a job as a table.
-func Tasks(w io.Writer, tasks []shoal.Attempt) error {
+// JobAndTasks writes a job with tasks of it; with nodes, those of the first as well.
+func JobAndTasks(w io.Writer, format string, j shoal.Job, tasks []shoal.Attempt, nodes bool) error {
+	if format != Table {
+		return Data(w, format, struct {
+			shoal.Job
+			Tasks []shoal.Attempt `json:"tasks"`
+		}{j, slices.Concat([]shoal.Attempt{}, tasks)})
+	}
+	if err := Job(w, format, j); err != nil || len(tasks) == 0 {
+		return err
+	}
+	fmt.Fprintln(w)
+	if err := Tasks(w, j.Spec.Tasks, tasks); err != nil {
+		return err
+	}
+	if t := tasks[0]; len(t.Members) > 1 && (nodes || j.Counts.Total() == 1) {
+		fmt.Fprintln(w)
+		return Nodes(w, t)
+	}
+	return nil
+}
+
+// Tasks writes the tasks of a job as a table, with the names that the job gives them.
+func Tasks(w io.Writer, named []shoal.TaskSpec, tasks []shoal.Attempt) error {
+	header := []string{"TASK", "STATE", "ATTEMPT", "MACHINE", "EXIT", "CAUSE", "TIME", "CPU", "MEMORY", "REASON"}
+	if len(named) > 0 {
+		header = slices.Insert(header, 1, "NAME")
+	}
 	rows := make([][]string, 0, len(tasks))
 	for _, t := range tasks {
-		var exit string
+		var exit, cpu string
 		if t.State.Ended() && (t.Cause == shoal.CauseExit || t.Cause == shoal.CauseSignal || t.ExitCode != 0) {
 			exit = strconv.Itoa(t.ExitCode)
 		}
-		rows = append(rows, []string{t.TaskRef.String(), string(t.State), strconv.Itoa(t.Attempt), machines(t), exit, cause(t),
-			took(t.Started, t.Ended), Only(t.MaxMemory > 0, t.MaxMemory.String()), t.Reason})
+		if t.CPUTime > 0 {
+			cpu = term.Span(time.Duration(t.CPUTime))
+		}
+		row := []string{t.TaskRef.String(), string(t.State), strconv.Itoa(t.Attempt), machines(t), exit, cause(t),
+			took(t.Started, t.Ended), cpu, Only(t.MaxMemory > 0, t.MaxMemory.String()), t.Reason}
+		if len(named) > 0 {
+			name := ""
+			if t.Index >= 0 && t.Index < len(named) {
+				name = named[t.Index].Name
+			}
+			row = slices.Insert(row, 1, name)
+		}
+		rows = append(rows, row)
 	}
-	return term.Table(w, []string{"TASK", "STATE", "ATTEMPT", "MACHINE", "EXIT", "CAUSE", "TIME", "MEMORY", "REASON"}, rows)
+	return term.Table(w, header, rows)
 }
 
 // Nodes writes the nodes of an attempt that has several, by rank.

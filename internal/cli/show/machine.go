@@ -121,7 +121,42 @@ func poolFields(o shoal.Pool) []term.Field {
 		{"Provider", o.Provider}, {"Image", o.Image}, {"Machine", resources(o.Machine)}, {"Size", size},
 		{"Seats", fmt.Sprintf("%d per machine", o.Seats)}, {"Placement", string(o.Placement)}, {"Stops", idle},
 		{"Mounts", strings.Join(mounts, "\n")}, {"Homes", home}, {"Endpoints", strings.Join(endpoints, "\n")},
-		{"Setup", setup}, {"Price", price}, {"Labels", assignments(o.Labels)}, {"Created", when(o.Created)}, {"Changed", when(o.Updated)}}
+		{"Setup", setup}, {"Limits", limits(o.Limits)}, {"Price", price}, {"Labels", assignments(o.Labels)}, {"Created", when(o.Created)}, {"Changed", when(o.Updated)}}
+}
+
+// limits says what a pool allows, a line for each kind.
+func limits(l shoal.Limits) string {
+	var lines []string
+	add := func(set bool, format string, args ...any) {
+		if set {
+			lines = append(lines, fmt.Sprintf(format, args...))
+		}
+	}
+	add(l.DefaultTimeLimit > 0, "a task ends after %s if it does not say otherwise", l.DefaultTimeLimit)
+	add(l.MaxTimeLimit > 0, "a task may run for %s", l.MaxTimeLimit)
+	add(l.MinRunTime > 0, "what is more urgent waits until a task has run for %s", l.MinRunTime)
+	each := func(who string, tasks int, r shoal.Resources, more ...string) {
+		if tasks > 0 {
+			more = append(more, Many(tasks, "running task"))
+		}
+		if r != (shoal.Resources{}) {
+			more = append(more, resources(r))
+		}
+		add(len(more) > 0, "each %s: %s", who, strings.Join(more, ", "))
+	}
+	u, g := l.PerUser, l.PerGroup
+	var people []string
+	for _, n := range []struct {
+		n    int
+		noun string
+	}{{u.Sessions, "session"}, {u.Connections, "connection"}, {u.Jobs, "job"}} {
+		if n.n > 0 {
+			people = append(people, Many(n.n, n.noun))
+		}
+	}
+	each("user", u.Tasks, shoal.Resources{CPUs: u.CPUs, Memory: u.Memory, GPUs: u.GPUs}, people...)
+	each("group", g.Tasks, shoal.Resources{CPUs: g.CPUs, Memory: g.Memory, GPUs: g.GPUs})
+	return strings.Join(lines, "\n")
 }
 
 // resources is "2 CPUs, 4GiB, 1 GPU".
