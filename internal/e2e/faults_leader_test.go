@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,10 +35,14 @@ func database(t *testing.T) (*cluster.Cluster, string) {
 	return pg, address
 }
 
-// answers waits until a server that is to lead does.
+// answers waits until the server that is to lead does, rather than the former one.
 func (w *world) answers(since time.Time) {
 	w.t.Helper()
 	w.until("the other server answers", func() (bool, error) {
+		leader, _ := os.ReadFile(filepath.Join(w.Data, "serve.lock")) // written by who takes over
+		if strings.TrimSpace(string(leader)) != strconv.Itoa(w.Server.Process.Pid) {
+			return false, nil
+		}
 		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
 		defer cancel()
 		_, err := w.Client.Pools(ctx)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -34,20 +35,42 @@ func (b *balancer) know(s *rig.World) {
 	b.servers = append(b.servers, s)
 }
 
-// ready returns the server that is.
+// ready returns the server that is, once there is one; nil: it took too long.
 func (b *balancer) ready() *rig.World {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, s := range b.servers {
-		answer, err := (&http.Client{Timeout: 300 * time.Millisecond}).Get("http://127.0.0.1:" + s.API + "/readyz")
-		if err == nil {
-			_ = answer.Body.Close()
-			if answer.StatusCode == http.StatusOK {
-				return s
+	servers := slices.Clone(b.servers)
+	b.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // it is asked at the end, too
+	defer cancel()
+	found := make(chan *rig.World, len(servers))
+	for _, s := range servers {
+		go func() {
+			for !isReady(ctx, s) && ctx.Err() == nil {
+				time.Sleep(50 * time.Millisecond)
 			}
-		}
+			found <- s
+		}()
 	}
-	return nil
+	s := <-found
+	if ctx.Err() != nil {
+		return nil
+	}
+	return s
+}
+
+func isReady(ctx context.Context, s *rig.World) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+s.API+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return false
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode == http.StatusOK
 }
 
 // listen takes connections at a socket to what of a server's data directory is named so.
