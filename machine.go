@@ -87,6 +87,9 @@ type Machine struct {
 	EndsAt   time.Time `json:"endsAt,omitzero"`
 
 	Load Load `json:"load,omitzero"`
+	// Reached is how the gateway comes to a machine that is not on its host: direct, or agent. It is looked up when the machine is
+	// shown, and empty while nobody has wanted to come to it.
+	Reached string `json:"reached,omitempty"`
 	// Ill are endpoints of the pool at which the machine does not answer, as its agent has found by asking.
 	Ill []Ill `json:"ill,omitempty"`
 	Meta

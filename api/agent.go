@@ -14,6 +14,8 @@ import (
 //	POST /agent/v1/report  Report → ReportAnswer          observations, in batches
 //	POST /agent/v1/password PasswordCheck → {}            somebody wants a desktop; 401 if it is not her password
 //	POST /agent/v1/secrets SessionSecretsRequest → SessionSecrets   somebody has come, and her pool gives secrets
+//	GET  /agent/v1/reach   → bytes of one stream          the gateway wants to come to a port of the machine; see ReachOrder
+//	POST /agent/v1/reach   Unreached → {}                 there is no connection for it
 //	*    /agent/v1/user/…  a user's own API request, relayed from /run/shoal.sock; see UserHeader.
 //	                       The rest of the path is the one that was asked for: /agent/v1/user/api/v1/jobs
 //
@@ -60,6 +62,8 @@ type Record struct {
 	EndUnused *EndUnused `json:"endUnused,omitempty"`
 	// Look has the agent look at once who is there, and ask the pool's probe; the report of that is answered by Looked.
 	Look string `json:"look,omitempty"`
+	// Reach has the agent come for the gateway, which cannot come to the machine.
+	Reach *ReachOrder `json:"reach,omitempty"`
 }
 
 // EndUnused says whose is to end, and for how long at least it has not been used.

@@ -117,6 +117,10 @@ type Config struct {
 	Log    *slog.Logger
 	// Dial reaches the control plane; nil: by the address in Join.
 	Dial func(ctx context.Context) (net.Conn, error)
+	// SSHPort is where sshd listens; 0: 22.
+	SSHPort int
+	// Address is the machine's own, at which the gateway would come to its ports; nil: the loopback.
+	Address func() string
 	// TokenFile keeps the durable token over a restart of the agent, not of the machine.
 	TokenFile string
 	// Relay is where users' requests come in.
@@ -140,6 +144,7 @@ type Agent struct {
 	joined  bool          // by this process; only link's
 	gaps    int           // of the lease when the stream was opened; only link's
 	lease   lease
+	streams streams
 
 	handing sync.Mutex     // keeps the tasks of two snapshots in order
 	working sync.WaitGroup // beside the loops
@@ -183,6 +188,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, control: c, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), linked: make(chan struct{}, 1)}
 	c.newLead = a.rejoinNow
 	a.want.attempt = make(chan struct{})
+	a.streams.places = make(chan struct{}, mostStreams)
 	if a.cfg.Uptime == nil {
 		began := time.Now()
 		a.cfg.Uptime = func() time.Duration { return time.Since(began) }
@@ -199,6 +205,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer a.control.http.CloseIdleConnections()
 	g, ctx := errgroup.WithContext(ctx)
+	a.streams.life = ctx
 	g.Go(func() error { return a.link(ctx) })
 	g.Go(func() error { return a.settle(ctx) })
 	g.Go(func() error { return a.report(ctx) })

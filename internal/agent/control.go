@@ -46,7 +46,7 @@ func newControl(cfg Config) (*control, error) {
 	if err != nil {
 		return nil, shoal.Errorf(shoal.KindInvalid, "cannot reach the control plane at %q: %w", cfg.Join.Control, err)
 	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second,
+	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: soonSilent,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 10 * time.Second, Count: 3}}
 	t := &http.Transport{MaxIdleConns: 4, MaxIdleConnsPerHost: 4, IdleConnTimeout: 3 * time.Minute, DisableCompression: true,
 		TLSHandshakeTimeout: 10 * time.Second, DialContext: dialer.DialContext}
@@ -183,10 +183,16 @@ func (s stream) Close() error { s.cancel(); return s.ReadCloser.Close() }
 
 // do sends a request with the token. An answer that is not a success is an error of its kind.
 func (c *control) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	return c.send(ctx, method, path, body, http.Header{})
+}
+
+// send is do with headers.
+func (c *control) send(ctx context.Context, method, path string, body io.Reader, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, err
 	}
+	req.Header = header
 	req.Header.Set("User-Agent", "shoal-agent/"+c.cfg.Version)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -207,7 +213,7 @@ func (c *control) do(ctx context.Context, method, path string, body io.Reader) (
 		c.http.CloseIdleConnections()
 		return nil, shoal.Errorf(shoal.KindUnavailable, "a server answers that leads no more")
 	}
-	if resp.StatusCode/100 == 2 {
+	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusSwitchingProtocols {
 		return resp, nil
 	}
 	defer resp.Body.Close()

@@ -190,6 +190,8 @@ func (a *Agent) take(ctx context.Context, rec api.Record) error {
 				a.cfg.Log.Warn("cannot end a desktop", "user", rec.EndDesktop.User, "error", err)
 			}
 		}
+	case rec.Reach != nil:
+		a.comeFor(*rec.Reach)
 	case rec.Look != "":
 		a.working.Go(func() { a.lookAgain(rec.Look) })
 	case rec.EndUnused != nil:

@@ -33,6 +33,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/hub"
 	identity "github.com/shoal-pool/shoal/internal/identity/local"
 	"github.com/shoal-pool/shoal/internal/providers/local"
+	"github.com/shoal-pool/shoal/internal/reach"
 	"github.com/shoal-pool/shoal/internal/secrets"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/web"
@@ -64,6 +65,7 @@ type App struct {
 	pages     *web.Web
 	web       webParts
 	agents    agents
+	reach     *reach.Reach
 	jupyter   *hub.Hub                      // nil: there is nowhere to show it
 	cleanups  []func(context.Context) error // run last to first
 }
@@ -163,7 +165,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.engine = engine.New(engine.Config{Store: a.store, Providers: providers, Control: controls, Log: a.log,
 		Held:      func(user shoal.UserName) string { return a.budgets.Held(user) },
 		JoinToken: func(id shoal.MachineID, epoch int) string { return a.hub.JoinToken(id, epoch) },
-		Gone:      func(id shoal.MachineID) { a.front.MachineGone(id) },
+		Gone:      func(id shoal.MachineID) { a.front.MachineGone(id); a.reach.Gone(id) },
 		Look:      func(id shoal.MachineID, which string) { a.hub.Send(id, api.Record{Look: which}) },
 		Tell:      func(id shoal.MachineID, text string) { a.hub.Send(id, api.Record{Message: &api.Message{Text: text}}) }})
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
@@ -186,9 +188,10 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		Log: a.log})
 	a.catalog = catalog.New(catalog.Config{Store: a.store, Check: vet.Providers(providers), Passwords: a.people,
 		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
+	a.makeReach()
 	a.makeDesktops()
 	a.front, err = sshfront.New(sshfront.Config{HostKey: a.keys.gatewayHost, UserCA: a.keys.userCA, HostCA: a.keys.hostCA.PublicKey(),
-		Directory: a.people.Patient(), Router: noting{a.logins, a.desk}, Dial: a.dial(), Environ: a.environ, Lingers: a.opts.Linger > 0, Log: a.log})
+		Directory: a.people.Patient(), Router: noting{a.logins, a.desk}, Dial: a.reach.Dial, Environ: a.environ, Lingers: a.opts.Linger > 0, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -204,17 +207,9 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		return err
 	}
 	a.api = httpapi.New(httpapi.Config{Web: a.pages, Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
-		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, []func(context.Context, shoal.PoolName) []shoal.Reason{a.whyJupyter, a.whyTogether(apart)}}, Rollouts: a.engine, Desktops: a.desk, Broker: a.logins, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, []func(context.Context, shoal.PoolName) []shoal.Reason{a.whyJupyter, a.whyTogether(apart)}, a.reach}, Rollouts: a.engine, Desktops: a.desk, Reach: a.reach, Broker: a.logins, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
-}
-
-// dial is how the gateway reaches machines.
-func (a *App) dial() func(ctx context.Context, network, address string) (net.Conn, error) {
-	if a.opts.Dial != nil {
-		return a.opts.Dial
-	}
-	return (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 }
 
 // accounts makes a function a broker.AccountsWaiter.

@@ -12,6 +12,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/gateway/rdpfront"
 	"github.com/shoal-pool/shoal/internal/gateway/rdpfront/desk"
 	"github.com/shoal-pool/shoal/internal/gateway/tcpfront"
+	"github.com/shoal-pool/shoal/internal/reach"
 	"github.com/shoal-pool/shoal/internal/route"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -22,8 +23,8 @@ func (a *App) makeDesktops() {
 		Address: func(pool shoal.PoolName, endpoint string) (address, why string) {
 			return a.endpoints.Address(pool, endpoint)
 		}})
-	rdp := rdpfront.New(rdpfront.Config{Desk: a.desk, Router: a.logins, Dial: a.dial(), Prove: a.desk.Prove, Log: a.log})
-	tcp := tcpfront.New(tcpfront.Config{Recent: a.desk.Recent, Router: a.logins, Dial: a.dial(), Log: a.log})
+	rdp := rdpfront.New(rdpfront.Config{Desk: a.desk, Router: a.logins, Dial: a.reach.Dial, Prove: a.desk.Prove, Log: a.log})
+	tcp := tcpfront.New(tcpfront.Config{Recent: a.desk.Recent, Router: a.logins, Dial: a.reach.Dial, Log: a.log})
 	a.endpoints = doors.New(doors.Config{Store: a.store, Host: a.opts.EndpointHost, Log: a.log, Listen: new(net.ListenConfig).Listen,
 		Fronts: map[string]doors.Front{shoal.ProtocolRDP: rdp.Serve, shoal.ProtocolTCP: tcp.Serve}})
 }
@@ -40,11 +41,13 @@ func (n noting) Login(ctx context.Context, r route.Request, part string, progres
 	return n.Router.Login(ctx, r, part, progress)
 }
 
-// explained is an Engine that knows where pools' endpoints are reached, how JupyterHub is, and whether users are kept apart.
+// explained is an Engine that knows where pools' endpoints are reached, how JupyterHub is, whether users are kept apart, and how machines
+// are reached.
 type explained struct {
 	*engine.Engine
 	doors  *doors.Doors
 	others []func(context.Context, shoal.PoolName) []shoal.Reason
+	reach  *reach.Reach
 }
 
 // WhyPool adds what there is to say of endpoints and users.
@@ -79,4 +82,13 @@ func (a *App) whyTogether(apart func(provider string) bool) func(context.Context
 		}
 		return reasons
 	}
+}
+
+// WhyMachine adds how the machine is reached.
+func (e explained) WhyMachine(ctx context.Context, id shoal.MachineID) (api.Why, error) {
+	why, err := e.Engine.WhyMachine(ctx, id)
+	if err == nil {
+		why.Reasons = append(why.Reasons, e.reach.Why(id)...)
+	}
+	return why, err
 }

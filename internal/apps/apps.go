@@ -169,6 +169,14 @@ func (a *Apps) At(user shoal.UserName, address string) (shoal.AppID, bool) {
 	return p.ID, p.ID != "" && p.User == user && p.State == shoal.AppRunning
 }
 
+// On returns the machine of the live app that is reached at an address.
+func (a *Apps) On(address string) (shoal.MachineID, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := a.known[a.at[address]]
+	return p.Machine, p.ID != ""
+}
+
 // Get returns an app, or KindNotFound.
 func (a *Apps) Get(ctx context.Context, id shoal.AppID) (p shoal.App, err error) {
 	err = a.cfg.Store.View(ctx, func(tx *store.Tx) error {

@@ -2,12 +2,16 @@ package gateway
 
 import (
 	"context"
+	"net"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/route"
 )
+
+// Dial connects to an address of a machine.
+type Dial func(ctx context.Context, machine shoal.MachineID, address string) (net.Conn, error)
 
 // Directory says who people are. A user that does not exist and one that is disabled must
 // look like one who offered the wrong key or password, and cost the same time.

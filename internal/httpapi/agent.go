@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -27,6 +29,8 @@ func (a *API) Agent() http.Handler {
 	mux.Handle("POST "+agentPrefix+"/report", fromAgent(a, a.agentReport))
 	mux.Handle("POST "+agentPrefix+"/password", fromAgent(a, a.agentPassword))
 	mux.Handle("POST "+agentPrefix+"/secrets", fromAgent(a, a.agentSecrets))
+	mux.Handle("GET "+agentPrefix+"/reach", a.desk.Guard(a.agentReach))
+	mux.Handle("POST "+agentPrefix+"/reach", fromAgent(a, a.agentUnreached))
 	mux.Handle(relayPrefix+"/", http.StripPrefix(relayPrefix, a.face(a.relayed, true)))
 	return rest.Fallback(mux, prefix+"/openapi.json")
 }
@@ -126,4 +130,52 @@ func (a *API) agentStream(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return err
+}
+
+// switchTime bounds the answer to an agent that brings a connection.
+const switchTime = 10 * time.Second
+
+// agentReach takes the connection that an agent was asked for.
+func (a *API) agentReach(w http.ResponseWriter, r *http.Request) error {
+	c, err := a.agent(r)
+	if err != nil {
+		return err
+	}
+	if a.cfg.Reach == nil || r.Header.Get("Upgrade") != api.ReachProtocol {
+		return shoal.Errorf(shoal.KindInvalid, "the connection is for nothing that is known here")
+	}
+	deliver, err := a.cfg.Reach.Claim(c.Machine, r.Header.Get(api.StreamHeader))
+	if err != nil {
+		return err
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err == nil && buffered.Reader.Buffered() > 0 {
+		err = errors.New("its agent speaks before it is answered")
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Now().Add(switchTime))
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", api.ReachProtocol)
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		if conn != nil {
+			conn.Close()
+		}
+		deliver(nil, err)
+		return rest.Ended(err)
+	}
+	deliver(conn, nil)
+	return nil
+}
+
+// agentUnreached takes an agent's word that it cannot bring one.
+func (a *API) agentUnreached(_ context.Context, c agenthub.Caller, u api.Unreached) (struct{}, error) {
+	if a.cfg.Reach == nil {
+		return struct{}{}, shoal.Errorf(shoal.KindNotFound, "nobody waits for this stream of machine %s", c.Machine)
+	}
+	return struct{}{}, a.cfg.Reach.Failed(c.Machine, u)
 }

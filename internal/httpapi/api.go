@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -86,6 +87,13 @@ type Hub interface {
 	Relay(ctx context.Context, id shoal.MachineID, user shoal.UserName) (access.Subject, error)
 }
 
+// Reach takes the connections that agents bring, and knows how machines are reached. See package reach.
+type Reach interface {
+	Claim(machine shoal.MachineID, secret string) (deliver func(net.Conn, error), err error)
+	Failed(machine shoal.MachineID, f api.Unreached) error
+	Of(machine shoal.MachineID) (way, why string)
+}
+
 // People is the built-in directory.
 type People interface {
 	TokenUser(ctx context.Context, token string) (shoal.User, error)
@@ -121,6 +129,7 @@ type Config struct {
 	Images     Images   // nil: there is nowhere to keep any
 	Web        Web      // nil: there are no pages for browsers
 	Desktops   Desktops // nil: there are none
+	Reach      Reach    // nil: machines are reached by nobody, or directly
 	AdminToken string   // empty: there is none
 	HubToken   string   // JupyterHub's; empty: there is none
 	Version    string

@@ -186,6 +186,9 @@ func (a *API) machines(c *call) (api.List[shoal.Machine], error) {
 func (a *API) machine(c *call) (shoal.Machine, error) {
 	return showOne(a, c, shoal.ObjectMachine, c.Name("id"), func(tx *store.Tx) (shoal.Machine, shoal.Rev, error) {
 		m, err := tx.Machines().Get(shoal.MachineID(c.Name("id")))
+		if a.cfg.Reach != nil {
+			m.Reached, _ = a.cfg.Reach.Of(m.ID)
+		}
 		return m, m.Rev, err
 	})
 }

@@ -101,7 +101,7 @@ func binaries(t *testing.T) string {
 func setUp(env *testscript.Env, root, bin string) error {
 	w := &world{dir: env.WorkDir, root: root, endDatabase: func() error { return nil }}
 	var err error
-	for _, port := range []*string{&w.api, &w.ssh, &w.https, &w.rdp} {
+	for _, port := range []*string{&w.api, &w.ssh, &w.https, &w.rdp, &w.agents} {
 		if *port, err = freePort(); err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func setUp(env *testscript.Env, root, bin string) error {
 	env.Vars = append(env.Vars,
 		"PATH="+strings.Join([]string{w.path("wrap"), bin, os.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":"),
 		"HOME="+w.path("home"), "LC_ALL=C.UTF-8", "ROOT="+root, "TEAM="+w.path("team"),
-		"SHOAL_DATA="+w.path("data"), "API_PORT="+w.api, "SSH_PORT="+w.ssh, "HTTPS_PORT="+w.https, "RDP_PORT="+w.rdp)
+		"SHOAL_DATA="+w.path("data"), "API_PORT="+w.api, "SSH_PORT="+w.ssh, "HTTPS_PORT="+w.https, "RDP_PORT="+w.rdp, "AGENT_PORT="+w.agents)
 	env.Values[worldKey{}] = w
 	if w.before, err = look(root); err != nil {
 		return err

@@ -27,6 +27,7 @@ type world struct {
 	api, ssh    string // ports
 	https       string
 	rdp         string       // a free one, for an endpoint
+	agents      string       // a free one, for agents that are not on this host
 	files       string       // address of a file server, if there is one
 	database    string       // address of a PostgreSQL, if there is one
 	endDatabase func() error // stops it

@@ -244,6 +244,6 @@ func machineFields(m shoal.Machine) []term.Field {
 		{"Kept clear", strings.Join(cordons, "\n")}, {"Outdated", m.Outdated},
 		{"Health", health},
 		{"Wanted", wanted}, {"Size", resources(m.Resources)}, {"Load", load}, {"Image", m.Image},
-		{"Provider", strings.TrimSpace(m.Provider + " " + m.ProviderID)}, {"Address", m.Address}, {"Host key", m.HostKey},
+		{"Provider", strings.TrimSpace(m.Provider + " " + m.ProviderID)}, {"Address", m.Address}, {"Reached", m.Reached}, {"Host key", m.HostKey},
 		{"Idle since", when(m.IdleAt)}, {"Created", when(m.Created)}, {"Started", when(m.Started)}, {"Ready", when(m.ReadyAt)}, {"Stopped", when(m.Stopped)}}
 }

@@ -20,7 +20,7 @@ import (
 type Config struct {
 	Desk   *desk.Desk
 	Router gateway.Router
-	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	Dial   gateway.Dial
 	// Prove returns an error unless who listens at the other end of a connection, which it uses up, is the pool's own.
 	Prove  func(ctx context.Context, c net.Conn, pool shoal.PoolName) error
 	Log    *slog.Logger

@@ -115,11 +115,11 @@ func newWorld(t *testing.T, limits Limits) *world {
 	}
 	t.Cleanup(func() { w.machine.Close() })
 	log := slog.New(slog.NewTextHandler(w.log, nil))
-	w.front = New(Config{Desk: w.desk, Router: w, Log: log, Limits: limits, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	w.front = New(Config{Desk: w.desk, Router: w, Log: log, Limits: limits, Dial: func(ctx context.Context, _ shoal.MachineID, address string) (net.Conn, error) {
 		if address != "10.0.0.1:3389" {
 			t.Errorf("the front end dials %s", address)
 		}
-		return new(net.Dialer).DialContext(ctx, network, w.machine.Addr().String())
+		return new(net.Dialer).DialContext(ctx, "tcp", w.machine.Addr().String())
 	}})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

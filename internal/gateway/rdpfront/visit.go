@@ -186,7 +186,7 @@ func (v *visit) dial(ctx context.Context) (net.Conn, error) {
 }
 
 func (v *visit) connect(ctx context.Context, address string) (net.Conn, error) {
-	back, err := v.front.cfg.Dial(ctx, "tcp", address)
+	back, err := v.front.cfg.Dial(ctx, v.target.Machine, address)
 	if gateway.Refused(err) {
 		return nil, fmt.Errorf("machine %s %w: it was made before the pool had the endpoint, or xrdp does not run there", v.target.Machine, errNoDesktop)
 	}

@@ -26,7 +26,7 @@ type Config struct {
 	HostCA    ssh.PublicKey // signs the machines' host certificates, whose principal is the machine's id
 	Directory gateway.Directory
 	Router    gateway.Router
-	Dial      func(ctx context.Context, network, addr string) (net.Conn, error)
+	Dial      gateway.Dial
 	Log       *slog.Logger
 	Limits    Limits
 	// Lingers: who is at a machine when Serve ends stays, for as long as Linger lets them.

@@ -237,7 +237,7 @@ func (s *links) try(ctx context.Context, l *link, t route.Target) error {
 	if err != nil {
 		return err
 	}
-	raw, err := s.cfg.Dial(ctx, "tcp", t.Address)
+	raw, err := s.cfg.Dial(ctx, t.Machine, t.Address)
 	if err != nil {
 		return err
 	}

@@ -214,7 +214,9 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 	hostKey := newKey(t, "")
 	cfg := Config{
 		HostKey: hostKey, UserCA: w.userCA, HostCA: w.hostCA.PublicKey(),
-		Directory: w.people, Router: w.router, Dial: new(net.Dialer).DialContext,
+		Directory: w.people, Router: w.router, Dial: func(ctx context.Context, _ shoal.MachineID, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		},
 		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, c := range change {

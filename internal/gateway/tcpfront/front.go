@@ -27,7 +27,7 @@ type Config struct {
 	// Recent are the users who have lately signed in from an address, the latest first.
 	Recent func(address string) []shoal.UserName
 	Router gateway.Router
-	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	Dial   gateway.Dial
 	Log    *slog.Logger
 	Limits Limits
 }
@@ -152,7 +152,7 @@ func (f *Front) reach(ctx context.Context, in *bufio.Reader, conn net.Conn, req 
 	if err == nil {
 		dialing, stop := context.WithTimeout(holding, dialTime)
 		defer stop()
-		back, err = f.cfg.Dial(dialing, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		back, err = f.cfg.Dial(dialing, target.Machine, net.JoinHostPort(host, strconv.Itoa(port)))
 	}
 	if err != nil {
 		f.cfg.Router.Closed(target.Session, part)

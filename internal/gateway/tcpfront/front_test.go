@@ -59,7 +59,7 @@ func newWorld(t *testing.T, limits Limits, known ...shoal.UserName) *world {
 	}
 	w.machine = listen()
 	w.front = New(Config{Recent: func(string) []shoal.UserName { return w.known }, Router: w, Limits: limits,
-		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		Dial: func(ctx context.Context, _ shoal.MachineID, address string) (net.Conn, error) {
 			if address != "10.0.0.1:5000" {
 				t.Errorf("the front end dials %s", address)
 			}
@@ -69,7 +69,7 @@ func newWorld(t *testing.T, limits Limits, known ...shoal.UserName) *world {
 			if gone {
 				return nil, errors.New("no answer")
 			}
-			return new(net.Dialer).DialContext(ctx, network, w.machine.Addr().String())
+			return new(net.Dialer).DialContext(ctx, "tcp", w.machine.Addr().String())
 		}})
 	ln := listen()
 	w.address = ln.Addr().String()

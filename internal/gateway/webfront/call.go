@@ -28,12 +28,12 @@ func (p *pool) send(w http.ResponseWriter, r *http.Request, d dest) (*call, erro
 	for first := true; ; first = false {
 		var l *link
 		if first {
-			l = p.get(keyOf(d.target))
+			l = p.get(keyOf(d))
 		}
 		kept := l != nil
 		if l == nil {
 			var err error
-			if l, err = p.open(r.Context(), d.target); err != nil {
+			if l, err = p.open(r.Context(), d); err != nil {
 				return nil, err
 			}
 		}

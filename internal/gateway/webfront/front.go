@@ -73,9 +73,11 @@ type Config struct {
 	// Strict tells browsers to use nothing but HTTPS with this host from now on.
 	Strict bool
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
-	Limits Limits
-	Book   *record.Book // where account is kept; nil: nowhere to be seen
-	Log    *slog.Logger
+	// Machine connects to apps on machines; nil: as Dial.
+	Machine gateway.Dial
+	Limits  Limits
+	Book    *record.Book // where account is kept; nil: nowhere to be seen
+	Log     *slog.Logger
 }
 
 // Front is the front end for browsers.
@@ -115,7 +117,7 @@ func New(cfg Config) *Front {
 	}
 	cfg.AppsDomain = strings.ToLower(strings.Trim(cfg.AppsDomain, "."))
 	cfg.Limits = cfg.Limits.withDefaults()
-	f := &Front{cfg: cfg, log: cfg.Log, pool: newPool(cfg.Dial, cfg.Limits), pumps: pump.New(runtime.GOMAXPROCS(0)/2, writeTime), piping: map[*tunnel]struct{}{}}
+	f := &Front{cfg: cfg, log: cfg.Log, pool: newPool(cfg.Dial, cfg.Machine, cfg.Limits), pumps: pump.New(runtime.GOMAXPROCS(0)/2, writeTime), piping: map[*tunnel]struct{}{}}
 	f.door = &door{limits: cfg.Limits, book: cfg.Book, connections: gateway.NewCounts(cfg.Limits.Connections, cfg.Limits.PerSource)}
 	f.tunnels = gateway.NewCounts(cfg.Limits.Websockets, cfg.Limits.SourceWebsockets)
 	f.users = gateway.NewCounts(cfg.Limits.Websockets, cfg.Limits.UserWebsockets)

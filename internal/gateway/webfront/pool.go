@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/shoal-pool/shoal/internal/gateway"
 )
 
 const (
@@ -28,6 +29,7 @@ const (
 // is needed, and after keepTime it is closed.
 type pool struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	machine gateway.Dial // nil: as dial
 	limits  Limits
 	buffers buffers
 	readers sync.Pool // *bufio.Reader
@@ -40,8 +42,8 @@ type pool struct {
 	closed  bool
 }
 
-func newPool(dial func(ctx context.Context, network, address string) (net.Conn, error), l Limits) *pool {
-	return &pool{dial: dial, limits: l, idle: map[string][]*link{}}
+func newPool(dial func(ctx context.Context, network, address string) (net.Conn, error), machine gateway.Dial, l Limits) *pool {
+	return &pool{dial: dial, machine: machine, limits: l, idle: map[string][]*link{}}
 }
 
 // link is one connection to a server behind.
@@ -80,7 +82,14 @@ func (l *link) alive() bool {
 	return l.raw.Read(l.peek) == nil && l.quiet
 }
 
-func keyOf(target *url.URL) string { return target.Scheme + "://" + target.Host }
+// keyOf tells servers apart. Machines of different networks may have the same address.
+func keyOf(d dest) string {
+	key := d.target.Scheme + "://" + d.target.Host
+	if d.app != nil {
+		key = string(d.app.Machine) + " " + key
+	}
+	return key
+}
 
 // get returns an idle connection, or nil.
 func (p *pool) get(key string) *link {
@@ -161,7 +170,8 @@ func (p *pool) close() {
 }
 
 // open makes a new connection to a server.
-func (p *pool) open(ctx context.Context, target *url.URL) (*link, error) {
+func (p *pool) open(ctx context.Context, d dest) (*link, error) {
+	target := d.target
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	address := target.Host
@@ -172,13 +182,17 @@ func (p *pool) open(ctx context.Context, target *url.URL) (*link, error) {
 		}
 		address = net.JoinHostPort(target.Hostname(), port)
 	}
-	c, err := p.dial(ctx, "tcp", address)
+	c, err := p.connect(ctx, d, address)
 	if err != nil {
 		return nil, err
 	}
-	tune(c)
-	l := &link{Conn: c, key: keyOf(target), left: -1}
-	if s, ok := c.(syscall.Conn); ok {
+	l := &link{Conn: c, key: keyOf(d), left: -1}
+	below := c
+	if s, ok := c.(interface{ NetConn() net.Conn }); ok { // where nothing comes unasked: there what is peeked at is its end
+		below = s.NetConn()
+	}
+	tune(below)
+	if s, ok := below.(syscall.Conn); ok {
 		if l.raw, err = s.SyscallConn(); err != nil {
 			l.raw = nil
 		}
@@ -209,6 +223,13 @@ func (p *pool) open(ctx context.Context, target *url.URL) (*link, error) {
 		l.w.Reset(l.Conn)
 	}
 	return l, nil
+}
+
+func (p *pool) connect(ctx context.Context, d dest, address string) (net.Conn, error) {
+	if d.app != nil && p.machine != nil {
+		return p.machine(ctx, d.app.Machine, address)
+	}
+	return p.dial(ctx, "tcp", address)
 }
 
 // recycle takes the buffers of a link that goes on without them.

@@ -81,7 +81,7 @@ func (f *Front) serveTunnel(w http.ResponseWriter, r *http.Request, d dest) {
 
 // askTunnel asks the server for a websocket, on a connection of its own.
 func (f *Front) askTunnel(r *http.Request, d dest) (*call, error) {
-	l, err := f.pool.open(r.Context(), d.target)
+	l, err := f.pool.open(r.Context(), d)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-// Package owner asks the kernel whose a listening socket is.
+// Package owner asks the kernel whose a socket is.
 package owner
 
 import (
@@ -27,12 +27,16 @@ const (
 	uidAt      = 64
 	inodeAt    = 68
 	noCookie   = 0xffffffff
+
+	// States of a socket.
+	established = 1
+	listening   = 10
 )
 
 // Listener returns the socket that gets a connection to an IPv4 address and port of this machine; fs.ErrNotExist
 // where none does. That may be one of IPv6, which takes connections of both kinds.
 func Listener(at netip.AddrPort) (Socket, error) {
-	s, err := ask(at)
+	s, err := ask(request(at, netip.AddrPort{}, listening), listening)
 	if errors.Is(err, unix.ENOENT) {
 		return Socket{}, fs.ErrNotExist
 	}
@@ -42,7 +46,20 @@ func Listener(at netip.AddrPort) (Socket, error) {
 	return s, nil
 }
 
-func ask(at netip.AddrPort) (Socket, error) {
+// Connection returns the socket of this machine at one end of an IPv4 connection; fs.ErrNotExist where it is not one of this machine's,
+// or not open.
+func Connection(at, other netip.AddrPort) (Socket, error) {
+	s, err := ask(request(at, other, established), established)
+	if errors.Is(err, unix.ENOENT) {
+		return Socket{}, fs.ErrNotExist
+	}
+	if err != nil {
+		return Socket{}, fmt.Errorf("cannot ask the kernel whose connection from port %d is: %w", at.Port(), err)
+	}
+	return s, nil
+}
+
+func ask(request []byte, state byte) (Socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
 	if err != nil {
 		return Socket{}, err
@@ -52,7 +69,7 @@ func ask(at netip.AddrPort) (Socket, error) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err != nil {
 		return Socket{}, err
 	}
-	if err := unix.Sendto(fd, request(at), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return Socket{}, err
 	}
 	buf := make([]byte, 8<<10)
@@ -63,28 +80,33 @@ func ask(at netip.AddrPort) (Socket, error) {
 	if k, ok := from.(*unix.SockaddrNetlink); !ok || k.Pid != 0 {
 		return Socket{}, errors.New("the answer is not the kernel's")
 	}
-	return parse(buf[:n])
+	return parse(buf[:n], state)
 }
 
-// request asks for the one socket that a packet to the address would reach: with no port of the other side it is
+// request asks for the one socket that a packet to the address would reach, from the other: with no port of the other side it is
 // the listening one.
-func request(at netip.AddrPort) []byte {
+func request(at, other netip.AddrPort, state byte) []byte {
 	b := make([]byte, unix.SizeofNlMsghdr+requestLen)
 	h := (*unix.NlMsghdr)(unsafe.Pointer(&b[0]))
 	h.Len, h.Type, h.Flags, h.Seq = uint32(len(b)), byFamily, unix.NLM_F_REQUEST, 1
 	r := b[unix.SizeofNlMsghdr:]
 	r[0], r[1] = unix.AF_INET, unix.IPPROTO_TCP
-	binary.NativeEndian.PutUint32(r[4:], 1<<10) // states: listening
+	binary.NativeEndian.PutUint32(r[4:], 1<<state)
 	binary.BigEndian.PutUint16(r[8:], at.Port())
 	addr := at.Addr().As4()
 	copy(r[12:], addr[:])
+	if other.IsValid() {
+		binary.BigEndian.PutUint16(r[10:], other.Port())
+		addr = other.Addr().As4()
+		copy(r[28:], addr[:])
+	}
 	binary.NativeEndian.PutUint32(r[48:], noCookie)
 	binary.NativeEndian.PutUint32(r[52:], noCookie)
 	return b
 }
 
 // parse reads the kernel's answer.
-func parse(b []byte) (Socket, error) {
+func parse(b []byte, state byte) (Socket, error) {
 	short := errors.New("the answer is cut off")
 	if len(b) < unix.SizeofNlMsghdr {
 		return Socket{}, short
@@ -101,11 +123,10 @@ func parse(b []byte) (Socket, error) {
 		}
 		return Socket{}, unix.Errno(-int32(binary.NativeEndian.Uint32(m)))
 	case byFamily:
-		const listening = 10
 		if len(m) < messageLen {
 			return Socket{}, short
 		}
-		if m[1] != listening {
+		if m[1] != state {
 			return Socket{}, unix.ENOENT
 		}
 		return Socket{UID: int(binary.NativeEndian.Uint32(m[uidAt:])), Inode: binary.NativeEndian.Uint32(m[inodeAt:])}, nil

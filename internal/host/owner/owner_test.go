@@ -60,7 +60,7 @@ func TestOtherFamily(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(request(netip.MustParseAddrPort("127.0.0.1:80")))
+	f.Add(request(netip.MustParseAddrPort("127.0.0.1:80"), netip.AddrPort{}, listening))
 	f.Add(make([]byte, 88))
-	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = parse(b) })
+	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = parse(b, listening) })
 }

@@ -16,7 +16,7 @@ import (
 // desktop asks one address as a client of desktops does first.
 func Asker(desktop func(ctx context.Context, address string) error) Ask {
 	return func(ctx context.Context, p api.EndpointProbe) error {
-		address := net.JoinHostPort(own(), strconv.Itoa(p.Port))
+		address := net.JoinHostPort(Own(), strconv.Itoa(p.Port))
 		var err error
 		if p.Protocol == shoal.ProtocolRDP {
 			err = desktop(ctx, address)
@@ -44,8 +44,8 @@ func connect(ctx context.Context, address string) error {
 	return c.Close()
 }
 
-// own is an address of this machine that others reach; where it has none, the loopback.
-func own() string {
+// Own is an address of this machine that others reach; where it has none, the loopback.
+func Own() string {
 	all, err := net.InterfaceAddrs()
 	if err == nil {
 		for _, a := range all {
