@@ -209,6 +209,14 @@ func (r row) limit() string {
 	return elapsed(time.Duration(r.job.Spec.TimeLimit), true)
 }
 
+// minutes is the time limit in minutes.
+func (r row) minutes() string {
+	if r.job.Spec.TimeLimit == 0 {
+		return "UNLIMITED"
+	}
+	return strconv.Itoa(int(time.Duration(r.job.Spec.TimeLimit) / time.Minute))
+}
+
 // reason is a word as Slurm has it; Shoal's own sentence is what scontrol shows.
 func (r row) reason() string {
 	switch {

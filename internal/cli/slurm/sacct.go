@@ -90,8 +90,14 @@ func (c *command) sacct(ctx context.Context, args []string) error {
 		c.sacctTable(columns, found, !*noHeader)
 		return nil
 	}
-	between, last := *delimiter, ""
-	if *parsable {
+	c.parsable(columns, found, !*noHeader, *delimiter, *parsable)
+	return nil
+}
+
+// parsable writes rows for programs: what is between the cells stands, if wanted, at the end as well.
+func (c *command) parsable(columns []column[row], found []row, header bool, between string, closed bool) {
+	last := ""
+	if closed {
 		last = between
 	}
 	line := func(cell func(column[row]) string) {
@@ -101,13 +107,12 @@ func (c *command) sacct(ctx context.Context, args []string) error {
 		}
 		c.say("%s%s", strings.Join(cells, between), last)
 	}
-	if !*noHeader {
+	if header {
 		line(func(k column[row]) string { return k.title })
 	}
 	for _, r := range found {
 		line(func(k column[row]) string { return k.value(r) })
 	}
-	return nil
 }
 
 // mine is the caller alone; for root on the server's host, everybody.
@@ -263,12 +268,7 @@ func (c *command) sacctFields() []column[row] {
 		{title: "MaxRSS", width: 10, value: rss}, {title: "AveRSS", width: 10, value: rss}, {title: "MaxVMSize", width: 10, value: rss}, {title: "AveVMSize", width: 10, value: rss},
 		{title: "AveCPU", width: 10, value: measured(func(a *shoal.Attempt) string { return elapsed(time.Duration(a.CPUTime), false) })},
 		{title: "Timelimit", width: 10, value: only(row.limit)},
-		{title: "TimelimitRaw", width: 10, value: only(func(r row) string {
-			if r.job.Spec.TimeLimit == 0 {
-				return "UNLIMITED"
-			}
-			return strconv.Itoa(int(time.Duration(r.job.Spec.TimeLimit) / time.Minute))
-		})},
+		{title: "TimelimitRaw", width: 10, value: only(row.minutes)},
 		{title: "Cluster", width: 10, value: func(row) string { return "shoal" }},
 		{title: "Group", width: 9, value: only(func(r row) string { return string(r.job.User) })},
 		{title: "Priority", width: 10, value: only(func(r row) string { return strconv.Itoa(rank(r.job.Spec.Priority)) })},
