@@ -22,7 +22,7 @@ func TestTables(t *testing.T) {
 		{Name: "bob", UID: 20002, Role: shoal.RoleMember, Disabled: true}, {Name: "carol", UID: 20003, Role: shoal.RoleMember}})
 	w.answer("GET /users/alice", shoal.User{Name: "alice", UID: 20001, Role: shoal.RoleAdmin, Keys: []string{"ssh-ed25519 AAAA a", "ssh-rsa BBBB b"}, Shell: "/bin/bash"})
 	w.list("GET /groups", []shoal.Group{{Name: "research", GID: 30001, Members: []shoal.UserName{"alice", "bob"}}})
-	w.answer("GET /groups/research", shoal.Group{Name: "research", GID: 30001, Members: []shoal.UserName{"alice", "bob"}})
+	w.answer("GET /groups/research", shoal.Group{Name: "research", GID: 30001, Members: []shoal.UserName{"alice", "bob"}, Budget: shoal.Budget{PerMonth: 500, Currency: "EUR", Stop: true}})
 	w.answer("GET /whoami", api.Whoami{User: "alice", Role: shoal.RoleAdmin})
 	w.list("GET /sessions", []shoal.Session{{ID: "s-aaaaaa", User: "alice", Pool: "lab", Machine: "m-aaaaaa", State: shoal.SessionActive, Since: before(2 * time.Hour),
 		Parts: []shoal.Part{{Kind: "ssh"}, {Kind: "ssh"}}, Pins: []shoal.Pin{{Kind: "tmux", Count: 1}}, KeepUntil: time.Now().Add(2*time.Hour + 50*time.Second)},

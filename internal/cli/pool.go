@@ -91,6 +91,7 @@ func (p *program) poolScale() *cobra.Command {
 	cmd.Flags().BoolVar(&req.Auto, "auto", false, "scale by demand again")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the machines are ready")
 	try.Flags(cmd)
+	format := formatFlag(cmd)
 	files(cmd, "file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		sized := cmd.Flags().Changed("size")
@@ -99,9 +100,9 @@ func (p *program) poolScale() *cobra.Command {
 			return usage(cmd, "--dry-run tells what the autoscaler would do; --size and --auto set it aside")
 		case try.Dry:
 			a, err := try.Ask(cmd.Context(), p.connect, p.files().Files, shoal.PoolName(args[0]))
-			return show.Rehearsal(p.Stdout, a, err)
-		case try.File != "" || try.Since != 0:
-			return usage(cmd, "-f and --since go with --dry-run")
+			return show.Rehearsal(p.Stdout, *format, a, err)
+		case try.File != "" || try.Since != 0 || cmd.Flags().Changed("output"):
+			return usage(cmd, "-f, --since and -o go with --dry-run")
 		case sized == req.Auto:
 			return usage(cmd, "say either --size N or --auto")
 		case req.Auto && req.For > 0:

@@ -184,6 +184,11 @@ func (w *world) pools() {
 		Mounts: []shoal.Mount{{Share: "team", Path: "/shared"}, {Share: "data", Path: "/data", ReadOnly: true}}, Home: shoal.Home{Share: "team", Path: "home/{user}"},
 		Scale: shoal.Scale{Idle: shoal.Idle{After: shoal.Duration(30 * time.Minute), Warn: shoal.Duration(5 * time.Minute)}},
 		Price: shoal.Price{PerHour: 0.4, Currency: "EUR"}, Meta: shoal.Meta{Rev: 7, Created: before(3 * time.Hour)}}
+	four, one, high := 4, 1, 75.0
+	lab.Scale.TimeZone, lab.Scale.Cost = "Europe/Berlin", shoal.Ceiling{PerDay: 30, PerMonth: 400}
+	lab.Scale.Schedule = []shoal.Window{{Name: "mornings", Days: []string{"mon-fri"}, From: "07:30", To: "10:30", Spare: &four}, {Dates: []string{"2026-12-24/2026-12-26"}, Max: &one, Placement: shoal.PlacePack}}
+	lab.Scale.Rules = []shoal.Rule{{Metric: shoal.MetricCPU, Above: &high, By: shoal.Step{Percent: 25}, Aggregate: "average", Window: shoal.Duration(5 * time.Minute), Cooldown: shoal.Duration(10 * time.Minute)},
+		{Metric: shoal.MetricSessions, Below: &high, To: &one}}
 	train := shoal.Pool{Name: "train", Provider: "local", Image: "/images/debian.tar", Uses: []shoal.Use{shoal.UseBatch}, Size: shoal.Size{Min: 1, Max: 10},
 		Seats: 1, Placement: shoal.PlacePack, Fixed: &shoal.FixedSize{Size: 3, Until: time.Now().Add(90*time.Minute + 50*time.Second)}}
 	w.list("GET /pools", []shoal.Pool{lab, train})

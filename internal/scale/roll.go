@@ -224,6 +224,12 @@ func (p *plan) sayRollout() {
 	case p.Rollout.Halted():
 		sentence += fmt.Sprintf("; the rollout has stopped, since %d new machines in a row did not become ready (`shoal pool rollout undo %s` goes back, `resume` tries again); the last one: %s",
 			p.Rollout.Failed, p.Pool.Name, p.Rollout.Why)
+	case draining == 1:
+		who := "it"
+		if old > 1 {
+			who = "one of them"
+		}
+		sentence += "; " + who + " takes nobody new, and goes when nobody is on it"
 	case draining > 0:
 		sentence += fmt.Sprintf("; %d of them take nobody new, and go when nobody is on them", draining)
 	case p.coming() > 0 || p.Create > 0:

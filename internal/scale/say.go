@@ -33,7 +33,7 @@ func (p *plan) say() {
 	if total := p.queued(); total > 0 {
 		room := ""
 		if n.unplaced > 0 {
-			room = fmt.Sprintf(", and for %d of them it may have no machine", n.unplaced)
+			room = fmt.Sprintf(", %d of them until others have ended: it may have no machine more", n.unplaced)
 		}
 		add("queue", "%s%s", waits(total, "task"), room)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,7 +94,7 @@ func Why(w io.Writer, format string, a api.Why) error {
 	if len(scalings) > 0 {
 		b.WriteString("\nWhat the autoscaler decided:\n")
 	}
-	for _, s := range slices.Backward(scalings) {
+	for _, s := range scalings {
 		b.WriteString("  " + scalingLine(s) + "\n")
 	}
 	events := a.Events

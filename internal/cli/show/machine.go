@@ -117,11 +117,11 @@ func poolFields(o shoal.Pool) []term.Field {
 	if o.Setup != nil {
 		setup = o.Setup.Command
 	}
-	return []term.Field{{"Name", string(o.Name)}, {"Default", Only(o.Default, "yes")}, {"Uses", Words(o.Uses)},
+	fields := []term.Field{{"Name", string(o.Name)}, {"Default", Only(o.Default, "yes")}, {"Uses", Words(o.Uses)},
 		{"Provider", o.Provider}, {"Image", o.Image}, {"Machine", resources(o.Machine)}, {"Size", size},
-		{"Seats", fmt.Sprintf("%d per machine", o.Seats)}, {"Placement", string(o.Placement)}, {"Stops", idle},
-		{"Mounts", strings.Join(mounts, "\n")}, {"Homes", home}, {"Endpoints", strings.Join(endpoints, "\n")},
-		{"Setup", setup}, {"Limits", limits(o.Limits)}, {"Price", price}, {"Labels", assignments(o.Labels)}, {"Created", when(o.Created)}, {"Changed", when(o.Updated)}}
+		{"Seats", fmt.Sprintf("%d per machine", o.Seats)}, {"Placement", string(o.Placement)}, {"Stops", idle}}
+	return append(append(fields, scaleFields(o)...), []term.Field{{"Mounts", strings.Join(mounts, "\n")}, {"Homes", home}, {"Endpoints", strings.Join(endpoints, "\n")},
+		{"Setup", setup}, {"Limits", limits(o.Limits)}, {"Price", price}, {"Labels", assignments(o.Labels)}, {"Created", when(o.Created)}, {"Changed", when(o.Updated)}}...)
 }
 
 // limits says what a pool allows, a line for each kind.
@@ -202,7 +202,11 @@ func MachineReason(m shoal.Machine) string {
 		parts = append(parts, fmt.Sprintf("%s does not answer: %s", i.Endpoint, i.Reason))
 	}
 	for _, c := range m.Cordons {
-		parts = append(parts, strings.TrimSuffix(fmt.Sprintf("kept clear by the %s: %s", c.Owner, c.Reason), ": "))
+		ends := ""
+		if !c.Deadline.IsZero() {
+			ends = fmt.Sprintf(" (it ends %s)", Ago(c.Deadline))
+		}
+		parts = append(parts, strings.TrimSuffix(fmt.Sprintf("kept clear by the %s%s: %s", c.Owner, ends, c.Reason), ": "))
 	}
 	if m.Outdated != "" {
 		parts = append(parts, m.Outdated)

@@ -23,7 +23,7 @@ func User(w io.Writer, format string, u shoal.User) error {
 	return one(w, format, u, func(u shoal.User) []term.Field {
 		return []term.Field{{"Name", string(u.Name)}, {"UID", fmt.Sprint(u.UID)}, {"Role", string(u.Role)}, {"Groups", Words(u.Groups)},
 			{"Shell", u.Shell}, {"Disabled", Only(u.Disabled, "yes")}, {"Password", Only(u.HasPassword, "set")},
-			{"Keys", strings.Join(u.Keys, "\n")}, {"Created", when(u.Created)}, {"Changed", when(u.Updated)}}
+			{"Keys", strings.Join(u.Keys, "\n")}, {"Budget", budget(u.Budget)}, {"Created", when(u.Created)}, {"Changed", when(u.Updated)}}
 	})
 }
 
@@ -54,7 +54,7 @@ func Groups(w io.Writer, format string, groups []shoal.Group) error {
 // Group writes one group.
 func Group(w io.Writer, format string, g shoal.Group) error {
 	return one(w, format, g, func(g shoal.Group) []term.Field {
-		return []term.Field{{"Name", string(g.Name)}, {"GID", fmt.Sprint(g.GID)}, {"Members", Words(g.Members)}, {"Created", when(g.Created)}, {"Changed", when(g.Updated)}}
+		return []term.Field{{"Name", string(g.Name)}, {"GID", fmt.Sprint(g.GID)}, {"Members", Words(g.Members)}, {"Budget", budget(g.Budget)}, {"Created", when(g.Created)}, {"Changed", when(g.Updated)}}
 	})
 }
 

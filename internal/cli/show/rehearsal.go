@@ -10,13 +10,19 @@ import (
 )
 
 // Rehearsal writes what the autoscaler would do, and would have done, unless it could not be told.
-func Rehearsal(w io.Writer, a api.Rehearsal, err error) error {
-	if err != nil {
+func Rehearsal(w io.Writer, format string, a api.Rehearsal, err error) error {
+	switch {
+	case err != nil:
 		return err
+	case format != Table:
+		return Data(w, format, a)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "now: %s\n", term.Clean(a.Now.Sentence))
 	for _, r := range a.Now.Reasons {
+		if strings.Contains(a.Now.Sentence, r.Sentence) {
+			continue
+		}
 		fmt.Fprintf(&b, "  - %s\n", term.Clean(r.Sentence))
 	}
 	waited := "no login would have waited"
