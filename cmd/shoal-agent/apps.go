@@ -18,9 +18,10 @@ import (
 // readyApps starts apps when the homes of their users are back, and with the secrets of their sessions.
 type readyApps struct {
 	agent.Apps
-	vault  *vault.Vault
-	lookup func(shoal.UserName) (tasks.Person, bool)
-	log    logger
+	vault   *vault.Vault
+	lookup  func(shoal.UserName) (tasks.Person, bool)
+	notices notices
+	log     logger
 
 	mu      sync.Mutex
 	waiting map[shoal.AppID]bool
@@ -29,6 +30,7 @@ type readyApps struct {
 type logger interface{ Warn(msg string, args ...any) }
 
 func (r *readyApps) Start(o api.AppOrder) {
+	r.heard(o.User)
 	homes := readRoster()
 	if _, ok := homes.Homes[o.User]; !ok && len(r.vault.Wanted()) == 0 {
 		r.Apps.Start(o)
@@ -65,6 +67,7 @@ func (r *readyApps) Want(orders []api.AppOrder, doors []string) {
 	users := map[shoal.UserName]bool{}
 	for _, o := range orders {
 		users[o.User] = true
+		r.heard(o.User)
 	}
 	var all sync.WaitGroup
 	for name := range users {
@@ -77,6 +80,17 @@ func (r *readyApps) Want(orders []api.AppOrder, doors []string) {
 	}
 	all.Wait()
 	r.Apps.Want(orders, doors)
+}
+
+// heard lets a user's pages ask what she is told.
+func (r *readyApps) heard(user shoal.UserName) {
+	p, ok := r.lookup(user)
+	if !ok {
+		return
+	}
+	if err := r.notices.open(p.UID, p.GID); err != nil {
+		r.log.Warn("pages of notebooks do not show warnings", "user", user, "error", err)
+	}
 }
 
 func (r *readyApps) bring(homes roster, name shoal.UserName, limit time.Duration) {

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/rig"
 )
@@ -62,6 +64,17 @@ func TestNotebook(t *testing.T) {
 	sessions, err := w.Client.Sessions(t.Context(), client.SessionQuery{User: "alice"})
 	if err != nil || len(sessions) != 1 || string(sessions[0].Machine) != machine {
 		t.Errorf("the sessions of alice are %+v: %v", sessions, err)
+	}
+
+	if _, err := w.Client.Drain(t.Context(), shoal.MachineID(machine), api.DrainRequest{Deadline: shoal.Duration(time.Hour), Reason: "a fan is broken"}); err != nil {
+		t.Fatal(err)
+	}
+	b.until("the notebook shows that the machine ends", func() bool {
+		return strings.Contains(b.eval(`var n = document.getElementById("shoal-notice"); return n ? n.textContent : ""`), "ends in 1h")
+	})
+	b.shot("notebook-notice")
+	if _, err := w.Client.Undrain(t.Context(), shoal.MachineID(machine)); err != nil {
+		t.Fatal(err)
 	}
 
 	t.Run("her notebook tries to be an administrator", func(t *testing.T) { b.sub(t).beAdmin() })

@@ -10,6 +10,8 @@ from __future__ import annotations
 import shlex
 from typing import Iterable
 
+from . import _notice
+
 # $s: the directory, empty where none can be made: then all stays as it was. Another user may have taken the name
 # in /var/tmp, where everybody writes: a directory that is not hers, or a link, is not used.
 SCRATCH = """\
@@ -69,4 +71,4 @@ def command(words: Iterable[str], local: bool = True) -> str:
     """The script that starts a server; ``local``: with databases and caches on the machine's own disk."""
     words = list(words)
     server = SERVER.replace("PROGRAM", shlex.quote(words[0])).replace("COMMAND", " ".join(map(shlex.quote, words)))
-    return (SCRATCH + 'if [ -n "$s" ]; then\n' + IPYTHON + SETTINGS + "fi\n" if local else "") + server
+    return (SCRATCH + 'if [ -n "$s" ]; then\n' + IPYTHON + SETTINGS + _notice.SCRIPT + "fi\n" if local else "") + server
