@@ -9,7 +9,7 @@
 // counts for itself. An editor's server is a leftover once its user has not been connected for ten minutes, unless
 // something runs in one of its terminals. Whatever uses the processor is a pin, if nothing else is.
 //
-// Apart from what is there, it is told what is in use. A program is; a shell that asks what to do next, what holds or
+// Apart from what is there, it is told what is in use. A program is, and a notebook's kernel unless its server says that it waits; a shell that asks what to do next, what holds or
 // shows terminals, the servers of editors and of notebooks, and a connection only wait for their user, who uses them by typing. How
 // long nothing of hers has been in use is counted here, by a clock that nobody sets.
 //
@@ -45,7 +45,8 @@ type Config struct {
 	// cannot see: a notebook's kernel in an editor's server may be at it, which then is no leftover.
 	GPUs func() bool
 
-	proc, pts string // for tests
+	proc, pts    string // for tests
+	kernelsEvery time.Duration
 }
 
 // Watcher looks at the machine it runs on. Its methods may be called concurrently.
@@ -57,6 +58,9 @@ type Watcher struct {
 	used      map[process]uint64
 	connected map[int]time.Time // when a user was last seen connected, or first seen at all
 	uses      map[int]*use
+	kernels   map[string]kernelUse // by the names that their servers give them
+	asked     time.Time            // when these were asked last
+	asking    bool
 }
 
 // process names one process for ever: its number may be used anew.
@@ -69,6 +73,9 @@ type process struct {
 func New(cfg Config) *Watcher {
 	if cfg.proc == "" {
 		cfg.proc, cfg.pts = "/proc", "/dev/pts"
+	}
+	if cfg.kernelsEvery == 0 {
+		cfg.kernelsEvery = kernelsEvery
 	}
 	return &Watcher{cfg: cfg, connected: map[int]time.Time{}, uses: map[int]*use{}}
 }
@@ -119,6 +126,7 @@ func (w *Watcher) find(now time.Time) ([]proc, map[int]*found, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot see who is on the machine: %w", err)
 	}
+	w.markKernels(procs, now)
 	all := judge(procs, func(uid int) bool {
 		_, ok := w.cfg.Name(uid)
 		return ok

@@ -1,14 +1,18 @@
 package activity
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // found is what a user has.
 type found struct {
 	connections int
 	pins        map[string]int
-	desktop     bool     // something of a remote desktop's
-	programs    []string // that are in use by themselves, whether or not she looks at them
-	own         []*proc  // all that is hers alone: of no task, web app or desktop
+	desktop     bool      // something of a remote desktop's
+	kernel      time.Time // when a notebook's kernel last computed, as its server says
+	programs    []string  // that are in use by themselves, whether or not she looks at them
+	own         []*proc   // all that is hers alone: of no task, web app or desktop
 }
 
 // role is what a process is to its user.
@@ -58,6 +62,9 @@ func judge(procs []proc, user func(uid int) bool, client func(uid, connections i
 		switch t.role(p, 0) {
 		case plain, visiting, leftover, editor:
 			f.own = append(f.own, p)
+			if p.last.After(f.kernel) {
+				f.kernel = p.last
+			}
 			if t.program(p) {
 				f.programs = append(f.programs, p.name)
 			}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,9 @@ type proc struct {
 	task      bool // an sshd's half that serves the nodes of a task, not its user
 	born      uint64
 	used      uint64 // ticks
+	// Of a notebook's kernel, as its server says: it computes nothing, and when it last did.
+	waits bool
+	last  time.Time
 }
 
 // scan reads all processes but the kernel's own.

@@ -21,6 +21,7 @@ const (
 type use struct {
 	last        time.Time // when something was
 	input       time.Time // the newest that was seen, by a clock that may be set
+	kernel      time.Time // the same of when a kernel last computed
 	connections int
 	from        time.Time // when the processor's time was read
 	used        map[process]uint64
@@ -32,7 +33,7 @@ type use struct {
 func (w *Watcher) judgeUse(uid int, f *found, input, now time.Time) (string, shoal.Duration) {
 	u := w.uses[uid]
 	if u == nil {
-		u = &use{last: now, input: input, from: now, used: times(f.own)}
+		u = &use{last: now, input: input, kernel: f.kernel, from: now, used: times(f.own)}
 		w.uses[uid] = u
 	}
 	if elapsed := now.Sub(u.from); elapsed >= measured {
@@ -45,10 +46,10 @@ func (w *Watcher) judgeUse(uid int, f *found, input, now time.Time) (string, sho
 	if busy && f.connections == 0 && len(f.pins) == 0 {
 		f.pins["busy"] = 1
 	}
-	if !input.Equal(u.input) || f.connections > u.connections {
+	if !input.Equal(u.input) || !f.kernel.Equal(u.kernel) || f.connections > u.connections {
 		u.last = now
 	}
-	u.input, u.connections = input, f.connections
+	u.input, u.kernel, u.connections = input, f.kernel, f.connections
 	what := ""
 	switch {
 	case len(f.programs) > 0:
@@ -90,7 +91,9 @@ func (t *tree) program(p *proc) bool {
 		return false
 	case shell(p.name):
 		return !prompt(p.args)
-	case p.tty || kernel(p):
+	case kernel(p):
+		return !p.waits
+	case p.tty:
 		return true
 	}
 	return !t.helps(p)

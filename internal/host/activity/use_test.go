@@ -54,6 +54,8 @@ func TestIdleMatrix(t *testing.T) {
 			{what: "an editor's server without one", procs: []proc{server}}},
 		{{what: "a notebook server with a kernel", procs: []proc{at(1, "jupyter-lab", "/usr/bin/python3 /usr/bin/jupyter-lab ", 0), at(100, "python3", kernel, 0)}, inUse: "python3 runs"},
 			{what: "a notebook server without one", procs: []proc{at(1, "jupyter-lab", "/usr/bin/python3 /usr/bin/jupyter-lab ", 0)}}},
+		{{what: "a kernel that computes", procs: []proc{at(1, "jupyter-lab", "/usr/bin/python3 /usr/bin/jupyter-lab ", 0), at(100, "python3", kernel, 0)}, inUse: "python3 runs"},
+			{what: "a kernel that waits, as its server says", procs: []proc{at(1, "jupyter-lab", "/usr/bin/python3 /usr/bin/jupyter-lab ", 0), {ppid: 100, uid: alice, name: "python3", args: kernel, waits: true}}}},
 		{{what: "a copy under way", procs: []proc{at(11, "rsync", "", 0)}, inUse: "rsync runs"},
 			{what: "a file manager that is only open", procs: []proc{at(11, "sftp-server", "", 0)}}},
 		{{what: "a shell that computes by itself", procs: []proc{at(11, "bash", "-bash ", hour/5)}, inUse: "what she has there uses the processor"},
