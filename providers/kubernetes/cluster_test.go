@@ -177,6 +177,7 @@ func spec(id string) provider.MachineSpec {
 func (c *cluster) conformance(t *testing.T) {
 	for i, check := range providertest.Checks() {
 		t.Run(check.Name, func(t *testing.T) {
+			t.Parallel() // each has an installation of its own
 			tag := fmt.Sprintf("check-%d", i)
 			cancelled, cancel := context.WithCancel(t.Context())
 			defer cancel()

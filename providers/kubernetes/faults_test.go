@@ -136,7 +136,9 @@ func (c *cluster) faults(t *testing.T) {
 	})
 	t.Run("the API server is away", func(t *testing.T) {
 		b.with(func(w http.ResponseWriter, _ *http.Request) bool { panic(http.ErrAbortHandler) })
-		if _, err := p.Observe(t.Context()); code(err) != provider.Transient {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		if _, err := p.Observe(ctx); code(err) != provider.Transient {
 			t.Errorf("an observation: %v", err)
 		}
 	})

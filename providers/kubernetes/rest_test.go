@@ -29,7 +29,7 @@ import (
 // The counts of the normal test; `make prove` and `make bench` have a thousand pods.
 const (
 	restPods = 60
-	restTime = 20 * time.Second
+	restTime = 10 * time.Second
 	restMost = 2 // requests per second
 )
 
