@@ -106,6 +106,7 @@ func (c *cluster) kubectl(args ...string) string {
 		c.t.Fatal(err)
 	}
 	cmd := exec.CommandContext(c.t.Context(), filepath.Join(c.Bin(), "kubectl"), append([]string{"--kubeconfig", admin}, args...)...)
+	cmd.Env = append(os.Environ(), "HOME="+c.dir) // where it keeps what it has read
 	out, err := rig.Output(cmd)
 	if err != nil {
 		c.t.Fatal(err)
