@@ -19,6 +19,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/rig"
 	pgcluster "github.com/shoal-pool/shoal/internal/rig/cluster"
 	"github.com/shoal-pool/shoal/internal/rig/kube"
+	"github.com/shoal-pool/shoal/provider"
 )
 
 var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
@@ -219,6 +220,12 @@ EOF`)
 	t.Run("quota", func(t *testing.T) {
 		d := d.in(t)
 		d.sh("kubectl -n shoal create quota small --hard=pods=0")
+		p := c.provider("quota")
+		if err := rig.Until(t.Context(), patience, "the quota counts", func() (bool, error) {
+			return code(p.Check(t.Context(), spec("m-quota"))) == provider.Quota, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
 		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale lab --size 3")
 		c.why(t, d, "lab", "exceeded quota")
 		c.why(t, d, "lab", "no control group for each user")
