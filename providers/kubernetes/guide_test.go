@@ -226,11 +226,11 @@ EOF`)
 		}); err != nil {
 			t.Fatal(err)
 		}
-		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale lab --size 3")
+		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale lab --size 6")
 		c.why(t, d, "lab", "exceeded quota")
 		c.why(t, d, "lab", "no control group for each user")
 		d.sh("kubectl -n shoal delete quota small")
-		d.retry(`[ "$(kubectl -n shoal exec shoal-0 -- shoal machine list -p lab | grep -c ready)" = 3 ]`)
+		d.retry(`[ "$(kubectl -n shoal exec shoal-0 -- shoal machine list -p lab | grep -c ready)" = 6 ]`)
 		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale lab --auto")
 	})
 }
