@@ -256,3 +256,35 @@ func TestLinger(t *testing.T) {
 		t.Errorf("who stayed for too long was told %q", stays.String())
 	}
 }
+
+// Who is still held when the gateway ends is not told that she is denied.
+func TestShutdownWhileHeld(t *testing.T) {
+	w := newWorld(t)
+	held := make(chan struct{}, 20)
+	w.router.place = func(ctx context.Context, _ route.Request, _ func(string)) (*machine, error) {
+		held <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	var ends []func() error
+	var said []*lockedBuffer
+	for range cap(held) {
+		cmd := w.ssh("alice@127.0.0.1", "true")
+		text := &lockedBuffer{}
+		cmd.Stdout, cmd.Stderr = text, text
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ends, said = append(ends, cmd.Wait), append(said, text)
+	}
+	for range cap(held) {
+		<-held
+	}
+	w.stop()
+	for i, end := range ends {
+		_ = end()
+		if strings.Contains(said[i].String(), "denied") {
+			t.Errorf("told %q", said[i].String())
+		}
+	}
+}

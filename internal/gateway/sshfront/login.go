@@ -75,7 +75,7 @@ func (v *visit) checkKey(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permiss
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, v.denied(err)
 	}
 	v.guest.Promise()
 	return nil, nil
@@ -94,6 +94,9 @@ func (v *visit) checkPassword(meta ssh.ConnMetadata, password []byte) (*ssh.Perm
 		return nil, errDenied
 	}
 	if err := v.front.cfg.Directory.CheckPassword(v.ctx, name.User, string(password), gateway.Source(v.source)); err != nil {
+		if v.ctx.Err() != nil {
+			return nil, v.denied(errDenied)
+		}
 		v.front.log.Debug("a password was not accepted", "source", v.source, "error", err)
 		v.penalty()
 		return nil, errDenied
@@ -107,6 +110,14 @@ func (v *visit) askPassword(meta ssh.ConnMetadata, ask ssh.KeyboardInteractiveCh
 		return nil, errDenied
 	}
 	return v.checkPassword(meta, []byte(answers[0]))
+}
+
+// denied is the error that the client is told of as a denial, unless the visit has ended: then she is told nothing more.
+func (v *visit) denied(err error) error {
+	if v.ctx.Err() != nil {
+		v.wire.Close()
+	}
+	return err
 }
 
 // penalty makes the client wait after a wrong password.
@@ -125,7 +136,7 @@ func (v *visit) admit(meta ssh.ConnMetadata, credential string) error {
 	name, wrong := gateway.ParseName(meta.User())
 	user, ok := v.front.cfg.Directory.User(v.ctx, name.User)
 	if !ok {
-		return errDenied
+		return v.denied(errDenied)
 	}
 	if v.shownOut.Load() {
 		return errDenied
@@ -150,7 +161,7 @@ func (v *visit) admit(meta ssh.ConnMetadata, credential string) error {
 	started := time.Now()
 	err := gateway.Hold(v.ctx, v.tell, v.place)
 	if v.ctx.Err() != nil {
-		return v.ctx.Err() // it has gone
+		return v.denied(v.ctx.Err()) // it has gone, or we go
 	}
 	if err != nil {
 		v.refusal = v.refused(err)
