@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,6 +34,22 @@ func database(t *testing.T) (*cluster.Cluster, string) {
 		t.Fatal(err)
 	}
 	return pg, address
+}
+
+// launch starts a server that stands by. A test that fails leaves none behind beside the world's own.
+func (w *world) launch(s *rig.World) *exec.Cmd {
+	w.t.Helper()
+	server, err := s.Launch()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if server != w.Server && server.ProcessState == nil {
+			_ = server.Process.Kill()
+			_ = server.Wait() // killed
+		}
+	})
+	return server
 }
 
 // answers waits until the server that is to lead does, rather than the former one.
@@ -73,17 +90,13 @@ func TestLeaderDies(t *testing.T) {
 	defer stop()
 	r := rand.New(rand.NewPCG(l.seed, 99))
 	for round := range prove(3, 100) {
-		standby, err := w.Launch()
-		if err != nil {
-			t.Fatal(err)
-		}
+		standby := w.launch(w.World)
 		time.Sleep(time.Second + time.Duration(r.IntN(2000))*time.Millisecond)
 		former := w.Server
 		connection := w.talk("u2+lab", 4)
 		all(t, []*talk{connection}, func(_ int, k *talk) error { return k.hear("ready") })
 		how := []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTERM}[round%3]
-		err = former.Process.Signal(how)
-		if err != nil {
+		if err := former.Process.Signal(how); err != nil {
 			t.Fatal(err)
 		}
 		begun := time.Now()

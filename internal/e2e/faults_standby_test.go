@@ -205,10 +205,7 @@ func TestLeaderElsewhere(t *testing.T) {
 	defer stop()
 	other := p.elsewhere()
 	for range prove(1, 100) {
-		var err error
-		if other.Server, err = other.Launch(); err != nil {
-			t.Fatal(err)
-		}
+		other.Server = p.launch(other)
 		l.more("jobs")
 		former := p.World
 		connection := []*talk{p.talk("u2+lab", 4)}
