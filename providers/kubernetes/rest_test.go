@@ -231,17 +231,22 @@ func playAgent(ctx context.Context, door string, join provider.Join) error {
 			}
 		}
 	}()
-	for first := true; ctx.Err() == nil; first = false {
+	for told := false; ctx.Err() == nil; {
 		mu.Lock()
 		report := api.Report{Accounts: accounts, Looked: looked, Activity: &api.Activity{Users: []api.UserActivity{}}}
 		mu.Unlock()
-		if first {
+		if !told {
 			report.Boot = &api.BootReport{Ready: true}
 		}
 		resp, err := ask(http.MethodPost, "/agent/v1/report", report)
-		if err != nil {
-			return err
+		if err != nil { // a connection that was kept has ended
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+			continue
 		}
+		told = true
 		resp.Body.Close()
 		if resp.StatusCode/100 == 4 { // its machine has gone
 			return nil
