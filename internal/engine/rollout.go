@@ -64,7 +64,7 @@ func (j *judging) failures(p shoal.Pool, recent []shoal.Machine) (fleet.Failures
 	}
 	return fleet.FailuresOf(slices.DeleteFunc(recent, func(m shoal.Machine) bool {
 		return m.Spec != j.digests[p.Name] || fleet.HasFailed(m) && fleet.FailedAt(m).Before(since)
-	})), nil
+	}), j.now), nil
 }
 
 // age puts on record since when machines of a pool are old, and when they end for it.

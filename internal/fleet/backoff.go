@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -32,8 +33,9 @@ type Failures struct {
 }
 
 // FailuresOf counts what failed since a machine last worked. Recent are machines of a pool, those gone included, in any
-// order.
-func FailuresOf(recent []shoal.Machine) (f Failures) {
+// order. What is on record for a time that is still to come says nothing: the clock was put back since.
+func FailuresOf(recent []shoal.Machine, now time.Time) (f Failures) {
+	recent = slices.DeleteFunc(slices.Clone(recent), func(m shoal.Machine) bool { return m.Since.After(now) })
 	var worked time.Time // when one last worked
 	for _, m := range recent {
 		if !m.ReadyAt.IsZero() && !crashed(m) && m.ReadyAt.After(worked) {

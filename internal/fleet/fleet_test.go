@@ -231,11 +231,12 @@ func TestBackoff(t *testing.T) {
 		{"one worked since", []shoal.Machine{failed(1, 10*sec, -1), failed(2, 20*sec, -1), failed(3, -1, 30*sec)}, -1, false},
 		{"one worked before", []shoal.Machine{failed(1, 10*sec, -1), failed(3, -1, 5*sec)}, sec, false},
 		{"ready and at once dead", []shoal.Machine{failed(1, 10*sec, 5*sec), failed(2, 20*sec, 15*sec)}, 5 * sec, true},
+		{"the clock was put back since", []shoal.Machine{failed(1, 3*time.Hour, -1), failed(2, -1, 3*time.Hour)}, -1, false},
 		{"worked for long, then failed", []shoal.Machine{failed(1, time.Hour, 5*sec)}, -1, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			h, ok := fleet.FailuresOf(c.recent).Backoff(8)
+			h, ok := fleet.FailuresOf(c.recent, start().Add(2*time.Hour)).Backoff(8)
 			var last time.Time
 			for _, m := range c.recent {
 				for _, x := range m.Cordons {

@@ -224,7 +224,7 @@ func (w *world) fleet() fleet.World {
 // failures are machines, as they are made now, that failed one after another.
 func (w *world) failures() fleet.Failures {
 	form := w.form()
-	return fleet.FailuresOf(slices.DeleteFunc(slices.Concat(w.gone, w.rows), func(m shoal.Machine) bool { return m.Spec != form }))
+	return fleet.FailuresOf(slices.DeleteFunc(slices.Concat(w.gone, w.rows), func(m shoal.Machine) bool { return m.Spec != form }), w.now)
 }
 
 // form is what machines are made like.
