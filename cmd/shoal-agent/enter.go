@@ -51,6 +51,10 @@ func enterMain() int {
 		if err := intoSlice(u.UID, os.Getppid()); err != nil {
 			fmt.Fprintf(os.Stderr, "shoal-agent: %s has no slice: %v\n", user, err)
 		}
+		if err := makeLocal(u.UID, u.GID); err != nil {
+			fmt.Fprintf(os.Stderr, "shoal-agent: %s has nothing on the machine's own disk: %v\n", user, err)
+		}
+		mourn(shoal.UserName(user))
 		greet(shoal.UserName(user))
 		unlock(vault.Owner{User: shoal.UserName(user), UID: u.UID, GID: u.GID})
 		visited(shoal.UserName(user))

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ echo "<nvidia_smi_log>$(gpu 3 1024 90)$(gpu 0 0 0)$(gpu 9 5 5)</nvidia_smi_log>"
 	}
 	var load shoal.Load
 	g.load(&load)
-	if want := (shoal.Load{GPUs: 2, GPUPercent: 45, GPUMemory: 1 << 30}); load != want {
+	if want := (shoal.Load{GPUs: 2, GPUPercent: 45, GPUMemory: 1 << 30}); !reflect.DeepEqual(load, want) {
 		t.Errorf("got %+v, want %+v", load, want)
 	}
 	if !g.inUse() {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -241,6 +242,59 @@ func homesMain() int {
 	}
 	all.Wait()
 	return 0
+}
+
+// maxTrouble bounds how many homes that cannot be made are told.
+const maxTrouble = 50 // as agenthub takes
+
+// troubled notes what cannot be made, for the door and for the load, and logs it once.
+func (m *machine) troubled(all []shoal.HomeTrouble) error {
+	all = all[:min(len(all), maxTrouble)]
+	m.mu.Lock()
+	same := slices.Equal(all, m.trouble)
+	m.trouble = all
+	m.mu.Unlock()
+	if same {
+		return nil
+	}
+	for _, t := range all {
+		m.log.Warn(t.Reason, "user", t.User)
+	}
+	if len(all) == 0 {
+		return os.Remove(troubleFile)
+	}
+	b, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	return whole.Write(troubleFile, b, 0o600)
+}
+
+// homes are what is wrong with homes: those that cannot be made, and those that cannot be archived.
+func (m *machine) homes() []shoal.HomeTrouble {
+	m.mu.Lock()
+	all := slices.Clone(m.trouble)
+	m.mu.Unlock()
+	r := readRoster()
+	for _, name := range slices.Sorted(maps.Keys(r.Homes)) {
+		if rec := r.get(name); rec.Error != "" && len(all) < maxTrouble {
+			all = append(all, shoal.HomeTrouble{User: name, Reason: "what lies in her home on the machine's own disk cannot be archived: " + rec.Error})
+		}
+	}
+	return all
+}
+
+// mourn tells a user who logs in what could not be made for her.
+func mourn(name shoal.UserName) {
+	var all []shoal.HomeTrouble
+	if b, err := os.ReadFile(troubleFile); err != nil || json.Unmarshal(b, &all) != nil {
+		return
+	}
+	for _, t := range all {
+		if t.User == name {
+			fmt.Printf("Something of yours is missing here, and is tried again every minute: %s\n", t.Reason)
+		}
+	}
 }
 
 // greet brings a user's home back when she logs in, and tells what she finds.

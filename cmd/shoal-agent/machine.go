@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,8 +37,9 @@ type machine struct {
 
 	made map[string]bool // homes and group directories that are known to be there
 
-	mu     sync.Mutex
-	ending map[int]bool // uids whose processes are being ended, or were
+	mu      sync.Mutex
+	ending  map[int]bool        // uids whose processes are being ended, or were
+	trouble []shoal.HomeTrouble // what could not be made last
 }
 
 // skelDir is what a new home begins with.
@@ -46,7 +48,7 @@ const skelDir = "/etc/skel"
 func newMachine(state string, log *slog.Logger) (*machine, error) {
 	v := openVault()
 	server, err := sshd.New(sshd.Config{Dir: sshdDir, Etc: "/etc", Agent: agentPath, Port: sshPort, Log: sshdLog, Variables: allowed(v.Wanted()),
-		Keys: passes.At(passes.Dir).KeysFile(), Mark: passes.Mark, Client: passes.At(passes.Dir).ClientFiles()})
+		Keys: passes.At(passes.Dir).KeysFile(), Mark: strings.Join(append([]string{passes.Mark}, localNames...), ","), Client: passes.At(passes.Dir).ClientFiles()})
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +65,7 @@ func newMachine(state string, log *slog.Logger) (*machine, error) {
 	if err := m.keeper.Prepare(); err != nil {
 		return nil, err
 	}
+	_ = os.Remove(troubleFile) // of an agent before
 	return m, m.places()
 }
 
@@ -147,15 +150,23 @@ func (m *machine) Booted() bool {
 func (m *machine) MarkBooted() error { return os.WriteFile(bootedFile, nil, 0o600) }
 
 // Accounts makes users and groups, says who may log in, and ends what those have running who may not.
-func (m *machine) Accounts(want api.Accounts) error {
+func (m *machine) Accounts(want api.Accounts, mounts []api.AgentMount) error {
 	out, err := m.keeper.Write(want)
 	if err != nil {
 		return err
 	}
-	principals := map[string]string{}
+	principals, away := map[string]string{}, false
 	for _, u := range out.Users {
 		if !u.Disabled && u.Principal != "" {
 			principals[string(u.Name)] = u.Principal
+			if distant(u.Home, mounts) {
+				away, principals[string(u.Name)] = true, sshd.WithEnv(u.Principal, localVariables(u.UID))
+			}
+		}
+	}
+	if away {
+		if err := writeSettings(); err != nil {
+			m.log.Warn("databases of notebooks stay on shares", "error", err)
 		}
 	}
 	if err := m.sshd.Principals(principals); err != nil {
@@ -211,7 +222,7 @@ func (m *machine) end(uids []int) {
 }
 
 // Files makes what is missing, each mount in a process of its own and all at the same time.
-func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.AgentMount, probe bool) error {
+func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.AgentMount, probe bool) (unmade int, err error) {
 	works := accounts.Plan(want.Users, want.Groups, mounts, skelDir)
 	done, errs := make([]accounts.Done, len(works)), make([]error, len(works)+1)
 	var all sync.WaitGroup
@@ -233,8 +244,10 @@ func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.Age
 		all.Go(func() { errs[len(works)] = m.login(ctx) })
 	}
 	all.Wait()
+	var trouble []shoal.HomeTrouble
 	for i, d := range done {
 		m.remember(works[i].Root, d)
+		trouble = append(trouble, d.Problems...)
 		if len(d.Awaited) > 0 {
 			errs = append(errs, shoal.Errorf(shoal.KindUnavailable, "%d homes are not mounted yet, %s among them", len(d.Awaited), d.Awaited[0]))
 		}
@@ -242,7 +255,10 @@ func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.Age
 	if err := m.roll(want, mounts); err != nil {
 		errs = append(errs, fmt.Errorf("cannot say whose homes are archived: %w", err))
 	}
-	return errors.Join(errs...)
+	if err := m.troubled(trouble); err != nil {
+		errs = append(errs, fmt.Errorf("cannot say whose homes are missing: %w", err))
+	}
+	return len(trouble), errors.Join(errs...)
 }
 
 // login proves that people can log in.
@@ -261,16 +277,13 @@ func (m *machine) missing(w accounts.Work) accounts.Work {
 	return w
 }
 
-// remember notes what is there now, and logs what cannot be made.
+// remember notes what is there now.
 func (m *machine) remember(root string, d accounts.Done) {
 	for _, h := range d.Homes {
 		m.made[h.Key()] = true
 	}
 	for _, x := range d.GroupDirs {
 		m.made[x.Key(root)] = true
-	}
-	for _, p := range d.Problems {
-		m.log.Warn(p)
 	}
 }
 
@@ -287,5 +300,6 @@ func (m *machine) Load(have shoal.Resources) shoal.Load {
 	m.desktop.CutLogs()
 	l := m.load.read(have)
 	m.gpus.load(&l)
+	l.Homes = m.homes()
 	return l
 }

@@ -27,11 +27,13 @@ type Host interface {
 	MarkBooted() error
 	// Setup runs the pool's setup command unless it has succeeded on this machine before. log is the end of what it said.
 	Setup(ctx context.Context, setup shoal.Setup) (log string, err error)
-	// Accounts makes users, groups and whom sshd trusts, and ends what users run who have none any more. It is quick.
-	Accounts(want api.Accounts) error
+	// Accounts makes users, groups and whom sshd trusts, and ends what users run who have none any more. It is quick, and
+	// touches no mount.
+	Accounts(want api.Accounts, mounts []api.AgentMount) error
 	// Files makes homes and group directories; with probe it also writes to each mount and logs in
-	// through sshd. An error names the mounts that do not answer.
-	Files(ctx context.Context, want api.Accounts, mounts []api.AgentMount, probe bool) error
+	// through sshd. An error names the mounts that do not answer. Unmade are homes and directories of which each is a matter of
+	// its user's alone; Load has the reasons.
+	Files(ctx context.Context, want api.Accounts, mounts []api.AgentMount, probe bool) (unmade int, err error)
 	// Load measures the machine.
 	Load(have shoal.Resources) shoal.Load
 }
@@ -177,6 +179,7 @@ type outbox struct {
 	look     bool   // look at the machine at once
 	looked   string // for which Look
 	snapshot bool   // all that is known is to be sent: the other side may have forgotten it
+	unmade   int    // homes and directories
 }
 
 // New makes an agent.

@@ -40,6 +40,35 @@ func booted(t *testing.T, change ...func(*Config)) *house {
 	return h
 }
 
+// What cannot be made for one user keeps nobody out. It is told at once, and tried again every minute until it is there.
+func TestUnmadeHomes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := booted(t)
+		h.host.mu.Lock()
+		h.host.unmade, h.host.files = 1, 0
+		h.host.mu.Unlock()
+		next := accounts(6)
+		h.control.send(&api.Record{Accounts: &next})
+		if got := h.reports(); len(got) == 0 || got[len(got)-1].Accounts != 6 || got[len(got)-1].Load == nil {
+			t.Errorf("then it reports %+v", got)
+		}
+		time.Sleep(3*time.Minute + time.Second)
+		synctest.Wait()
+		h.host.mu.Lock()
+		if h.host.files != 4 {
+			t.Errorf("they are tried %d times in three minutes", h.host.files)
+		}
+		h.host.unmade = 0
+		h.host.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if h.host.files != 5 {
+			t.Errorf("and %d times once all is there", h.host.files)
+		}
+		h.end()
+	})
+}
+
 // A boot that goes well is one report.
 func TestQuickBoot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

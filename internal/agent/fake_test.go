@@ -85,6 +85,8 @@ type fakeHost struct {
 	booted   bool
 	hang     chan struct{} // Files waits for it, or until its time is up
 	slow     time.Duration // Files takes so long
+	unmade   int           // that Files cannot make
+	files    int           // calls of it
 	setup    error
 	accounts []shoal.Rev
 	probes   int
@@ -106,29 +108,30 @@ func (f *fakeHost) MarkBooted() error { f.mu.Lock(); defer f.mu.Unlock(); f.boot
 
 func (f *fakeHost) Setup(context.Context, shoal.Setup) (string, error) { return "the log", f.setup }
 
-func (f *fakeHost) Accounts(want api.Accounts) error {
+func (f *fakeHost) Accounts(want api.Accounts, _ []api.AgentMount) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.accounts = append(f.accounts, want.Rev)
 	return nil
 }
 
-func (f *fakeHost) Files(ctx context.Context, _ api.Accounts, _ []api.AgentMount, probe bool) error {
+func (f *fakeHost) Files(ctx context.Context, _ api.Accounts, _ []api.AgentMount, probe bool) (int, error) {
 	f.mu.Lock()
-	hang, slow := f.hang, f.slow
+	hang, slow, unmade := f.hang, f.slow, f.unmade
+	f.files++
 	if probe {
 		f.probes++
 	}
 	f.mu.Unlock()
 	time.Sleep(slow)
 	if hang == nil {
-		return nil
+		return unmade, nil
 	}
 	select {
 	case <-hang:
-		return nil
+		return unmade, nil
 	case <-ctx.Done():
-		return errors.New("mount /shared does not answer")
+		return 0, errors.New("mount /shared does not answer")
 	}
 }
 

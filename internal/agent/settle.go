@@ -43,12 +43,14 @@ func (a *Agent) settle(ctx context.Context) error {
 			}
 			continue
 		}
-		err := a.apply(ctx)
+		unmade, err := a.apply(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err == nil {
-			pause, said = retryFirst, ""
+			if pause, said = retryFirst, ""; unmade > 0 {
+				retry.Reset(retryLast) // somebody may mend it meanwhile
+			}
 			continue
 		}
 		if text := err.Error(); text != said {
@@ -61,18 +63,28 @@ func (a *Agent) settle(ctx context.Context) error {
 }
 
 // apply puts the newest accounts into effect.
-func (a *Agent) apply(ctx context.Context) error {
+func (a *Agent) apply(ctx context.Context) (unmade int, err error) {
 	a.mu.Lock()
 	accounts, mounts, seq := a.want.accounts, a.want.snapshot.Mounts, a.want.seq
 	a.mu.Unlock()
-	err := a.cfg.Host.Accounts(accounts)
+	err = a.cfg.Host.Accounts(accounts, mounts)
 	if err == nil {
 		short, cancel := context.WithTimeout(ctx, filesTime)
-		err = a.cfg.Host.Files(short, accounts, mounts, false)
+		unmade, err = a.cfg.Host.Files(short, accounts, mounts, false)
 		cancel()
+		a.unmade(unmade)
 	}
 	a.tried(accounts, seq, err)
-	return err
+	return unmade, err
+}
+
+// unmade has the load sent, in which it is what cannot be made, when that is another than before.
+func (a *Agent) unmade(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n != a.out.unmade {
+		a.out.unmade, a.out.snapshot = n, true
+	}
 }
 
 // tried records an attempt, and wakes who waits for it.
@@ -110,11 +122,12 @@ func (a *Agent) boot(ctx context.Context) error {
 		a.mu.Lock()
 		accounts, mounts, seq := a.want.accounts, a.want.snapshot.Mounts, a.want.seq
 		a.mu.Unlock()
-		err := a.cfg.Host.Accounts(accounts)
+		unmade := 0
+		err := a.cfg.Host.Accounts(accounts, mounts)
 		if err == nil {
 			a.progress(filesStep)
 			try, cancel := context.WithTimeout(short, filesTime)
-			err = a.cfg.Host.Files(try, accounts, mounts, true)
+			unmade, err = a.cfg.Host.Files(try, accounts, mounts, true)
 			cancel()
 		}
 		if err == nil {
@@ -124,6 +137,9 @@ func (a *Agent) boot(ctx context.Context) error {
 			err = a.cfg.Host.MarkBooted()
 		}
 		if err == nil {
+			if a.unmade(unmade); unmade > 0 {
+				poke(a.kick) // and is tried again from time to time
+			}
 			return a.ready(accounts, seq)
 		}
 		if short.Err() != nil || shoal.KindOf(err) == shoal.KindInvalid { // waiting does not help

@@ -23,6 +23,7 @@ const (
 	maxEndpoints = 100
 	maxPins      = 64
 	maxWord      = 64
+	maxHomes     = 50
 	maxSentence  = 2_000
 	maxLog       = 64 << 10
 )
@@ -126,6 +127,10 @@ func bounded(r *api.Report) error {
 	if r.Load != nil {
 		l := *r.Load
 		l.Held = clip(l.Held, maxSentence)
+		l.Homes = slices.Clone(l.Homes[:min(len(l.Homes), maxHomes)])
+		for i := range l.Homes {
+			l.Homes[i] = shoal.HomeTrouble{User: shoal.UserName(clip(string(l.Homes[i].User), maxWord)), Reason: clip(l.Homes[i].Reason, maxSentence)}
+		}
 		r.Load = &l
 	}
 	if len(r.Endpoints) > maxEndpoints {

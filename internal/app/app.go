@@ -207,7 +207,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		return err
 	}
 	a.api = httpapi.New(httpapi.Config{Web: a.pages, Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
-		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, []func(context.Context, shoal.PoolName) []shoal.Reason{a.whyJupyter, a.whyTogether(apart)}, a.reach}, Rollouts: a.engine, Desktops: a.desk, Reach: a.reach, Broker: a.logins, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, []func(context.Context, shoal.PoolName) []shoal.Reason{a.whyJupyter, a.whyTogether(apart)}, a.reach}, Rollouts: a.engine, Desktops: a.desk, Reach: a.reach, Broker: confiding{a.logins, a.secrets}, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
 		SSH: func() string { return a.sockets.SSH.Addr().String() }})
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 // makePages makes the pages for browsers.
 func (a *App) makePages() (err error) {
-	a.pages, err = web.New(web.Config{Store: a.store, People: a.people, Broker: a.logins, Apps: a.apps, Log: a.log,
+	a.pages, err = web.New(web.Config{Store: a.store, People: a.people, Broker: confiding{a.logins, a.secrets}, Apps: a.apps, Log: a.log,
 		URL: a.webURL, SSH: func() string { return a.sockets.SSH.Addr().String() },
 		Tokens:   func(r *http.Request) (shoal.UserName, bool) { return a.api.TokenUser(r) },
 		SignedIn: a.desk.SignedIn,

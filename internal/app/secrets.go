@@ -8,6 +8,8 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/gateway"
+	"github.com/shoal-pool/shoal/internal/secrets"
+	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // environTime is how long a login waits for the secrets of its pool.
@@ -34,4 +36,31 @@ func (a *App) environ(ctx context.Context, user shoal.UserName, pool shoal.PoolN
 		e.Notes = append(e.Notes, "shoal: "+why)
 	}
 	return e
+}
+
+// confiding says of sessions which secrets they lack, too.
+type confiding struct {
+	frugalLogins
+	secrets *secrets.Keeper
+}
+
+// WhySession adds the secrets that the session's pool names and its user has not.
+func (c confiding) WhySession(ctx context.Context, id shoal.SessionID) (api.Why, error) {
+	why, err := c.frugalLogins.WhySession(ctx, id)
+	if err != nil {
+		return why, err
+	}
+	var s shoal.Session
+	err = c.store.View(ctx, func(tx *store.Tx) (err error) {
+		s, err = tx.Sessions().Get(id)
+		return err
+	})
+	if err != nil || !s.Live() {
+		return why, err
+	}
+	all, err := c.secrets.Missing(ctx, s.Pool, s.User)
+	for _, m := range all {
+		why.Reasons = append(why.Reasons, shoal.Reason{Code: "secret", Sentence: m})
+	}
+	return why, err
 }

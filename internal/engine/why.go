@@ -240,6 +240,9 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	if trouble := j.engine.homes.Trouble(m.ID); trouble != "" {
 		add("homes", "homes of users cannot be mounted there: %s", trouble)
 	}
+	for _, t := range m.Load.Homes {
+		add("home", "%s", t.Of())
+	}
 	if h, ok := j.holds[m.Pool]; ok && m.State == shoal.MachineRequested {
 		add("hold", "%s", held(h.Until, h.Reason, j.now))
 	}
@@ -275,7 +278,7 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 // gpus says what is known of a machine's GPUs.
 func gpus(m shoal.Machine) string {
 	l := m.Load
-	if l == (shoal.Load{}) {
+	if l.IsZero() {
 		return count(m.Resources.GPUs, "GPU") + ", of which its agent has told nothing yet"
 	}
 	s := fmt.Sprintf("%s, %d%% busy, with %s of their memory in use", count(m.Resources.GPUs, "GPU"), l.GPUPercent, l.GPUMemory)

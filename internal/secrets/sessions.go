@@ -74,6 +74,36 @@ func (k *Keeper) session(ctx context.Context, pool shoal.PoolName, user shoal.Us
 	return out, err
 }
 
+// Missing says which secrets a pool names and a user does not get, and why. It reads no value, and nothing is put on record.
+func (k *Keeper) Missing(ctx context.Context, pool shoal.PoolName, user shoal.UserName) (all []string, err error) {
+	err = k.db.View(ctx, func(tx *store.Tx) error {
+		p, err := tx.Pools().Get(pool)
+		if err != nil || len(p.Secrets) == 0 {
+			return err
+		}
+		u, err := tx.Users().Get(user)
+		if err != nil {
+			return err
+		}
+		in, err := memberships(tx, u)
+		if err != nil {
+			return err
+		}
+		by := access.Subject{User: user, Groups: in}
+		for _, variable := range slices.Sorted(maps.Keys(p.Secrets)) {
+			s, err := find(tx, user, in, shoal.SecretName(p.Secrets[variable]))
+			if err == nil {
+				err = access.Check(by, access.Reveal, object(s))
+			}
+			if err != nil {
+				all = append(all, missing(pool, variable, err))
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
 // one finds a secret that somebody may use, with its value.
 func (k *Keeper) one(tx *store.Tx, by access.Subject, name shoal.SecretName) (shoal.Secret, []byte, error) {
 	s, err := find(tx, by.User, by.Groups, name)

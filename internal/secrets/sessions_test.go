@@ -68,6 +68,9 @@ func TestSessions(t *testing.T) {
 		}
 	}
 	before := db.Rev()
+	if all, err := k.Missing(t.Context(), "lab", "bob"); err != nil || len(all) != 1 || !strings.HasPrefix(all[0], "pool lab gives you SITE, but ") || db.Rev() != before {
+		t.Errorf("bob lacks %q, %v", all, err)
+	}
 	if got, err := k.ForLogin(t.Context(), "plain", "alice"); err != nil || len(got.Values)+len(got.Missing) > 0 || db.Rev() != before {
 		t.Errorf("a pool without secrets gives %v, %v", got, err)
 	}

@@ -58,7 +58,9 @@ func (l *linked) do(m api.AgentMount) (problems []string) {
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		problems = append(problems, done.Problems...)
+		for _, p := range done.Problems {
+			problems = append(problems, p.Reason)
+		}
 	}
 	return problems
 }
@@ -164,7 +166,7 @@ func TestSquashedRoot(t *testing.T) {
 	l.is(l.share+"/home/alice", 0o700, 20001)
 	l.is(l.share+"/home/alice/.profile", 0o644, 20001)
 	l.is(l.share+"/home/bob", 0o700, 20002)
-	if len(done.Homes) != 2 || len(done.Problems) != 1 || !strings.Contains(done.Problems[0], "give it the mode 1777 on the file server") {
+	if len(done.Homes) != 2 || len(done.Problems) != 1 || !strings.Contains(done.Problems[0].Reason, "give it the mode 1777 on the file server") {
 		t.Errorf("%+v", done)
 	}
 
@@ -174,7 +176,7 @@ func TestSquashedRoot(t *testing.T) {
 	}
 	w.Homes = []Home{{Path: l.share + "/home/carol", UID: 20003, GID: 20003}}
 	done, err := w.Do()
-	if err != nil || len(done.Homes) != 0 || len(done.Problems) != 1 || !strings.Contains(done.Problems[0], "a directory of uid 20002") {
+	if err != nil || len(done.Homes) != 0 || len(done.Problems) != 1 || !strings.Contains(done.Problems[0].Reason, "a directory of uid 20002") {
 		t.Errorf("%+v, %v", done, err)
 	}
 }

@@ -29,9 +29,10 @@ type Work struct {
 
 // Home is a home directory, or another directory that is a user's own.
 type Home struct {
-	Path string `json:"path"` // below the root, absolute
-	UID  int    `json:"uid"`
-	GID  int    `json:"gid"`
+	Path string         `json:"path"` // below the root, absolute
+	User shoal.UserName `json:"user,omitempty"`
+	UID  int            `json:"uid"`
+	GID  int            `json:"gid"`
 	// Bare: it begins empty. Mounted: somebody else puts it there, with the user's rights, and it is only waited for.
 	Bare    bool   `json:"bare,omitempty"`
 	Mounted bool   `json:"mounted,omitempty"`
@@ -78,14 +79,14 @@ func Plan(users []api.Account, groups []api.Group, mounts []api.AgentMount, skel
 		if u.Disabled {
 			continue
 		}
-		h := Home{Path: path.Clean(u.Home), UID: u.UID, GID: u.GID}
+		h := Home{Path: path.Clean(u.Home), User: u.Name, UID: u.UID, GID: u.GID}
 		w := &works[len(mounts)]
 		for i, m := range mounts {
 			if within(m.Path, u.Home) && len(m.Path) >= len(w.Root) {
 				w, h.Mounted = &works[i], m.Unowned
 			}
 			if m.Links && !m.ReadOnly {
-				own := Home{Path: Notebooks(m, u.Name), UID: u.UID, GID: u.GID, Bare: true, Mounted: m.Unowned}
+				own := Home{Path: Notebooks(m, u.Name), User: u.Name, UID: u.UID, GID: u.GID, Bare: true, Mounted: m.Unowned}
 				works[i].Homes = append(works[i].Homes, own)
 				h.Links = LinksTo(m, u.Name)
 			}
@@ -124,8 +125,9 @@ func (w Work) Empty() bool { return !w.Probe && len(w.Homes) == 0 && len(w.Group
 type Done struct {
 	Homes     []Home   `json:"homes,omitempty"`     // that are there now
 	GroupDirs []Dir    `json:"groupDirs,omitempty"` // likewise
-	Problems  []string `json:"problems,omitempty"`  // what cannot be made; it keeps nobody else from working
 	Awaited   []string `json:"awaited,omitempty"`   // homes that are not mounted yet
+	// Problems are what cannot be made. It keeps nobody else from working.
+	Problems []shoal.HomeTrouble `json:"problems,omitempty"`
 }
 
 // Do does the work. An error means that the mount is of no use now. What cannot be made for one user or group,
@@ -149,9 +151,9 @@ func (w Work) Do() (Done, error) {
 		case errors.Is(err, errAwaited):
 			done.Awaited = append(done.Awaited, h.Path)
 		case broken(err):
-			return done, fmt.Errorf("cannot make the home %s: %w", h.Path, err)
+			return done, fmt.Errorf("cannot make the directory %s: %w", h.Path, err)
 		default:
-			done.Problems = append(done.Problems, fmt.Sprintf("cannot make the home %s: %v", h.Path, err))
+			done.Problems = append(done.Problems, shoal.HomeTrouble{User: h.User, Reason: fmt.Sprintf("cannot make the directory %s: %v", h.Path, err)})
 		}
 	}
 	for _, d := range w.GroupDirs {
@@ -162,7 +164,7 @@ func (w Work) Do() (Done, error) {
 		case broken(err):
 			return done, fmt.Errorf("cannot make the group directory %s: %w", where, err)
 		default:
-			done.Problems = append(done.Problems, fmt.Sprintf("cannot make the group directory %s: %v", where, err))
+			done.Problems = append(done.Problems, shoal.HomeTrouble{Reason: fmt.Sprintf("cannot make the group directory %s: %v", where, err)})
 		}
 	}
 	return done, nil

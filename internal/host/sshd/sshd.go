@@ -32,8 +32,8 @@ type Config struct {
 	Agent string // the binary that is the door: /opt/shoal/bin/shoal-agent
 	Port  int
 	Log   string // sshd's own log file
-	// Keys is where sshd looks for keys that open an account without a certificate, and Mark the variable that they may
-	// set; see package passes. Client is what every ssh on the machine is to include. Empty: none.
+	// Keys is where sshd looks for keys that open an account without a certificate, and Mark the variables that these and
+	// principals may set, with commas between; see package passes. Client is what every ssh on the machine is to include. Empty: none.
 	Keys, Mark, Client string
 	// Variables are those that a login may be given beside the usual ones.
 	Variables []string
@@ -287,6 +287,18 @@ func lines(list []string) string {
 		}
 	}
 	return b.String()
+}
+
+// WithEnv is a principal whose logins find variables, NAME=VALUE without quotes or lines. Config.Mark must name them.
+func WithEnv(principal string, variables []string) string {
+	var b strings.Builder
+	for i, v := range variables {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(`environment="` + v + `"`)
+	}
+	return b.String() + " " + principal
 }
 
 // Principals says what a certificate must name for each user. Who is not listed cannot log in.

@@ -111,6 +111,7 @@ func TestPrincipals(t *testing.T) {
 		want string
 	}{{map[string]string{"alice": "alice@lab", "bob": "bob@lab"}, "alice=alice@lab bob=bob@lab"},
 		{map[string]string{"alice": "alice@other"}, "alice=alice@other"},
+		{map[string]string{"alice": WithEnv("alice@lab", []string{"A=1", "B=2"})}, `alice=environment="A=1",environment="B=2" alice@lab`},
 		{map[string]string{"alice": "alice@lab\nroot@lab"}, "alice="}, {nil, ""}}
 	for _, step := range steps {
 		if err := s.Principals(step.of); err != nil {
