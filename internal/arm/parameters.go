@@ -243,7 +243,16 @@ func (f *frame) bind(layers []Values) {
 		g, ok := chosen[tree.Fold(p.Name)]
 		switch {
 		case ok && g.Value == nil:
-			f.run.wrong(g.At, p.Name, "give the value itself: --parameters "+p.Name+"=@FILE or "+p.Name+"=env:NAME",
+			if v := f.run.in.Answers.find(vaultAnswers, g.Vault); v != nil {
+				g.Value = v
+				f.give(p, c, g)
+				continue
+			}
+			hint := "give the value itself: --parameters " + p.Name + "=@FILE or " + p.Name + "=env:NAME"
+			if f.parent != nil {
+				hint = `give its value in a file that only you can read: --answers FILE with {"keyVault": {"` + tree.Clip(g.Vault, 60) + `": "…"}}`
+			}
+			f.run.wrong(g.At, p.Name, hint,
 				"the value lies in a key vault, which cannot be asked from here (secret %q)", tree.Clip(g.Vault, 60))
 			c.fail()
 		case ok:

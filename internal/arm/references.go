@@ -14,6 +14,9 @@ import (
 // ("reference", "listkeys") and by the resource's id, Type/name or name, all in small letters.
 type Answers map[string]map[string]*tree.Value
 
+// vaultAnswers is where the values of secrets in key vaults are, by the secrets' names.
+const vaultAnswers = "keyvault"
+
 // ReadAnswers reads a file of answers: {"reference": {"NAME": {...}}, "listKeys": {"NAME": {...}}}. What a list
 // function answers is secret.
 func ReadAnswers(f File) (Answers, error) {
@@ -25,8 +28,8 @@ func ReadAnswers(f File) (Answers, error) {
 	r := &reading{}
 	for _, function := range root.Members() {
 		name := tree.Fold(function.Name)
-		if name != "reference" && !strings.HasPrefix(name, "list") {
-			r.wrong(function.At, function.Name, spec.Suggest(function.Name, []string{"reference", "listKeys"}), "%q is no function that asks a resource", tree.Clip(function.Name, 60))
+		if name != "reference" && name != vaultAnswers && !strings.HasPrefix(name, "list") {
+			r.wrong(function.At, function.Name, spec.Suggest(function.Name, []string{"reference", "listKeys", "keyVault"}), "%q is no function that asks a resource", tree.Clip(function.Name, 60))
 			continue
 		}
 		out[name] = map[string]*tree.Value{}

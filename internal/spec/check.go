@@ -170,15 +170,18 @@ func CheckShare(s shoal.Share) []shoal.Mistake {
 func (c *checks) remote(s shoal.Share, scheme, rest string) {
 	if !slices.Contains(shares.Kinds(), scheme) {
 		c.wrong("source", suggest(scheme, shares.Kinds()), "%q is not a kind of share", clip(scheme))
-	} else if host, dir, ok := strings.Cut(rest, "/"); (!ok || dir == "") && scheme != string(shares.Claim) || host == "" || strings.ContainsAny(rest, " ,") || strings.Contains(rest, "@") && scheme != string(shares.SFTP) {
-		c.wrong("source", "write "+scheme+"://HOST/PATH", "%q names no host and path", clip(s.Source))
+		return
 	}
+	unwritten := scheme == string(shares.Azure) && unwrittenShare.MatchString(rest)
 	for _, m := range shares.Check(s) {
-		if strings.HasPrefix(m.Path, "options.") {
+		if strings.HasPrefix(m.Path, "options.") || m.Path == "source" && !unwritten {
 			c.mistakes = append(c.mistakes, m)
 		}
 	}
 }
+
+// unwrittenShare is what may be the account and the share of a file that was converted: YOUR-ACCOUNT/YOUR-SHARE.
+var unwrittenShare = regexp.MustCompile(`^[A-Za-z0-9-]{1,63}/[A-Za-z0-9-]{1,63}$`)
 
 // local checks the source of a share that is a directory of the host.
 func (c *checks) local(s string) {

@@ -244,6 +244,13 @@ func (c *checks) identity(j shoal.JobSpec) {
 	}
 }
 
+// CheckLabels returns what is wrong with labels.
+func CheckLabels(labels map[string]string) []shoal.Mistake {
+	var c checks
+	c.labels(labels)
+	return c.mistakes
+}
+
 func (c *checks) labels(labels map[string]string) {
 	if len(labels) > maxLabels {
 		c.wrong("labels", "", "there are more than %d labels", maxLabels)

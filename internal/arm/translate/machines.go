@@ -64,6 +64,7 @@ func (t *translation) machineGroup(all []*arm.Resource) {
 		t.note(r.At, "%d copies of %s become one pool of %d machines", len(all), what(r), len(all))
 	}
 	properties := r.Body.Get("properties")
+	t.tags(p, r.Body.Get("tags"))
 	t.size(p, properties.Get("hardwareProfile", "vmSize"))
 	t.profile(p, properties)
 	t.priority(p, properties)

@@ -43,8 +43,14 @@ func (t *translation) network(p *pool) {
 			for _, more := range rule.Get("properties", "backendAddressPools").Items() {
 				ids = append(ids, more.Get("id").Text())
 			}
+			if len(ids) == 1 && ids[0] == "" { // it names none: it is for those that there are
+				ids = nil
+				for _, b := range properties.Get("backendAddressPools").Items() {
+					ids = append(ids, lb.ID+"/backendAddressPools/"+b.Get("name").Text())
+				}
+			}
 			if slices.ContainsFunc(ids, p.leads) {
-				found = true
+				found, t.ruled[rule] = true, true
 				t.rule(p, lb, rule)
 			}
 		}
@@ -67,6 +73,20 @@ func (t *translation) network(p *pool) {
 	}
 	if p.windows && !slices.ContainsFunc(p.Endpoints, func(e shoal.Endpoint) bool { return e.Protocol == shoal.ProtocolRDP }) {
 		p.endpoint(shoal.Endpoint{Name: "desktop", Protocol: shoal.ProtocolRDP, Port: 3389}, p.of.At)
+	}
+}
+
+// unruled tells rules of the load balancers that lead to no machine of the template.
+func (t *translation) unruled() {
+	for _, lb := range t.of(balancerType) {
+		if !t.told[tree.Fold(lb.ID)] {
+			continue // it is told as a whole
+		}
+		for _, rule := range t.few(lb.Body.Get("properties", "loadBalancingRules"), what(lb)) {
+			if !t.ruled[rule] {
+				t.note(rule.At, "%s rule %s: it leads to no machine of the template, and is left out", what(lb), tree.Clip(rule.Get("name").Text(), 60))
+			}
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ func (t *translation) scaleSets() {
 		}
 		p := t.pool(r, nameOf(r.Name, "pool"))
 		p.ids = []string{tree.Fold(r.ID)}
+		t.tags(p, r.Body.Get("tags"))
 		t.capacity(p, r)
 		t.size(p, r.Body.Get("sku", "name"))
 		t.profile(p, profile)
@@ -51,6 +52,29 @@ func (t *translation) pool(r *arm.Resource, name string) *pool {
 	}
 	t.pools = append(t.pools, p)
 	return p
+}
+
+// tags become labels, as far as these can be such.
+func (t *translation) tags(p *pool, tags *tree.Value) {
+	for _, m := range t.fewMembers(tags) {
+		key, value := strings.ToLower(m.Name), m.Value
+		labels := map[string]string{key: value.Text()}
+		switch {
+		case value.Secret, value.Kind != tree.String, len(spec.CheckLabels(labels)) > 0:
+			t.note(m.At, "%s: tag %s cannot be a label, and is left out", what(p.of), tree.Clip(m.Name, 60))
+			continue
+		case p.Labels == nil:
+			p.Labels = map[string]string{}
+		}
+		p.Labels[key] = value.Text()
+	}
+}
+
+// fewMembers are members that a person may have written.
+func (t *translation) fewMembers(v *tree.Value) []tree.Member {
+	const limit = 50 // as many tags as a resource may have
+	all := v.Members()
+	return all[:min(len(all), limit)]
 }
 
 // change is for a scale set that describes no machines: it resizes one that is there.
@@ -147,18 +171,24 @@ func (t *translation) resources(v *tree.Value, path string) (shoal.Resources, bo
 		m.GPUs = min(m.GPUs, most.GPUs)
 	}
 	if m != given {
-		t.note(v.At, "machines of size %s have %s, and get %s here", v.Text(), amount(given), amount(m))
+		t.note(v.At, "machines of size %s have %s, and get %s here", v.Text(), Amount(given), Amount(m))
 	}
 	return m, true
 }
 
-// amount is what a machine has, in words.
-func amount(r shoal.Resources) string {
-	s := fmt.Sprintf("%s processors and %s", r.CPUs, r.Memory)
-	if r.GPUs > 0 {
-		s += fmt.Sprintf(" and %d GPUs", r.GPUs)
+// Amount is what a machine has, in words.
+func Amount(r shoal.Resources) string {
+	s := r.CPUs.String() + " processors"
+	if s == "1 processors" {
+		s = "1 processor"
 	}
-	return s
+	switch r.GPUs {
+	case 0:
+		return fmt.Sprintf("%s and %s", s, r.Memory)
+	case 1:
+		return fmt.Sprintf("%s, %s and 1 GPU", s, r.Memory)
+	}
+	return fmt.Sprintf("%s, %s and %d GPUs", s, r.Memory, r.GPUs)
 }
 
 // priority is for machines that the old services could take away.

@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"encoding/base64"
 	"regexp"
 	"slices"
 	"strings"
@@ -137,8 +136,12 @@ func (t *translation) user(p *pool, os *tree.Value) {
 	off, _ := os.Get("linuxConfiguration", "disablePasswordAuthentication").AsBool()
 	password := os.Get("adminPassword")
 	given := password.Present() && !off && !keyLine.MatchString(password.Text())
-	if given {
+	if given && !slices.ContainsFunc(t.out.Passwords, func(o Password) bool { return o.User == u.Name && o.Value.Text() == password.Text() }) {
 		t.out.Passwords = append(t.out.Passwords, Password{u.Name, password.Hidden(), password.At})
+	}
+	if len(u.Keys) == 0 && !given && password.Present() && !off {
+		t.note(password.At, "the account %s, which all machines had in common: a public key is given as its password: no user is made. Templates often have a parameter authenticationType, which then is to be sshPublicKey", lower)
+		return
 	}
 	if len(u.Keys) == 0 && !given {
 		t.note(name.At, "the account %s, which all machines had in common, has neither a key nor a password that can be used: no user is made", lower)
@@ -159,23 +162,6 @@ func (t *translation) user(p *pool, os *tree.Value) {
 		if !slices.Contains(t.out.Set.Users[i].Keys, k) {
 			t.out.Set.Users[i].Keys = append(t.out.Set.Users[i].Keys, k)
 		}
-	}
-}
-
-// customData is what a machine was given at its making: a script that we can run, or what only cloud-init reads.
-func (t *translation) customData(p *pool, v *tree.Value) {
-	if !v.Present() {
-		return
-	}
-	raw, err := base64.StdEncoding.DecodeString(v.Text())
-	if err != nil {
-		raw = []byte(v.Text())
-	}
-	switch {
-	case !strings.HasPrefix(string(raw), "#!") || p.windows:
-		t.note(v.At, "customData: only a script can be run here, and this is none: it is left out")
-	default:
-		t.script(p, "customData", string(raw), nil, v.Hides(), v.At)
 	}
 }
 

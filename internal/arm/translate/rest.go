@@ -11,7 +11,7 @@ import (
 // Keys and what becomes of them: nothing is said where the text is empty, because they are understood or say
 // nothing of their own.
 var (
-	bodyKeys = map[string]string{"sku": "", "properties": "", "location": "", "tags": "labels of a pool have no effect in this version of Shoal", "copy": "", "type": "",
+	bodyKeys = map[string]string{"sku": "", "properties": "", "location": "", "tags": "", "copy": "", "type": "",
 		"plan": "images have no terms to agree to here", "zones": "a provider's machines are in one place", "identity": "machines have no identity towards a cloud",
 		"resources": "", "scope": "", "kind": "", "managedby": ""}
 	setKeys = map[string]string{"virtualmachineprofile": "", "overprovision": "as many machines are made as are wanted", "upgradepolicy": "new machines are made from the pool as it is then; `shoal machine drain` replaces one",
@@ -78,6 +78,7 @@ var sayings = map[string]string{
 	"microsoft.keyvault/vaults":                        "secrets lie in Shoal's own store",
 	"microsoft.keyvault/vaults/secrets":                "secrets lie in Shoal's own store",
 	"microsoft.resources/deploymentscripts":            "scripts of a deployment are not run",
+	"microsoft.resources/resourcegroups":               "-g names the group that objects carry as a label",
 	"microsoft.automation/automationaccounts":          "runbooks are not run",
 }
 

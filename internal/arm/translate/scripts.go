@@ -45,9 +45,11 @@ func (t *translation) extension(p *pool, name string, v *tree.Value, at tree.Pla
 		command = v.Get("settings", "commandToExecute")
 		public = command.Hides()
 	}
-	if encoded := v.Get("protectedSettings", "script"); !command.Present() && encoded.Present() {
-		t.note(encoded.At, "%s: its script is encoded and is left out", title)
-		return
+	for _, settings := range []string{"protectedSettings", "settings"} {
+		if s := v.Get(settings, "script"); !command.Present() && s.Present() && s.Kind != tree.Unknown {
+			t.lines(p, title, decoded(s.Text()), nil, settings == "settings" && s.Hides(), s)
+			return
+		}
 	}
 	if !command.Present() {
 		t.note(at, "%s: it has no commandToExecute, and does nothing", title)
@@ -124,8 +126,9 @@ type mounted struct {
 }
 
 // mountOf recognises scripts that mount a share, and the commands that they are made of.
-func mountOf(command string) (mounted, bool) {
-	words := split(command)
+func mountOf(command string) (mounted, bool) { return mountIn(split(command)) }
+
+func mountIn(words []string) (mounted, bool) {
 	for i, w := range words {
 		switch {
 		case path.Base(w) == "mountazurefiles.sh" && len(words) >= i+5:
@@ -306,6 +309,10 @@ func extensionSays(word string) string {
 		{"omsagent", "`/metrics` of the server has the pool's numbers; the extension is left out"},
 		{"monitor", "`/metrics` of the server has the pool's numbers; the extension is left out"},
 		{"dependencyagent", "`/metrics` of the server has the pool's numbers; the extension is left out"},
+		{"managedidentity", "machines have no identity towards a cloud; the extension is left out"},
+		{"attestation", "how machines start is the provider's; the extension is left out"},
+		{"antimalware", "what runs on machines is the image's; the extension is left out"},
+		{"aadssh", "users and keys are the directory's; the extension is left out"},
 		{"vmaccess", "users and keys are the directory's; the extension is left out"},
 		{"aadlogin", "users and keys are the directory's; the extension is left out"},
 		{"domain", "users are the directory's; the extension is left out"},

@@ -79,16 +79,16 @@ func (r *Result) Place(path string) (tree.Place, bool) {
 
 // Translate makes objects of a template's resources. The error is of KindInvalid and lists all mistakes.
 func Translate(in *arm.Result, o Options) (*Result, error) {
-	t := &translation{in: in, options: o, out: Result{Outputs: in.Outputs, Notes: slices.Clone(in.Notes), places: map[string]func(string) tree.Place{}}, told: map[string]bool{}, userAt: map[shoal.UserName]tree.Place{}}
+	t := &translation{in: in, options: o, out: Result{Outputs: in.Outputs, Notes: slices.Clone(in.Notes), places: map[string]func(string) tree.Place{}}, told: map[string]bool{}, userAt: map[shoal.UserName]tree.Place{}, ruled: map[*tree.Value]bool{}}
 	t.scaleSets()
 	t.machines()
 	t.extensions()
 	t.autoscales()
+	t.unruled()
 	t.rest()
 	t.finish()
 	if len(t.pools) == 0 && len(t.out.Changes) == 0 && len(t.mistakes) == 0 {
-		t.mistakes = append(t.mistakes, shoal.Mistake{Msg: "the template has neither a scale set nor a virtual machine, so there is no pool to make of it",
-			Hint: tree.Clip("it has: "+strings.Join(t.types(), ", "), 300)})
+		t.nothing()
 	}
 	if len(t.mistakes) > 0 {
 		slices.SortStableFunc(t.mistakes, func(a, b shoal.Mistake) int {
@@ -108,7 +108,8 @@ type translation struct {
 	options  Options
 	out      Result
 	pools    []*pool
-	told     map[string]bool // ids of resources that were dealt with
+	told     map[string]bool      // ids of resources that were dealt with
+	ruled    map[*tree.Value]bool // rules of load balancers that lead to a pool
 	userAt   map[shoal.UserName]tree.Place
 	mistakes []shoal.Mistake
 }
@@ -155,14 +156,26 @@ func (t *translation) of(what string) []*arm.Resource {
 	return all
 }
 
-// types are the types of the template's resources.
-func (t *translation) types() []string {
-	var all []string
-	for _, r := range t.in.Resources {
-		all = append(all, r.Type)
+// nothing tells of each type of the template's resources that no pool can be made of it.
+func (t *translation) nothing() {
+	const msg = "the template has neither a scale set nor a virtual machine, so there is no pool to make of it"
+	if len(t.in.Resources) == 0 {
+		t.wrong(tree.Place{}, "", "", msg+": it has no resources at all")
+		return
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	seen := map[string]bool{}
+	for i := range t.in.Resources {
+		r := &t.in.Resources[i]
+		if seen[kind(r)] {
+			continue
+		}
+		seen[kind(r)] = true
+		hint := ""
+		if strings.HasPrefix(kind(r), "microsoft.batchai/") {
+			hint = "the properties of a cluster of Batch AI, in a file cluster.json, are taken by `shoal apply -f cluster.json`"
+		}
+		t.wrong(r.At, r.Type+" "+tree.Clip(r.Name, 60), hint, msg)
+	}
 }
 
 // names the resource for people.

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"math"
 	"slices"
 	"strconv"
@@ -108,12 +109,17 @@ func PartialValue(text string) *Value {
 	return &Value{Kind: Unknown, text: text, partial: true, unknown: true, weight: weightOfValue + int64(len(text))}
 }
 
-// Sketch is what is known of an unknown value: its text, with <WHAT> in place of what is not.
+// Sketch is what is known of a value that is not known, or not in all parts: with <WHAT> in place of what is not.
 func (v *Value) Sketch() string {
-	if v.partial {
+	switch {
+	case v.partial:
 		return v.text
+	case v.Kind == Unknown:
+		return "<" + v.text + ">"
 	}
-	return "<" + v.text + ">"
+	var b bytes.Buffer
+	v.write(&b, false, true)
+	return b.String()
 }
 
 // ArrayValue is an array. It keeps the slice.

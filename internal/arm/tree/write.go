@@ -13,14 +13,14 @@ const HiddenText = "(secret)"
 // known. Check Weight first where a stranger's template made the value.
 func (v *Value) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
-	v.write(&b, false)
+	v.write(&b, false, false)
 	return b.Bytes(), nil
 }
 
 // Reveal writes the value with its secrets, without blanks.
 func (v *Value) Reveal() string {
 	var b bytes.Buffer
-	v.write(&b, true)
+	v.write(&b, true, false)
 	return b.String()
 }
 
@@ -37,7 +37,7 @@ func (v *Value) Show() string {
 		return v.Kind.String()
 	}
 	var b bytes.Buffer
-	v.write(&b, false)
+	v.write(&b, false, false)
 	return Clip(b.String(), limit)
 }
 
@@ -49,13 +49,20 @@ func Clip(s string, limit int) string {
 	return strings.ToValidUTF8(s[:limit], "") + "…"
 }
 
-func (v *Value) write(b *bytes.Buffer, secrets bool) {
+// write writes it with its secrets or without; sketch: with what stands for the unknown.
+func (v *Value) write(b *bytes.Buffer, secrets, sketch bool) {
 	if v.Secret && !secrets {
 		quote(b, HiddenText)
 		return
 	}
 	switch v.Kind {
-	case Null, Unknown:
+	case Unknown:
+		if sketch {
+			quote(b, v.Sketch())
+			return
+		}
+		b.WriteString("null")
+	case Null:
 		b.WriteString("null")
 	case Bool:
 		if v.Bool() {
@@ -73,7 +80,7 @@ func (v *Value) write(b *bytes.Buffer, secrets bool) {
 			if i > 0 {
 				b.WriteByte(',')
 			}
-			item.write(b, secrets)
+			item.write(b, secrets, sketch)
 		}
 		b.WriteByte(']')
 	case Object:
@@ -84,7 +91,7 @@ func (v *Value) write(b *bytes.Buffer, secrets bool) {
 			}
 			quote(b, m.Name)
 			b.WriteByte(':')
-			m.Value.write(b, secrets)
+			m.Value.write(b, secrets, sketch)
 		}
 		b.WriteByte('}')
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -167,12 +168,17 @@ func (env Env) read(o options) (*deployment, error) {
 
 // label makes the objects known as those of a group.
 func label(set *spec.Set, group string) {
-	labels := map[string]string{"group": group}
+	with := func(labels map[string]string) map[string]string {
+		all := map[string]string{}
+		maps.Copy(all, labels)
+		all["group"] = group
+		return all
+	}
 	for i := range set.Pools {
-		set.Pools[i].Labels = labels
+		set.Pools[i].Labels = with(set.Pools[i].Labels)
 	}
 	for i := range set.Shares {
-		set.Shares[i].Labels = labels
+		set.Shares[i].Labels = with(set.Shares[i].Labels)
 	}
 }
 
@@ -279,7 +285,7 @@ func (env Env) show(r *deployment, format string) error {
 		fmt.Fprintf(env.Out, "user %s\n", u.Name)
 	}
 	for _, p := range r.Set.Pools {
-		fmt.Fprintf(env.Out, "pool %s: %d to %d machines with %s processors and %s\n", p.Name, p.Size.Min, p.Size.Max, p.Machine.CPUs, p.Machine.Memory)
+		fmt.Fprintf(env.Out, "pool %s: %s with %s\n", p.Name, machines(p.Size), translate.Amount(p.Machine))
 	}
 	return nil
 }
@@ -287,12 +293,23 @@ func (env Env) show(r *deployment, format string) error {
 func change(c translate.Change) string {
 	s := fmt.Sprintf("pool %s is to change", c.Pool)
 	if c.Size != nil {
-		s += fmt.Sprintf(": %d to %d machines", c.Size.Min, c.Size.Max)
+		s += ": " + machines(*c.Size)
 	}
 	if c.Machine != nil {
-		s += fmt.Sprintf(", with %s processors and %s", c.Machine.CPUs, c.Machine.Memory)
+		s += ", with " + translate.Amount(*c.Machine)
 	}
 	return s
+}
+
+// machines is a size in words.
+func machines(s shoal.Size) string {
+	switch {
+	case s.Min < s.Max:
+		return fmt.Sprintf("%d to %d machines", s.Min, s.Max)
+	case s.Max == 1:
+		return "1 machine"
+	}
+	return fmt.Sprintf("%d machines", s.Max)
 }
 
 // shown is an output for people.
@@ -300,7 +317,7 @@ func shown(v *tree.Value) string {
 	switch {
 	case v.Secret:
 		return tree.HiddenText
-	case v.Kind == tree.Unknown:
+	case v.Uncertain():
 		return v.Sketch()
 	case v.Kind == tree.String:
 		return v.Text()

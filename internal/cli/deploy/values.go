@@ -135,11 +135,23 @@ func (env Env) askOne(in *bufio.Reader, p arm.Parameter) (string, error) {
 				return text, nil
 			}
 			fmt.Fprintf(env.Err, "%s is not a valid number\n", env.Clean(tree.Clip(text, 60)))
-		case text != "" || p.Type == "securestring" || p.Type == "string":
+		case strings.HasSuffix(p.Type, "string"):
 			return text, nil
+		case text != "" && isJSON(text):
+			return text, nil
+		case text != "":
+			fmt.Fprintf(env.Err, "That is not JSON: the template wants %s here\n", wanted[p.Type])
 		}
 	}
 	return "", shoal.Errorf(shoal.KindInvalid, "cannot ask for parameter %s any more", p.Name)
+}
+
+// wanted are examples of what is no string.
+var wanted = map[string]string{"bool": "true or false", "array": `a list as ["a", "b"]`, "object": `an object as {"a": 1}`, "secureobject": `an object as {"a": 1}`}
+
+func isJSON(text string) bool {
+	_, _, wrong := tree.Parse("", []byte(text))
+	return wrong == nil
 }
 
 // line shows a prompt and reads what is typed.

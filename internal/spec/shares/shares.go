@@ -143,6 +143,15 @@ func clip(s string) string {
 	return s
 }
 
+// withoutUser is a source for messages: who and with what password is nobody's to read.
+func withoutUser(source string) string {
+	scheme, rest, _ := strings.Cut(source, "://")
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		return scheme + "://…" + rest[i:]
+	}
+	return source
+}
+
 // control reports whether a text has control characters or a backslash, which some systems take for a slash.
 func control(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' || r == '\uFFFD' })
@@ -164,7 +173,7 @@ func parse(s shoal.Share) (Source, shoal.Mistake) {
 		return Source{}, mistake("write nfs, smb, azurefiles, sftp or pvc", "%q is not a kind of share", clip(scheme))
 	}
 	bad := func(why string) (Source, shoal.Mistake) {
-		return Source{}, mistake("write "+kind.form(), "%q %s", clip(s.Source), why)
+		return Source{}, mistake("write "+kind.form(), "%q %s", clip(withoutUser(s.Source)), why)
 	}
 	u, err := url.Parse("share://" + rest)
 	switch {
