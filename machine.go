@@ -135,27 +135,8 @@ type Load struct {
 
 	// Held says why the machine is in use though perhaps nobody is on it, by the pool's probe.
 	Held string `json:"held,omitempty"`
-	// Homes are those that cannot be made, and why; also other directories that are a user's or a group's own.
-	Homes []HomeTrouble `json:"homes,omitempty"`
-}
-
-// IsZero reports whether nothing is known of the machine.
-func (l Load) IsZero() bool {
-	return len(l.Homes) == 0 && l.CPUPercent == 0 && l.Memory == 0 && l.Processes == 0 && l.GPUs == 0 && l.GPUPercent == 0 && l.GPUMemory == 0 && l.GPUNote == "" && l.Held == ""
-}
-
-// HomeTrouble is why a directory cannot be made on a machine that is to be there for a user, or, without one, for a group.
-type HomeTrouble struct {
-	User   UserName `json:"user,omitempty"`
-	Reason string   `json:"reason"`
-}
-
-// Of is the trouble with whose it is.
-func (t HomeTrouble) Of() string {
-	if t.User == "" {
-		return t.Reason
-	}
-	return string(t.User) + ": " + t.Reason
+	// Homes are users' homes, and other directories of hers, that cannot be made or archived, and why; those of groups are nobody's.
+	Homes map[UserName]string `json:"homes,omitempty"`
 }
 
 // Shown is the state a person reads: a ready machine with a cordon is draining.

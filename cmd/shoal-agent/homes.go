@@ -244,21 +244,28 @@ func homesMain() int {
 	return 0
 }
 
-// maxTrouble bounds how many homes that cannot be made are told.
+// maxTrouble bounds of how many users is told what cannot be made.
 const maxTrouble = 50 // as agenthub takes
 
 // troubled notes what cannot be made, for the door and for the load, and logs it once.
-func (m *machine) troubled(all []shoal.HomeTrouble) error {
-	all = all[:min(len(all), maxTrouble)]
+func (m *machine) troubled(problems []accounts.Problem) error {
+	all := map[shoal.UserName]string{}
+	for _, p := range problems {
+		if before, ok := all[p.User]; ok {
+			all[p.User] = before + "; " + p.Reason
+		} else if len(all) < maxTrouble {
+			all[p.User] = p.Reason
+		}
+	}
 	m.mu.Lock()
-	same := slices.Equal(all, m.trouble)
+	same := maps.Equal(all, m.trouble)
 	m.trouble = all
 	m.mu.Unlock()
 	if same {
 		return nil
 	}
-	for _, t := range all {
-		m.log.Warn(t.Reason, "user", t.User)
+	for _, p := range problems {
+		m.log.Warn(p.Reason, "user", p.User)
 	}
 	if len(all) == 0 {
 		return os.Remove(troubleFile)
@@ -271,29 +278,33 @@ func (m *machine) troubled(all []shoal.HomeTrouble) error {
 }
 
 // homes are what is wrong with homes: those that cannot be made, and those that cannot be archived.
-func (m *machine) homes() []shoal.HomeTrouble {
+func (m *machine) homes() map[shoal.UserName]string {
 	m.mu.Lock()
-	all := slices.Clone(m.trouble)
+	all := maps.Clone(m.trouble)
 	m.mu.Unlock()
 	r := readRoster()
-	for _, name := range slices.Sorted(maps.Keys(r.Homes)) {
+	for name := range r.Homes {
 		if rec := r.get(name); rec.Error != "" && len(all) < maxTrouble {
-			all = append(all, shoal.HomeTrouble{User: name, Reason: "what lies in her home on the machine's own disk cannot be archived: " + rec.Error})
+			if all == nil {
+				all = map[shoal.UserName]string{}
+			}
+			all[name] = "what lies in her home on the machine's own disk cannot be archived: " + rec.Error
 		}
+	}
+	if len(all) == 0 {
+		return nil
 	}
 	return all
 }
 
 // mourn tells a user who logs in what could not be made for her.
 func mourn(name shoal.UserName) {
-	var all []shoal.HomeTrouble
+	var all map[shoal.UserName]string
 	if b, err := os.ReadFile(troubleFile); err != nil || json.Unmarshal(b, &all) != nil {
 		return
 	}
-	for _, t := range all {
-		if t.User == name {
-			fmt.Printf("Something of yours is missing here, and is tried again every minute: %s\n", t.Reason)
-		}
+	if trouble, ok := all[name]; ok {
+		fmt.Printf("Something of yours is missing here, and is tried again every minute: %s\n", trouble)
 	}
 }
 

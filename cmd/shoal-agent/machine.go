@@ -38,8 +38,8 @@ type machine struct {
 	made map[string]bool // homes and group directories that are known to be there
 
 	mu      sync.Mutex
-	ending  map[int]bool        // uids whose processes are being ended, or were
-	trouble []shoal.HomeTrouble // what could not be made last
+	ending  map[int]bool              // uids whose processes are being ended, or were
+	trouble map[shoal.UserName]string // what could not be made last
 }
 
 // skelDir is what a new home begins with.
@@ -244,7 +244,7 @@ func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.Age
 		all.Go(func() { errs[len(works)] = m.login(ctx) })
 	}
 	all.Wait()
-	var trouble []shoal.HomeTrouble
+	var trouble []accounts.Problem
 	for i, d := range done {
 		m.remember(works[i].Root, d)
 		trouble = append(trouble, d.Problems...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -127,9 +128,14 @@ func bounded(r *api.Report) error {
 	if r.Load != nil {
 		l := *r.Load
 		l.Held = clip(l.Held, maxSentence)
-		l.Homes = slices.Clone(l.Homes[:min(len(l.Homes), maxHomes)])
-		for i := range l.Homes {
-			l.Homes[i] = shoal.HomeTrouble{User: shoal.UserName(clip(string(l.Homes[i].User), maxWord)), Reason: clip(l.Homes[i].Reason, maxSentence)}
+		l.Homes = map[shoal.UserName]string{}
+		for _, user := range slices.Sorted(maps.Keys(r.Load.Homes)) {
+			if len(l.Homes) < maxHomes && len(user) <= maxWord {
+				l.Homes[user] = clip(r.Load.Homes[user], maxSentence)
+			}
+		}
+		if len(l.Homes) == 0 {
+			l.Homes = nil
 		}
 		r.Load = &l
 	}

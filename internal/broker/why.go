@@ -34,10 +34,8 @@ func (b *Broker) WhySession(ctx context.Context, id shoal.SessionID) (api.Why, e
 				why.Reasons = append(why.Reasons, shoal.Reason{Code: "endpoint", Sentence: fmt.Sprintf("%s on machine %s does not answer: %s; newcomers are led elsewhere", i.Endpoint, m.ID, i.Reason)})
 			}
 		}
-		for _, t := range m.Load.Homes {
-			if s.Live() && t.User == s.User {
-				why.Reasons = append(why.Reasons, shoal.Reason{Code: "home", Sentence: fmt.Sprintf("something of hers is missing on machine %s: %s", m.ID, t.Reason)})
-			}
+		if trouble, ok := m.Load.Homes[s.User]; ok && s.Live() {
+			why.Reasons = append(why.Reasons, shoal.Reason{Code: "home", Sentence: fmt.Sprintf("something of hers is missing on machine %s: %s", m.ID, trouble)})
 		}
 		why.Events, err = tx.EventsAbout(shoal.ObjectSession, string(id), whyEvents)
 		return err

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -240,8 +242,8 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	if trouble := j.engine.homes.Trouble(m.ID); trouble != "" {
 		add("homes", "homes of users cannot be mounted there: %s", trouble)
 	}
-	for _, t := range m.Load.Homes {
-		add("home", "%s", t.Of())
+	for _, user := range slices.Sorted(maps.Keys(m.Load.Homes)) {
+		add("home", "%s: %s", cmp.Or(string(user), "groups"), m.Load.Homes[user])
 	}
 	if h, ok := j.holds[m.Pool]; ok && m.State == shoal.MachineRequested {
 		add("hold", "%s", held(h.Until, h.Reason, j.now))
@@ -278,7 +280,7 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 // gpus says what is known of a machine's GPUs.
 func gpus(m shoal.Machine) string {
 	l := m.Load
-	if l.IsZero() {
+	if reflect.ValueOf(l).IsZero() {
 		return count(m.Resources.GPUs, "GPU") + ", of which its agent has told nothing yet"
 	}
 	s := fmt.Sprintf("%s, %d%% busy, with %s of their memory in use", count(m.Resources.GPUs, "GPU"), l.GPUPercent, l.GPUMemory)

@@ -125,7 +125,7 @@ func TestKernelClients(t *testing.T) {
 	}
 
 	// What the guest did is on the servers' disks, and is there whose it should be.
-	for file, uid := range map[string]int{"open/home/ann/note": 20001, "squashed/open/ann/note": 20001} {
+	for file, uid := range map[string]int{"open/home/ann/note": 20001, "squashed/open/ann/note": 20001, "squashed/open/home/bea/note": 20003} {
 		if got := uidOf(t, filepath.Join(dir, file)); got != uid {
 			t.Errorf("%s belongs to %d on its server", file, got)
 		}

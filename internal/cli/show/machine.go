@@ -3,6 +3,7 @@ package show
 import (
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -182,7 +183,7 @@ func resources(r shoal.Resources) string {
 func Machines(w io.Writer, format string, machines []shoal.Machine) error {
 	return list(w, format, machines, []string{"ID", "POOL", "STATE", "HEALTH", "CPU", "MEMORY", "SINCE", "REASON"}, func(m shoal.Machine) []string {
 		var cpu, memory string
-		if m.State == shoal.MachineReady && !m.Load.IsZero() {
+		if m.State == shoal.MachineReady && !reflect.ValueOf(m.Load).IsZero() {
 			cpu, memory = fmt.Sprintf("%d%%", m.Load.CPUPercent), m.Load.Memory.String()
 		}
 		return []string{string(m.ID), string(m.Pool), m.Shown(), Only(m.Alive(), string(m.Health)), cpu, memory, Ago(m.Since), MachineReason(m)}
@@ -236,7 +237,7 @@ func machineFields(m shoal.Machine) []term.Field {
 		ill = append(ill, fmt.Sprintf("%s does not answer since %s: %s", i.Endpoint, when(i.Since), i.Reason))
 	}
 	load := ""
-	if m.State == shoal.MachineReady && !m.Load.IsZero() {
+	if m.State == shoal.MachineReady && !reflect.ValueOf(m.Load).IsZero() {
 		load = fmt.Sprintf("%d%% CPU, %s memory, %s", m.Load.CPUPercent, m.Load.Memory, Many(m.Load.Processes, "process"))
 		load = strings.Replace(load, "processs", "processes", 1)
 		if m.Load.GPUs > 0 {

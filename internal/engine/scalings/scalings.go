@@ -3,6 +3,8 @@ package scalings
 
 import (
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -157,8 +159,8 @@ const (
 
 // Differs reports whether a load differs from another so much that it is worth a record.
 func Differs(a, b shoal.Load) bool {
-	first := b.IsZero() && !a.IsZero()
-	if !slices.Equal(a.Homes, b.Homes) || a.GPUs != b.GPUs || a.GPUNote != b.GPUNote || abs(a.GPUPercent-b.GPUPercent) >= loadStep || abs(int64(a.GPUMemory)-int64(b.GPUMemory)) >= memoryStep {
+	first := reflect.ValueOf(b).IsZero() && !reflect.ValueOf(a).IsZero()
+	if !maps.Equal(a.Homes, b.Homes) || a.GPUs != b.GPUs || a.GPUNote != b.GPUNote || abs(a.GPUPercent-b.GPUPercent) >= loadStep || abs(int64(a.GPUMemory)-int64(b.GPUMemory)) >= memoryStep {
 		return true
 	}
 	return first || abs(a.CPUPercent-b.CPUPercent) >= loadStep || abs(int64(a.Memory)-int64(b.Memory)) >= memoryStep

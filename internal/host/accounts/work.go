@@ -127,7 +127,13 @@ type Done struct {
 	GroupDirs []Dir    `json:"groupDirs,omitempty"` // likewise
 	Awaited   []string `json:"awaited,omitempty"`   // homes that are not mounted yet
 	// Problems are what cannot be made. It keeps nobody else from working.
-	Problems []shoal.HomeTrouble `json:"problems,omitempty"`
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// Problem is what cannot be made, for a user or, without one, for a group.
+type Problem struct {
+	User   shoal.UserName `json:"user,omitempty"`
+	Reason string         `json:"reason"`
 }
 
 // Do does the work. An error means that the mount is of no use now. What cannot be made for one user or group,
@@ -153,7 +159,7 @@ func (w Work) Do() (Done, error) {
 		case broken(err):
 			return done, fmt.Errorf("cannot make the directory %s: %w", h.Path, err)
 		default:
-			done.Problems = append(done.Problems, shoal.HomeTrouble{User: h.User, Reason: fmt.Sprintf("cannot make the directory %s: %v", h.Path, err)})
+			done.Problems = append(done.Problems, Problem{User: h.User, Reason: fmt.Sprintf("cannot make the directory %s: %v", h.Path, err)})
 		}
 	}
 	for _, d := range w.GroupDirs {
@@ -164,7 +170,7 @@ func (w Work) Do() (Done, error) {
 		case broken(err):
 			return done, fmt.Errorf("cannot make the group directory %s: %w", where, err)
 		default:
-			done.Problems = append(done.Problems, shoal.HomeTrouble{Reason: fmt.Sprintf("cannot make the group directory %s: %v", where, err)})
+			done.Problems = append(done.Problems, Problem{Reason: fmt.Sprintf("cannot make the group directory %s: %v", where, err)})
 		}
 	}
 	return done, nil

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/host/accounts"
 	"github.com/shoal-pool/shoal/internal/providers/local/mounts"
 	"github.com/shoal-pool/shoal/provider"
 )
@@ -247,6 +248,20 @@ func TestKernelNFS(t *testing.T) {
 		t.Errorf("her directory is %s", got)
 	}
 	fails(t, 0, fmt.Sprintf("cat %s/open/ann/note", dir))
+
+	// So homes are made as their users, by what machines' agents do; where these may not either, it is said what is to be done.
+	w := accounts.Work{Root: dir, Homes: []accounts.Home{{Path: dir + "/open/home/bea", User: "bea", UID: 20003, GID: 20003}, {Path: dir + "/shut/cid", User: "cid", UID: 20004, GID: 20004}}}
+	for range 2 {
+		done, err := w.Do()
+		if err != nil || len(done.Homes) != 1 || len(done.Problems) != 1 || done.Problems[0].User != "cid" || !strings.Contains(done.Problems[0].Reason, "give it the mode 1777 on the file server") {
+			t.Errorf("of homes there: %+v, %v", done, err)
+		}
+	}
+	if got := must(t, 20003, fmt.Sprintf("cd %s/open/home/bea; echo hers > note; stat -c '%%u %%a' .", dir)); got != "20003 700" {
+		t.Errorf("her home is %s", got)
+	}
+	fails(t, 20001, fmt.Sprintf("ls %s/open/home/bea", dir))
+	fails(t, 20001, fmt.Sprintf("mv %s/open/home/bea %s/open/home/other", dir, dir))
 
 	_, err := b.Reach(t.Context(), shoal.Share{Name: "none", Source: at + "/none"})
 	if shoal.KindOf(err) != shoal.KindUnavailable || !strings.Contains(fmt.Sprint(err), "cannot reach share none") {
