@@ -34,7 +34,7 @@ func alike(all []*arm.Resource) [][]*arm.Resource {
 	groups := map[string][]*arm.Resource{}
 	for _, r := range all {
 		properties := r.Body.Get("properties")
-		key := tree.Fold(properties.Get("hardwareProfile", "vmSize").Text())
+		key := tree.Fold(properties.Get("hardwareProfile", "vmSize").Tell())
 		if image := properties.Get("storageProfile", "imageReference"); image != nil {
 			key += image.Reveal()
 		}
@@ -77,7 +77,7 @@ func (t *translation) machineGroup(all []*arm.Resource) {
 func (t *translation) interfaces(m *arm.Resource) []string {
 	var all []string
 	for _, n := range m.Body.Get("properties", "networkProfile", "networkInterfaces").Items() {
-		nic := t.in.Find(strings.TrimRight(n.Get("id").Text(), "/"))
+		nic := t.in.Find(strings.TrimRight(n.Get("id").Tell(), "/"))
 		if nic == nil {
 			continue
 		}

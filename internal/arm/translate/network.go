@@ -20,7 +20,7 @@ func backends(interfaces *tree.Value) []string {
 		for _, ip := range properties.Get("ipConfigurations").Items() {
 			for _, key := range []string{"loadBalancerBackendAddressPools", "loadBalancerInboundNatPools", "loadBalancerInboundNatRules"} {
 				for _, b := range ip.Get("properties", key).Items() {
-					all = append(all, tree.Fold(strings.TrimRight(b.Get("id").Text(), "/")))
+					all = append(all, tree.Fold(strings.TrimRight(b.Get("id").Tell(), "/")))
 				}
 			}
 		}
@@ -39,14 +39,14 @@ func (t *translation) network(p *pool) {
 		properties := lb.Body.Get("properties")
 		found := false
 		for _, rule := range t.few(properties.Get("loadBalancingRules"), what(lb)) {
-			ids := []string{rule.Get("properties", "backendAddressPool", "id").Text()}
+			ids := []string{rule.Get("properties", "backendAddressPool", "id").Tell()}
 			for _, more := range rule.Get("properties", "backendAddressPools").Items() {
-				ids = append(ids, more.Get("id").Text())
+				ids = append(ids, more.Get("id").Tell())
 			}
 			if len(ids) == 1 && ids[0] == "" { // it names none: it is for those that there are
 				ids = nil
 				for _, b := range properties.Get("backendAddressPools").Items() {
-					ids = append(ids, lb.ID+"/backendAddressPools/"+b.Get("name").Text())
+					ids = append(ids, lb.ID+"/backendAddressPools/"+b.Get("name").Tell())
 				}
 			}
 			if slices.ContainsFunc(ids, p.leads) {
@@ -56,7 +56,7 @@ func (t *translation) network(p *pool) {
 		}
 		for _, key := range []string{"inboundNatPools", "inboundNatRules"} {
 			for _, nat := range t.few(properties.Get(key), what(lb)) {
-				id := lb.ID + "/" + key + "/" + nat.Get("name").Text()
+				id := lb.ID + "/" + key + "/" + nat.Get("name").Tell()
 				if p.leads(id) {
 					found = true
 					t.nat(p, lb, nat)
@@ -64,7 +64,7 @@ func (t *translation) network(p *pool) {
 			}
 		}
 		for _, b := range properties.Get("backendAddressPools").Items() {
-			found = found || p.leads(lb.ID+"/backendAddressPools/"+b.Get("name").Text())
+			found = found || p.leads(lb.ID+"/backendAddressPools/"+b.Get("name").Tell())
 		}
 		if found {
 			t.deal(lb)
@@ -84,7 +84,7 @@ func (t *translation) unruled() {
 		}
 		for _, rule := range t.few(lb.Body.Get("properties", "loadBalancingRules"), what(lb)) {
 			if !t.ruled[rule] {
-				t.note(rule.At, "%s rule %s: it leads to no machine of the template, and is left out", what(lb), tree.Clip(rule.Get("name").Text(), 60))
+				t.note(rule.At, "%s rule %s: it leads to no machine of the template, and is left out", what(lb), tree.Clip(rule.Get("name").Tell(), 60))
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func (t *translation) port(v *tree.Value, path string, at tree.Place) (int, bool
 
 // rule makes an endpoint of a rule: ssh and JupyterHub are the gateway's own, RDP and others become ports of it.
 func (t *translation) rule(p *pool, lb *arm.Resource, rule *tree.Value) {
-	name := rule.Get("name").Text()
+	name := rule.Get("name").Tell()
 	v := rule.Get("properties")
 	path := fmt.Sprintf("%s rule %s", what(lb), tree.Clip(name, 60))
 	front, ok1 := t.port(v.Get("frontendPort"), path, rule.At)
@@ -136,9 +136,9 @@ func (t *translation) rule(p *pool, lb *arm.Resource, rule *tree.Value) {
 	if !ok1 || !ok2 {
 		return
 	}
-	probe := t.probe(lb, v.Get("probe", "id").Text())
-	distribution := strings.ToLower(v.Get("loadDistribution").Text())
-	if protocol := v.Get("protocol"); protocol.Present() && !strings.EqualFold(protocol.Text(), "tcp") {
+	probe := t.probe(lb, v.Get("probe", "id").Tell())
+	distribution := strings.ToLower(v.Get("loadDistribution").Tell())
+	if protocol := v.Get("protocol"); protocol.Present() && !strings.EqualFold(protocol.Tell(), "tcp") {
 		t.note(protocol.At, "%s: the gateway has no front end for %s; the rule is left out", path, protocol.Show())
 		return
 	}
@@ -172,10 +172,10 @@ func (t *translation) rule(p *pool, lb *arm.Resource, rule *tree.Value) {
 func (t *translation) how(path string, v *tree.Value, distribution string) {
 	switch distribution {
 	case "sourceip", "sourceipprotocol":
-		t.note(v.Get("loadDistribution").At, "%s: loadDistribution %s: users come back to their machine by who they are, not by the address they come from", path, v.Get("loadDistribution").Text())
+		t.note(v.Get("loadDistribution").At, "%s: loadDistribution %s: users come back to their machine by who they are, not by the address they come from", path, v.Get("loadDistribution").Tell())
 	}
 	if idle := v.Get("idleTimeoutInMinutes"); idle.Present() {
-		t.note(idle.At, "%s: idleTimeoutInMinutes %s: the gateway does not cut connections that are idle; scale.idle says when a machine is", path, idle.Text())
+		t.note(idle.At, "%s: idleTimeoutInMinutes %s: the gateway does not cut connections that are idle; scale.idle says when a machine is", path, idle.Tell())
 	}
 	if floating, _ := v.Get("enableFloatingIP").AsBool(); floating {
 		t.note(v.Get("enableFloatingIP").At, "%s: enableFloatingIP: machines keep their own addresses", path)
@@ -201,7 +201,7 @@ func (t *translation) probe(lb *arm.Resource, id string) *tree.Value {
 		return nil
 	}
 	for _, v := range lb.Body.Get("properties", "probes").Items() {
-		if strings.EqualFold(v.Get("name").Text(), lastOf(id)) {
+		if strings.EqualFold(v.Get("name").Tell(), lastOf(id)) {
 			return v
 		}
 	}
@@ -220,7 +220,7 @@ func (t *translation) ssh(path string, probe *tree.Value) {
 func ready(v *tree.Value) *shoal.Probe {
 	v = v.Get("properties")
 	var p shoal.Probe
-	if s := v.Get("requestPath").Text(); strings.HasPrefix(s, "/") {
+	if s := v.Get("requestPath").Tell(); strings.HasPrefix(s, "/") {
 		p.Path = s
 	}
 	if n, ok := v.Get("intervalInSeconds").AsInt(); ok && n > 0 && n <= 3600 {
@@ -234,7 +234,7 @@ func ready(v *tree.Value) *shoal.Probe {
 
 // nat is for ports that lead to single machines.
 func (t *translation) nat(p *pool, lb *arm.Resource, nat *tree.Value) {
-	path := fmt.Sprintf("%s %s", what(lb), tree.Clip(nat.Get("name").Text(), 60))
+	path := fmt.Sprintf("%s %s", what(lb), tree.Clip(nat.Get("name").Tell(), 60))
 	back, ok := t.port(nat.Get("properties", "backendPort"), path, nat.At)
 	switch {
 	case !ok:

@@ -32,7 +32,7 @@ func (t *translation) scaleSets() {
 		p.backends = backends(profile.Get("networkProfile", "networkInterfaceConfigurations"))
 		t.network(p)
 		for _, e := range profile.Get("extensionProfile", "extensions").Items() {
-			t.extension(p, e.Get("name").Text(), e.Get("properties"), e.At)
+			t.extension(p, e.Get("name").Tell(), e.Get("properties"), e.At)
 		}
 		t.unused(r.Body, what(r), bodyKeys)
 		t.unused(r.Body.Get("properties"), what(r), setKeys)
@@ -58,7 +58,7 @@ func (t *translation) pool(r *arm.Resource, name string) *pool {
 func (t *translation) tags(p *pool, tags *tree.Value) {
 	for _, m := range t.fewMembers(tags) {
 		key, value := strings.ToLower(m.Name), m.Value
-		labels := map[string]string{key: value.Text()}
+		labels := map[string]string{key: value.Tell()}
 		switch {
 		case value.Secret, value.Kind != tree.String, len(spec.CheckLabels(labels)) > 0:
 			t.note(m.At, "%s: tag %s cannot be a label, and is left out", what(p.of), tree.Clip(m.Name, 60))
@@ -66,7 +66,7 @@ func (t *translation) tags(p *pool, tags *tree.Value) {
 		case p.Labels == nil:
 			p.Labels = map[string]string{}
 		}
-		p.Labels[key] = value.Text()
+		p.Labels[key] = value.Tell()
 	}
 }
 
@@ -130,7 +130,7 @@ func (t *translation) capacity(p *pool, r *arm.Resource) {
 
 // size finds what machines of the size have.
 func (t *translation) size(p *pool, v *tree.Value) {
-	if !v.Present() || v.Text() == "" {
+	if !v.Present() || v.Tell() == "" {
 		t.wrong(p.of.At, what(p.of), "write Standard_D2s_v3, for example", "the machines have no size")
 		return
 	}
@@ -144,16 +144,16 @@ func (t *translation) resources(v *tree.Value, path string) (shoal.Resources, bo
 	var m shoal.Resources
 	found := false
 	for name, r := range t.options.Sizes {
-		if strings.EqualFold(name, v.Text()) {
+		if strings.EqualFold(name, v.Tell()) {
 			m, found = r, true
 		}
 	}
 	if !found {
-		m, found = sizes.Of(v.Text())
+		m, found = sizes.Of(v.Tell())
 	}
 	if !found {
-		hint := "say what it has: --size-map " + tree.Clip(v.Text(), 60) + "=CPUS,MEMORY[,GPUS]"
-		if s := spec.Suggest(v.Text(), sizes.Like(v.Text())); strings.HasPrefix(s, "did you mean") {
+		hint := "say what it has: --size-map " + tree.Clip(v.Tell(), 60) + "=CPUS,MEMORY[,GPUS]"
+		if s := spec.Suggest(v.Tell(), sizes.Like(v.Tell())); strings.HasPrefix(s, "did you mean") {
 			hint = s
 		}
 		t.wrong(v.At, path, hint, "the size %s is not known", v.Show())
@@ -171,7 +171,7 @@ func (t *translation) resources(v *tree.Value, path string) (shoal.Resources, bo
 		m.GPUs = min(m.GPUs, most.GPUs)
 	}
 	if m != given {
-		t.note(v.At, "machines of size %s have %s, and get %s here", v.Text(), Amount(given), Amount(m))
+		t.note(v.At, "machines of size %s have %s, and get %s here", v.Tell(), Amount(given), Amount(m))
 	}
 	return m, true
 }
@@ -195,18 +195,18 @@ func Amount(r shoal.Resources) string {
 func (t *translation) priority(p *pool, profile *tree.Value) {
 	v := profile.Get("priority")
 	policy := profile.Get("evictionPolicy")
-	if !v.Present() || strings.EqualFold(v.Text(), "regular") {
+	if !v.Present() || strings.EqualFold(v.Tell(), "regular") {
 		return
 	}
 	if p.Provider == "" || p.Provider == "local" || p.Provider == "fake" {
-		t.note(v.At, "priority %s: machines of a pool here are its own, and nobody takes them away", v.Text())
+		t.note(v.At, "priority %s: machines of a pool here are its own, and nobody takes them away", v.Tell())
 		return
 	}
-	p.config("priority", strings.ToLower(v.Text()))
+	p.config("priority", strings.ToLower(v.Tell()))
 	if policy.Present() {
-		p.config("evictionPolicy", strings.ToLower(policy.Text()))
+		p.config("evictionPolicy", strings.ToLower(policy.Tell()))
 	}
-	t.note(v.At, "priority %s: what runs on a machine that is taken away is started again on another", v.Text())
+	t.note(v.At, "priority %s: what runs on a machine that is taken away is started again on another", v.Tell())
 }
 
 func (p *pool) config(key string, value any) {

@@ -29,11 +29,11 @@ func (t *translation) profile(p *pool, profile *tree.Value) {
 // windows reports whether machines run Windows.
 func windows(profile *tree.Value) bool {
 	image := profile.Get("storageProfile", "imageReference")
-	words := strings.ToLower(strings.Join([]string{image.Get("publisher").Text(), image.Get("offer").Text(), image.Get("sku").Text(), image.Get("id").Text()}, " "))
+	words := strings.ToLower(strings.Join([]string{image.Get("publisher").Tell(), image.Get("offer").Tell(), image.Get("sku").Tell(), image.Get("id").Tell()}, " "))
 	switch {
-	case profile.Get("osProfile", "linuxConfiguration").Present(), strings.EqualFold(profile.Get("storageProfile", "osDisk", "osType").Text(), "linux"):
+	case profile.Get("osProfile", "linuxConfiguration").Present(), strings.EqualFold(profile.Get("storageProfile", "osDisk", "osType").Tell(), "linux"):
 		return false
-	case profile.Get("osProfile", "windowsConfiguration").Present(), strings.EqualFold(profile.Get("storageProfile", "osDisk", "osType").Text(), "windows"):
+	case profile.Get("osProfile", "windowsConfiguration").Present(), strings.EqualFold(profile.Get("storageProfile", "osDisk", "osType").Tell(), "windows"):
 		return true
 	}
 	return strings.Contains(words, "windows") || strings.Contains(words, "server-20") || strings.Contains(words, "standard-data-science-vm")
@@ -46,22 +46,22 @@ func (t *translation) image(p *pool, ref, disk *tree.Value) {
 		at = ref.At
 	}
 	p.places["image"] = at
-	urn := ref.Get("id").Text()
+	urn := ref.Get("id").Tell()
 	if urn == "" {
 		var parts []string
 		for _, key := range []string{"publisher", "offer", "sku", "version"} {
-			if s := ref.Get(key).Text(); s != "" {
+			if s := ref.Get(key).Tell(); s != "" {
 				parts = append(parts, s)
 			}
 		}
 		urn = strings.Join(parts, ":")
 	}
 	if urn == "" {
-		if urn = disk.Get("image", "uri").Text(); urn == "" {
+		if urn = disk.Get("image", "uri").Tell(); urn == "" {
 			urn = "of the template's own disk"
 		}
 	}
-	if mapped, ok := t.mapped(urn, ref.Get("offer").Text()); ok {
+	if mapped, ok := t.mapped(urn, ref.Get("offer").Tell()); ok {
 		p.Image = mapped
 		t.note(at, "image %s is %s, by the map of images", tree.Clip(urn, 120), mapped)
 		return
@@ -111,7 +111,7 @@ func (t *translation) user(p *pool, os *tree.Value) {
 	if !name.Present() {
 		return
 	}
-	lower := strings.ToLower(name.Text())
+	lower := strings.ToLower(name.Tell())
 	switch {
 	case name.Secret:
 		t.wrong(name.At, "osProfile.adminUsername", "", "the name of a user cannot be a secret")
@@ -119,8 +119,8 @@ func (t *translation) user(p *pool, os *tree.Value) {
 	case !userName.MatchString(lower):
 		t.wrong(name.At, "osProfile.adminUsername", "use a-z, 0-9, _ and -, at most 32, beginning with a letter", "%s cannot be the name of a user", name.Show())
 		return
-	case lower != name.Text():
-		t.note(name.At, "adminUsername %s becomes user %s", name.Text(), lower)
+	case lower != name.Tell():
+		t.note(name.At, "adminUsername %s becomes user %s", name.Tell(), lower)
 	}
 	u := shoal.User{Name: shoal.UserName(lower)}
 	for _, k := range os.Get("linuxConfiguration", "ssh", "publicKeys").Items() {

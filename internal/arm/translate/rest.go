@@ -123,8 +123,8 @@ func (t *translation) details(r *arm.Resource) {
 		var ports []string
 		for _, rule := range v.Get("securityRules").Items() {
 			p := rule.Get("properties")
-			if strings.EqualFold(p.Get("access").Text(), "allow") && strings.EqualFold(p.Get("direction").Text(), "inbound") {
-				ports = append(ports, p.Get("destinationPortRange").Text())
+			if strings.EqualFold(p.Get("access").Tell(), "allow") && strings.EqualFold(p.Get("direction").Tell(), "inbound") {
+				ports = append(ports, p.Get("destinationPortRange").Tell())
 			}
 		}
 		if ports = slices.Compact(ports); len(ports) > 0 {

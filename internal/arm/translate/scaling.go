@@ -16,7 +16,7 @@ func (t *translation) autoscales() {
 	for _, r := range t.of("microsoft.insights/autoscalesettings") {
 		t.deal(r)
 		v := r.Body.Get("properties")
-		target := v.Get("targetResourceUri").Text()
+		target := v.Get("targetResourceUri").Tell()
 		if on, ok := v.Get("enabled").AsBool(); ok && !on {
 			t.note(v.Get("enabled").At, "%s: it is switched off, so the pool keeps its size", what(r))
 			continue
@@ -94,8 +94,8 @@ func (t *translation) bounds(profile *tree.Value, title string) (shoal.Size, boo
 func (t *translation) rules(profile *tree.Value, title string, known bool) (rules []shoal.Rule) {
 	for _, r := range profile.Get("rules").Items() {
 		trigger, action := r.Get("metricTrigger"), r.Get("scaleAction")
-		words := fmt.Sprintf("%s %s %s over %s → %s %s", trigger.Get("metricName").Text(), operator(trigger.Get("operator").Text()), number(trigger.Get("threshold")),
-			trigger.Get("timeWindow").Text(), strings.ToLower(action.Get("direction").Text()), number(action.Get("value")))
+		words := fmt.Sprintf("%s %s %s over %s → %s %s", trigger.Get("metricName").Tell(), operator(trigger.Get("operator").Tell()), number(trigger.Get("threshold")),
+			trigger.Get("timeWindow").Tell(), strings.ToLower(action.Get("direction").Tell()), number(action.Get("value")))
 		rule, why := ruleOf(trigger, action)
 		switch {
 		case why == "" && known:
@@ -112,25 +112,25 @@ func (t *translation) rules(profile *tree.Value, title string, known bool) (rule
 
 // ruleOf reads one rule, or says why it has no equal here.
 func ruleOf(trigger, action *tree.Value) (r shoal.Rule, why string) {
-	if name := trigger.Get("metricName").Text(); !strings.EqualFold(name, "Percentage CPU") && !strings.EqualFold(name, `\Processor(_Total)\% Processor Time`) {
+	if name := trigger.Get("metricName").Tell(); !strings.EqualFold(name, "Percentage CPU") && !strings.EqualFold(name, `\Processor(_Total)\% Processor Time`) {
 		return r, "a pool knows sessions, seats, queue, cpu, memory and gpu"
 	}
 	r.Metric = shoal.MetricCPU
 	bound, ok := trigger.Get("threshold").AsFloat()
 	value, counted := action.Get("value").AsInt()
-	grows := strings.EqualFold(action.Get("direction").Text(), "Increase")
-	operator := strings.ToLower(trigger.Get("operator").Text())
+	grows := strings.EqualFold(action.Get("direction").Tell(), "Increase")
+	operator := strings.ToLower(trigger.Get("operator").Tell())
 	switch {
 	case !ok || bound < 0 || bound > 100 || !counted || value < 0 || value > 10_000:
 		return r, "its numbers make no sense"
 	case strings.HasPrefix(operator, "greaterthan") && grows:
 		r.Above = &bound
-	case strings.HasPrefix(operator, "lessthan") && strings.EqualFold(action.Get("direction").Text(), "Decrease"):
+	case strings.HasPrefix(operator, "lessthan") && strings.EqualFold(action.Get("direction").Tell(), "Decrease"):
 		r.Below = &bound
 	default:
 		return r, "above a bound a pool grows, and below one it shrinks"
 	}
-	switch kind := strings.ToLower(action.Get("type").Text()); {
+	switch kind := strings.ToLower(action.Get("type").Tell()); {
 	case kind == "exactcount":
 		to := int(value)
 		r.To = &to
@@ -141,7 +141,7 @@ func ruleOf(trigger, action *tree.Value) (r shoal.Rule, why string) {
 	default:
 		r.By = shoal.Step{Machines: int(value)}
 	}
-	switch strings.ToLower(trigger.Get("timeAggregation").Text()) {
+	switch strings.ToLower(trigger.Get("timeAggregation").Tell()) {
 	case "", "average":
 		r.Aggregate = "average"
 	case "minimum":
@@ -153,7 +153,7 @@ func ruleOf(trigger, action *tree.Value) (r shoal.Rule, why string) {
 	default:
 		return r, "sums and counts over time are not kept"
 	}
-	r.Window, r.Cooldown = span(trigger.Get("timeWindow").Text()), span(action.Get("cooldown").Text())
+	r.Window, r.Cooldown = span(trigger.Get("timeWindow").Tell()), span(action.Get("cooldown").Tell())
 	return r, ""
 }
 
@@ -175,7 +175,7 @@ func span(s string) shoal.Duration {
 
 func number(v *tree.Value) string {
 	if v.Present() {
-		return v.Text()
+		return v.Tell()
 	}
 	return "?"
 }

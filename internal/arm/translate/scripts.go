@@ -33,7 +33,7 @@ func (t *translation) extensions() {
 
 // extension reads one: scripts that mount a share become the share, other scripts the pool's setup.
 func (t *translation) extension(p *pool, name string, v *tree.Value, at tree.Place) {
-	word := strings.ToLower(v.Get("type").Text())
+	word := strings.ToLower(v.Get("type").Tell())
 	title := "extension " + tree.Clip(name, 60)
 	if !strings.HasPrefix(word, "customscript") {
 		t.note(at, "%s: %s", title, extensionSays(word))

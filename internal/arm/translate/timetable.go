@@ -35,7 +35,7 @@ func (t *translation) timetable(profiles []*tree.Value, title string) (zone stri
 		if date.Present() {
 			where = date
 		}
-		z, ok := zoneOf(where.Get("timeZone").Text())
+		z, ok := zoneOf(where.Get("timeZone").Tell())
 		switch {
 		case !ok:
 			t.note(p.At, "%s: left out, since the time zone %s is not known; write it as scale.schedule in the pool's document", name, where.Get("timeZone").Show())
@@ -71,14 +71,14 @@ func (t *translation) timetable(profiles []*tree.Value, title string) (zone stri
 func timed(p *tree.Value) bool { return p.Get("recurrence").Present() || p.Get("fixedDate").Present() }
 
 // isElse reports whether a profile ends another: the portal writes {"name":"…","for":"…"} as its name.
-func isElse(p *tree.Value) bool { return strings.Contains(p.Get("name").Text(), `"for"`) }
+func isElse(p *tree.Value) bool { return strings.Contains(p.Get("name").Tell(), `"for"`) }
 
 // turnsOf reads the days, hours and minutes of a profile.
 func turnsOf(p, week *tree.Value) (all []turn) {
 	names := []string{"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
 	minutes := week.Get("minutes").Items()
 	for _, d := range week.Get("days").Items() {
-		day := slices.Index(names, strings.ToLower(d.Text()))
+		day := slices.Index(names, strings.ToLower(d.Tell()))
 		for _, h := range week.Get("hours").Items() {
 			for _, m := range minutes {
 				hour, ok1 := h.AsInt()
@@ -130,8 +130,8 @@ func (t *translation) weekly(turns []turn, title string) (windows []shoal.Window
 
 // dated makes windows of a profile of certain dates.
 func (t *translation) dated(p, date *tree.Value, title string) (windows []shoal.Window, ok bool) {
-	from, ok1 := localTime(date.Get("start").Text())
-	to, ok2 := localTime(date.Get("end").Text())
+	from, ok1 := localTime(date.Get("start").Tell())
+	to, ok2 := localTime(date.Get("end").Tell())
 	w, ok3 := t.window(p, title)
 	if !ok1 || !ok2 || !ok3 || !from.Before(to) {
 		return nil, false
@@ -162,7 +162,7 @@ func (t *translation) window(p *tree.Value, title string) (shoal.Window, bool) {
 	c := p.Get("capacity")
 	low, _, ok1 := t.count(c.Get("minimum"), title+" capacity.minimum")
 	high, _, ok2 := t.count(c.Get("maximum"), title+" capacity.maximum")
-	return shoal.Window{Name: tree.Clip(p.Get("name").Text(), 60), Min: &low, Max: &high}, ok1 && ok2 && low <= high
+	return shoal.Window{Name: tree.Clip(p.Get("name").Tell(), 60), Min: &low, Max: &high}, ok1 && ok2 && low <= high
 }
 
 func clockOf(minute int) string {

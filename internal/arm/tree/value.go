@@ -225,6 +225,14 @@ func (v *Value) Weight() int64 { return v.weight }
 // Depth is how deep the value nests; a scalar's is 0.
 func (v *Value) Depth() int { return int(v.depth) }
 
+// Tell is Text for what is shown or kept: HiddenText where that is secret.
+func (v *Value) Tell() string {
+	if v != nil && v.Secret {
+		return HiddenText
+	}
+	return v.Text()
+}
+
 // Text is a string's content, a number as it is written, or what is unknown. Of anything else it is empty.
 func (v *Value) Text() string {
 	if v == nil {
