@@ -134,9 +134,8 @@ type Load struct {
 	GPUNote    string `json:"gpuNote,omitempty"`    // what is not known of them, or not done for them, and why
 
 	// Held says why the machine is in use though perhaps nobody is on it, by the pool's probe.
-	Held string `json:"held,omitempty"`
-	// Homes are users' homes, and other directories of hers, that cannot be made or archived, and why; those of groups are nobody's.
-	Homes map[UserName]string `json:"homes,omitempty"`
+	Held  string              `json:"held,omitempty"`
+	Homes map[UserName]string `json:"homes,omitempty"` // that cannot be made or archived, and why; of groups: nobody's
 }
 
 // Shown is the state a person reads: a ready machine with a cordon is draining.
