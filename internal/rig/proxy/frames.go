@@ -100,8 +100,9 @@ func (e *Echoes) measure(ctx context.Context, addr string, paths []string, lengt
 	}
 	start := time.Now()
 	var all []*guest
+	message := newMessage()
 	for _, path := range paths {
-		c := newGuest(l, to, addr, path, visit)
+		c := newGuest(l, to, addr, path, message, visit)
 		all = append(all, c)
 		if err := c.open(); err != nil {
 			return 0, err
@@ -211,19 +212,21 @@ type guest struct {
 	part    []byte // of the answer's head, or of a frame that has not come whole
 	to      unix.Sockaddr
 	request []byte
+	message []byte
 }
 
-// message is what all guests send.
-var message = func() (frame [headLength + maskLength + textLength]byte) {
+// newMessage returns what guests send.
+func newMessage() []byte {
+	frame := make([]byte, headLength+maskLength+textLength)
 	frame[0], frame[1] = 0x81, 0x80|textLength
 	for i := range frame[headLength:] {
 		frame[headLength+i] = byte(i)
 	}
 	return frame
-}()
+}
 
-func newGuest(l *loop, to unix.Sockaddr, host, path string, visit bool) *guest {
-	g := &guest{l: l, to: to, visit: visit}
+func newGuest(l *loop, to unix.Sockaddr, host, path string, message []byte, visit bool) *guest {
+	g := &guest{l: l, to: to, message: message, visit: visit}
 	g.request = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", path, host)
 	return g
 }
@@ -251,12 +254,12 @@ func (g *guest) ready() error {
 	if back == nil {
 		return nil
 	}
-	if back[0] != 0x81 || back[1] != textLength || back[9] != message[headLength+maskLength+7]^message[headLength+3] {
+	if back[0] != 0x81 || back[1] != textLength || back[9] != g.message[headLength+maskLength+7]^g.message[headLength+3] {
 		return fmt.Errorf("% x came back", back[:10])
 	}
 	g.done++
 	if !g.visit {
-		return write(g.fd, message[:])
+		return write(g.fd, g.message)
 	}
 	if err := g.l.drop(g.fd); err != nil {
 		return err
@@ -277,5 +280,5 @@ func (g *guest) shake() error {
 		return fmt.Errorf("no websocket: %.200s", g.part)
 	}
 	g.shaken, g.part = true, g.part[:0]
-	return write(g.fd, message[:])
+	return write(g.fd, g.message)
 }
