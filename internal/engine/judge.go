@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/engine/world"
 	"github.com/shoal-pool/shoal/internal/fleet"
 	"github.com/shoal-pool/shoal/internal/scale"
+	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/provider"
 )
@@ -269,13 +270,14 @@ func graceOf(p shoal.Pool) time.Duration {
 
 // state is a pool as package scale wants to see it.
 func (j *judging) state(p shoal.Pool) scale.State {
-	s := scale.State{Pool: p, Waiting: j.Waiting[p.Name], Queue: j.Queues[p.Name]}
+	placed := sched.PoolOf(p)
+	s := scale.State{Pool: p, Waiting: j.Waiting[p.Name], Queue: j.Queues[p.Name], Reserved: world.Reserved(placed)}
 	for _, r := range j.rows {
 		if r.Pool != p.Name || r.State == shoal.MachineGone {
 			continue
 		}
 		c := j.People[r.ID]
-		s.Machines = append(s.Machines, scale.Machine{Machine: r.Machine, Sessions: c.Sessions, Tasks: c.Tasks, Used: c.Used,
+		s.Machines = append(s.Machines, scale.Machine{Machine: r.Machine, Sessions: c.Sessions, Tasks: c.Tasks, Used: c.Used, Firm: c.Firm, Seats: c.Seats(placed),
 			Known: j.known(r.Machine) && j.held(r.Machine) == "", Stale: r.Spec != j.digests[p.Name]})
 	}
 	return s

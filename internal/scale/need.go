@@ -2,6 +2,7 @@ package scale
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/shoal-pool/shoal"
@@ -45,17 +46,17 @@ func (p *plan) pack(on []*Machine, n *need) {
 	slices.SortStableFunc(queue, func(a, b Queue) int {
 		return cmp.Or(cmp.Compare(b.Resources.GPUs, a.Resources.GPUs), cmp.Compare(b.Resources.Memory, a.Resources.Memory), cmp.Compare(b.Resources.CPUs, a.Resources.CPUs))
 	})
-	free := make([]shoal.Resources, len(on))
+	free := make([]room, len(on))
 	for i, m := range on {
-		free[i] = m.Resources.Sub(m.Used)
+		free[i] = p.roomOf(m)
 	}
 	back := p.back()
-	room := len(back) + max(p.limit-p.alive+len(p.serving)-len(on), 0) // without these there would be room for others
+	most := len(back) + max(p.limit-p.alive+len(p.serving)-len(on), 0) // without these there would be room for others
 	for _, q := range queue {
 		if q.Tasks <= 0 {
 			continue
 		}
-		if !q.Resources.Fits(p.Pool.Machine) {
+		if !q.Resources.Fits(p.empty().of(q)) {
 			n.impossible += q.Tasks
 			if !q.Resources.Fits(n.largest) {
 				n.largest = q.Resources
@@ -65,24 +66,62 @@ func (p *plan) pack(on []*Machine, n *need) {
 		left := q.Tasks
 		for i := 0; left > 0; i++ {
 			if i == len(free) {
-				if n.tasks >= room {
+				if n.tasks >= most {
 					break
 				}
-				further := p.Pool.Machine
+				further := p.empty()
 				if n.tasks < len(back) {
-					further = back[n.tasks].Resources.Sub(back[n.tasks].Used)
+					further = p.roomOf(back[n.tasks])
 				}
 				n.tasks++
 				free = append(free, further)
 			}
-			k := min(left, times(q.Resources, free[i]))
+			k := min(left, times(q.Resources, free[i].of(q)))
 			if q.Each > 0 {
 				k = min(k, q.Each)
 			}
-			free[i] = free[i].Sub(shoal.Resources{CPUs: q.Resources.CPUs * shoal.MilliCPU(k), Memory: q.Resources.Memory * shoal.Bytes(k), GPUs: q.Resources.GPUs * k})
+			free[i].take(q, shoal.Resources{CPUs: q.Resources.CPUs * shoal.MilliCPU(k), Memory: q.Resources.Memory * shoal.Bytes(k), GPUs: q.Resources.GPUs * k})
 			left -= k
 		}
 		n.unplaced += left
+	}
+}
+
+// room is what tasks do not use of a machine, of that what is not reserved, and what each user there keeps for herself.
+type room struct {
+	all, firm shoal.Resources
+	seats     map[shoal.UserName]shoal.Resources
+}
+
+func (p *plan) roomOf(m *Machine) room {
+	return room{m.Resources.Sub(m.Used), m.Resources.Sub(p.Reserved).Sub(m.Firm), m.Seats}
+}
+
+func (p *plan) empty() room { return room{all: p.Pool.Machine, firm: p.Pool.Machine.Sub(p.Reserved)} }
+
+// of is what tasks of a queue find.
+func (r room) of(q Queue) shoal.Resources {
+	left := r.all
+	for user, seat := range r.seats {
+		if user != q.User {
+			left = left.Sub(seat)
+		}
+	}
+	if !q.Firm {
+		return left
+	}
+	return shoal.Resources{CPUs: min(left.CPUs, r.firm.CPUs), Memory: min(left.Memory, r.firm.Memory), GPUs: min(left.GPUs, r.firm.GPUs)}
+}
+
+func (r *room) take(q Queue, uses shoal.Resources) {
+	r.all = r.all.Sub(uses)
+	if q.Firm {
+		r.firm = r.firm.Sub(uses)
+	}
+	if seat, ok := r.seats[q.User]; ok {
+		rest := seat.Sub(uses)
+		r.seats = maps.Clone(r.seats)
+		r.seats[q.User] = shoal.Resources{CPUs: max(rest.CPUs, 0), Memory: max(rest.Memory, 0), GPUs: max(rest.GPUs, 0)}
 	}
 }
 

@@ -15,6 +15,8 @@ type State struct {
 	Machines []Machine // of the pool; those gone are left out
 	Waiting  int       // logins that wait for a seat, each user once
 	Queue    []Queue   // tasks that wait, a line for each size
+	// Reserved is what firm tasks leave alone of a machine.
+	Reserved shoal.Resources
 	Samples  []Sample  // what was measured before, oldest first, for as long as Longest says
 	Changed  time.Time // when a rule last changed the pool
 	// Held: the provider has no room for more machines until then, and why.
@@ -36,6 +38,9 @@ type Machine struct {
 	Sessions int             // seats taken
 	Tasks    int             // running there
 	Used     shoal.Resources // by those tasks
+	Firm     shoal.Resources // by firm ones of those tasks
+	// Seats is what is there for nobody but a user: what her sessions entitle her to beside her own tasks.
+	Seats map[shoal.UserName]shoal.Resources
 	// Known: it is certain who is there. An agent that is not heard from leaves it open.
 	Known bool
 	// Stale: the machine was requested for a pool that has been changed since.
@@ -54,7 +59,9 @@ func (m Machine) empty() bool { return m.Sessions == 0 && m.Tasks == 0 }
 type Queue struct {
 	Resources shoal.Resources
 	Tasks     int
-	Each      int // at most so many on one machine; 0: as many as fit
+	Each      int            // at most so many on one machine; 0: as many as fit
+	Firm      bool           // they are never told to go, and have only what is not reserved
+	User      shoal.UserName // whose they are, if she has a seat on a machine
 }
 
 // Decision is what should become of a pool.

@@ -99,6 +99,20 @@ func queue(n int, r shoal.Resources) []scale.Queue {
 	return []scale.Queue{{Resources: r, Tasks: n}}
 }
 
+func seat(user shoal.UserName, n shoal.MilliCPU) func(*scale.Machine) {
+	return func(m *scale.Machine) { m.Seats = map[shoal.UserName]shoal.Resources{user: cpu(n)} }
+}
+
+func of(user shoal.UserName, q []scale.Queue) []scale.Queue {
+	q[0].User = user
+	return q
+}
+
+func firm(q []scale.Queue) []scale.Queue {
+	q[0].Firm = true
+	return q
+}
+
 type decideCase struct {
 	name    string
 	state   scale.State
@@ -137,6 +151,10 @@ func growing() []decideCase {
 		{name: "tasks", state: scale.State{Pool: pool(), Queue: queue(9, cpu(1))}, create: 3, says: "queue"},
 		{name: "tasks, capped", state: scale.State{Pool: pool(), Queue: queue(100_000, cpu(1))}, create: 10, says: "queue"},
 		{name: "tasks use what is free", state: scale.State{Pool: pool(), Queue: queue(9, cpu(1)), Machines: all(machine("a", tasks(2, cpu(1))), machine("b", in(shoal.MachineBooting)))}, create: 1},
+		{name: "tasks leave free what people are entitled to", state: scale.State{Pool: pool(), Queue: queue(1, cpu(4)), Machines: all(machine("a", sessions(1), seat("alice", 1)))}, create: 1},
+		{name: "but not from themselves", state: scale.State{Pool: pool(), Queue: of("alice", queue(2, cpu(4))), Machines: all(machine("a", sessions(1), seat("alice", 1)))}, create: 1},
+		{name: "firm tasks have what is not reserved", state: scale.State{Pool: pool(), Reserved: cpu(2), Queue: firm(queue(3, cpu(1))), Machines: all(machine("a", tasks(1, cpu(1)), func(m *scale.Machine) { m.Firm = cpu(1) }))}, create: 1},
+		{name: "firm tasks that are too large", state: scale.State{Pool: pool(), Reserved: cpu(2), Queue: firm(queue(1, cpu(3)))}, says: "impossible"},
 		{name: "tasks by memory", state: scale.State{Pool: pool(), Queue: queue(4, shoal.Resources{CPUs: 100, Memory: 4 << 30})}, create: 2},
 		{name: "tasks fill each other's gaps", state: scale.State{Pool: pool(), Queue: []scale.Queue{{Resources: cpu(1), Tasks: 2}, {Resources: cpu(3), Tasks: 2}}}, create: 2},
 		{name: "a machine for each node of a task", state: scale.State{Pool: pool(), Queue: []scale.Queue{{Resources: cpu(1), Tasks: 3, Each: 1}}}, create: 3},

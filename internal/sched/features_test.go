@@ -502,6 +502,16 @@ func TestBorrowedSeats(t *testing.T) {
 	}
 }
 
+// The nodes of a task use the seats of its user like any other task.
+func TestGangOnOwnSeat(t *testing.T) {
+	t.Parallel()
+	desk := lab(func(p *sched.Pool) { p.Interactive, p.Seats, p.Seat = true, 2, cpus(1) })
+	loan := func(j *sched.PutJob) { j.Preemptible = true }
+	whole := func(id int, user string) sched.PutJob { return with(job(id, user, 1, 4), nodes(2, 2), loan) }
+	at(t, desk, sitting(machines(4, 4), "alice"), whole(1, "bob")).want("")
+	at(t, desk, sitting(machines(4, 4), "alice"), whole(1, "alice")).want("1/0@m-1+m-2")
+}
+
 // A session that is not connected is entitled to its memory only.
 func TestDisconnectedSeat(t *testing.T) {
 	t.Parallel()

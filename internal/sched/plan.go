@@ -148,14 +148,11 @@ func (w *pass) find(got []*machine, sh *shape, most int, priority Priority, head
 	return got
 }
 
-// own finds a machine where a user has a seat that holds the task.
-func (w *pass) own(u *person, sh *shape, priority Priority) []*machine {
-	if sh.nodes.Max > 1 {
-		return nil
-	}
+// own finds machines where a user has a seat that holds the task, or one of its nodes.
+func (w *pass) own(u *person, sh *shape, most int, priority Priority) (got []*machine) {
 	class := w.class(sh.needs)
 	for _, m := range u.seats {
-		if !m.known || m.Standing != Open {
+		if !m.known || m.Standing != Open || len(got) >= most {
 			continue
 		}
 		seat := w.seat(m, u.name, nil)
@@ -163,10 +160,10 @@ func (w *pass) own(u *person, sh *shape, priority Priority) []*machine {
 		mine := sh.resources.Fits(seat) && sh.resources.Fits(whole)
 		kept := m.kept && priority <= w.head.priority && (m.keptUntil == never || w.ends(sh, w.now) > m.keptUntil)
 		if mine || !kept && class == loan && sh.resources.Fits(whole) {
-			return []*machine{m}
+			got = append(got, m)
 		}
 	}
-	return nil
+	return got
 }
 
 // start takes up the places of a task for the rest of the pass.
@@ -386,12 +383,12 @@ func (w *pass) place(t *part) (machines []*machine, passes bool) {
 		return nil, false
 	}
 	if len(u.seats) > 0 {
-		if machines = w.own(u, sh, t.job.priority); machines != nil {
+		if machines = w.own(u, sh, most, t.job.priority); machines != nil && sh.nodes.Max == 1 {
 			return machines, false
 		}
 	}
-	if sh.failed != w.number {
-		machines = w.find(nil, sh, most, t.job.priority, h.is(t))
+	if sh.failed != w.number || machines != nil {
+		machines = w.find(machines, sh, most, t.job.priority, h.is(t))
 	}
 	if n := len(machines); n > 0 && n >= sh.nodes.Min {
 		if h.is(t) {

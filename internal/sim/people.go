@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/usage"
 )
 
@@ -152,7 +153,7 @@ func (w *world) drop(s *session) {
 func (w *world) place() {
 	for len(w.tasks) > 0 {
 		t := w.tasks[0]
-		i := slices.IndexFunc(w.order, func(m *machine) bool { return m.Accepts() && t.needs.Fits(m.room()) })
+		i := slices.IndexFunc(w.order, func(m *machine) bool { return m.Accepts() && t.needs.Fits(w.room(m)) })
 		if i < 0 {
 			return
 		}
@@ -179,12 +180,30 @@ func (w *world) attempt(t *task) {
 	w.attempts = append(w.attempts, a)
 }
 
-func (m *machine) room() shoal.Resources {
-	r := m.Resources
+func (m *machine) used() (sum shoal.Resources) {
 	for t := range m.tasks {
-		r = r.Sub(t.needs)
+		sum = sum.Add(t.needs)
 	}
-	return r
+	return sum
+}
+
+// seats is what people on a machine are entitled to. They have no tasks: jobs are another's.
+func (w *world) seats(m *machine) map[shoal.UserName]shoal.Resources {
+	seat := sched.PoolOf(w.Pool).Seat
+	all := map[shoal.UserName]shoal.Resources{}
+	for _, s := range m.users {
+		all[s.user] = all[s.user].Add(seat)
+	}
+	return all
+}
+
+// room is what a task finds on a machine.
+func (w *world) room(m *machine) shoal.Resources {
+	left := m.Resources.Sub(m.used())
+	for _, seat := range w.seats(m) {
+		left = left.Sub(seat)
+	}
+	return left
 }
 
 // requeue puts a task back whose machine is lost.

@@ -336,10 +336,7 @@ func (w *world) state() scale.State {
 		Rollout: scale.Rollout{Failed: w.failed}, Machines: make([]scale.Machine, 0, len(w.order))}
 	form := w.form()
 	for _, m := range w.order {
-		x := scale.Machine{Machine: m.Machine, Sessions: len(m.users), Tasks: len(m.tasks), Known: w.known(m), Stale: m.Spec != form}
-		for t := range m.tasks {
-			x.Used = x.Used.Add(t.needs)
-		}
+		x := scale.Machine{Machine: m.Machine, Sessions: len(m.users), Tasks: len(m.tasks), Used: m.used(), Seats: w.seats(m), Known: w.known(m), Stale: m.Spec != form}
 		s.Machines = append(s.Machines, x)
 	}
 	if n := len(w.tasks); n > 0 {

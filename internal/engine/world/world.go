@@ -8,6 +8,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/batch/gang"
+	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/provider"
 )
@@ -30,7 +31,49 @@ type Crowd struct {
 	Connected int // of them, with an open part
 	Tasks     int
 	Used      shoal.Resources // by those tasks
+	Firm      shoal.Resources // of that, by tasks that are never told to go
 	Names     []string        // "alice (tmux)", for people
+	seats     map[shoal.UserName]seats
+}
+
+// seats is what one user has on a machine.
+type seats struct {
+	active, away int             // sessions, of which away ones are disconnected
+	used         shoal.Resources // by her own tasks
+}
+
+// Seats is what those who are logged in on a machine of a pool are entitled to beside what their own tasks use; others' tasks
+// leave that alone. Placement (package sched) goes by the same rule.
+func (c Crowd) Seats(p sched.Pool) map[shoal.UserName]shoal.Resources {
+	if !p.Interactive || c.Sessions == 0 {
+		return nil
+	}
+	all := make(map[shoal.UserName]shoal.Resources, c.Sessions)
+	for user, s := range c.seats {
+		if s.active+s.away == 0 {
+			continue
+		}
+		all[user] = shoal.Resources{CPUs: max(p.Seat.CPUs*shoal.MilliCPU(s.active)-s.used.CPUs, 0),
+			Memory: max(p.Seat.Memory*shoal.Bytes(s.active+s.away)-s.used.Memory, 0), GPUs: max(p.Seat.GPUs*s.active-s.used.GPUs, 0)}
+	}
+	return all
+}
+
+// Reserved is what tasks that are never told to go leave alone of a pool's machines: what all seats are entitled to.
+func Reserved(p sched.Pool) (all shoal.Resources) {
+	if !p.Interactive {
+		return all
+	}
+	return shoal.Resources{CPUs: p.Seat.CPUs * shoal.MilliCPU(p.Seats), Memory: p.Seat.Memory * shoal.Bytes(p.Seats), GPUs: p.Seat.GPUs * p.Seats}
+}
+
+func (c *Crowd) sit(user shoal.UserName, change func(*seats)) {
+	if c.seats == nil {
+		c.seats = map[shoal.UserName]seats{}
+	}
+	s := c.seats[user]
+	change(&s)
+	c.seats[user] = s
 }
 
 // Empty reports whether nobody is there.
@@ -65,7 +108,7 @@ func (r *Reader) Read(tx *store.Tx) (*World, error) {
 	if err := w.readSessions(); err != nil {
 		return nil, err
 	}
-	if w.Demand, err = r.demandOf(tx); err != nil {
+	if w.Demand, err = r.demandOf(tx, w.seated()); err != nil {
 		return nil, err
 	}
 	return w, w.readTasks()
@@ -96,10 +139,31 @@ func (w *World) readSessions() error {
 		if len(s.Parts) > 0 {
 			c.Connected++
 		}
+		c.sit(s.User, func(u *seats) {
+			if s.State == shoal.SessionDisconnected {
+				u.away++
+			} else {
+				u.active++
+			}
+		})
 		c.Names = append(c.Names, describe(s))
 		w.People[s.Machine] = c
 	}
 	return nil
+}
+
+// seated are the users who are on a machine, by pool. No tasks are read yet.
+func (w *World) seated() map[shoal.PoolName]map[shoal.UserName]bool {
+	all := map[shoal.PoolName]map[shoal.UserName]bool{}
+	for _, m := range w.Machines {
+		for user := range w.People[m.ID].seats {
+			if all[m.Pool] == nil {
+				all[m.Pool] = map[shoal.UserName]bool{}
+			}
+			all[m.Pool][user] = true
+		}
+	}
+	return all
 }
 
 // describe says who somebody is to a machine: "alice (connected)", "bob (tmux)".
@@ -126,7 +190,7 @@ func (w *World) readTasks() error {
 	if err != nil {
 		return err
 	}
-	late := map[shoal.JobID]shoal.Resources{} // of jobs that began after the demand was read
+	late := map[shoal.JobID]needs{} // of jobs that began after the demand was read
 	for _, a := range attempts {
 		need, ok := w.needs[a.Job]
 		if !ok {
@@ -135,14 +199,18 @@ func (w *World) readTasks() error {
 				if err != nil && shoal.KindOf(err) != shoal.KindNotFound {
 					return err
 				}
-				need = j.Spec.Resources
+				need = needsOf(j)
 				late[a.Job] = need
 			}
 		}
 		for _, node := range gang.Nodes(a) {
 			c := w.People[node.Machine]
 			c.Tasks++
-			c.Used = c.Used.Add(need)
+			c.Used = c.Used.Add(need.Resources)
+			if need.firm {
+				c.Firm = c.Firm.Add(need.Resources)
+			}
+			c.sit(a.User, func(u *seats) { u.used = u.used.Add(need.Resources) })
 			w.People[node.Machine] = c
 		}
 	}
