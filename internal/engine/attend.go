@@ -223,12 +223,13 @@ func (j *judging) flush() {
 		j.due(j.mem.flushAt, j.now)
 		return
 	}
-	j.flushed = true
+	j.flushed = map[shoal.MachineID]bool{}
 	for _, r := range j.rows {
 		l, ok := j.mem.links[r.ID]
 		if !ok || r.State != shoal.MachineReady || l.seen.IsZero() {
 			continue
 		}
+		j.flushed[r.ID] = true
 		m := r.Machine
 		m.Load, m.LastSeen = l.load, l.seen.UTC().Round(0)
 		j.set(r, m, "")

@@ -28,7 +28,7 @@ type verdict struct {
 	told    map[shoal.MachineID]warned // of the ends of machines, by says
 	moving  map[string]bool            // providers with machines on their way
 	next    time.Time
-	flushed bool // loads are among the rows
+	flushed map[shoal.MachineID]bool // whose loads are among the rows; nil: nobody's
 	// scalings are decisions of the autoscaler for the record; elastics what is remembered for its next ones.
 	scalings []func(*store.Tx) error
 	elastics map[shoal.PoolName]elastic

@@ -84,12 +84,12 @@ func (e *Engine) conclude(v *verdict, m memory) {
 	e.moving = v.moving
 	maps.Copy(e.elastic, v.elastics)
 	maps.Copy(e.warned, v.told)
-	if !v.flushed {
+	if v.flushed == nil {
 		return
 	}
 	e.flushAt, e.flushed = time.Time{}, time.Now()
 	for id, l := range e.links {
-		if was, ok := m.links[id]; ok {
+		if was, ok := m.links[id]; ok && v.flushed[id] {
 			l.stored, l.storedSeen = was.load, was.seen
 			e.links[id] = l
 		}
