@@ -180,8 +180,8 @@ func (c *checks) remote(s shoal.Share, scheme, rest string) {
 	}
 }
 
-// unwrittenShare is what may be the account and the share of a file that was converted: YOUR-ACCOUNT/YOUR-SHARE.
-var unwrittenShare = regexp.MustCompile(`^[A-Za-z0-9-]{1,63}/[A-Za-z0-9-]{1,63}$`)
+// unwrittenShare is what may be the account and the share of a file that was converted: YOUR-ACCOUNT/YOUR-SHARE, <ACCOUNT>/share.
+var unwrittenShare = regexp.MustCompile(`^<?[A-Za-z0-9_-]{1,63}>?/<?[A-Za-z0-9_-]{1,63}>?(/[^ ,?#@]*)?$`)
 
 // local checks the source of a share that is a directory of the host.
 func (c *checks) local(s string) {
