@@ -28,7 +28,7 @@ func (p *program) appCommand() *cobra.Command {
 }
 
 func (p *program) secretCommand() *cobra.Command {
-	return parent("secret", "Secrets: values for jobs that nobody is to see", secrets.Commands(secrets.Env{Connect: p.connect, In: p.Stdin, Out: p.Stdout, Ask: p.ask,
+	return parent("secret", "Secrets: values for jobs and sessions that nobody is to see", secrets.Commands(secrets.Env{Connect: p.connect, In: p.Stdin, Out: p.Stdout, Ask: p.ask,
 		Terminal: term.Is(p.Stdin), Say: p.note, Format: formatFlag, List: func(format string, all []shoal.Secret) error { return show.Secrets(p.Stdout, format, all) }})...)
 }
 

@@ -112,7 +112,12 @@ func newBox(t *testing.T) *box {
 // reach mounts a share and returns where everybody may see it, as in a machine, and its options.
 func (b *box) reach(s shoal.Share) (dir, options string) {
 	b.t.Helper()
-	dir, err := b.Reach(b.t.Context(), s)
+	var err error
+	for range 6 { // each waits 5 s, and a guest on a host that has much to do is slower
+		if dir, err = b.Reach(b.t.Context(), s); shoal.KindOf(err) != shoal.KindUnavailable {
+			break
+		}
+	}
 	if err != nil {
 		b.t.Fatal(err)
 	}
