@@ -261,11 +261,13 @@ func TestLinger(t *testing.T) {
 func TestShutdownWhileHeld(t *testing.T) {
 	w := newWorld(t)
 	held := make(chan struct{}, 20)
+	w.router.mu.Lock()
 	w.router.place = func(ctx context.Context, _ route.Request, _ func(string)) (*machine, error) {
 		held <- struct{}{}
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
+	w.router.mu.Unlock()
 	var ends []func() error
 	var said []*lockedBuffer
 	for range cap(held) {

@@ -226,8 +226,8 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `[{"root":"/shared","homes":[{"path":"/shared/home/alice","uid":20002,"gid":20002}],"skel":"/skel","groupDirs":[{"path":"p/g","gid":30001,"mode":1528},{"path":"q/g","gid":30001,"mode":1533}]},` +
-		`{"root":"/shared/ro","readOnly":true,"skel":"/skel"},{"root":"/","homes":[{"path":"/home/local","uid":20001,"gid":20001}],"skel":"/skel"}]`
+	want := `[{"root":"/shared","homes":[{"path":"/shared/home/alice","user":"alice","uid":20002,"gid":20002}],"skel":"/skel","groupDirs":[{"path":"p/g","gid":30001,"mode":1528},{"path":"q/g","gid":30001,"mode":1533}]},` +
+		`{"root":"/shared/ro","readOnly":true,"skel":"/skel"},{"root":"/","homes":[{"path":"/home/local","user":"local","uid":20001,"gid":20001}],"skel":"/skel"}]`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -144,9 +145,12 @@ func order(id shoal.AppID, command string) api.AppOrder {
 		Ready: shoal.Probe{Path: "/ok", Interval: shoal.Duration(100 * time.Millisecond), Timeout: shoal.Duration(20 * time.Second), Threshold: 2}}
 }
 
-// get asks through the gateway's way in.
+// get asks through the gateway's way in, as a user of the machine would who is not root.
 func get(port int, path string) (string, error) {
-	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		return errors.Join(c.Control(func(fd uintptr) { err = syscall.Fchown(int(fd), aliceUID, -1) }), err)
+	}}
+	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}
 	resp, err := c.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
 	if err != nil {
 		return "", err

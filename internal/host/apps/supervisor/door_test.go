@@ -166,7 +166,16 @@ func newDoor(t *testing.T, admits bool) *door {
 // dial connects to a door. nil: it was refused at once.
 func dial(t *testing.T, d *door) *net.TCPConn {
 	t.Helper()
-	c, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", d.port))
+	return dialAs(t, d, os.Getuid())
+}
+
+// dialAs connects by a socket of a user's.
+func dialAs(t *testing.T, d *door, uid int) *net.TCPConn {
+	t.Helper()
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		return errors.Join(c.Control(func(fd uintptr) { err = syscall.Fchown(int(fd), uid, -1) }), err)
+	}}
+	c, err := dialer.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", d.port))
 	if errors.Is(err, syscall.ECONNRESET) {
 		return nil
 	}
@@ -195,7 +204,7 @@ func TestPump(t *testing.T) {
 	}
 }
 
-// Before there is an app, from elsewhere, and afterwards, nobody gets in.
+// Before there is an app, from elsewhere, and afterwards, nobody gets in. The machine's own agent is not elsewhere.
 func TestShut(t *testing.T) {
 	t.Parallel()
 	refused := func(what string, c *net.TCPConn) {
@@ -223,7 +232,17 @@ func TestShut(t *testing.T) {
 	refused("anew", dial(t, d))
 	other := newDoor(t, false)
 	other.open(echo(t))
-	refused("from elsewhere", dial(t, other))
+	if os.Getuid() != 0 {
+		t.Skip("whose a connection is only root can choose")
+	}
+	refused("from a user of the machine", dialAs(t, other, 12345))
+	if c := dialAs(t, other, 0); c == nil {
+		t.Error("the agent of the machine is refused")
+	} else if _, err := c.Write([]byte("x")); err != nil {
+		t.Error(err)
+	} else if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Errorf("the agent of the machine: %v", err)
+	}
 }
 
 // An app that goes away ends its connections and does not hold up others.

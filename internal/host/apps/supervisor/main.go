@@ -106,6 +106,7 @@ type supervisor struct {
 	stopped bool
 	doors   map[netip.Addr]bool
 	changed chan struct{} // closed at each change of state
+	over    bool          // no more keepers: the end is on disk
 	keepers sync.WaitGroup
 }
 
@@ -173,7 +174,13 @@ func (s *supervisor) listen(l net.Listener) {
 			time.Sleep(time.Second) // too many files, for a moment
 			continue
 		}
-		s.keepers.Go(func() { s.serve(c) })
+		s.mu.Lock()
+		if s.over {
+			_ = c.Close()
+		} else {
+			s.keepers.Go(func() { s.serve(c) })
+		}
+		s.mu.Unlock()
 	}
 }
 
@@ -220,6 +227,9 @@ func (s *supervisor) serve(c net.Conn) {
 // told waits a moment until keepers know the end. One that is not there finds it on disk.
 func (s *supervisor) told(end apps.State) {
 	s.tell(func(x *apps.State) { *x = end })
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() { s.keepers.Wait(); close(done) }()
 	select {
