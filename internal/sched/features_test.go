@@ -502,6 +502,32 @@ func TestBorrowedSeats(t *testing.T) {
 	}
 }
 
+// Who comes and goes does not have the same task told to go each time: her seat is not lent again at once.
+func TestSeatRests(t *testing.T) {
+	t.Parallel()
+	desk := lab(func(p *sched.Pool) { p.Interactive, p.Seats, p.Seat = true, 2, cpus(1) })
+	loan := func(j *sched.PutJob) { j.Preemptible = true }
+	c := at(t, desk, machines(4), with(job(1, "b", 1, 4), loan))
+	c.want("1/0@m-1")
+	c.Apply(sitting(machines(4), "alice"))
+	c.wantTold("1/0>alice")
+	c.end(1, 0)
+	c.Apply(machines(4), sched.Again{Task: sched.Task{Job: "1", Position: 0}})
+	c.want("")
+	if e := c.explain("1"); e.Seated != 1 || e.Room != 0 || e.Free.IsZero() {
+		t.Errorf("%+v", e)
+	}
+	c.wait(119 * time.Second)
+	c.want("")
+	c.wait(time.Second)
+	c.want("1/0@m-1")
+	c.Apply(sitting(machines(4), "alice"))
+	c.wantTold("1/0>alice")
+	c.end(1, 0)
+	c.Apply(machines(4), with(job(2, "b", 1, 3), loan))
+	c.want("2/0@m-1") // beside a seat there is room
+}
+
 // The nodes of a task use the seats of its user like any other task.
 func TestGangOnOwnSeat(t *testing.T) {
 	t.Parallel()
@@ -563,21 +589,6 @@ func TestPoolOf(t *testing.T) {
 		Limits: shoal.Limits{PerUser: shoal.PerUser{CPUs: 8000}, PerGroup: shoal.PerGroup{Memory: 10 << 30}}})
 	if !p.Interactive || p.Seat != cpus(1) || p.Most != 3 {
 		t.Errorf("%+v", p)
-	}
-	for _, r := range []struct {
-		job  sched.PutJob
-		want string
-	}{
-		{with(job(1, "a", 1, 1), func(j *sched.PutJob) { j.Preemptible = true }), ""},
-		{job(1, "a", 1, 1), "must not be preempted"},
-		{job(1, "a", 1, 5), "even if it were empty"},
-		{with(job(1, "a", 1, 1), nodes(4, 4)), "3 at most"},
-		{with(job(1, "a", 1, 3), nodes(3, 3)), "more than a user"},
-		{with(job(1, "a", 1, 0), nodes(3, 3), func(j *sched.PutJob) { j.Resources.Memory = 4 << 30 }), "more than a group"},
-	} {
-		if got := p.Refuse(sched.Job(r.job)); (got == "") != (r.want == "") || !strings.Contains(got, r.want) {
-			t.Errorf("%+v is refused with %q, want %q", r.job, got, r.want)
-		}
 	}
 }
 

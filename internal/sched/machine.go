@@ -288,6 +288,9 @@ func (p *pool) base(m *machine, class int) shoal.Resources {
 func (p *pool) earliest(m *machine, sh *shape, now instant) instant {
 	class := p.class(sh.needs)
 	left := p.left(m, class, nil)
+	if until, rests := p.resting[m]; rests && class == loan && !sh.resources.Fits(left.Sub(p.Seat)) {
+		now = max(now, until)
+	}
 	if sh.resources.Fits(left) {
 		return now
 	}
@@ -336,6 +339,9 @@ func (p *pool) reindex(m *machine) {
 		if open && (class == loan || p.Interactive) {
 			at := &p.classes[class]
 			now.first, now.left = &at.open, p.left(m, class, nil)
+			if _, rests := p.resting[m]; rests && class == loan {
+				now.left = now.left.Sub(p.Seat)
+			}
 			if m.kept {
 				now.first, now.second = &at.short, &at.long
 				now.beside = least(now.left, p.beside(m, class))

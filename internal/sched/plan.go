@@ -60,6 +60,7 @@ type pass struct {
 }
 
 func (w *pass) run() {
+	w.rested()
 	if w.head != nil && !w.head.waits() {
 		w.unkeep()
 	}

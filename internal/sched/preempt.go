@@ -14,6 +14,10 @@ import (
 // a mistake in a priority does not end all work at once. Logins do not wait for it.
 const evictions = 30
 
+// rest is how long a seat that a login took back is not lent again, although it is free: who comes and goes, as a script does that
+// calls ssh, does not have the same task told to go each time.
+const rest = instant(2 * time.Minute)
+
 // eviction is what a machine has to give up to have room for a task.
 type eviction struct {
 	machine *machine
@@ -256,6 +260,16 @@ func (w *pass) youngest(m *machine, want func(*run) bool) []*run {
 	return all
 }
 
+// rested lends again what has been free for long enough.
+func (w *pass) rested() {
+	for m, until := range w.resting {
+		if w.soon(until); until <= w.now {
+			delete(w.resting, m)
+			w.reindex(m)
+		}
+	}
+}
+
 // logins has tasks told to go that use what the sessions on their machine are entitled to, at once and
 // however young they are.
 func (w *pass) logins(told map[*run]bool) {
@@ -278,7 +292,9 @@ func (w *pass) logins(told map[*run]bool) {
 			if least(now, shoal.Resources{}) == least(left, shoal.Resources{}) {
 				continue // it uses its own user's seat
 			}
-			left, told[r] = now, true
+			left, told[r], w.resting[m] = now, true, w.now+rest
+			w.soon(w.now + rest)
+			w.reindex(m)
 			w.plan.Preempt = append(w.plan.Preempt, Preemption{Task: r.task, Users: w.sitting(m), Machine: m.ID, Reason: "makes room for who logged in"})
 		}
 	}

@@ -30,6 +30,7 @@ type pool struct {
 	classes  [classes]places
 	whole    index                 // those that take tasks, by what they have when empty
 	seated   map[*machine]struct{} // with sessions
+	resting  map[*machine]instant  // a login took back what was lent: until then a seat more is kept free there
 	starting map[*machine]struct{}
 	soft     map[*machine]struct{} // with tasks that more urgent ones may take the place of
 	leaving  map[*machine]struct{} // with tasks that were told to go
@@ -53,7 +54,7 @@ type pool struct {
 func (s *State) pool(name shoal.PoolName) *pool {
 	p := s.pools[name]
 	if p == nil {
-		p = &pool{Pool: Pool{Name: name}, machines: map[shoal.MachineID]*machine{}, seated: map[*machine]struct{}{},
+		p = &pool{Pool: Pool{Name: name}, machines: map[shoal.MachineID]*machine{}, seated: map[*machine]struct{}{}, resting: map[*machine]instant{},
 			starting: map[*machine]struct{}{}, soft: map[*machine]struct{}{}, leaving: map[*machine]struct{}{},
 			people: map[shoal.UserName]*person{}, parties: map[shoal.GroupName]*party{}, accounts: map[[2]string]*account{}, shapes: map[needs]*shape{}}
 		s.pools[name] = p

@@ -155,7 +155,7 @@ func (r *reasons) machines(q Question) {
 // limit says which limit holds a job back.
 func limit(q Question) string {
 	u, g, j := q.Pool.Limits.PerUser, q.Pool.Limits.PerGroup, q.Job
-	if refused := sched.PoolOf(q.Pool).Refuse(sched.Job{Resources: j.Spec.Resources, Nodes: j.Spec.Nodes, Preemptible: true}); refused != "" && q.Wait.Limit != "maxRunning" {
+	if refused := Refuse(sched.PoolOf(q.Pool), j.Spec); refused != "" && q.Wait.Limit != "maxRunning" {
 		return refused + "; it waits until that changes"
 	}
 	user := func(what string, most any) string {
