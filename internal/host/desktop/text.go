@@ -159,6 +159,11 @@ for f in /run/shoal/secrets/"$(id -un)"/*; do # of the pool
 	[ -f "$f" ] && value=$(cat "$f" && echo x) && export "${f##*/}=${value%x}" "${f##*/}_FILE=$f"
 done
 unset f value
+local=/var/lib/shoal-local/$(id -u) runtime=/run/user/$(id -u)
+if [ -O "$local" ] && [ -d "$local" ] && [ -O "$runtime" ] && [ -d "$runtime" ]; then # a home on a share is no place for these
+	export SHOAL_LOCAL="$local" XDG_RUNTIME_DIR="$runtime" XDG_CACHE_HOME="$local/cache" JUPYTER_RUNTIME_DIR="$local/jupyter-runtime"
+fi
+unset local runtime
 has() { command -v "$1" >/dev/null 2>&1; }
 if [ -z "$XDG_RUNTIME_DIR" ]; then # nobody has made one: there is no systemd
 	d=/tmp/xdg-runtime-$(id -u)
