@@ -3,8 +3,7 @@
 // It is a plain value. State is changed by Apply, whose changes say what is on record (a job,
 // a machine, a start, an end), and asked by Plan, which answers with the tasks to be started and
 // to be told to go now. A State to which all changes were applied equals one made anew from the
-// rows, but for what a pass remembers for minutes: how many were told to go, and which seats rest. Time comes in with the
-// changes and questions.
+// rows. Time comes in with the changes and questions.
 //
 // The order within a pool (plan.go, share.go): priority first; then a user of whom nothing runs gets
 // one task; then the group that used least by its weight, and of it the user who used least; of one

@@ -111,6 +111,8 @@ func (p *pool) count(e *Explanation, t *part, now instant, first bool) {
 			e.Leaving++
 		case !q.Fits(p.base(m, class)):
 			e.Small++
+		case p.rests(m, class, q, now) && q.Fits(m.filed[class].left):
+			e.Seated++
 		case q.Fits(m.filed[class].left) && (!m.kept || first || m.keptUntil != never && end <= m.keptUntil || q.Fits(m.filed[class].beside)):
 			e.Room++
 		case q.Fits(m.filed[class].left):

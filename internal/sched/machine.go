@@ -276,6 +276,11 @@ func (p *pool) left(m *machine, class int, gone func(*run) bool) shoal.Resources
 	return left
 }
 
+// rests reports whether a task would take a seat that is not lent again yet.
+func (p *pool) rests(m *machine, class int, q shoal.Resources, now instant) bool {
+	return class == loan && now < p.resting[m] && !q.Fits(p.left(m, class, nil).Sub(p.Seat))
+}
+
 // base is what a class could use of a machine without tasks and logins.
 func (p *pool) base(m *machine, class int) shoal.Resources {
 	if class == firm && p.Interactive {
@@ -288,8 +293,8 @@ func (p *pool) base(m *machine, class int) shoal.Resources {
 func (p *pool) earliest(m *machine, sh *shape, now instant) instant {
 	class := p.class(sh.needs)
 	left := p.left(m, class, nil)
-	if until, rests := p.resting[m]; rests && class == loan && !sh.resources.Fits(left.Sub(p.Seat)) {
-		now = max(now, until)
+	if p.rests(m, class, sh.resources, now) {
+		now = p.resting[m]
 	}
 	if sh.resources.Fits(left) {
 		return now
@@ -339,9 +344,6 @@ func (p *pool) reindex(m *machine) {
 		if open && (class == loan || p.Interactive) {
 			at := &p.classes[class]
 			now.first, now.left = &at.open, p.left(m, class, nil)
-			if _, rests := p.resting[m]; rests && class == loan {
-				now.left = now.left.Sub(p.Seat)
-			}
 			if m.kept {
 				now.first, now.second = &at.short, &at.long
 				now.beside = least(now.left, p.beside(m, class))

@@ -3,6 +3,7 @@ package sched
 import (
 	"cmp"
 	"container/heap"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -12,7 +13,7 @@ import (
 
 // Plan returns what is to be done now: tasks to start, at most budget, in order, and tasks to be told
 // to go. The state changes only by Apply of what was carried out; Plan itself remembers for which
-// task of a pool machines are kept, and how many it had told to go, which is no part of what Apply builds.
+// task of a pool machines are kept, how many it had told to go, and which seats rest, which is no part of what Apply builds.
 func (s *State) Plan(now time.Time, budget int) Plan {
 	at := moment(now)
 	s.rebase(at)
@@ -60,7 +61,7 @@ type pass struct {
 }
 
 func (w *pass) run() {
-	w.rested()
+	maps.DeleteFunc(w.resting, func(_ *machine, until instant) bool { return until <= w.now })
 	if w.head != nil && !w.head.waits() {
 		w.unkeep()
 	}
@@ -141,6 +142,10 @@ func (w *pass) find(got []*machine, sh *shape, most int, priority Priority, head
 			}
 			short := first || m.keptUntil != never && end <= m.keptUntil
 			if x == &at.short && !short || x == &at.long && short || given > 0 && slices.Contains(got[:given], m) {
+				continue
+			}
+			if w.rests(m, w.class(sh.needs), sh.resources, w.now) {
+				w.soon(w.resting[m])
 				continue
 			}
 			got = append(got, m)

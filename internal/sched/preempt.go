@@ -260,16 +260,6 @@ func (w *pass) youngest(m *machine, want func(*run) bool) []*run {
 	return all
 }
 
-// rested lends again what has been free for long enough.
-func (w *pass) rested() {
-	for m, until := range w.resting {
-		if w.soon(until); until <= w.now {
-			delete(w.resting, m)
-			w.reindex(m)
-		}
-	}
-}
-
 // logins has tasks told to go that use what the sessions on their machine are entitled to, at once and
 // however young they are.
 func (w *pass) logins(told map[*run]bool) {
@@ -293,8 +283,6 @@ func (w *pass) logins(told map[*run]bool) {
 				continue // it uses its own user's seat
 			}
 			left, told[r], w.resting[m] = now, true, w.now+rest
-			w.soon(w.now + rest)
-			w.reindex(m)
 			w.plan.Preempt = append(w.plan.Preempt, Preemption{Task: r.task, Users: w.sitting(m), Machine: m.ID, Reason: "makes room for who logged in"})
 		}
 	}
