@@ -253,7 +253,11 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	}
 	c := j.People[m.ID]
 	if len(c.Names) > 0 {
-		add("sessions", "%s there: %s", count(c.Sessions, "session"), strings.Join(c.Names[:min(len(c.Names), whyEvents)], ", "))
+		names := c.Names[:min(len(c.Names), whyEvents)]
+		if n := len(c.Names) - len(names); n > 0 {
+			names = append(slices.Clip(names), fmt.Sprintf("%d more", n))
+		}
+		add("sessions", "%s there: %s", count(c.Sessions, "session"), strings.Join(names, ", "))
 	}
 	if c.Tasks > 0 {
 		add("tasks", "%s there", count(c.Tasks, "task"))
