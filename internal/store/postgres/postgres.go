@@ -206,13 +206,17 @@ func (d *database) lock(c *conn) error {
 
 var errHeld = errors.New("another connection holds the lead")
 
+// lingers is for how long a process that has ended may hold the lead: until the database notices.
+const lingers = 2 * time.Second
+
 func (d *database) open(ctx context.Context, opts Options) (*commit.Store, error) {
+	began := time.Now()
 	c, err := d.lead(ctx)
 	for waits := false; errors.Is(err, errHeld) || waits && unreachable(err); c, err = d.lead(ctx) {
-		if opts.Standby == nil {
+		if opts.Standby == nil && time.Since(began) > lingers {
 			return nil, shoal.Errorf(shoal.KindConflict, "another server leads").WithHint("is `shoal serve` already running on this database?")
 		}
-		if !waits {
+		if opts.Standby != nil && !waits {
 			waits = true
 			opts.Standby()
 		}
