@@ -122,7 +122,9 @@ func (c *Cluster) start(ctx context.Context) error {
 		run(ctx, "", nil, "openssl", "genrsa", "-out", c.path("sa.key"), "2048"),
 		run(ctx, "", nil, "ip", "link", "add", "cluster", "type", "bridge"),
 		run(ctx, "", nil, "ip", "address", "add", Host+"/24", "dev", "cluster"),
-		run(ctx, "", nil, "ip", "link", "set", "cluster", "up"), makeGroup(c.group)); err != nil {
+		run(ctx, "", nil, "ip", "link", "set", "cluster", "up"),
+		os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0), // of this network namespace: nodes reach each other through here
+		makeGroup(c.group)); err != nil {
 		return err
 	}
 	if err := c.startEtcd(); err != nil {
