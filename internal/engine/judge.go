@@ -271,7 +271,7 @@ func graceOf(p shoal.Pool) time.Duration {
 // state is a pool as package scale wants to see it.
 func (j *judging) state(p shoal.Pool) scale.State {
 	placed := sched.PoolOf(p)
-	s := scale.State{Pool: p, Waiting: j.Waiting[p.Name], Queue: j.Queues[p.Name], Reserved: world.Reserved(placed)}
+	s := scale.State{Pool: p, Waiting: j.Waiting[p.Name], Queue: j.Queues[p.Name], Reserved: placed.Reserved()}
 	for _, r := range j.rows {
 		if r.Pool != p.Name || r.State == shoal.MachineGone {
 			continue

@@ -222,30 +222,26 @@ func (p *pool) stand(m *machine, now Standing) {
 	}
 }
 
-// entitled is what a user's sessions on a machine give her a right to.
-func (p *pool) entitled(m *machine, user shoal.UserName) shoal.Resources {
-	var sum shoal.Resources
+// seat is what a user's sessions on a machine give her a right to and her own tasks do not use; those of which gone is true
+// do not count.
+func (p *pool) seat(m *machine, user shoal.UserName, gone func(*run) bool) shoal.Resources {
+	active, away := 0, 0
 	for _, s := range m.Sessions {
 		switch {
-		case !p.Interactive || s.User != user:
+		case s.User != user:
 		case s.Active:
-			sum = sum.Add(p.Seat)
+			active++
 		default:
-			sum.Memory += p.Seat.Memory
+			away++
 		}
 	}
-	return sum
-}
-
-// seat is what of that her own tasks do not use; those of which gone is true do not count.
-func (p *pool) seat(m *machine, user shoal.UserName, gone func(*run) bool) shoal.Resources {
-	left := p.entitled(m, user)
+	var used shoal.Resources
 	for _, r := range m.runs {
 		if r.account.person.name == user && !r.hold && (gone == nil || !gone(r)) {
-			left = left.Sub(r.shape.resources)
+			used = used.Add(r.shape.resources)
 		}
 	}
-	return most(left, shoal.Resources{})
+	return p.Entitled(active, away, used)
 }
 
 // left is what a class finds left of a machine, as if the tasks of which gone is true were not there.
@@ -283,8 +279,8 @@ func (p *pool) rests(m *machine, class int, q shoal.Resources, now instant) bool
 
 // base is what a class could use of a machine without tasks and logins.
 func (p *pool) base(m *machine, class int) shoal.Resources {
-	if class == firm && p.Interactive {
-		return m.Resources.Sub(times(p.Seat, p.Seats))
+	if class == firm {
+		return m.Resources.Sub(p.Reserved())
 	}
 	return m.Resources
 }

@@ -118,6 +118,25 @@ func PoolOf(p shoal.Pool) Pool {
 	return s
 }
 
+// Reserved is what tasks that must not be preempted leave alone of a machine: what all its seats are entitled to.
+func (p Pool) Reserved() shoal.Resources {
+	if !p.Interactive {
+		return shoal.Resources{}
+	}
+	return times(p.Seat, p.Seats)
+}
+
+// Entitled is what sessions of one user on a machine give her a right to, and her own tasks, which use so much, leave of
+// it. One that is away has a right to its memory only.
+func (p Pool) Entitled(active, away int, used shoal.Resources) shoal.Resources {
+	if !p.Interactive {
+		return shoal.Resources{}
+	}
+	sum := times(p.Seat, active)
+	sum.Memory += p.Seat.Memory * shoal.Bytes(away)
+	return most(sum.Sub(used), shoal.Resources{})
+}
+
 // Task is one task of a job by its position.
 type Task struct {
 	Job      shoal.JobID

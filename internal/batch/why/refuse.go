@@ -21,7 +21,7 @@ func Refuse(p sched.Pool, j shoal.JobSpec) string {
 		return fmt.Sprintf("one task alone is more than a user may have running in pool %s", p.Name)
 	case !all.Fits(bound(group.CPUs, group.Memory, group.GPUs)):
 		return fmt.Sprintf("one task alone is more than a group may have running in pool %s", p.Name)
-	case p.Interactive && !j.GivesWay() && !j.Resources.Fits(p.Machine.Sub(times(p.Seat, p.Seats))):
+	case !j.GivesWay() && !j.Resources.Fits(p.Machine.Sub(p.Reserved())):
 		return fmt.Sprintf("what must not be preempted may only use what the seats of pool %s leave of a machine, and that is too little", p.Name)
 	}
 	return ""

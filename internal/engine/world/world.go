@@ -43,7 +43,7 @@ type seats struct {
 }
 
 // Seats is what those who are logged in on a machine of a pool are entitled to beside what their own tasks use; others' tasks
-// leave that alone. Placement (package sched) goes by the same rule.
+// leave that alone.
 func (c Crowd) Seats(p sched.Pool) map[shoal.UserName]shoal.Resources {
 	if !p.Interactive || c.Sessions == 0 {
 		return nil
@@ -53,18 +53,9 @@ func (c Crowd) Seats(p sched.Pool) map[shoal.UserName]shoal.Resources {
 		if s.active+s.away == 0 {
 			continue
 		}
-		all[user] = shoal.Resources{CPUs: max(p.Seat.CPUs*shoal.MilliCPU(s.active)-s.used.CPUs, 0),
-			Memory: max(p.Seat.Memory*shoal.Bytes(s.active+s.away)-s.used.Memory, 0), GPUs: max(p.Seat.GPUs*s.active-s.used.GPUs, 0)}
+		all[user] = p.Entitled(s.active, s.away, s.used)
 	}
 	return all
-}
-
-// Reserved is what tasks that are never told to go leave alone of a pool's machines: what all seats are entitled to.
-func Reserved(p sched.Pool) (all shoal.Resources) {
-	if !p.Interactive {
-		return all
-	}
-	return shoal.Resources{CPUs: p.Seat.CPUs * shoal.MilliCPU(p.Seats), Memory: p.Seat.Memory * shoal.Bytes(p.Seats), GPUs: p.Seat.GPUs * p.Seats}
 }
 
 func (c *Crowd) sit(user shoal.UserName, change func(*seats)) {
