@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/host/accounts"
+	"github.com/shoal-pool/shoal/internal/host/localdisk"
 	"github.com/shoal-pool/shoal/internal/host/passes"
 	"github.com/shoal-pool/shoal/internal/host/vault"
 )
@@ -51,7 +52,7 @@ func enterMain() int {
 		if err := intoSlice(u.UID, os.Getppid()); err != nil {
 			fmt.Fprintf(os.Stderr, "shoal-agent: %s has no slice: %v\n", user, err)
 		}
-		if err := makeLocal(u.UID, u.GID); err != nil {
+		if err := localdisk.Make(u.UID, u.GID); err != nil {
 			fmt.Fprintf(os.Stderr, "shoal-agent: %s has nothing on the machine's own disk: %v\n", user, err)
 		}
 		mourn(shoal.UserName(user))

@@ -2,52 +2,14 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/shoal-pool/shoal/api"
 )
-
-// localNames are the variables by which sockets, caches and databases of programs come to lie on the machine's own disk. A
-// login whose home is on a share finds them: locks and sockets do not work there, or for one machine only.
-var localNames = []string{"SHOAL_LOCAL", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "JUPYTER_RUNTIME_DIR"}
-
-// localVariables are their values, NAME=VALUE.
-func localVariables(uid int) []string {
-	own := filepath.Join(localDir, strconv.Itoa(uid))
-	values := []string{own, runtimeDir(uid), filepath.Join(own, "cache"), filepath.Join(own, "jupyter-runtime")}
-	for i := range values {
-		values[i] = localNames[i] + "=" + values[i]
-	}
-	return values
-}
-
-func runtimeDir(uid int) string { return filepath.Join("/run/user", strconv.Itoa(uid)) }
-
-// makeLocal makes a user's directories on the machine's own disk. Root makes nothing below what is hers: programs do.
-func makeLocal(uid, gid int) error {
-	if err := os.Mkdir(localDir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	for _, dir := range []string{filepath.Join(localDir, strconv.Itoa(uid)), runtimeDir(uid)} {
-		err := os.Mkdir(dir, 0o700)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err == nil {
-			err = os.Lchown(dir, uid, gid)
-		}
-		if err != nil {
-			return fmt.Errorf("cannot make %s: %w", dir, err)
-		}
-	}
-	return nil
-}
 
 // distant reports whether a home is on a share.
 func distant(home string, mounts []api.AgentMount) bool {

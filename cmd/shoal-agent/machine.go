@@ -18,6 +18,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/accounts"
 	"github.com/shoal-pool/shoal/internal/host/desktop"
+	"github.com/shoal-pool/shoal/internal/host/localdisk"
 	"github.com/shoal-pool/shoal/internal/host/passes"
 	"github.com/shoal-pool/shoal/internal/host/sshd"
 	"github.com/shoal-pool/shoal/internal/host/vault"
@@ -48,7 +49,7 @@ const skelDir = "/etc/skel"
 func newMachine(state string, log *slog.Logger) (*machine, error) {
 	v := openVault()
 	server, err := sshd.New(sshd.Config{Dir: sshdDir, Etc: "/etc", Agent: agentPath, Port: sshPort, Log: sshdLog, Variables: allowed(v.Wanted()),
-		Keys: passes.At(passes.Dir).KeysFile(), Mark: strings.Join(append([]string{passes.Mark}, localNames...), ","), Client: passes.At(passes.Dir).ClientFiles()})
+		Keys: passes.At(passes.Dir).KeysFile(), Mark: strings.Join(append([]string{passes.Mark}, localdisk.Names()...), ","), Client: passes.At(passes.Dir).ClientFiles()})
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +161,7 @@ func (m *machine) Accounts(want api.Accounts, mounts []api.AgentMount) error {
 		if !u.Disabled && u.Principal != "" {
 			principals[string(u.Name)] = u.Principal
 			if distant(u.Home, mounts) {
-				away, principals[string(u.Name)] = true, sshd.WithEnv(u.Principal, localVariables(u.UID))
+				away, principals[string(u.Name)] = true, sshd.WithEnv(u.Principal, localdisk.Variables(u.UID))
 			}
 		}
 	}

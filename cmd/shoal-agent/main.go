@@ -76,7 +76,6 @@ const (
 	desktopDir = "/run/shoal/desktop"
 	doorPath   = agentDir + "/door"
 	vaultDir   = agentDir + "/vault"
-	stateDir   = "/var/lib/shoal"       // with a directory per machine, so that a copied image's is not taken for ours
-	localDir   = "/var/lib/shoal-local" // of users' directories on the machine's own disk
+	stateDir   = "/var/lib/shoal" // with a directory per machine, so that a copied image's is not taken for ours
 	sshPort    = 22
 )

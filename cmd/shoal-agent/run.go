@@ -19,6 +19,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/host/activity"
 	"github.com/shoal-pool/shoal/internal/host/apps"
 	"github.com/shoal-pool/shoal/internal/host/desktop"
+	"github.com/shoal-pool/shoal/internal/host/localdisk"
 	"github.com/shoal-pool/shoal/internal/host/probes"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
 	"github.com/shoal-pool/shoal/internal/host/tasks/runner"
@@ -90,7 +91,7 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer run.Close()
-	keeper, err := apps.Open(apps.Config{Dir: filepath.Join(agentDir, "apps"), Agent: agentPath, Groups: groups, Lookup: person(people), Local: localDir, Log: log})
+	keeper, err := apps.Open(apps.Config{Dir: filepath.Join(agentDir, "apps"), Agent: agentPath, Groups: groups, Lookup: person(people), Local: localdisk.Dir, Log: log})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package desktop
 import (
 	"fmt"
 	"path/filepath"
+
+	"github.com/shoal-pool/shoal/internal/host/localdisk"
 )
 
 // pam lets in whom the control plane knows by the password, and puts her into her slice. It has no other way in: what
@@ -150,7 +152,7 @@ EnableSyslog=false
 
 // startwm starts what the user or the image has for a desktop. A bare window manager shows an empty screen, so it gets
 // a terminal beside it, unless the user has said herself what comes up.
-const startwm = `#!/bin/sh
+var startwm = `#!/bin/sh
 # Written by Shoal; changes are lost.
 for f in /etc/profile "$HOME/.profile"; do
 	[ -r "$f" ] && . "$f"
@@ -159,12 +161,7 @@ for f in /run/shoal/secrets/"$(id -un)"/*; do # of the pool
 	[ -f "$f" ] && value=$(cat "$f" && echo x) && export "${f##*/}=${value%x}" "${f##*/}_FILE=$f"
 done
 unset f value
-local=/var/lib/shoal-local/$(id -u) runtime=/run/user/$(id -u)
-if [ -O "$local" ] && [ -d "$local" ] && [ -O "$runtime" ] && [ -d "$runtime" ]; then # a home on a share is no place for these
-	export SHOAL_LOCAL="$local" XDG_RUNTIME_DIR="$runtime" XDG_CACHE_HOME="$local/cache" JUPYTER_RUNTIME_DIR="$local/jupyter-runtime"
-fi
-unset local runtime
-has() { command -v "$1" >/dev/null 2>&1; }
+` + localdisk.Shell() + `has() { command -v "$1" >/dev/null 2>&1; }
 if [ -z "$XDG_RUNTIME_DIR" ]; then # nobody has made one: there is no systemd
 	d=/tmp/xdg-runtime-$(id -u)
 	mkdir -m 700 "$d" 2>/dev/null

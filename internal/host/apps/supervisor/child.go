@@ -3,10 +3,8 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -14,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/shoal-pool/shoal/internal/host/localdisk"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
@@ -130,30 +129,6 @@ func startError(err error, user, home string) error {
 	return fmt.Errorf("cannot start %s: %w", shellPath, err)
 }
 
-// localDir is the user's own directory on the machine's disk: for databases and caches, which shares do not take well.
-func (s *supervisor) localDir() string {
-	return filepath.Join(s.o.Local, strconv.Itoa(s.o.Person.UID))
-}
-
-// makeLocal makes it. It stays when the app ends, for the next one here.
-func (s *supervisor) makeLocal() error {
-	if s.o.Local == "" {
-		return nil
-	}
-	if err := os.Mkdir(s.o.Local, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	dir := s.localDir()
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return os.Lchown(dir, s.o.Person.UID, s.o.Person.GID)
-}
-
 // environ is the login environment of the user, with what the order adds, and last what the app is told.
 func (a *attempt) environ(port int) []string {
 	p, o := a.o.Person, a.o.Order
@@ -165,7 +140,7 @@ func (a *attempt) environ(port int) []string {
 	maps.Copy(env, o.Env)
 	env["SHOAL_PORT"], env["SHOAL_BASE_URL"], env["SHOAL_ENDPOINT"] = strconv.Itoa(port), o.BaseURL, o.Endpoint
 	if a.o.Local != "" {
-		env["SHOAL_LOCAL"] = a.localDir()
+		env["SHOAL_LOCAL"] = localdisk.Of(a.o.Local, p.UID)
 	}
 	out := make([]string, 0, len(env))
 	for _, k := range slices.Sorted(maps.Keys(env)) {

@@ -13,6 +13,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/apps"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
+	"github.com/shoal-pool/shoal/internal/host/localdisk"
 	"github.com/shoal-pool/shoal/internal/host/owner"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
@@ -76,8 +77,10 @@ func (s *supervisor) setUp() (why string, err error) {
 		}
 		s.tell(func(x *apps.State) { x.Group = true })
 	}
-	if err := s.makeLocal(); err != nil {
-		return "cannot make its directory on the machine's disk", err
+	if s.o.Local != "" { // it stays when the app ends, for the next one here
+		if err := localdisk.MakeIn(s.o.Local, s.o.Person.UID, s.o.Person.GID); err != nil {
+			return "cannot make its directory on the machine's disk", err
+		}
 	}
 	s.door, err = openDoor(s.dir, s.o.Person.UID, s.admits)
 	return "cannot open the gateway's way in", err
