@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -70,6 +71,11 @@ func (c *Client) Job(ctx context.Context, id shoal.JobID) (shoal.Job, error) {
 // Tasks lists the latest attempts of a job's tasks from an index on, at most limit; 0 means all.
 func (c *Client) Tasks(ctx context.Context, id shoal.JobID, from, limit int) ([]shoal.Attempt, error) {
 	return list[shoal.Attempt](ctx, c, pathOf("jobs", string(id), "tasks"), query("from", number(from)), limit)
+}
+
+// Attempts lists all attempts of a task that the server still knows, oldest first.
+func (c *Client) Attempts(ctx context.Context, ref shoal.TaskRef) ([]shoal.Attempt, error) {
+	return list[shoal.Attempt](ctx, c, pathOf("jobs", string(ref.Job), "tasks", strconv.Itoa(ref.Index), "attempts"), nil, 0)
 }
 
 // CancelJob asks for a job's end. It does not wait for that.

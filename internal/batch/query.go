@@ -92,6 +92,22 @@ func (b *Batch) Tasks(ctx context.Context, by access.Subject, id shoal.JobID, fr
 	return all, err
 }
 
+// Attempts lists all attempts of a task that are kept, oldest first. An index of -1 means the only task of a job that has one.
+func (b *Batch) Attempts(ctx context.Context, by access.Subject, ref shoal.TaskRef) (all []shoal.Attempt, err error) {
+	err = b.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		j, err := visible(tx, by, access.View, ref.Job)
+		if err != nil {
+			return err
+		}
+		if ref, err = taskOf(j, ref); err != nil {
+			return err
+		}
+		all, err = tx.History(ref)
+		return err
+	})
+	return all, err
+}
+
 // Wait returns a job once it has ended, with the exit code that stands for it.
 func (b *Batch) Wait(ctx context.Context, by access.Subject, id shoal.JobID) (api.Wait, error) {
 	j, err := b.Job(ctx, by, id)

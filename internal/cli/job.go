@@ -157,7 +157,7 @@ const (
 func (p *program) jobShow() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use: "show ID[/INDEX]", Short: "Show a job and its tasks, or those from an INDEX on", Args: takes("ID"), ValidArgsFunction: p.completer(names.Jobs),
+		Use: "show ID[/INDEX]", Short: "Show a job and its tasks, or those from an INDEX on, with all that was tried of the first", Args: takes("ID"), ValidArgsFunction: p.completer(names.Jobs),
 		Example: "  shoal job show 17\n  shoal job show 18 --state failed\n  shoal job show 18 -o json | jq '.tasks[] | select(.exitCode != 0) | .index'",
 	}
 	format := formatFlag(cmd)
@@ -188,7 +188,14 @@ func (p *program) jobShow() *cobra.Command {
 		if more {
 			p.note("%d tasks from index %d on are shown; `shoal job show %s/INDEX` shows those from another on, --limit 0 all", len(tasks), tasks[0].Index, job.ID)
 		}
-		return show.JobAndTasks(p.Stdout, *format, job, tasks, ref.Index >= 0)
+		one := ref.Index >= 0 || job.Counts.Total() == 1
+		var attempts []shoal.Attempt
+		if one && len(tasks) > 0 && tasks[0].Attempt > 1 {
+			if attempts, err = c.Attempts(cmd.Context(), tasks[0].TaskRef); err != nil {
+				return err
+			}
+		}
+		return show.JobAndTasks(p.Stdout, *format, job, tasks, attempts, one)
 	}
 	return cmd
 }

@@ -64,6 +64,7 @@ type Batch interface {
 	Job(ctx context.Context, by access.Subject, id shoal.JobID) (shoal.Job, error)
 	Jobs(ctx context.Context, by access.Subject, f store.JobFilter, cursor string, limit int) ([]shoal.Job, string, error)
 	Tasks(ctx context.Context, by access.Subject, id shoal.JobID, from, limit int) ([]shoal.Attempt, error)
+	Attempts(ctx context.Context, by access.Subject, ref shoal.TaskRef) ([]shoal.Attempt, error)
 	Wait(ctx context.Context, by access.Subject, id shoal.JobID) (api.Wait, error)
 	Output(ctx context.Context, by access.Subject, q output.Request, w func(output.Piece) error) error
 	WhyJob(ctx context.Context, by access.Subject, id shoal.JobID) (api.Why, error)

@@ -65,6 +65,23 @@ func (a *API) tasks(c *call) (api.List[shoal.Attempt], error) {
 	return listed(items, next, a.cfg.Store.Rev()), nil
 }
 
+func task(c *call) (shoal.TaskRef, error) {
+	index, err := strconv.ParseInt(c.Name("index"), 10, 32)
+	if err != nil || index < -1 {
+		return shoal.TaskRef{}, shoal.Errorf(shoal.KindInvalid, "cannot read %q as a task's index", c.Name("index")).WithHint("it is a number; -1 means the job's only task")
+	}
+	return shoal.TaskRef{Job: job(c), Index: int(index)}, nil
+}
+
+func (a *API) attempts(c *call) (api.List[shoal.Attempt], error) {
+	ref, err := task(c)
+	if err != nil {
+		return api.List[shoal.Attempt]{}, err
+	}
+	all, err := a.cfg.Batch.Attempts(c.Ctx, c.By, ref)
+	return listed(all, "", a.cfg.Store.Rev()), err
+}
+
 func (a *API) cancel(c *call, r api.CancelTasks) (shoal.Job, error) {
 	return a.cfg.Batch.CancelTasks(c.Ctx, c.By, job(c), r.Tasks)
 }

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/shoal-pool/shoal"
@@ -14,11 +13,9 @@ import (
 
 // outputRequest reads what of which output is wanted.
 func outputRequest(c *call) (q output.Request, err error) {
-	index, err := strconv.ParseInt(c.Name("index"), 10, 32)
-	if err != nil || index < -1 {
-		return q, shoal.Errorf(shoal.KindInvalid, "cannot read %q as a task's index", c.Name("index")).WithHint("it is a number; -1 means the job's only task")
+	if q.Task, err = task(c); err != nil {
+		return q, err
 	}
-	q.Task = shoal.TaskRef{Job: job(c), Index: int(index)}
 	if q.Offset, err = c.Number("offset", 0); err != nil {
 		return q, err
 	}

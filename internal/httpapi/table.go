@@ -131,6 +131,7 @@ func (a *API) jobTable() []endpoint {
 		{"POST", "/jobs:cancel", may(access.Cancel, shoal.ObjectJob), "", "End up to 10000 jobs; begins it and does not wait", rest.Take(http.StatusOK, a.cancelBatch)},
 		{"GET", "/jobs/{id}", may(access.View, shoal.ObjectJob), "", "Show a job", rest.Read(a.job)},
 		{"GET", "/jobs/{id}/tasks", may(access.View, shoal.ObjectJob), "from,cursor,limit", "List a job's tasks by index, each with its latest attempt", rest.Read(a.tasks)},
+		{"GET", "/jobs/{id}/tasks/{index}/attempts", may(access.View, shoal.ObjectJob), "", "List the attempts of a task, the oldest first", rest.Read(a.attempts)},
 		{"POST", "/jobs/{id}/cancel", may(access.Cancel, shoal.ObjectJob), "", "End a job, or some of its tasks; begins it and does not wait", rest.TakeAny(http.StatusOK, a.cancel)},
 		{"POST", "/jobs/{id}/retry", may(access.Cancel, shoal.ObjectJob), "", "Start tasks of an ended job again: all that did not succeed, or those named", rest.TakeAny(http.StatusOK, a.retry)},
 		{"GET", "/jobs/{id}/wait", may(access.View, shoal.ObjectJob), "", "Wait for a job's end; answers after a while without one, to be asked again", rest.Read(a.wait)},

@@ -28,13 +28,14 @@ func done(j shoal.Job) string {
 	return fmt.Sprintf("%d/%d", c.Succeeded+c.Failed+c.Cancelled+c.TimedOut, c.Total())
 }
 
-// JobAndTasks writes a job with tasks of it; with nodes, those of the first as well.
-func JobAndTasks(w io.Writer, format string, j shoal.Job, tasks []shoal.Attempt, nodes bool) error {
+// JobAndTasks writes a job with tasks of it; with nodes, those of the first as well. Attempts are all of the first's, if there are several.
+func JobAndTasks(w io.Writer, format string, j shoal.Job, tasks, attempts []shoal.Attempt, nodes bool) error {
 	if format != Table {
 		return Data(w, format, struct {
 			shoal.Job
-			Tasks []shoal.Attempt `json:"tasks"`
-		}{j, slices.Concat([]shoal.Attempt{}, tasks)})
+			Tasks    []shoal.Attempt `json:"tasks"`
+			Attempts []shoal.Attempt `json:"attempts,omitempty"`
+		}{j, slices.Concat([]shoal.Attempt{}, tasks), attempts})
 	}
 	if err := Job(w, format, j); err != nil || len(tasks) == 0 {
 		return err
@@ -43,11 +44,17 @@ func JobAndTasks(w io.Writer, format string, j shoal.Job, tasks []shoal.Attempt,
 	if err := Tasks(w, j.Spec.Tasks, tasks); err != nil {
 		return err
 	}
-	if t := tasks[0]; len(t.Members) > 1 && (nodes || j.Counts.Total() == 1) {
+	if t := tasks[0]; len(t.Members) > 1 && nodes {
 		fmt.Fprintln(w)
-		return Nodes(w, t)
+		if err := Nodes(w, t); err != nil {
+			return err
+		}
 	}
-	return nil
+	if len(attempts) < 2 {
+		return nil
+	}
+	fmt.Fprintf(w, "\nWhat was tried of task %s:\n", tasks[0].TaskRef)
+	return Tasks(w, nil, attempts)
 }
 
 // Tasks writes the tasks of a job as a table, with the names that the job gives them.
