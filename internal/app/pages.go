@@ -14,7 +14,7 @@ import (
 func (a *App) makePages() (err error) {
 	a.pages, err = web.New(web.Config{Store: a.store, People: a.people, Broker: confiding{a.logins, a.secrets}, Apps: a.apps, Log: a.log,
 		URL: a.webURL, SSH: func() string { return a.sockets.SSH.Addr().String() },
-		Tokens:   func(r *http.Request) (shoal.UserName, bool) { return a.api.TokenUser(r) },
+		Tokens:   func(r *http.Request) (shoal.UserName, error) { return a.api.TokenUser(r) },
 		SignedIn: a.desk.SignedIn,
 		Reached:  a.endpoints.Address,
 		Desktop: func(ctx context.Context, user shoal.UserName, req api.DesktopRequest, source string) (api.DesktopTicket, error) {

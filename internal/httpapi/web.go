@@ -85,8 +85,11 @@ func (a *API) confirm(c *call, req api.ConfirmRequest) (api.Confirmation, error)
 	return w.Confirm(c.Ctx, c.By, req)
 }
 
-// TokenUser says whose API token a request carries; false if nobody's.
-func (a *API) TokenUser(r *http.Request) (shoal.UserName, bool) {
+// TokenUser says whose API token a request carries. KindUnauthenticated: nobody's.
+func (a *API) TokenUser(r *http.Request) (shoal.UserName, error) {
 	by, err := a.byToken(r)
-	return by.User, err == nil && by.User != ""
+	if err == nil && by.User == "" {
+		err = shoal.Errorf(shoal.KindUnauthenticated, "the token is no user's")
+	}
+	return by.User, err
 }

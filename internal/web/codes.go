@@ -38,9 +38,13 @@ func (w *Web) authorize(rw http.ResponseWriter, r *http.Request) {
 			"The page that sent you here gave no state, by which it would know its own request again.", "Go to the page you want and begin there.")
 		return
 	}
-	u, secret, ok := w.signedIn(r)
-	if !ok {
+	u, secret, err := w.signedIn(r)
+	switch {
+	case isNobody(err):
 		redirect(rw, http.StatusFound, loginPath(r.URL.RequestURI()))
+		return
+	case err != nil:
+		w.unknown(rw, r, err)
 		return
 	}
 	c, _ := w.codes.Put(string(u.Name), code{user: u.Name, client: client, uri: uri, state: state, cookie: secret})
@@ -62,12 +66,12 @@ func (w *Web) Redeem(ctx context.Context, by access.Subject, req api.RedeemReque
 	if !ok || c.client != by.Service || c.uri != req.RedirectURI || c.state != req.State {
 		return api.Redeemed{}, denied
 	}
-	if u, err := w.cfg.People.BrowserUser(ctx, c.cookie); err != nil || u.Name != c.user { // signed out meanwhile
+	u, err := w.cfg.People.BrowserUser(ctx, c.cookie)
+	switch {
+	case isNobody(err) || err == nil && u.Name != c.user: // signed out meanwhile
 		return api.Redeemed{}, denied
-	}
-	u, ok := w.cfg.People.User(ctx, c.user)
-	if !ok || u.Disabled {
-		return api.Redeemed{}, denied
+	case err != nil:
+		return api.Redeemed{}, err
 	}
 	groups := u.Groups
 	if groups == nil {

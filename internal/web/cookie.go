@@ -118,39 +118,43 @@ func (*Web) StripAnswer(h http.Header) {
 	}
 }
 
-// signedIn says whose cookie a request carries, by the directory.
-func (w *Web) signedIn(r *http.Request) (u shoal.User, secret string, ok bool) {
+// signedIn says whose cookie a request carries, by the directory. KindUnauthenticated: nobody's. With any other error it cannot be
+// told just now, and she may well be signed in.
+func (w *Web) signedIn(r *http.Request) (u shoal.User, secret string, err error) {
 	if secret = secretOf(r, sessionCookie); secret == "" {
-		return u, "", false
+		return u, "", nobody()
 	}
-	u, err := w.cfg.People.BrowserUser(r.Context(), secret)
-	if err != nil {
-		if shoal.KindOf(err) != shoal.KindUnauthenticated && r.Context().Err() == nil {
+	if u, err = w.cfg.People.BrowserUser(r.Context(), secret); err != nil {
+		if !isNobody(err) && r.Context().Err() == nil {
 			w.cfg.Log.Warn("web: it cannot be told who is signed in", "err", err)
 		}
-		return shoal.User{}, "", false
+		return shoal.User{}, "", err
 	}
-	return u, secret, true
+	return u, secret, nil
 }
 
-// Who says whom the cookie of a request signs in; false if nobody, or if another site made the request. What it
+func nobody() error { return shoal.Errorf(shoal.KindUnauthenticated, "nobody is signed in") }
+
+func isNobody(err error) bool { return shoal.KindOf(err) == shoal.KindUnauthenticated }
+
+// Who says whom the cookie of a request signs in. KindUnauthenticated: nobody, or another site made the request. What it
 // says may be some seconds old where it is not told of a change (Forget).
-func (w *Web) Who(r *http.Request) (shoal.UserName, bool) {
+func (w *Web) Who(r *http.Request) (shoal.UserName, error) {
 	secret := secretOf(r, sessionCookie)
 	if secret == "" || !w.followed(r) {
-		return "", false
+		return "", nobody()
 	}
 	key := sha256.Sum256([]byte(secret))
 	name, epoch, ok := w.known.get(key, time.Now())
 	if ok {
-		return name, true
+		return name, nil
 	}
-	u, _, ok := w.signedIn(r)
-	if !ok {
-		return "", false
+	u, _, err := w.signedIn(r)
+	if err != nil {
+		return "", err
 	}
 	w.known.put(key, u.Name, epoch, time.Now())
-	return u.Name, true
+	return u.Name, nil
 }
 
 // Forget tells that something about a user may have changed: whether she may sign in, or by what. Links that were

@@ -68,9 +68,12 @@ func (v visitor) page(title string, body any) view {
 // person serves whoever is signed in.
 func (w *Web) person(serve func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
-		u, secret, ok := w.signedIn(r)
-		if !ok || !w.followed(r) {
-			w.notSignedIn(rw, r)
+		u, secret, err := w.signedIn(r)
+		if err == nil && !w.followed(r) {
+			err = nobody()
+		}
+		if err != nil {
+			w.unknown(rw, r, err)
 			return
 		}
 		serve(rw, r, visitor{u, secret})
@@ -85,9 +88,9 @@ func (w *Web) personOrProgram(serve func(http.ResponseWriter, *http.Request, vis
 			person(rw, r)
 			return
 		}
-		name, ok := w.cfg.Tokens(r)
-		if !ok {
-			w.notSignedIn(rw, r)
+		name, err := w.cfg.Tokens(r)
+		if err != nil {
+			w.unknown(rw, r, err)
 			return
 		}
 		serve(rw, r, visitor{User: shoal.User{Name: name}})
@@ -97,9 +100,9 @@ func (w *Web) personOrProgram(serve func(http.ResponseWriter, *http.Request, vis
 // form serves a form of hers that a page of ours has sent.
 func (w *Web) form(serve func(http.ResponseWriter, *http.Request, visitor)) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
-		u, secret, ok := w.signedIn(r)
-		if !ok {
-			w.notSignedIn(rw, r)
+		u, secret, err := w.signedIn(r)
+		if err != nil {
+			w.unknown(rw, r, err)
 			return
 		}
 		if !w.readForm(rw, r) {
@@ -129,11 +132,14 @@ func (w *Web) stale(rw http.ResponseWriter, r *http.Request) {
 
 func (w *Web) loginPage(rw http.ResponseWriter, r *http.Request) {
 	to := next(r.URL.Query().Get("next"))
-	if _, _, ok := w.signedIn(r); ok {
+	switch _, _, err := w.signedIn(r); {
+	case err == nil:
 		redirect(rw, http.StatusSeeOther, to)
-		return
+	case isNobody(err):
+		w.showLogin(rw, r, http.StatusOK, loginBody{Next: to})
+	default:
+		w.unknown(rw, r, err)
 	}
-	w.showLogin(rw, r, http.StatusOK, loginBody{Next: to})
 }
 
 // showLogin gives a browser a login form of its own.
@@ -246,11 +252,14 @@ func (w *Web) signIn(rw http.ResponseWriter, r *http.Request, name shoal.UserNam
 // leave ends what a browser's cookie stands for. What the browser keeps of apps and notebooks of hers goes, too: whoever
 // sits there next could read it.
 func (w *Web) leave(rw http.ResponseWriter, r *http.Request) {
-	u, secret, ok := w.signedIn(r)
-	if !ok {
+	u, secret, err := w.signedIn(r)
+	if isNobody(err) {
 		return
 	}
 	rw.Header().Set("Clear-Site-Data", `"cache"`)
+	if err != nil {
+		return
+	}
 	if err := w.cfg.People.CloseBrowser(r.Context(), secret); err != nil {
 		w.cfg.Log.Warn("web: a cookie's secret cannot be removed", "user", u.Name, "err", err)
 	}
@@ -263,14 +272,17 @@ func (w *Web) logout(rw http.ResponseWriter, r *http.Request) {
 	if !w.readForm(rw, r) {
 		return
 	}
-	u, secret, ok := w.signedIn(r)
-	if !w.fromHere(r) || ok && !tokenFits(secret, r.PostForm.Get("csrf")) {
+	u, secret, err := w.signedIn(r)
+	if !w.fromHere(r) || err == nil && !tokenFits(secret, r.PostForm.Get("csrf")) {
 		w.stale(rw, r)
 		return
 	}
 	w.leave(rw, r)
-	if ok && r.PostForm.Get("everywhere") != "" {
-		if err := w.cfg.People.CloseBrowsers(r.Context(), u.Name); err != nil {
+	if !isNobody(err) && r.PostForm.Get("everywhere") != "" {
+		if err == nil {
+			err = w.cfg.People.CloseBrowsers(r.Context(), u.Name)
+		}
+		if err != nil {
 			w.failed(rw, r, "You could not be signed out everywhere", err)
 			return
 		}

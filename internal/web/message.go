@@ -99,6 +99,17 @@ func (w *Web) nothing(rw http.ResponseWriter, r *http.Request) {
 	w.Message(rw, r, http.StatusNotFound, "There is nothing here", "No page of Shoal's has this address.", "")
 }
 
+// unknown answers whoever is not known to be signed in.
+func (w *Web) unknown(rw http.ResponseWriter, r *http.Request, err error) {
+	if isNobody(err) {
+		w.notSignedIn(rw, r)
+		return
+	}
+	r = r.Clone(r.Context())
+	r.Header.Del("Cookie") // who she is would be asked again for the page
+	w.failed(rw, r, "It cannot be told who you are", err)
+}
+
 // notSignedIn sends a person to the login page and tells a program.
 func (w *Web) notSignedIn(rw http.ResponseWriter, r *http.Request) {
 	if !wantsPage(r) {

@@ -63,7 +63,7 @@ func newRenderers() (map[string]*renderer, error) {
 func (w *Web) show(rw http.ResponseWriter, r *http.Request, status int, name string, v view) {
 	v.Static = "/shoal/static/" + w.files.version
 	if v.User == "" {
-		if u, secret, ok := w.signedIn(r); ok {
+		if u, secret, err := w.signedIn(r); err == nil {
 			v.User, v.CSRF = u.Name, tokenFor(secret)
 		}
 	}

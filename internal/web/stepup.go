@@ -27,10 +27,13 @@ type stepUp struct {
 // StepUp gives a token for one request of a browser: at once against the password, or once she has typed the code
 // on a command line that is logged in (Confirm).
 func (w *Web) StepUp(r *http.Request, req api.StepUpRequest) (api.StepUp, error) {
-	u, secret, ok := w.signedIn(r)
-	if !ok {
+	u, secret, err := w.signedIn(r)
+	switch {
+	case isNobody(err):
 		return api.StepUp{}, shoal.Errorf(shoal.KindDenied, "only requests that come from a browser are confirmed").
 			WithHint("with a bearer token send the request itself")
+	case err != nil:
+		return api.StepUp{}, err
 	}
 	cookie := tokenFor(secret)
 	if req.Token != "" {

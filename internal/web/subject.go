@@ -11,10 +11,13 @@ import (
 // page's token. She has a member's rights, unless she has confirmed this very request.
 func (w *Web) Subject(r *http.Request) (access.Subject, error) {
 	var none access.Subject
-	u, secret, ok := w.signedIn(r)
-	if !ok {
+	u, secret, err := w.signedIn(r)
+	switch {
+	case isNobody(err):
 		return none, shoal.Errorf(shoal.KindUnauthenticated, "nobody is signed in: the request carries no bearer token and no cookie that is good").
 			WithHint("in a browser sign in at /shoal/login; `shoal login` gets a token")
+	case err != nil:
+		return none, err
 	}
 	if !w.fromHere(r) || !safe(r.Method) && r.Header.Get("Origin") == "" && r.Header.Get("Sec-Fetch-Site") == "" {
 		return none, shoal.Errorf(shoal.KindDenied, "another site made this request, or a browser that does not say which")
@@ -23,11 +26,7 @@ func (w *Web) Subject(r *http.Request) (access.Subject, error) {
 		return none, shoal.Errorf(shoal.KindDenied, "the request carries a cookie without the token of a page of Shoal's").
 			WithHint("send the token in the header %s, or use a bearer token", CSRFHeader)
 	}
-	full, ok := w.cfg.People.User(r.Context(), u.Name)
-	if !ok || full.Disabled {
-		return none, shoal.Errorf(shoal.KindUnauthenticated, "user %s cannot be found, or is disabled", u.Name)
-	}
-	by := access.Subject{User: full.Name, Role: full.Role, Groups: full.Groups, Browser: true}
+	by := access.Subject{User: u.Name, Role: u.Role, Groups: u.Groups, Browser: true}
 	if token := r.Header.Get(StepUpHeader); token != "" {
 		if err := w.confirmed(r, token, secret); err != nil {
 			return none, err

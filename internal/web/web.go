@@ -14,7 +14,6 @@ import (
 
 // People is the directory, as far as browsers need it.
 type People interface {
-	User(ctx context.Context, name shoal.UserName) (shoal.User, bool)
 	CheckPassword(ctx context.Context, name shoal.UserName, password, source string) error
 	// Means is a digest of what a user signs in by; another one says that it has changed.
 	Means(ctx context.Context, name shoal.UserName) (string, error)
@@ -62,7 +61,7 @@ type Config struct {
 	// Desktop gives a user the way to a desktop, from one address; nil: the pages give none.
 	Desktop func(ctx context.Context, user shoal.UserName, req api.DesktopRequest, source string) (api.DesktopTicket, error)
 	// Tokens says whose API token a request carries: programs may ask how far a start is. Nil: nobody's.
-	Tokens func(*http.Request) (shoal.UserName, bool)
+	Tokens func(*http.Request) (shoal.UserName, error)
 	// SignedIn is told who has proved who she is in a browser, and from where; may be nil.
 	SignedIn func(user shoal.UserName, address string)
 	Log      *slog.Logger

@@ -33,6 +33,7 @@ type world struct {
 	db     *store.DB
 	people *local.Directory
 	before func() // opening a browser
+	away   error  // of whoever asks whose a cookie is
 	web    *web.Web
 	rest   *httpapi.API
 	apps   *apps
@@ -220,13 +221,20 @@ func (i interrupted) OpenBrowser(ctx context.Context, name shoal.UserName, ttl t
 	return i.Directory.OpenBrowser(ctx, name, ttl)
 }
 
+func (i interrupted) BrowserUser(ctx context.Context, secret string) (shoal.User, error) {
+	if i.w.away != nil {
+		return shoal.User{}, i.w.away
+	}
+	return i.Directory.BrowserUser(ctx, secret)
+}
+
 // pages serves pages and API for the directory that there is.
 func (w *world) pages() *world {
 	w.t.Helper()
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	w.web, err = web.New(web.Config{Store: w.db, People: interrupted{w.people, w}, Broker: w.broker, Apps: w.apps, Log: log,
-		Tokens: func(r *http.Request) (shoal.UserName, bool) { return w.rest.TokenUser(r) },
+		Tokens: func(r *http.Request) (shoal.UserName, error) { return w.rest.TokenUser(r) },
 		Reached: func(_ shoal.PoolName, endpoint string) (string, string) {
 			if w.shut != "" {
 				return "", w.shut
@@ -251,7 +259,7 @@ func (w *world) pages() *world {
 	mux.Handle("/shoal/", w.web.Handler())
 	mux.Handle("/api/v1/", w.rest.Browser())
 	mux.HandleFunc("/user/{name}/", func(rw http.ResponseWriter, r *http.Request) { // as the front end guards it
-		if name, ok := w.web.Who(r); !ok || string(name) != r.PathValue("name") {
+		if name, err := w.web.Who(r); err != nil || string(name) != r.PathValue("name") {
 			http.Error(rw, "no", http.StatusForbidden)
 		}
 	})

@@ -24,8 +24,8 @@ import (
 
 // Guard knows Shoal's own cookies.
 type Guard interface {
-	// Who returns whom the request's cookie signs in.
-	Who(*http.Request) (shoal.UserName, bool)
+	// Who returns whom the request's cookie signs in. KindUnauthenticated: nobody; any other error: it cannot be told.
+	Who(*http.Request) (shoal.UserName, error)
 	// Strip takes Shoal's cookies out of the headers of a request that is passed on.
 	Strip(http.Header)
 	// StripAnswer takes out of the headers of an answer what only Shoal may say to a browser at its own address.
@@ -57,8 +57,8 @@ type Config struct {
 	API    http.Handler
 	Guard  Guard
 	Apps   Apps
-	// Tokens tells whose token of the API a request carries.
-	Tokens func(*http.Request) (shoal.UserName, bool)
+	// Tokens tells whose token of the API a request carries. Its errors are those of Guard.Who.
+	Tokens func(*http.Request) (shoal.UserName, error)
 	// Server returns the app that is a user's server of Shoal's own hub.
 	Server func(ctx context.Context, user shoal.UserName, name string) (shoal.App, bool)
 	// AppsDomain: hosts below it have routes only, which are found by host and path. The domain itself is the

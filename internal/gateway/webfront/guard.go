@@ -32,8 +32,12 @@ func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes
 		}
 	}
 	if guard && route.Guarded && route.User == "" && r.Header.Get("Authorization") == "" {
-		if _, ok := f.signedIn(r); !ok {
+		switch _, err := f.signedIn(r); {
+		case isNobody(err):
 			dropCookies(r.Header, hubCookies)
+		case err != nil:
+			f.unknown(w, r, err)
+			return
 		}
 	}
 	if d.own && d.hub && isVisit(r) && f.cfg.HubIll != nil {
@@ -45,12 +49,14 @@ func (f *Front) serveRoute(w http.ResponseWriter, r *http.Request, route *routes
 	f.forward(w, r, d)
 }
 
-func (f *Front) signedIn(r *http.Request) (shoal.UserName, bool) {
+func (f *Front) signedIn(r *http.Request) (shoal.UserName, error) {
 	if f.cfg.Guard == nil {
-		return "", false
+		return "", shoal.Errorf(shoal.KindUnauthenticated, "nobody is signed in")
 	}
 	return f.cfg.Guard.Who(r)
 }
+
+func isNobody(err error) bool { return shoal.KindOf(err) == shoal.KindUnauthenticated }
 
 // hubCookies are those by which JupyterHub knows a browser. They outlive a signing out here, after which the hub is not to take
 // whoever sits before the browser for whom it knew there.
@@ -132,26 +138,26 @@ func (f *Front) admit(w http.ResponseWriter, r *http.Request, owner shoal.UserNa
 	if r.Header.Get("Cookie") == "" && r.Header.Get("Authorization") != "" {
 		return nil, true
 	}
-	who, signedIn := f.signedIn(r)
+	who, err := f.signedIn(r)
 	switch {
-	case !signedIn:
-		f.askLogin(w, r)
+	case err != nil:
+		f.unknown(w, r, err)
 	case who != owner:
 		f.fail(w, r, http.StatusForbidden, "This is a server of another user; only her own browser gets there. You are signed in as "+string(who)+".")
 	case crossOrigin(r):
 		f.fail(w, r, http.StatusForbidden, "A page of another site has asked for this; only pages of this site may.")
 	default:
-		return f.stillSigned(r, owner), true
+		return stillHer(r, owner, f.cfg.Guard.Who), true
 	}
 	return nil, false
 }
 
-// stillSigned asks later whether the cookie of a request still signs a user in.
-func (f *Front) stillSigned(r *http.Request, user shoal.UserName) func() bool {
+// stillHer asks later whether a request is still a user's. While that cannot be told it is: what is open goes on.
+func stillHer(r *http.Request, user shoal.UserName, ask func(*http.Request) (shoal.UserName, error)) func() bool {
 	asked := essence(r)
 	return func() bool {
-		who, ok := f.cfg.Guard.Who(asked)
-		return ok && who == user
+		who, err := ask(asked)
+		return err == nil && who == user || err != nil && !isNobody(err)
 	}
 }
 
@@ -164,6 +170,16 @@ func essence(r *http.Request) *http.Request {
 		}
 	}
 	return e
+}
+
+// unknown answers whoever is not known: nobody, or it cannot be told.
+func (f *Front) unknown(w http.ResponseWriter, r *http.Request, err error) {
+	if isNobody(err) {
+		f.askLogin(w, r)
+		return
+	}
+	w.Header().Set("Retry-After", "3")
+	f.failAs(w, r, err)
 }
 
 // askLogin sends people to the login page, and tells programs that they are not known.
@@ -236,23 +252,24 @@ func (f *Front) serveApp(w http.ResponseWriter, r *http.Request) {
 // the app does not get to see.
 func (f *Front) appUser(w http.ResponseWriter, r *http.Request) (_ shoal.UserName, still func() bool, ok bool) {
 	if r.Header.Get("Cookie") == "" && f.cfg.Tokens != nil && r.Header.Get("Authorization") != "" {
-		if user, ok := f.cfg.Tokens(r); ok {
-			asked := essence(r)
+		user, err := f.cfg.Tokens(r)
+		if err == nil {
+			ask := stillHer(r, user, f.cfg.Tokens)
 			r.Header.Del("Authorization")
-			return user, func() bool {
-				who, ok := f.cfg.Tokens(asked)
-				return ok && who == user
-			}, true
+			return user, ask, true
 		}
+		f.unknown(w, r, err)
+		return "", nil, false
 	}
-	if user, ok := f.signedIn(r); ok {
-		if crossOrigin(r) {
-			f.fail(w, r, http.StatusForbidden, "A page of another site has asked for this; only pages of this site may.")
-			return "", nil, false
-		}
-		return user, f.stillSigned(r, user), true
+	user, err := f.signedIn(r)
+	switch {
+	case err != nil:
+		f.unknown(w, r, err)
+	case crossOrigin(r):
+		f.fail(w, r, http.StatusForbidden, "A page of another site has asked for this; only pages of this site may.")
+	default:
+		return user, stillHer(r, user, f.cfg.Guard.Who), true
 	}
-	f.askLogin(w, r)
 	return "", nil, false
 }
 

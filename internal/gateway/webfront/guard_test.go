@@ -82,9 +82,12 @@ func guarded(t *testing.T) (*world, *apps) {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s %s", what, r.URL.Path) })
 	}
 	w := start(t, webfront.Config{Guard: guard{}, Apps: a, Pages: say("pages"), API: say("api"), AppsDomain: "apps.example.org",
-		Tokens: func(r *http.Request) (shoal.UserName, bool) {
+		Tokens: func(r *http.Request) (shoal.UserName, error) {
 			name, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer token-of-")
-			return shoal.UserName(name), ok
+			if !ok {
+				return "", shoal.Errorf(shoal.KindUnauthenticated, "nobody")
+			}
+			return shoal.UserName(name), nil
 		}})
 	seen := func(name string) string {
 		return backend(t, func(rw http.ResponseWriter, r *http.Request) {
@@ -321,20 +324,45 @@ func TestClientBehindProxy(t *testing.T) {
 	}
 }
 
+// TestNobodyKnowsWho: while it cannot be told who somebody is, she is told so rather than sent to sign in, and nothing comes through.
+func TestNobodyKnowsWho(t *testing.T) {
+	t.Parallel()
+	signed := leaving{gone: &atomic.Bool{}, away: &atomic.Bool{}}
+	signed.away.Store(true)
+	a := &apps{of: map[string]shoal.App{}}
+	w := start(t, webfront.Config{Guard: signed, Apps: a, Pages: http.NotFoundHandler()})
+	came := false
+	server := backend(t, func(http.ResponseWriter, *http.Request) { came = true })
+	w.route("/user/alice", server, "guarded", `user="alice"`)
+	w.route("/hub", server, "guarded")
+	for _, path := range []string{"/user/alice/lab", "/hub/home", "/shoal/app/lab/code/"} {
+		res, body := w.get("GET", path, "Cookie: __Host-shoal=alice", "Sec-Fetch-Mode: navigate")
+		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "the database does not answer") || res.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %v %s", path, res.StatusCode, res.Header, body)
+		}
+	}
+	if came {
+		t.Error("it was passed on")
+	}
+}
+
 // leaving signs everybody in until told otherwise.
 type leaving struct {
 	guard
-	gone *atomic.Bool
+	gone, away *atomic.Bool // away: it cannot be told
 }
 
-func (l leaving) Who(r *http.Request) (shoal.UserName, bool) {
+func (l leaving) Who(r *http.Request) (shoal.UserName, error) {
+	if l.away.Load() {
+		return "", shoal.Errorf(shoal.KindUnavailable, "the database does not answer")
+	}
 	if l.gone.Load() {
-		return "", false
+		return "", shoal.Errorf(shoal.KindUnauthenticated, "nobody")
 	}
 	return l.guard.Who(r)
 }
 
-// TestSignedOut: what is open when somebody signs out ends soon, with no byte passed after that.
+// TestSignedOut: what is open when somebody signs out ends soon, with no byte passed after that; when it cannot be told, it goes on.
 func TestSignedOut(t *testing.T) {
 	for _, upgrade := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -345,7 +373,7 @@ func TestSignedOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			server := make(chan net.Conn, 1)
-			signed := leaving{gone: &atomic.Bool{}}
+			signed := leaving{gone: &atomic.Bool{}, away: &atomic.Bool{}}
 			f := webfront.New(webfront.Config{Routes: table, Guard: signed, Dial: func(context.Context, string, string) (net.Conn, error) {
 				a, z := net.Pipe()
 				server <- z
@@ -386,8 +414,10 @@ func TestSignedOut(t *testing.T) {
 			}()
 			say := func(what string) { go func() { _, _ = io.WriteString(b, what) }(); synctest.Wait() }
 			say("one")
+			signed.away.Store(true)
 			time.Sleep(time.Minute)
 			say("two")
+			signed.away.Store(false)
 			signed.gone.Store(true)
 			time.Sleep(20 * time.Second)
 			say("three")

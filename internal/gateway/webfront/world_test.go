@@ -191,12 +191,12 @@ func wsEcho(t *testing.T) string {
 // guard signs in by a cookie that says whom.
 type guard struct{}
 
-func (guard) Who(r *http.Request) (shoal.UserName, bool) {
+func (guard) Who(r *http.Request) (shoal.UserName, error) {
 	c, err := r.Cookie("__Host-shoal")
 	if err != nil {
-		return "", false
+		return "", shoal.Errorf(shoal.KindUnauthenticated, "nobody")
 	}
-	return shoal.UserName(c.Value), true
+	return shoal.UserName(c.Value), nil
 }
 
 func (guard) Strip(h http.Header) {
