@@ -60,14 +60,19 @@ type Broker interface {
 // Batch runs jobs.
 type Batch interface {
 	Orders
+	Tasks
 	Status(ctx context.Context, by access.Subject, req api.StatusRequest) (api.StatusResult, error)
 	Job(ctx context.Context, by access.Subject, id shoal.JobID) (shoal.Job, error)
 	Jobs(ctx context.Context, by access.Subject, f store.JobFilter, cursor string, limit int) ([]shoal.Job, string, error)
-	Tasks(ctx context.Context, by access.Subject, id shoal.JobID, from, limit int) ([]shoal.Attempt, error)
-	Attempts(ctx context.Context, by access.Subject, ref shoal.TaskRef) ([]shoal.Attempt, error)
 	Wait(ctx context.Context, by access.Subject, id shoal.JobID) (api.Wait, error)
 	Output(ctx context.Context, by access.Subject, q output.Request, w func(output.Piece) error) error
 	WhyJob(ctx context.Context, by access.Subject, id shoal.JobID) (api.Why, error)
+}
+
+// Tasks tells of the tasks of jobs.
+type Tasks interface {
+	Tasks(ctx context.Context, by access.Subject, id shoal.JobID, from, limit int) ([]shoal.Attempt, error)
+	Attempts(ctx context.Context, by access.Subject, ref shoal.TaskRef) ([]shoal.Attempt, error)
 }
 
 // Orders are what users ask to be done with jobs.

@@ -152,7 +152,9 @@ EnableSyslog=false
 
 // startwm starts what the user or the image has for a desktop. A bare window manager shows an empty screen, so it gets
 // a terminal beside it, unless the user has said herself what comes up.
-var startwm = `#!/bin/sh
+func startwm() string { return surroundings + localdisk.Shell() + choice }
+
+const surroundings = `#!/bin/sh
 # Written by Shoal; changes are lost.
 for f in /etc/profile "$HOME/.profile"; do
 	[ -r "$f" ] && . "$f"
@@ -161,7 +163,9 @@ for f in /run/shoal/secrets/"$(id -un)"/*; do # of the pool
 	[ -f "$f" ] && value=$(cat "$f" && echo x) && export "${f##*/}=${value%x}" "${f##*/}_FILE=$f"
 done
 unset f value
-` + localdisk.Shell() + `has() { command -v "$1" >/dev/null 2>&1; }
+`
+
+const choice = `has() { command -v "$1" >/dev/null 2>&1; }
 if [ -z "$XDG_RUNTIME_DIR" ]; then # nobody has made one: there is no systemd
 	d=/tmp/xdg-runtime-$(id -u)
 	mkdir -m 700 "$d" 2>/dev/null
