@@ -131,7 +131,7 @@ func TestUsageMistakes(t *testing.T) {
 		"machine list --state sleeping":        "choose one of",
 		"run -p lab -e NOT_SET_HERE -- true":   "write NOT_SET_HERE=VALUE",
 		"events --since tomorrow":              "as a time",
-		"serve --config x":                     "--config",
+		"serve --config /nonexistent":          "--config",
 		"serve --database x":                   "--database",
 		"serve --role boss":                    "unknown role",
 		"completion csh":                       "unknown shell",

@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
+	"github.com/shoal-pool/shoal/internal/cli/settings"
 	"github.com/shoal-pool/shoal/internal/store/postgres"
 )
 
@@ -28,8 +29,9 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if config != "" {
-				return shoal.Errorf(shoal.KindInvalid, "cannot use --config: this version of Shoal does not support it yet").
-					WithHint("everything is said by flags and documents: leave it out")
+				if err := p.configure(cmd, config); err != nil {
+					return err
+				}
 			}
 			for role := range strings.SplitSeq(s.Role, ",") {
 				if s.Role != "" && !slices.Contains([]string{"control", "gateway"}, role) {
@@ -72,8 +74,9 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 	f.Var(flags.Bytes{Value: &s.OutputCap}, "output-cap", "how much is kept of what a task writes to each of its streams, half of it from the beginning (1GiB)")
 	f.StringVar(&s.Role, "role", "", "what this process does, `control,gateway` (both)")
 	s.Web.Register(f)
-	f.StringVar(&config, "config", "", "not supported yet")
+	f.StringVar(&config, "config", "", "read these flags from a YAML `FILE` too, as `listen: HOST:PORT`; the command line wins")
 	f.StringVar(&s.Database, "database", "", "a PostgreSQL for several servers of which one leads, a `URL` as postgres://USER@HOST/NAME (a file in the data directory)")
+	files(cmd, "config")
 	files(cmd, "data")
 	files(cmd, "gpu-root")
 	files(cmd, "provider")
@@ -82,4 +85,16 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 	files(cmd, "acme-root")
 	files(cmd, "chp-token-file")
 	return cmd
+}
+
+// configure sets the flags of a file that the command line does not.
+func (p *program) configure(cmd *cobra.Command, path string) error {
+	file, err := p.files().One(path)
+	if err == nil {
+		err = settings.Apply(cmd.LocalFlags(), file, "config", "help")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot use --config: %w", invalid(err))
+	}
+	return nil
 }

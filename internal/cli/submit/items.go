@@ -45,8 +45,8 @@ func (i *Items) Bind(cmd *cobra.Command) {
 // Reader reads the files that are named: - is the standard input, and a directory may be several.
 type Reader func(path string) ([]spec.File, error)
 
-// one reads a single file.
-func (read Reader) one(path string) (spec.File, error) {
+// One reads a single file.
+func (read Reader) One(path string) (spec.File, error) {
 	files, err := read(path)
 	if err == nil && len(files) != 1 {
 		err = fmt.Errorf("%s is a directory", path)
@@ -87,7 +87,7 @@ func (i *Items) Read(read Reader, glob sweep.Glob) ([]shoal.Item, error) {
 	case i.sweep != "" && len(i.params) > 0:
 		return nil, shoal.Errorf(shoal.KindInvalid, "the parameters are in a file or given by --param, not both")
 	case i.sweep != "":
-		f, err := read.one(i.sweep)
+		f, err := read.One(i.sweep)
 		if err != nil {
 			return nil, err
 		}
@@ -102,7 +102,7 @@ func (i *Items) Read(read Reader, glob sweep.Glob) ([]shoal.Item, error) {
 }
 
 func fileItems(read Reader, path string, parse func(string, []byte) ([]shoal.Item, error)) ([]shoal.Item, error) {
-	f, err := read.one(path)
+	f, err := read.One(path)
 	if err != nil {
 		return nil, err
 	}

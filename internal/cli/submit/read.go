@@ -205,7 +205,7 @@ func (c Config) table(list []string) (map[string]batchai.Place, error) {
 	for _, s := range list {
 		lines := []string{s}
 		if name, ok := strings.CutPrefix(s, "@"); ok {
-			f, err := c.Read.one(name)
+			f, err := c.Read.One(name)
 			if err != nil {
 				return nil, err
 			}
