@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -138,6 +139,21 @@ func tellInit() error {
 		return errors.New("cannot start sshd: the agent was not started by init")
 	}
 	return unix.Kill(1, unix.SIGHUP)
+}
+
+// letIn has sshd serve one connection. Its parent is the first process, as that of the sshd which listens is, so that it outlives this one.
+func letIn(c *os.File) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	p, err := os.StartProcess(sshdPath, []string{sshdPath, "-i", "-f", sshdConfig, "-E", sshdLog},
+		&os.ProcAttr{Dir: "/", Files: []*os.File{c, c, null}, Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_PARENT}})
+	if err != nil {
+		return err
+	}
+	return p.Release()
 }
 
 // bootedFile lies in /run: it holds for this start of the machine.

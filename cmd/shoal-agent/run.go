@@ -102,7 +102,7 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	site := activity.NewSite(log, "SHOAL_MACHINE="+string(join.Machine), "SHOAL_POOL="+string(join.Pool))
 	defer site.Close()
 	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: &balanced{Watcher: speaker{m.leavers(watcher), noticesDir, people}, groups: groups, log: log}, Desktop: m.desktop, Apps: &readyApps{Apps: keeper, vault: m.vault, lookup: person(people), notices: noticesDir, log: log}, Probes: asker, Site: site, Notice: keepNotice(log), People: people, Log: log,
-		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced(), Address: probes.Own})
+		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced(), Address: probes.Own, LetIn: letIn})
 	if err != nil {
 		return err
 	}

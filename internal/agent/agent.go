@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -119,6 +120,8 @@ type Config struct {
 	Log    *slog.Logger
 	// Dial reaches the control plane; nil: by the address in Join.
 	Dial func(ctx context.Context) (net.Conn, error)
+	// LetIn has the machine's sshd serve a connection from now on, whatever becomes of the agent. Nil: streams for sshd go to its port.
+	LetIn func(*os.File) error
 	// SSHPort is where sshd listens; 0: 22.
 	SSHPort int
 	// Address is the machine's own, at which the gateway would come to its ports; nil: the loopback.

@@ -3,11 +3,14 @@ package agent
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"os"
 	"strconv"
 	"sync"
 	"syscall"
@@ -48,6 +51,10 @@ func (a *Agent) comeFor(o api.ReachOrder) {
 		defer func() { <-a.streams.places }()
 		ctx, cancel := context.WithCancel(a.streams.life)
 		defer cancel()
+		if o.Bare && o.Port == 0 && a.cfg.LetIn != nil {
+			a.letIn(ctx, o)
+			return
+		}
 		host, port := "127.0.0.1", cmp.Or(o.Port, a.cfg.SSHPort, sshPort)
 		if o.Port != 0 && a.cfg.Address != nil {
 			host = a.cfg.Address()
@@ -59,7 +66,7 @@ func (a *Agent) comeFor(o api.ReachOrder) {
 			return
 		}
 		defer inside.Close()
-		outside, err := a.control.bring(ctx, o.Stream)
+		outside, _, err := a.control.bring(ctx, o.Stream, api.ReachProtocol)
 		if err != nil {
 			a.cfg.Log.Info("a stream is not taken", "port", port, "error", err)
 			return
@@ -70,6 +77,46 @@ func (a *Agent) comeFor(o api.ReachOrder) {
 	})
 }
 
+// letIn has sshd serve a connection to the server, without TLS. The agent has no more to do with it then.
+func (a *Agent) letIn(ctx context.Context, o api.ReachOrder) {
+	both, conn, err := a.control.bring(ctx, o.Stream, api.BareProtocol)
+	if err != nil {
+		a.cfg.Log.Info("a stream is not taken", "error", err)
+		return
+	}
+	defer both.Close()
+	bare := below(conn)
+	defer bare.Close() // ahead of TLS, which would say something at its end
+	f, err := fileOf(bare)
+	if err == nil {
+		defer f.Close()
+		_, err = bare.Write([]byte(api.BareMark))
+	}
+	if err == nil {
+		err = a.cfg.LetIn(f)
+	}
+	if err != nil {
+		a.cfg.Log.Warn("nobody can come in by ssh", "error", err)
+	}
+}
+
+// below is the connection below TLS.
+func below(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return c
+}
+
+// fileOf is a connection as a file, for another process.
+func fileOf(c net.Conn) (*os.File, error) {
+	f, ok := c.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, fmt.Errorf("the connection to the server is no socket: %T", c)
+	}
+	return f.File()
+}
+
 // unreached tells the server that there is no connection for a stream.
 func (a *Agent) unreached(o api.ReachOrder, why error) {
 	err := a.control.post(a.streams.life, "/agent/v1/reach", api.Unreached{Stream: o.Stream, Refused: errors.Is(why, syscall.ECONNREFUSED), Error: why.Error()}, &struct{}{})
@@ -78,25 +125,25 @@ func (a *Agent) unreached(o api.ReachOrder, why error) {
 	}
 }
 
-// bring opens a connection to the server for a stream.
-func (c *control) bring(ctx context.Context, stream string) (io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithCancel(ctx)
+// bring opens a connection to the server for a stream. What is said on it goes by both; conn is what carries that.
+func (c *control) bring(ctx context.Context, stream, protocol string) (both io.ReadWriteCloser, conn net.Conn, err error) {
+	ctx, cancel := context.WithCancel(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { conn = i.Conn }}))
 	late := time.AfterFunc(bringTime, cancel)
 	resp, err := c.send(ctx, http.MethodGet, "/agent/v1/reach", nil, http.Header{
-		"Connection": {"Upgrade"}, "Upgrade": {api.ReachProtocol}, api.StreamHeader: {stream}})
+		"Connection": {"Upgrade"}, "Upgrade": {protocol}, api.StreamHeader: {stream}})
 	if err == nil && !late.Stop() {
 		err = errors.Join(ctx.Err(), resp.Body.Close())
 	}
 	if err != nil {
 		cancel()
-		return nil, err
+		return nil, nil, err
 	}
 	both, ok := resp.Body.(io.ReadWriteCloser)
 	if !ok || resp.StatusCode != http.StatusSwitchingProtocols {
 		cancel()
-		return nil, errors.Join(shoal.Errorf(shoal.KindInternal, "the control plane answers %s, and does not switch protocols", resp.Status), resp.Body.Close())
+		return nil, nil, errors.Join(shoal.Errorf(shoal.KindInternal, "the control plane answers %s, and does not switch protocols", resp.Status), resp.Body.Close())
 	}
-	return &brought{both, cancel}, nil
+	return &brought{both, cancel}, conn, nil
 }
 
 // brought is a connection to the server for one stream.

@@ -124,9 +124,13 @@ func keystrokes(_ context.Context, b *bench, r *routes) error {
 	medians := map[string][]float64{}
 	for range b.rounds {
 		for _, via := range []string{viaGateway, direct} {
-			ms, err := r.echo(via)
+			c, err := r.dial(via)
 			if err != nil {
 				return err
+			}
+			ms, err := echo(c)
+			if err := errors.Join(err, c.Close()); err != nil {
+				return fmt.Errorf("by %s: %w", via, err)
 			}
 			medians[via] = append(medians[via], ms)
 		}
@@ -137,12 +141,7 @@ func keystrokes(_ context.Context, b *bench, r *routes) error {
 }
 
 // echo returns the median in milliseconds of keystrokes in one session.
-func (r *routes) echo(via string) (float64, error) {
-	c, err := r.dial(via)
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
+func echo(c *ssh.Client) (float64, error) {
 	s, err := c.NewSession()
 	if err != nil {
 		return 0, err
@@ -165,7 +164,7 @@ func (r *routes) echo(via string) (float64, error) {
 	one := make([]byte, 1)
 	for !strings.HasSuffix(string(greeting), "ready\n") {
 		if _, err := io.ReadFull(out, one); err != nil {
-			return 0, fmt.Errorf("no terminal by %s: %w", via, err)
+			return 0, fmt.Errorf("no terminal: %w", err)
 		}
 		if one[0] != '\r' {
 			greeting = append(greeting, one[0])

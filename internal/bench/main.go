@@ -26,7 +26,7 @@ func measures() []measure {
 	return []measure{
 		{"wake", wake}, {"crowd", crowd}, {"gateway", gatewayRows}, {"idle-sessions", idleSessions},
 		{"batch", batchRows}, {"pass", passRows}, {"logs", logRows}, {"queue", queueRows}, {"database", databaseRows}, {"density", density},
-		{"web", webRows}, {"websockets", crowdRows}, {"hub", hubRows}, {"scaling", scalingRows}, {"kubernetes", kubernetesRows},
+		{"web", webRows}, {"websockets", crowdRows}, {"hub", hubRows}, {"scaling", scalingRows}, {"reach", reachRows}, {"kubernetes", kubernetesRows},
 	}
 }
 

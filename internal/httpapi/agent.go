@@ -141,10 +141,12 @@ func (a *API) agentReach(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if a.cfg.Reach == nil || r.Header.Get("Upgrade") != api.ReachProtocol {
+	protocol := r.Header.Get("Upgrade")
+	bare := protocol == api.BareProtocol
+	if a.cfg.Reach == nil || protocol != api.ReachProtocol && !bare {
 		return shoal.Errorf(shoal.KindInvalid, "the connection is for nothing that is known here")
 	}
-	deliver, err := a.cfg.Reach.Claim(c.Machine, r.Header.Get(api.StreamHeader))
+	deliver, err := a.cfg.Reach.Claim(c.Machine, r.Header.Get(api.StreamHeader), bare)
 	if err != nil {
 		return err
 	}
@@ -156,7 +158,7 @@ func (a *API) agentReach(w http.ResponseWriter, r *http.Request) error {
 		err = conn.SetDeadline(time.Now().Add(switchTime))
 	}
 	if err == nil {
-		_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", api.ReachProtocol)
+		_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
 	}
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})

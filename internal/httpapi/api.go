@@ -95,7 +95,7 @@ type Hub interface {
 
 // Reach takes the connections that agents bring, and knows how machines are reached. See package reach.
 type Reach interface {
-	Claim(machine shoal.MachineID, secret string) (deliver func(net.Conn, error), err error)
+	Claim(machine shoal.MachineID, secret string, bare bool) (deliver func(net.Conn, error), err error)
 	Failed(machine shoal.MachineID, f api.Unreached) error
 	Of(machine shoal.MachineID) (way, why string)
 }

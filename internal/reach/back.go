@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -20,6 +21,8 @@ const (
 	// askAgain is after how long an agent is asked once more: the stream by which it was asked may have broken.
 	askAgain = 3 * time.Second
 	retry    = 50 * time.Millisecond
+	// bareTime bounds the wait for the first bytes without TLS. What lets nothing but TLS through may swallow them.
+	bareTime = 3 * time.Second
 	// Bounds on streams: those of one machine, those of all together, and those that are waited for.
 	mostOfOne   = 4096
 	mostOfAll   = 32768
@@ -29,6 +32,7 @@ const (
 // stream is one that an agent was asked for.
 type stream struct {
 	machine shoal.MachineID
+	bare    bool         // it may come without TLS around it
 	came    chan arrival // capacity 1
 	over    bool         // nobody waits for it any more; guarded by Reach.mu
 }
@@ -48,12 +52,25 @@ func (a arrival) close() {
 // refused reports whether nobody listens at a port of a machine that is there.
 func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 
-// back has a machine's agent connect a port of its machine to here.
-func (r *Reach) back(ctx context.Context, id shoal.MachineID, port int) (net.Conn, error) {
+// errNotBare says that what lies between has not let through a connection without TLS.
+var errNotBare = errors.New("it does not come through without TLS")
+
+// back has a machine's agent connect a port of its machine to here. What it says by ssh comes without TLS, unless that has failed lately.
+func (r *Reach) back(ctx context.Context, p *path, port int) (net.Conn, error) {
+	id := p.id
 	if err := r.enter(id); err != nil {
 		return nil, err
 	}
-	c, err := r.fetch(ctx, id, port)
+	ctx, cancel := context.WithTimeout(ctx, backTime)
+	defer cancel()
+	c, err := r.fetch(ctx, id, port, port == 0 && r.mayBeBare(p))
+	if errors.Is(err, errNotBare) {
+		r.cfg.Log.Info("what lies between lets nothing but TLS through, or broke", "machine", id, "error", err)
+		r.mu.Lock()
+		p.sealed = time.Now()
+		r.mu.Unlock()
+		c, err = r.fetch(ctx, id, port, false)
+	}
 	if err != nil {
 		r.leave(id)
 		return nil, fmt.Errorf("cannot reach machine %s through its agent: %w", id, err)
@@ -62,17 +79,15 @@ func (r *Reach) back(ctx context.Context, id shoal.MachineID, port int) (net.Con
 }
 
 // fetch asks until a connection comes. An agent that was asked twice comes for nothing the second time.
-func (r *Reach) fetch(ctx context.Context, id shoal.MachineID, port int) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, backTime)
-	defer cancel()
-	secret, s, err := r.expect(id)
+func (r *Reach) fetch(ctx context.Context, id shoal.MachineID, port int, bare bool) (net.Conn, error) {
+	secret, s, err := r.expect(id, bare)
 	if err != nil {
 		return nil, err
 	}
 	defer r.forget(secret, s)
 	for asked := false; ; {
 		pause := retry
-		if r.cfg.Send(id, api.Record{Reach: &api.ReachOrder{Stream: secret, Port: port}}) {
+		if r.cfg.Send(id, api.Record{Reach: &api.ReachOrder{Stream: secret, Port: port, Bare: bare}}) {
 			asked, pause = true, askAgain
 		}
 		again := time.NewTimer(pause)
@@ -92,8 +107,8 @@ func (r *Reach) fetch(ctx context.Context, id shoal.MachineID, port int) (net.Co
 }
 
 // expect makes the secret of a stream that is waited for.
-func (r *Reach) expect(id shoal.MachineID) (string, *stream, error) {
-	secret, s := rand.Text()+rand.Text(), &stream{machine: id, came: make(chan arrival, 1)}
+func (r *Reach) expect(id shoal.MachineID, bare bool) (string, *stream, error) {
+	secret, s := rand.Text()+rand.Text(), &stream{machine: id, bare: bare, came: make(chan arrival, 1)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.waiting) >= mostWaiting {
@@ -128,21 +143,30 @@ func (r *Reach) deliver(s *stream, a arrival) {
 }
 
 // Claim takes the stream of a secret that a machine shows, which nobody can do again. Whoever has claimed it must deliver a
-// connection, or why there is none.
-func (r *Reach) Claim(machine shoal.MachineID, secret string) (deliver func(net.Conn, error), err error) {
+// connection, or why there is none. With bare the agent goes on without TLS, on the connection below the delivered one; deliver waits
+// for it to begin.
+func (r *Reach) Claim(machine shoal.MachineID, secret string, bare bool) (deliver func(net.Conn, error), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.waiting[secret]
 	if s == nil || s.machine != machine { // another's stays good for who it is for
 		return nil, shoal.Errorf(shoal.KindNotFound, "nobody waits for this stream of machine %s", machine)
 	}
+	if bare && !s.bare {
+		return nil, shoal.Errorf(shoal.KindDenied, "this stream of machine %s must stay within TLS", machine)
+	}
 	delete(r.waiting, secret)
-	return func(c net.Conn, err error) { r.deliver(s, arrival{c, err}) }, nil
+	return func(c net.Conn, err error) {
+		if bare && err == nil {
+			c, err = strip(c)
+		}
+		r.deliver(s, arrival{c, err})
+	}, nil
 }
 
 // Failed takes an agent's word that there is no connection for a stream.
 func (r *Reach) Failed(machine shoal.MachineID, f api.Unreached) error {
-	deliver, err := r.Claim(machine, f.Stream)
+	deliver, err := r.Claim(machine, f.Stream, false)
 	if err != nil {
 		return err
 	}
@@ -152,6 +176,36 @@ func (r *Reach) Failed(machine shoal.MachineID, f api.Unreached) error {
 	}
 	deliver(nil, why)
 	return nil
+}
+
+// strip takes TLS off a connection whose agent goes on without it.
+func strip(c net.Conn) (net.Conn, error) {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
+	mark := make([]byte, len(api.BareMark))
+	err := c.SetReadDeadline(time.Now().Add(bareTime))
+	if err == nil {
+		_, err = io.ReadFull(c, mark)
+	}
+	if err == nil && string(mark) != api.BareMark {
+		err = fmt.Errorf("it begins with %q", mark)
+	}
+	if err == nil {
+		err = c.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("%w: %w", errNotBare, err)
+	}
+	return c, nil
+}
+
+// mayBeBare reports whether ssh may come from a machine without TLS around it.
+func (r *Reach) mayBeBare(p *path) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return p.sealed.IsZero() || time.Since(p.sealed) > stale
 }
 
 func (r *Reach) enter(id shoal.MachineID) error {

@@ -6,5 +6,6 @@
 // it is not known yet, and nothing answers, the other way is taken.
 //
 // The other way is one connection for each stream, through the agents' door: nothing that one stream carries holds another up. What asks
-// for it goes by the agent's stream of desired state, with a secret that is good once, and only from that machine.
+// for it goes by the agent's stream of desired state, with a secret that is good once, and only from that machine. Once both sides have
+// shown by TLS who they are, ssh goes on without TLS around it, where what lies between lets it.
 package reach

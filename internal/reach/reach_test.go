@@ -102,7 +102,7 @@ func sshd(t *testing.T, ca ssh.Signer, id shoal.MachineID) func() (net.Conn, err
 
 // brings answers orders with a connection at whose other end somebody says which port was asked for.
 func (w *world) brings(o api.ReachOrder) {
-	deliver, err := w.Claim(lab, o.Stream)
+	deliver, err := w.Claim(lab, o.Stream, false)
 	if err != nil {
 		return
 	}
@@ -341,24 +341,24 @@ func TestOnlyTheMachineOnce(t *testing.T) {
 		w := newWorld(t)
 		w.agent = func(o api.ReachOrder) {
 			for _, thief := range []shoal.MachineID{"m-thief", ""} {
-				if _, err := w.Claim(thief, o.Stream); shoal.KindOf(err) != shoal.KindNotFound {
+				if _, err := w.Claim(thief, o.Stream, false); shoal.KindOf(err) != shoal.KindNotFound {
 					t.Errorf("%q takes another's stream: %v", thief, err)
 				}
 				if err := w.Failed(thief, api.Unreached{Stream: o.Stream, Error: "mine"}); err == nil {
 					t.Errorf("%q ends another's stream", thief)
 				}
 			}
-			if _, err := w.Claim(lab, o.Stream+"x"); err == nil {
+			if _, err := w.Claim(lab, o.Stream+"x", false); err == nil {
 				t.Error("another secret is taken")
 			}
 			w.brings(o)
-			if _, err := w.Claim(lab, o.Stream); err == nil {
+			if _, err := w.Claim(lab, o.Stream, false); err == nil {
 				t.Error("a secret is good twice")
 			}
 		}
 		c, err := w.DialInside(t.Context(), lab, "192.0.2.1:600")
 		said(t, c, err)
-		if _, err := w.Claim(lab, ""); err == nil {
+		if _, err := w.Claim(lab, "", false); err == nil {
 			t.Error("no secret is taken for one")
 		}
 	})
@@ -371,7 +371,7 @@ func TestLateConnection(t *testing.T) {
 		w := newWorld(t)
 		claimed := make(chan func(net.Conn, error), 1)
 		w.agent = func(o api.ReachOrder) {
-			if deliver, err := w.Claim(lab, o.Stream); err == nil {
+			if deliver, err := w.Claim(lab, o.Stream, false); err == nil {
 				claimed <- deliver
 			}
 		}
@@ -397,7 +397,7 @@ func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.agent = func(o api.ReachOrder) {
-			if deliver, err := w.Claim(lab, o.Stream); err == nil {
+			if deliver, err := w.Claim(lab, o.Stream, false); err == nil {
 				a, _ := net.Pipe()
 				deliver(a, nil)
 			}
