@@ -161,6 +161,8 @@ const (
 	PhaseStopping Phase = "stopping"
 	PhaseStopped  Phase = "stopped"
 	PhaseFailed   Phase = "failed" // it will not become running; Delete is what remains
+	// PhaseUnknown is that of a machine whose host does not answer its provider: what runs there may run on.
+	PhaseUnknown Phase = "unknown"
 )
 
 // Code classifies a provider's error.

@@ -145,7 +145,7 @@ func (h *Hub) snapshot(ctx context.Context, l *link) (*api.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &api.Snapshot{Machine: m.ID, Pool: m.Pool, Resources: m.Resources, Heartbeat: shoal.Duration(agentBeat), Beat: shoal.Duration(h.cfg.Beat), Lease: shoal.Duration(h.cfg.Lease),
+	s := &api.Snapshot{Machine: m.ID, Pool: m.Pool, Resources: m.Resources, Heartbeat: shoal.Duration(min(agentBeat, h.cfg.Lease*2/5)), Beat: shoal.Duration(h.cfg.Beat), Lease: shoal.Duration(h.cfg.Lease),
 		UserSlices: h.cfg.UserSlices(m.Provider)}
 	err = h.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		p, err := tx.Pools().Get(m.Pool)
@@ -225,7 +225,8 @@ func probesOf(p shoal.Pool) (all []api.EndpointProbe) {
 
 // feed sends what comes after a Snapshot, until another one is due.
 func (h *Hub) feed(ctx context.Context, l *link, send func(...api.Record) error) error {
-	beat, looked := time.NewTimer(h.nextBeat()), time.Now()
+	began := time.Now()
+	beat, looked := time.NewTimer(h.nextBeat()), began
 	defer beat.Stop()
 	for {
 		accounts, queue, err := h.take(l)
@@ -246,6 +247,9 @@ func (h *Hub) feed(ctx context.Context, l *link, send func(...api.Record) error)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-beat.C:
+			if time.Since(began) > h.cfg.Lease && time.Since(h.Answered(l.Machine)) > h.cfg.Lease {
+				return shoal.Errorf(shoal.KindUnavailable, "the stream ended: nothing was reported for %s", shoal.Duration(h.cfg.Lease)) // it hangs, or cannot reach us
+			}
 			if time.Since(looked) >= streamBeat/2 {
 				if _, err := h.machine(ctx, l.Caller); shoal.KindOf(err) == shoal.KindUnauthenticated {
 					return err // it is gone, and nobody told it
@@ -265,7 +269,8 @@ func (h *Hub) nextBeat() time.Duration {
 	if h.cfg.Beat > 0 {
 		return h.cfg.Beat/2 + rand.N(h.cfg.Beat/2)
 	}
-	return streamBeat/2 + rand.N(streamBeat)
+	beat := min(streamBeat, h.cfg.Lease*2/5)
+	return beat/2 + rand.N(beat)
 }
 
 // take takes what is to be sent: accounts, if they are others than those sent last, come before

@@ -225,6 +225,9 @@ func TestQuiet(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 			beats++
+			if _, err := w.Report(t.Context(), m1(), api.Report{}); err != nil {
+				t.Error(err)
+			}
 		}
 		if beats < 20 || beats > 90 {
 			t.Errorf("%d beats in an hour", beats)
@@ -238,6 +241,31 @@ func TestQuiet(t *testing.T) {
 				wantKind(t, err, shoal.KindUnauthenticated)
 			}
 			break
+		}
+	})
+}
+
+// TestSilent: a stream of which nothing is heard for the length of a lease leads nowhere, though nobody has closed it.
+func TestSilent(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		s := w.stream(m1())
+		w.snapshot(s)
+		time.Sleep(4 * time.Minute)
+		if _, err := w.Report(t.Context(), m1(), api.Report{}); err != nil {
+			t.Fatal(err)
+		}
+		heard := time.Now()
+		for {
+			select {
+			case <-s.records:
+				continue
+			case err := <-s.ended:
+				wantKind(t, err, shoal.KindUnavailable)
+			}
+			break
+		}
+		if after := time.Since(heard); after < 5*time.Minute || after > 9*time.Minute {
+			t.Errorf("it ended after %s", after)
 		}
 	})
 }

@@ -175,14 +175,14 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.logins = frugalLogins{a.broker, a.budgets, a.store}
 	a.batch, err = batch.New(batch.Config{Store: a.store, Secrets: a.secrets, Dir: a.opts.path("output"), OutputCap: int64(a.opts.OutputCap), Wake: a.engine.Wake, Log: a.log,
 		Send:     func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) },
-		Answered: func(id shoal.MachineID) time.Time { return a.hub.Answered(id) }, Key: a.keys.agents, Held: a.budgets.Held})
+		Answered: func(id shoal.MachineID) time.Time { return a.hub.Answered(id) }, Lease: a.opts.TaskLease, Key: a.keys.agents, Held: a.budgets.Held})
 	if err != nil {
 		return err
 	}
 	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.logins, URL: a.webURL, Log: a.log,
 		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }})
 	apart := func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices }
-	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys, Beat: a.beat(),
+	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys, Beat: a.beat(), Lease: a.opts.TaskLease,
 		UserSlices: apart,
 		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Apps: a.apps, Doors: a.doors, Desktop: func(pool shoal.PoolName) (string, string, error) { return a.desk.Identity(pool) },
 		Log: a.log})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/batch/fence"
 	"github.com/shoal-pool/shoal/provider"
 )
 
@@ -36,7 +37,9 @@ type Options struct {
 	// KeepHistory is for how long what has ended is kept: jobs, sessions, machines, events; default 90 days.
 	KeepHistory time.Duration
 	// Linger is for how long ssh connections go on, without anything else, once the server is told to end or another leads.
-	Linger    time.Duration
+	Linger time.Duration
+	// TaskLease is for how long tasks run on without an answer of the server; default 5 minutes, which is the most.
+	TaskLease time.Duration
 	OutputCap shoal.Bytes // kept of each stream of a task; default 1 GiB
 	Web       Web
 	Version   string
@@ -114,6 +117,10 @@ func (o Options) withDefaults() (Options, error) {
 			return o, err
 		}
 		o.BinDir = filepath.Dir(self)
+	}
+	if o.TaskLease != 0 && (o.TaskLease < fence.Shortest || o.TaskLease > fence.Longest) {
+		return o, shoal.Errorf(shoal.KindInvalid, "cannot use --task-lease %s", shoal.Duration(o.TaskLease)).
+			WithHint("it is between %s and %s", shoal.Duration(fence.Shortest), shoal.Duration(fence.Longest))
 	}
 	if o.KeepHistory <= 0 {
 		o.KeepHistory = defaultKeep

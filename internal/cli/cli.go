@@ -52,6 +52,7 @@ type Serve struct {
 	GPURoot      string
 	Keep         shoal.Duration
 	Linger       shoal.Duration
+	TaskLease    shoal.Duration
 	OutputCap    shoal.Bytes
 	Role         string
 	Web          flags.Web

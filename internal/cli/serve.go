@@ -71,6 +71,7 @@ The first start makes the data directory with its keys and DIR/admin.token, the 
 	f.StringVar(&s.GPURoot, "gpu-root", "", "where the GPUs' device nodes and driver lie, a `DIR` such as a driver container's root (/)")
 	f.Var(flags.Duration{Value: &s.Keep}, "keep-history", "for how long jobs, sessions and machines that have ended are kept (90d); of jobs it is known for ever how they ended")
 	f.Var(flags.Duration{Value: &s.Linger}, "linger", "for how long ssh connections go on once this server is told to end, or another leads (0s)")
+	f.Var(flags.Duration{Value: &s.TaskLease}, "task-lease", "for how long tasks run on without an answer of this server, 15s to 5m (5m): a short one has those of lost machines begin again sooner")
 	f.Var(flags.Bytes{Value: &s.OutputCap}, "output-cap", "how much is kept of what a task writes to each of its streams, half of it from the beginning (1GiB)")
 	f.StringVar(&s.Role, "role", "", "what this process does, `control,gateway` (both)")
 	s.Web.Register(f)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/fleet"
+	"github.com/shoal-pool/shoal/provider"
 )
 
 // Patience with agents that are not heard from.
@@ -121,11 +122,15 @@ func (j *judging) health(r *row) {
 	j.due(since.Add(graceFor), j.now)
 	// While its provider cannot be observed, nothing is concluded from silence.
 	s := j.mem.sights[m.Provider]
-	if silent < graceFor || s.seen == nil || s.failures > 0 || s.seen.Began.Before(since) {
+	missed := s.seen != nil && s.seen.Machines[m.ID].Phase == provider.PhaseUnknown // by its provider, too
+	if silent < graceFor && !missed || s.seen == nil || s.failures > 0 || s.seen.Began.Before(since) {
 		return
 	}
 	m.Health = shoal.HealthDown
 	why := fmt.Sprintf("its agent has not been heard from for %s", shoal.Duration(graceFor))
+	if missed {
+		why = "its agent is not heard from, and its provider misses it, too: " + s.seen.Machines[m.ID].Reason
+	}
 	m = cordon(m, shoal.Cordon{Owner: shoal.CordonHealth, Reason: why, Since: j.now})
 	j.set(r, m, fmt.Sprintf("machine %s of pool %s does not answer: %s", m.ID, m.Pool, why))
 }

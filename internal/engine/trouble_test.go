@@ -41,3 +41,35 @@ func TestShareInTrouble(t *testing.T) {
 		w.bill()
 	})
 }
+
+// A machine whose host does not answer its provider is left to its agent. If that is silent, too, the machine is down at once; it is not taken
+// for ended.
+func TestMissedByTheProvider(t *testing.T) {
+	in(t, fake.Config{}, lab(), func(t *testing.T, w *world) {
+		w.wait("alice")
+		later(5 * time.Second)
+		w.seat()
+		id := w.machines()[0].ID
+		const why = "its node n1 does not answer"
+		w.cloud.Miss(id, why)
+		later(time.Hour)
+		if m := w.get(id); m.State != shoal.MachineReady || m.Health != shoal.HealthUp || m.Accepts() || len(m.Cordons) != 1 || m.Cordons[0].Reason != why {
+			t.Errorf("its agent speaks: %+v", m)
+		}
+		w.engine.Load().Connected(id, false)
+		later(time.Minute)
+		if m := w.get(id); m.State != shoal.MachineReady || m.Health != shoal.HealthDown || len(w.events("machineDown")) != 1 {
+			t.Errorf("its agent is silent: %+v", m)
+		}
+		later(30 * time.Minute)
+		if m := w.get(id); m.State != shoal.MachineReady {
+			t.Errorf("somebody is perhaps there: %+v", m)
+		}
+		w.cloud.Miss(id, "")
+		w.engine.Load().Connected(id, true)
+		later(2 * time.Minute)
+		if m := w.get(id); m.Health != shoal.HealthUp || len(m.Cordons) > 0 {
+			t.Errorf("it is back: %+v", m)
+		}
+	})
+}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -23,7 +22,6 @@ import (
 // Times.
 const (
 	stuckAfter = 20 * time.Second // a pod that does not start is asked about
-	goneAfter  = 30 * time.Second // past its grace, on a node that does not answer
 	unusedAge  = 2 * time.Minute  // of a budget without pods
 	askAbout   = 5                // so many pods that do not start, each time
 	maxReason  = 400
@@ -47,7 +45,7 @@ func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 		}
 		pods = append(pods, list.Items...)
 	}
-	nodes := p.nodes(ctx, pods)
+	nodes := p.nodesOf(ctx, pods)
 	asked := 0
 	for i := range pods {
 		pod := &pods[i]
@@ -56,51 +54,27 @@ func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 		}
 		m := provider.Observed{ID: shoal.MachineID(pod.Labels[labelMachine]), Pool: shoal.PoolName(pod.Labels[labelPool]), ProviderID: string(pod.UID)}
 		m.Phase, m.Reason = phase(pod)
-		node, known := nodes[pod.Spec.NodeName]
-		lost := nodes != nil && pod.Spec.NodeName != "" && (!known || unheard(node))
 		switch {
-		case m.Phase == provider.PhaseRunning && lost:
-			// Kubernetes waits for minutes until it gives up a node's pods. Shoal does not believe this of a machine whose agent speaks.
-			m.Phase, m.Reason = provider.PhaseFailed, fmt.Sprintf("its node %s does not answer", pod.Spec.NodeName)
+		case m.Phase == provider.PhaseRunning && nodes.gone(pod.Spec.NodeName) != "":
+			m.Phase, m.Reason = provider.PhaseFailed, nodes.gone(pod.Spec.NodeName)
+		case m.Phase == provider.PhaseRunning && !nodes.unheard(pod.Spec.NodeName).IsZero():
+			// It may have been cut off, and its pods may run on.
+			m.Phase, m.Reason = provider.PhaseUnknown, fmt.Sprintf("its node %s does not answer", pod.Spec.NodeName)
+			m.Trouble = m.Reason
 		case m.Phase == provider.PhaseCreating && m.Reason == "" && time.Since(pod.CreationTimestamp.Time) > stuckAfter && asked < askAbout:
 			asked++
 			m.Reason = p.lastWarning(ctx, pod)
 		case m.Phase == provider.PhaseRunning:
 			m.Address = net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(sshPort))
-			if known && node.Spec.Unschedulable {
+			if nodes[pod.Spec.NodeName].Spec.Unschedulable {
 				m.Trouble = fmt.Sprintf("its node %s takes no pods: somebody has cordoned it", pod.Spec.NodeName)
 			}
-		case m.Phase == provider.PhaseStopping && lost:
-			p.bury(ctx, pod)
 		}
 		m.Reason = clip(m.Reason)
 		o.Machines = append(o.Machines, m)
 	}
 	p.keepBudgets(ctx, pods)
 	return o, nil
-}
-
-// nodes are those that have machines; nil if this account may not see nodes.
-func (p *Provider) nodes(ctx context.Context, pods []corev1.Pod) map[string]corev1.Node {
-	if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Spec.NodeName != "" }) {
-		return nil
-	}
-	list, err := p.cfg.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
-	if err != nil {
-		return nil
-	}
-	out := map[string]corev1.Node{}
-	for _, n := range list.Items {
-		out[n.Name] = n
-	}
-	return out
-}
-
-// unheard reports whether a node has not been heard of for as long as the cluster bears that.
-func unheard(n corev1.Node) bool {
-	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionUnknown
-	})
 }
 
 // phase says where a pod stands, and why if that is not obvious.
@@ -196,19 +170,6 @@ func (p *Provider) lastWarning(ctx context.Context, pod *corev1.Pod) string {
 		return ""
 	}
 	return join(last.Reason, last.Message)
-}
-
-// bury removes a pod whose node is gone or does not answer, past the time that it had to end: nobody else will. Its processes may
-// go on until the node is heard of again, which ends them then; what they do is fenced by Shoal.
-func (p *Provider) bury(ctx context.Context, pod *corev1.Pod) {
-	if time.Since(pod.DeletionTimestamp.Time) < goneAfter {
-		return // the time stamp is when the grace is over
-	}
-	none := int64(0)
-	err := p.cfg.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &none, Preconditions: &metav1.Preconditions{UID: &pod.UID}})
-	if err != nil && !apierrors.IsNotFound(err) {
-		log.Printf("cannot remove pod %s of a node that does not answer: %v", pod.Name, err)
-	}
 }
 
 // keepBudgets makes the budgets anew that somebody has deleted, and removes those of pools that have no pods. What people change in one

@@ -219,8 +219,14 @@ func (p *Provider) Delete(ctx context.Context, id shoal.MachineID) error {
 	for _, ns := range p.cfg.Namespaces {
 		pods, secrets := p.cfg.Client.CoreV1().Pods(ns), p.cfg.Client.CoreV1().Secrets(ns)
 		pod, err := pods.Get(ctx, name(id), metav1.GetOptions{})
-		if err == nil && pod.Labels[labelInstallation] == p.cfg.Installation && pod.DeletionTimestamp == nil {
+		switch {
+		case err != nil || pod.Labels[labelInstallation] != p.cfg.Installation:
+		case pod.DeletionTimestamp == nil:
 			err = pods.Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}})
+		default:
+			if err := p.bury(ctx, pod); err != nil {
+				return err
+			}
 		}
 		if err != nil && !apierrors.IsNotFound(err) {
 			return typed(err, "delete pod "+name(id))

@@ -32,6 +32,7 @@ type Config struct {
 	// Answered is when a machine's agent was last answered; zero: not since the server's start. Nil: nothing
 	// is taken for lost because its machine is silent.
 	Answered func(shoal.MachineID) time.Time
+	Lease    time.Duration // for which agents let tasks run without an answer; 0: fence.Longest
 	// Held says why nothing more of a user's jobs starts now; empty: it does. Reconsider tells of a change.
 	Held    func(shoal.UserName) string
 	Secrets vault.Vault

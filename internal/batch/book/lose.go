@@ -291,14 +291,13 @@ func (b *Book) fence(ctx context.Context, now time.Time) error {
 		b.mu.Unlock()
 		return nil
 	}
-	answered := map[shoal.MachineID]time.Time{}
+	answered, rules := map[shoal.MachineID]time.Time{}, fence.For(b.cfg.Lease)
 	for id, m := range b.world.Machines {
 		if m.State == shoal.MachineReady || m.State == shoal.MachineStopping {
-			answered[id] = outcome.Later(b.cfg.Answered(id), b.began)
+			answered[id] = rules.Heard(m, b.cfg.Answered(id), b.began)
 		}
 	}
-	rules := fence.Default()
-	v := fence.Judge(answered, now, rules)
+	v := fence.Judge(answered, b.world.Machines, now, rules)
 	b.judge = v.Next
 	if next := now.Add(rules.Margin); len(v.Frozen) > 0 || b.judge.IsZero() || b.judge.After(now.Add(rules.Over())) {
 		b.judge = next

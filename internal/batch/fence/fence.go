@@ -7,11 +7,13 @@
 // started anew counts from its start.
 //
 // When many machines fall silent together it is more likely that we are cut off than that they died:
-// then nothing is taken for over until most of them are back, or somebody says what became of them.
+// then nothing is taken for over until most of them are back, or somebody says what became of them. Machines that
+// their provider misses, too, are not among the many: somebody else sees what we see.
 package fence
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -25,9 +27,34 @@ type Rules struct {
 	Quiet  time.Duration // a machine is silent when it was not answered for so long
 }
 
-// Default is what holds in production; agents are told the lease.
-func Default() Rules {
-	return Rules{Lease: 5 * time.Minute, Grace: 10 * time.Second, Margin: time.Minute, Quiet: 4 * time.Minute}
+// The bounds of a lease. A short one has tasks of machines that are lost begin again soon, and lets them outlive only short
+// troubles of the network and of the server.
+const (
+	Shortest = 15 * time.Second
+	Longest  = 5 * time.Minute
+)
+
+// Default is what holds unless somebody wants a shorter lease.
+func Default() Rules { return For(Longest) }
+
+// For are the rules with a lease, of which agents are told; zero: the longest.
+func For(lease time.Duration) Rules {
+	if lease == 0 {
+		lease = Longest
+	}
+	return Rules{Lease: lease, Grace: 10 * time.Second, Margin: lease / 5, Quiet: lease * 4 / 5}
+}
+
+// Heard is since when nothing has been heard of a machine that was answered last at a time, by a server that began at another: a
+// former server may have given a machine that is older the longest lease.
+func (r Rules) Heard(m shoal.Machine, answered, began time.Time) time.Time {
+	if m.Started.Before(began) {
+		began = began.Add(For(Longest).Over() - r.Over())
+	}
+	if answered.After(began) {
+		return answered
+	}
+	return began
 }
 
 // Over is after what silence a machine's tasks are over.
@@ -70,12 +97,17 @@ func (v Verdict) News(machines int) (code, sentence string) {
 	return "lossesFrozen", fmt.Sprintf("%d of %d machines fell silent together: it may be the server that is cut off, so their tasks are not taken for lost", v.Silent, machines)
 }
 
+// missed reports whether a machine's provider tells trouble of it while its agent is silent.
+func missed(m shoal.Machine) bool {
+	return m.Health == shoal.HealthDown && slices.ContainsFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonProvider })
+}
+
 // Judge says what is known at a time of machines by when each was last answered.
-func Judge(answered map[shoal.MachineID]time.Time, now time.Time, r Rules) Verdict {
+func Judge(answered map[shoal.MachineID]time.Time, machines map[shoal.MachineID]shoal.Machine, now time.Time, r Rules) Verdict {
 	v := Verdict{Over: map[shoal.MachineID]bool{}, Frozen: map[shoal.MachineID]bool{}}
 	var silent []time.Time
-	for _, at := range answered {
-		if now.Sub(at) >= r.Quiet {
+	for id, at := range answered {
+		if now.Sub(at) >= r.Quiet && !missed(machines[id]) {
 			silent = append(silent, at)
 		}
 	}
@@ -93,7 +125,7 @@ func Judge(answered map[shoal.MachineID]time.Time, now time.Time, r Rules) Verdi
 				together++
 			}
 		}
-		if len(answered) >= atLeast && together*100 > len(answered)*percent {
+		if len(answered) >= atLeast && together*100 > len(answered)*percent && !missed(machines[id]) {
 			v.Frozen[id] = true
 		} else {
 			v.Over[id] = true

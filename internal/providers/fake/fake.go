@@ -204,7 +204,7 @@ func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 		m := p.machines[id]
 		seen := provider.Observed{ID: id, Pool: m.spec.Pool, ProviderID: "fake/" + string(id), Phase: m.phase,
 			Reason: m.reason, Outdated: m.outdated}
-		if m.phase == provider.PhaseRunning {
+		if m.phase == provider.PhaseRunning || m.phase == provider.PhaseUnknown {
 			seen.Address, seen.Trouble = m.address, m.trouble
 		}
 		o.Machines = append(o.Machines, seen)

@@ -106,6 +106,17 @@ func (p *Provider) Kill(id shoal.MachineID, reason string) bool {
 	return true
 }
 
+// Miss makes the host of a machine one that does not answer, for a reason; empty: it answers again. What runs there runs on.
+func (p *Provider) Miss(id shoal.MachineID, reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.machines[id]
+	m.phase, m.reason, m.trouble = provider.PhaseUnknown, reason, reason
+	if reason == "" {
+		m.phase = provider.PhaseRunning
+	}
+}
+
 // Vanish lets a machine disappear, as one that somebody deleted behind the control plane's back.
 func (p *Provider) Vanish(id shoal.MachineID) bool {
 	p.mu.Lock()

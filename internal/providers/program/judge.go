@@ -57,7 +57,7 @@ func judge(list []wire.Observed, installation string) ([]provider.Observed, erro
 
 // possible says what is wrong with one machine.
 func possible(o wire.Observed) error {
-	phases := []provider.Phase{provider.PhaseCreating, provider.PhaseRunning, provider.PhaseStopping, provider.PhaseStopped, provider.PhaseFailed}
+	phases := []provider.Phase{provider.PhaseCreating, provider.PhaseRunning, provider.PhaseStopping, provider.PhaseStopped, provider.PhaseFailed, provider.PhaseUnknown}
 	switch {
 	case !machineID.MatchString(string(o.ID)):
 		return fmt.Errorf("%s cannot be the id of a machine", quote(string(o.ID)))
