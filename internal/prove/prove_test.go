@@ -32,7 +32,7 @@ func TestFindSuites(t *testing.T) {
 	for _, s := range plan {
 		names = append(names, s.Name)
 	}
-	want := []string{"fuzz a FuzzParse", "property a TestLaw", "faults internal/e2e TestFault", "transfers", "sockets of the front end, and JupyterHub's tests of it", "partitions, restarts and dependencies in simulation", "weeks in simulation", "policies of scaling in simulation", "browsers", "acceptance scripts", "Kubernetes: a node dies", "Kubernetes: faults, edits, a thousand pods, a server that is killed", "race detector"}
+	want := []string{"fuzz a FuzzParse", "property a TestLaw", "faults internal/e2e TestFault", "transfers", "sockets of the front end, and JupyterHub's tests of it", "partitions, restarts and dependencies in simulation", "weeks in simulation", "policies of scaling in simulation", "browsers", "acceptance scripts", "Kubernetes: losses in one cluster", "Kubernetes: faults, edits, a thousand pods, a server that is killed", "race detector"}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q\nwant %q", names, want)
 	}

@@ -39,6 +39,8 @@ const (
 	simulatedWeeks   = 100
 	soakRounds       = 3
 	faultRounds      = 3
+	clusterLosses    = 12 // in one cluster
+	clusterRounds    = 25 // a hundred of each: a node its power, a node its network, the API server
 )
 
 // findSuites makes the plan: what is always there, and the properties, fuzz targets and faults that
@@ -99,9 +101,9 @@ func always() []suite {
 			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/browsertest"} }},
 		{Name: "acceptance scripts", Goal: scriptRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},
 			Args: func(int) []string { return []string{"test", "-count=1", "-timeout=1h", "./internal/scripttest"} }},
-		{Name: "Kubernetes: a node dies", Goal: 100, Each: 1, Unit: "runs",
+		{Name: "Kubernetes: losses in one cluster", Goal: clusterRounds, Each: clusterLosses, Unit: "losses", Env: []string{fmt.Sprintf("SHOAL_COUNT=%d", clusterLosses)},
 			Args: func(int) []string {
-				return []string{"test", "-C", "providers/kubernetes", "-count=1", "-timeout=1h", "-run", "TestCluster/demo", "."}
+				return []string{"test", "-C", "providers/kubernetes", "-count=1", "-timeout=2h", "-run", "^TestLosses$", "."}
 			}},
 		{Name: "Kubernetes: faults, edits, a thousand pods, a server that is killed", Goal: faultRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},
 			Args: func(int) []string {

@@ -160,6 +160,8 @@ func TestCluster(t *testing.T) {
 	t.Run("edits", c.edits)
 	t.Run("placing", c.placing)
 	t.Run("guide", c.guide)
+	t.Run("throttled", c.throttled)
+	t.Run("losses", c.losses)
 	t.Run("demo", c.demo) // the last with two nodes: one dies
 	t.Run("rest", c.rest)
 }
@@ -361,6 +363,7 @@ func (c *cluster) waiting(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the cluster grows", func(t *testing.T) { c.grows(t, p) })
 	t.Run("a node is cordoned", func(t *testing.T) {
 		sp := spec("m-cordon")
 		if err := p.Create(t.Context(), sp); err != nil {
@@ -390,6 +393,26 @@ func (c *cluster) waiting(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// grows: a machine that no node takes is what makes an autoscaler of clusters add one, and the new node gets it. While it is there the node is
+// not taken away.
+func (c *cluster) grows(t *testing.T, p *Provider) {
+	sp := spec("m-grows")
+	sp.Config["nodeSelector"] = map[string]any{"made": "lately"}
+	if err := p.Create(t.Context(), sp); err != nil {
+		t.Fatal(err)
+	}
+	c.until(t, p, sp.ID, func(o provider.Observed) bool { return strings.Contains(o.Reason, "no node takes it") })
+	if got := c.kubectl("-n", "shoal", "get", "pod", name(sp.ID), "-o", `jsonpath={.status.conditions[?(@.type=="PodScheduled")].reason} {.metadata.annotations.cluster-autoscaler\.kubernetes\.io/safe-to-evict}`); got != "Unschedulable false" {
+		t.Errorf("an autoscaler sees %q", got)
+	}
+	c.kubectl("label", "node", "n1", "made=lately")
+	c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Phase == provider.PhaseRunning })
+	c.kubectl("label", "node", "n1", "made-")
+	if err := p.Delete(t.Context(), sp.ID); err != nil {
+		t.Error(err)
+	}
 }
 
 // until waits until a machine is seen as it should be.

@@ -64,7 +64,7 @@ func (c *cluster) demo(t *testing.T) {
 	c.loadImage()
 	t.Setenv("KUBECONFIG", c.kubeconfig)
 	t.Setenv(envNamespaces, "shoal")
-	w, err := rig.New(t.Context(), bin, filepath.Join(c.dir, "shoal"), "--provider", "kubernetes", "--agent-listen", kube.Host+":7421")
+	w, err := rig.New(t.Context(), bin, filepath.Join(c.dir, "shoal"), "--provider", "kubernetes", "--agent-listen", kube.Host+":7421", "--task-lease", "15s")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ providerConfig: {imagePullPolicy: Never, spreadOver: kubernetes.io/hostname}
 	}
 	victim := c.busyNode(t, j.ID, w)
 	say(t, "the power of node n%d fails", victim+1)
-	if err := c.KillNode(victim); err != nil {
+	if err := c.KillNode(t.Context(), victim); err != nil {
 		t.Fatal(err)
 	}
 	if err := rig.Until(t.Context(), 4*time.Minute, "the job ends", func() (bool, error) {
@@ -155,7 +155,8 @@ providerConfig: {imagePullPolicy: Never, spreadOver: kubernetes.io/hostname}
 		t.Errorf("her notes are %q", out)
 	}
 
-	say(t, "the pool is deleted, and nothing stays in the cluster")
+	say(t, "somebody takes the dead node out of the cluster; the pool is deleted, and nothing stays")
+	c.kubectl("delete", "node", fmt.Sprintf("n%d", victim+1))
 	if _, err := w.Shoal(t.Context(), "pool", "delete", "lab", "--wait"); err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,8 @@ import (
 
 // badWay is a proxy before the real API server that answers some requests itself.
 type badWay struct {
-	client kubernetes.Interface
+	client     kubernetes.Interface
+	kubeconfig string
 
 	mu    sync.Mutex
 	fault func(w http.ResponseWriter, r *http.Request) bool // true: it has answered
@@ -64,7 +65,7 @@ func (c *cluster) newBadWay(t *testing.T) *badWay {
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(text), kube.Server, s.URL)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.client = clientOf(t, file)
+	b.client, b.kubeconfig = clientOf(t, file), file
 	return b
 }
 
@@ -163,6 +164,56 @@ func (c *cluster) faults(t *testing.T) {
 	})
 	t.Run("gaps in what is watched", func(t *testing.T) { c.gaps(t, b, p) })
 	b.with(nil)
+}
+
+// throttled: a server whose cluster says for long that it has too much to do. Who waits is told why, what runs goes on, the cluster is not asked
+// more for it, and all is made up for afterwards.
+func (c *cluster) throttled(t *testing.T) {
+	c.loadImage()
+	b := c.newBadWay(t)
+	t.Setenv("KUBECONFIG", b.kubeconfig)
+	t.Setenv(envNamespaces, "shoal")
+	w, err := rig.New(t.Context(), binaries(t), filepath.Join(c.dir, "throttled"), "--provider", "kubernetes", "--agent-listen", kube.Host+":7421")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := w.Apply(t.Context(), 1, fmt.Sprintf("---\nkind: Pool\nname: lab\nprovider: kubernetes\nimage: %s\nmachine: {cpus: 0.1, memory: 128MiB}\nsize: {min: 1, max: 2}\nproviderConfig: {imagePullPolicy: Never}\n", image)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Ready(t.Context(), "lab", 1, patience); err != nil {
+		t.Fatal(err)
+	}
+	b.with(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Retry-After", "1")
+		refuse(w, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "too many requests")
+		return true
+	})
+	began := time.Now()
+	if _, err := w.Shoal(t.Context(), "pool", "scale", "lab", "--size", "2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := rig.Until(t.Context(), patience, "shoal why says that the cluster has too much to do", func() (bool, error) {
+		why, err := w.Shoal(t.Context(), "why", "pool", "lab")
+		return strings.Contains(why, "too many requests"), err
+	}); err != nil {
+		t.Error(err)
+	}
+	if out, err := rig.Output(w.SSH(t.Context(), "u1+lab", "echo still here")); err != nil || out != "still here\n" {
+		t.Errorf("u1 on the machine that runs: %q, %v", out, err)
+	}
+	time.Sleep(10 * time.Second)
+	if n, most := b.asked(""), 2*int(time.Since(began).Seconds())+30; n > most {
+		t.Errorf("a cluster that has too much to do was asked %d times in %s", n, time.Since(began))
+	}
+	b.with(nil)
+	if _, err := w.Ready(t.Context(), "lab", 2, patience); err != nil {
+		t.Error(err)
+	}
 }
 
 func (c *cluster) delete(t *testing.T, p *Provider, id shoal.MachineID) {

@@ -130,13 +130,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.startEtcd(); err != nil {
 		return err
 	}
-	if err := c.startAPI(); err != nil {
-		return err
-	}
-	if err := c.Until(ctx, "the API server is ready", func() (bool, error) {
-		_, err := c.Get(ctx, "/readyz")
-		return err == nil, nil
-	}); err != nil {
+	if err := c.StartAPI(ctx); err != nil {
 		return err
 	}
 	if err := c.startControllers(); err != nil {
@@ -168,6 +162,20 @@ func (c *Cluster) startEtcd() error {
 	return c.run("etcd", "--name", "e", "--data-dir", c.path("etcd"), "--listen-client-urls", "http://127.0.0.1:2379", "--advertise-client-urls", "http://127.0.0.1:2379",
 		"--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380", "--initial-cluster", "e=http://127.0.0.1:2380",
 		"--unsafe-no-fsync", "--log-level", "warn")
+}
+
+// KillAPI ends the API server. What runs on the nodes runs on.
+func (c *Cluster) KillAPI() error { return c.stop("kube-apiserver") }
+
+// StartAPI starts it, and waits until it answers.
+func (c *Cluster) StartAPI(ctx context.Context) error {
+	if err := c.startAPI(); err != nil {
+		return err
+	}
+	return c.Until(ctx, "the API server is ready", func() (bool, error) {
+		_, err := c.Get(ctx, "/readyz")
+		return err == nil, nil
+	})
 }
 
 func (c *Cluster) startAPI() error {

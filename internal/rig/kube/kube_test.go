@@ -58,7 +58,7 @@ func TestCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := c.KillNode(1); err != nil {
+	if err := c.KillNode(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Until(t.Context(), "the dead node is missed", func() (bool, error) {

@@ -213,8 +213,23 @@ func (c *Cluster) WaitNode(ctx context.Context, i int) error {
 	})
 }
 
-// KillNode ends everything on a node at once, as when its power fails.
-func (c *Cluster) KillNode(i int) error { return c.stop(nodeName(i)) }
+// KillNode ends everything on a node at once, as when its power fails: nothing there says goodbye.
+func (c *Cluster) KillNode(ctx context.Context, i int) error {
+	return errors.Join(c.CutNode(ctx, i), c.stop(nodeName(i)))
+}
+
+// CutNode takes a node off the network. What runs there runs on.
+func (c *Cluster) CutNode(ctx context.Context, i int) error {
+	return run(ctx, "", nil, "ip", "link", "set", "to-"+nodeName(i), "down")
+}
+
+// JoinNode gives a node its network back, and waits until it is heard of.
+func (c *Cluster) JoinNode(ctx context.Context, i int) error {
+	if err := run(ctx, "", nil, "ip", "link", "set", "to-"+nodeName(i), "up"); err != nil {
+		return err
+	}
+	return c.WaitNode(ctx, i)
+}
 
 // StartNode starts a node again that was killed.
 func (c *Cluster) StartNode(ctx context.Context, i int) error {
