@@ -56,19 +56,16 @@ func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 var errNotBare = errors.New("it does not come through without TLS")
 
 // back has a machine's agent connect a port of its machine to here. What it says by ssh comes without TLS, unless that has failed lately.
-func (r *Reach) back(ctx context.Context, p *path, port int) (net.Conn, error) {
-	id := p.id
+func (r *Reach) back(ctx context.Context, id shoal.MachineID, port int) (net.Conn, error) {
 	if err := r.enter(id); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, backTime)
 	defer cancel()
-	c, err := r.fetch(ctx, id, port, port == 0 && r.mayBeBare(p))
+	c, err := r.fetch(ctx, id, port, port == 0 && r.mayBeBare(id))
 	if errors.Is(err, errNotBare) {
 		r.cfg.Log.Info("what lies between lets nothing but TLS through, or broke", "machine", id, "error", err)
-		r.mu.Lock()
-		p.sealed = time.Now()
-		r.mu.Unlock()
+		r.seal(id)
 		c, err = r.fetch(ctx, id, port, false)
 	}
 	if err != nil {
@@ -202,10 +199,20 @@ func strip(c net.Conn) (net.Conn, error) {
 }
 
 // mayBeBare reports whether ssh may come from a machine without TLS around it.
-func (r *Reach) mayBeBare(p *path) bool {
+func (r *Reach) mayBeBare(id shoal.MachineID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return p.sealed.IsZero() || time.Since(p.sealed) > stale
+	p := r.paths[id]
+	return p == nil || p.sealed.IsZero() || time.Since(p.sealed) > stale
+}
+
+// seal keeps what comes from a machine in TLS for a while.
+func (r *Reach) seal(id shoal.MachineID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.paths[id]; p != nil {
+		p.sealed = time.Now()
+	}
 }
 
 func (r *Reach) enter(id shoal.MachineID) error {

@@ -107,7 +107,7 @@ func (r *Reach) Dial(ctx context.Context, id shoal.MachineID, address string) (n
 		failed = err
 		r.found(p, Agent, err)
 	}
-	c, err := r.back(ctx, p, port)
+	c, err := r.back(ctx, p.id, port)
 	if err != nil {
 		return nil, errors.Join(err, failed)
 	}
@@ -123,7 +123,7 @@ func (r *Reach) DialInside(ctx context.Context, id shoal.MachineID, address stri
 	if p.here {
 		return r.cfg.Dial(ctx, "tcp", address)
 	}
-	return r.back(ctx, p, port)
+	return r.back(ctx, p.id, port)
 }
 
 // Of tells by which way a machine is reached, and why. Empty: nobody has wanted to come to it yet, or it is on this host.
