@@ -356,3 +356,56 @@ func TestDeterministic(t *testing.T) {
 		}
 	})
 }
+
+// Azure Virtual Desktop's two load-balancing algorithms, with the numbers of its documentation. Breadth-first ("spread"): three
+// users are evenly distributed over two hosts (autoscale-scenarios, scenario 1). Depth-first ("pack"): the host with the
+// most sessions that has not reached its limit, there 6 (configure-host-pool-load-balancing). Whoever has a session comes
+// back to it, also on a host that drains, and no other goes there; and a limit that is lowered ends nobody's session.
+func TestLoadBalancingOfAzureVirtualDesktop(t *testing.T) {
+	t.Parallel()
+	hosts := func(placement shoal.Placement, hosts, limit, users int) string {
+		s := route.State{Pool: pool(func(p *shoal.Pool) { p.Placement, p.Seats, p.Size.Max = placement, limit, hosts })}
+		for i := range hosts {
+			s.Machines = append(s.Machines, machine(shoal.MachineID(fmt.Sprint("m-", i))))
+		}
+		count := map[shoal.MachineID]int{}
+		for i := range users {
+			u := shoal.UserName(fmt.Sprint("u", i))
+			d, err := route.Place(s, route.Request{User: u, Pool: "lab"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			count[d.Machine]++
+			s.Sessions = append(s.Sessions, session(shoal.SessionID(u), u, d.Machine))
+		}
+		var sizes []int
+		for _, n := range count {
+			sizes = append(sizes, n)
+		}
+		slices.Sort(sizes)
+		return fmt.Sprint(sizes)
+	}
+	for _, c := range []struct {
+		placement           shoal.Placement
+		hosts, limit, users int
+		want                string
+	}{
+		{shoal.PlaceSpread, 2, 5, 3, "[1 2]"},
+		{shoal.PlaceSpread, 2, 5, 4, "[2 2]"},
+		{shoal.PlaceSpread, 3, 5, 5, "[1 2 2]"},
+		{shoal.PlaceSpread, 4, 5, 7, "[1 2 2 2]"},
+		{shoal.PlacePack, 3, 6, 6, "[6]"},
+		{shoal.PlacePack, 3, 6, 7, "[1 6]"},
+		{shoal.PlacePack, 3, 6, 13, "[1 6 6]"},
+	} {
+		if got := hosts(c.placement, c.hosts, c.limit, c.users); got != c.want {
+			t.Errorf("%s, %d users on %d hosts of %d: %s, want %s", c.placement, c.users, c.hosts, c.limit, got, c.want)
+		}
+	}
+	s := route.State{Pool: pool(func(p *shoal.Pool) { p.Seats = 1 }), Machines: all(machine("a", draining), machine("b")), Sessions: all(session("1", "alice", "a"), session("2", "bob", "a"))}
+	for user, want := range map[shoal.UserName]shoal.MachineID{"alice": "a", "bob": "a", "carol": "b"} {
+		if d, err := route.Place(s, route.Request{User: user, Pool: "lab"}); err != nil || d.Machine != want {
+			t.Errorf("%s: %+v, %v", user, d, err)
+		}
+	}
+}
