@@ -41,7 +41,7 @@ func (s Standing) Whose() string {
 
 // Sentence says how it stands.
 func (s Standing) Sentence() string {
-	return fmt.Sprintf("%s has spent %.2f of the %.2f %s of %s", s.Whose(), s.Spent, s.Limit, s.Currency, s.Until.AddDate(0, 0, -1).Format("January 2006"))
+	return fmt.Sprintf("%s has spent %s of the %s %s of %s", s.Whose(), Money(s.Spent), Exact(s.Limit), s.Currency, s.Until.AddDate(0, 0, -1).Format("January 2006"))
 }
 
 // Month is the calendar month (UTC) of a time.

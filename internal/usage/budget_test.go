@@ -36,16 +36,30 @@ func TestStandings(t *testing.T) {
 	for _, s := range all {
 		said = append(said, s.Sentence())
 	}
-	got, want := strings.Join(said, "\n"), `group ops has spent 0.02 of the 0.01 EUR of January 1970
-pool lab has spent 0.10 of the 1.00 EUR of January 1970
-user alice has spent 0.03 of the 0.02 EUR of January 1970
-user bob has spent 0.00 of the 0.00 USD of January 1970`
+	got, want := strings.Join(said, "\n"), `group ops has spent 0.020 of the 0.01 EUR of January 1970
+pool lab has spent 0.10 of the 1 EUR of January 1970
+user alice has spent 0.030 of the 0.02 EUR of January 1970
+user bob has spent 0.00 of the 0.001 USD of January 1970`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	for user, refused := range map[shoal.UserName]bool{"alice": true, "bob": false, "zoe": false} {
 		if err := usage.Refuse(all, user, []shoal.GroupName{"ops"}); (err != nil) != refused {
 			t.Errorf("%s: %v", user, err)
+		}
+	}
+}
+
+func TestMoney(t *testing.T) {
+	t.Parallel()
+	for amount, want := range map[float64]string{0: "0.00", 12.346: "12.35", 1e6: "1000000.00", 0.5: "0.50", 0.1: "0.10", 0.0999: "0.100", 0.012: "0.012", 0.00123: "0.0012", 4e-6: "0.0000040", 1e-12: "0.000000000", -0.004: "-0.0040"} {
+		if got := usage.Money(amount); got != want {
+			t.Errorf("%g is written as %s, want %s", amount, got, want)
+		}
+	}
+	for amount, want := range map[float64]string{500: "500", 0.001: "0.001", 1e7: "10000000", 12.5: "12.5"} {
+		if got := usage.Exact(amount); got != want {
+			t.Errorf("%g is written as %s, want %s", amount, got, want)
 		}
 	}
 }

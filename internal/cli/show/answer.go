@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
+	"github.com/shoal-pool/shoal/internal/usage"
 )
 
 // Usage writes the bill.
@@ -56,13 +57,10 @@ func hours(seconds float64) string {
 }
 
 func cost(r api.UsageRow) string {
-	switch {
-	case r.Cost == 0:
+	if r.Cost == 0 {
 		return ""
-	case r.Cost < 0.1:
-		return fmt.Sprintf("%.4f %s", r.Cost, r.Currency)
 	}
-	return fmt.Sprintf("%.2f %s", r.Cost, r.Currency)
+	return usage.Money(r.Cost) + " " + r.Currency
 }
 
 func sheet(out io.Writer, u api.Usage) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
+	"github.com/shoal-pool/shoal/internal/usage"
 )
 
 // Pools writes pools and how many machines each has.
@@ -108,7 +109,7 @@ func poolFields(o shoal.Pool) []term.Field {
 	}
 	var price string
 	if o.Price.PerHour > 0 {
-		price = fmt.Sprintf("%g %s per machine and hour", o.Price.PerHour, o.Price.Currency)
+		price = fmt.Sprintf("%s %s per machine and hour", usage.Exact(o.Price.PerHour), o.Price.Currency)
 	}
 	idle := "never"
 	if o.Scale.Idle.After > 0 {

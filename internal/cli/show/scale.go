@@ -6,6 +6,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
+	"github.com/shoal-pool/shoal/internal/usage"
 )
 
 // scaleFields are what makes a pool larger and smaller beside demand.
@@ -22,7 +23,7 @@ func scaleFields(o shoal.Pool) []term.Field {
 		of   string
 	}{{o.Scale.Cost.PerDay, "day"}, {o.Scale.Cost.PerMonth, "month"}} {
 		if c.most > 0 {
-			cost = append(cost, fmt.Sprintf("%g %s a %s", c.most, o.Price.Currency, c.of))
+			cost = append(cost, fmt.Sprintf("%s %s a %s", usage.Exact(c.most), o.Price.Currency, c.of))
 		}
 	}
 	var zone string
@@ -81,5 +82,5 @@ func budget(b shoal.Budget) string {
 	if b == (shoal.Budget{}) {
 		return ""
 	}
-	return fmt.Sprintf("%g %s a month%s", b.PerMonth, b.Currency, Only(b.Stop, "; once it is spent nothing new begins"))
+	return fmt.Sprintf("%s %s a month%s", usage.Exact(b.PerMonth), b.Currency, Only(b.Stop, "; once it is spent nothing new begins"))
 }
