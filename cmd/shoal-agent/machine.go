@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ type machine struct {
 	sshd   *sshd.Server
 	log    *slog.Logger
 	load   loadMeter
+	cpus   atomic.Int64 // what the machine has, as the server says, in thousandths; zero: not known yet
 	// desktop gives remote desktops, where the pool has them.
 	desktop *desktop.Server
 	gpus    *gpus
@@ -315,6 +317,7 @@ func (m *machine) Load(have shoal.Resources) shoal.Load {
 		}
 	}
 	m.desktop.CutLogs()
+	m.cpus.Store(int64(have.CPUs))
 	l := m.load.read(have)
 	m.gpus.load(&l)
 	l.Homes = m.homes()

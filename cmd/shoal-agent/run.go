@@ -106,6 +106,7 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	go shareOut(ctx, groups, func() shoal.MilliCPU { return shoal.MilliCPU(m.cpus.Load()) }, log)
 	return a.Run(ctx)
 }
 

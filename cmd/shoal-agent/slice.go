@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
+	"time"
 
+	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/agent"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
+	"github.com/shoal-pool/shoal/internal/retry"
 )
 
 // slicesFile holds how users' slices are made here, for the door. It lies in /run: control groups are new at each start.
@@ -46,6 +50,28 @@ func (b *balanced) Look() (api.Activity, error) {
 		b.log.Warn("memory is not shared out", "error", err)
 	}
 	return b.Watcher.Look()
+}
+
+// How often the processors are shared out anew, while there are several users and otherwise.
+const (
+	shareOften  = time.Second
+	shareRarely = 5 * time.Second
+)
+
+// shareOut shares the machine's processors among its users until ctx ends.
+func shareOut(ctx context.Context, groups *cgroups.Tree, cpus func() shoal.MilliCPU, log *slog.Logger) {
+	var shares cgroups.Shares
+	said := ""
+	for gap := shareRarely; groups != nil && retry.Sleep(ctx, gap) == nil; {
+		several, err := shares.Divide(groups, cpus(), time.Now())
+		if err != nil && err.Error() != said {
+			said = err.Error()
+			log.Warn("the processors are not shared out", "error", err)
+		}
+		if gap = shareRarely; several {
+			gap = shareOften
+		}
+	}
 }
 
 // intoSlice puts a process into the slice of a user, if there are slices.

@@ -8,7 +8,7 @@
 //	u20001/17.0.1   one of her tasks, with limits of its own
 //
 // Slices weigh the same, so that a user with a thousand processes gets as much of the processor as one with
-// two. Of the memory, logins may have what others leave: see Balance. What a machine may use as a whole is limited outside of what it can see; nothing here can lift that.
+// two; see Shares for machines that may use less than their host has. Of the memory, logins may have what others leave: see Balance. What a machine may use as a whole is limited outside of what it can see; nothing here can lift that.
 //
 // Version 2 allows no processes in a group that hands controllers down. So the first process of a
 // machine calls Settle before it starts anything, which moves it into system; its children are born there. Open

@@ -255,11 +255,8 @@ func (g Group) Usage() (Usage, error) {
 			u.MaxMemory = shoal.Bytes(number(g.read(h, peak)))
 			u.OOMKilled = field(g.read(h, events), "oom_kill") > 0
 		}
-		switch {
-		case h.v2:
-			u.CPU = time.Duration(field(g.read(h, "cpu.stat"), "usage_usec")) * time.Microsecond
-		case h.has("cpuacct"):
-			u.CPU = time.Duration(number(g.read(h, "cpuacct.usage")))
+		if used, ok := h.spent(func(name string) string { return g.read(h, name) }); ok {
+			u.CPU = used
 		}
 	}
 	if g.slot != nil {
@@ -268,6 +265,17 @@ func (g Group) Usage() (Usage, error) {
 		u.CPU -= g.slot.before
 	}
 	return u, nil
+}
+
+// spent is the processor time that a group has used, if this hierarchy counts it. read reads a file of the group.
+func (h hierarchy) spent(read func(name string) string) (time.Duration, bool) {
+	switch {
+	case h.v2:
+		return time.Duration(field(read("cpu.stat"), "usage_usec")) * time.Microsecond, true
+	case h.has("cpuacct"):
+		return time.Duration(number(read("cpuacct.usage"))), true
+	}
+	return 0, false
 }
 
 func number(s string) int64 {

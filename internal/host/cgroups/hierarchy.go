@@ -16,7 +16,7 @@ import (
 	"github.com/shoal-pool/shoal"
 )
 
-// Weights within a slice, in thousandths of a processor's: logins come before the same user's tasks.
+// Weights within a slice, in thousandths of a processor's: logins come before the same user's tasks. Those of slices: see Shares.
 const loginWeight = 4000
 
 // Limits of users and tasks.
@@ -175,7 +175,7 @@ func weight(h hierarchy, milli int64) []setting {
 
 // sliceSettings are those of a user's slice.
 func (t *Tree) sliceSettings(h hierarchy, atLeast int64) []setting {
-	s := weight(h, 1000)
+	s := weight(h, sliceWeight)
 	s = append(s, memoryLimit(h, max(t.userMemory(), atLeast))...)
 	if h.has("pids") {
 		s = append(s, setting{file: "pids.max", value: strconv.Itoa(t.pids())})
