@@ -6,7 +6,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoal-pool/shoal/internal/cli/flags"
+	"github.com/shoal-pool/shoal/internal/cli/names"
 	"github.com/shoal-pool/shoal/internal/cli/show"
+	"github.com/shoal-pool/shoal/internal/cli/top"
 )
 
 func (p *program) eventsCommand() *cobra.Command {
@@ -50,4 +52,9 @@ With -o json each event is one line.`,
 		return nil
 	}
 	return cmd
+}
+
+func (p *program) topCommand() *cobra.Command {
+	return top.Command(top.Env{Connect: p.connect, In: p.Stdin, Out: p.Stdout, Interruptible: p.interruptible, NoArgs: noArgs,
+		Pools: func(cmd *cobra.Command, flag string) { p.completeFlag(cmd, flag, names.Pools) }})
 }

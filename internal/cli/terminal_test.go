@@ -144,3 +144,46 @@ func TestProgressOfWaiting(t *testing.T) {
 		t.Errorf("exit code %d, shown %q", got, tty.shown.String())
 	}
 }
+
+// TestTop: a terminal sees what there is, also while the server does not answer, until a key ends it and brings back what was there.
+func TestTop(t *testing.T) {
+	w := newWorld(t)
+	w.pools()
+	w.machines()
+	w.list("GET /sessions", []shoal.Session{})
+	w.list("GET /jobs", []shoal.Job{})
+	var away atomic.Bool
+	all := w.mux
+	w.mux = http.NewServeMux()
+	w.mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) {
+		if away.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		all.ServeHTTP(rw, r)
+	})
+	tty := newTerminal(t)
+	cfg := w.config("", tty.slave, tty.slave)
+	cfg.Stdin = tty.slave
+	code := make(chan int, 1)
+	go func() { code <- Main(t.Context(), []string{"top", "-n", "200ms"}, cfg) }()
+	until := func(text string) {
+		t.Helper()
+		for !strings.Contains(tty.shown.String(), text) {
+			time.Sleep(time.Millisecond)
+			if len(code) > 0 {
+				t.Fatal(<-code, tty.shown.String())
+			}
+		}
+	}
+	until("MACHINES")
+	until("m-cccccc")
+	away.Store(true)
+	until("the server has not answered for ")
+	if _, err := tty.master.WriteString("xq"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-code; got != 0 {
+		t.Errorf("exit code %d: %s", got, tty.shown.String())
+	}
+	until("\x1b[?1049l")
+}
