@@ -20,5 +20,6 @@
 // a session (the server was restored from a backup) is given one.
 //
 // After a restart of the server the parts on record belong to front ends that are
-// no more: Run begins by clearing them.
+// no more: Run begins by clearing them. Those of gateways that are processes of
+// their own stay (gateways.go).
 package broker

@@ -157,8 +157,10 @@ func (b *Broker) pinCarried(machine shoal.MachineID, users map[shoal.UserName]ap
 			delete(b.carried, at)
 			continue
 		}
-		u.Pins = append(slices.Clone(u.Pins), shoal.Pin{Kind: "connection", Count: u.Connections})
-		users[at.user] = u
+		if !slices.ContainsFunc(u.Pins, func(p shoal.Pin) bool { return p.Kind == "connection" }) {
+			u.Pins = append(slices.Clone(u.Pins), shoal.Pin{Kind: "connection", Count: u.Connections})
+			users[at.user] = u
+		}
 	}
 }
 

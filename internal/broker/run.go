@@ -2,11 +2,13 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/retry"
+	"github.com/shoal-pool/shoal/internal/route"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -78,7 +80,8 @@ func (b *Broker) agenda() (waiting bool, due time.Time) {
 }
 
 // restart puts on record that the parts of former front ends are gone, and that nobody of theirs
-// waits any more. Connections that a former server carries on are seen by the agents.
+// waits any more. Connections that a former server carries on are seen by the agents; those of gateways of their own
+// stay on record until these say what they have.
 func (b *Broker) restart(ctx context.Context) error {
 	return b.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		all, err := tx.LiveSessions()
@@ -86,11 +89,19 @@ func (b *Broker) restart(ctx context.Context) error {
 			return err
 		}
 		for _, s := range all {
-			b.carry(s)
+			was := len(s.Parts)
+			s.Parts = slices.DeleteFunc(slices.Clone(s.Parts), func(p shoal.Part) bool { return route.GatewayOf(p.ID) == "" })
+			if len(s.Parts) == 0 || len(s.Parts) < was {
+				b.carry(s)
+			}
 			switch {
 			case s.State == shoal.SessionWaiting:
 				err = finish(tx, s, "the server was restarted while you waited")
-			case len(s.Parts) > 0 || s.State == shoal.SessionActive:
+			case len(s.Parts) > 0:
+				if len(s.Parts) < was {
+					_, err = tx.Sessions().Put(s)
+				}
+			case was > 0 || s.State == shoal.SessionActive:
 				err = disconnect(tx, s, "the server was restarted; what lives on the machine is not known yet")
 			}
 			if err != nil {
