@@ -26,13 +26,19 @@ type Subject struct {
 	Machine shoal.MachineID
 	// Service names a part of Shoal's own that holds a token for its one purpose, as ServiceHub; then there is no User.
 	Service string
+	// Gateway is the name of the gateway that asks, if Service is ServiceGateway.
+	Gateway string
 	// Browser: it came with a browser's cookie, and the user has not confirmed this very request. Pages of hers
 	// in the same browser could have sent it, a notebook's for one.
 	Browser bool
 }
 
-// ServiceHub is JupyterHub, which starts notebook servers for everybody.
-const ServiceHub = "hub"
+const (
+	// ServiceHub is JupyterHub, which starts notebook servers for everybody.
+	ServiceHub = "hub"
+	// ServiceGateway is a gateway that is a process of its own.
+	ServiceGateway = "gateway"
+)
 
 // Rights is the role that counts: through a machine, and in a browser without confirmation, everybody is a member.
 func (s Subject) Rights() shoal.Role {
@@ -77,11 +83,12 @@ const (
 	Open        Action = "open"
 	TellUse     Action = "tell the use of"
 	Reveal      Action = "read the value of"
+	Carry       Action = "let people in through"
 )
 
 // Actions are all of them.
 func Actions() []Action {
-	return []Action{View, Output, Apply, Delete, Scale, Drain, End, KeepAwake, Submit, Cancel, SetPassword, ActAs, Open, TellUse, Reveal}
+	return []Action{View, Output, Apply, Delete, Scale, Drain, End, KeepAwake, Submit, Cancel, SetPassword, ActAs, Open, TellUse, Reveal, Carry}
 }
 
 // What can be acted on beside the objects of the vocabulary.
@@ -92,6 +99,7 @@ const (
 	ObjectDesktop shoal.ObjectKind = "Desktop" // the way to one's own
 	// ObjectDeployment is what is on record of a template.
 	ObjectDeployment shoal.ObjectKind = "Deployment"
+	ObjectGateway    shoal.ObjectKind = "Gateway" // one that is a process of its own
 )
 
 // Object is what something is to be done to.
@@ -114,6 +122,7 @@ const (
 	unseen    who = "whose it is or is shared with, but not through a browser"
 	person    who = "users" // not the host
 	hub       who = "the hub"
+	itself    who = "the gateway itself"
 	operators who = "operators"
 	admins    who = "admins"
 )
@@ -178,6 +187,11 @@ var table = []rule{
 	{shoal.ObjectSecret, Delete, []who{owner, admins}},
 	{shoal.ObjectSecret, Reveal, []who{unseen}},
 
+	{ObjectGateway, View, []who{operators}},
+	{ObjectGateway, Apply, []who{admins}},
+	{ObjectGateway, Delete, []who{admins}},
+	{ObjectGateway, Carry, []who{itself}},
+
 	{ObjectUsage, View, []who{owner, operators}},
 	{ObjectServer, View, []who{operators}},
 }
@@ -226,6 +240,8 @@ func (w who) holds(s Subject, o Object) bool {
 		return !s.Browser && (owns || fellow.holds(s, o))
 	case hub:
 		return s.Service == ServiceHub
+	case itself:
+		return s.Service == ServiceGateway && s.Gateway != "" && s.Gateway == o.Name
 	case person:
 		return !s.Host && s.User != ""
 	case operators:

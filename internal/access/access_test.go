@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the golden file")
 
 func kinds() []shoal.ObjectKind {
 	return []shoal.ObjectKind{shoal.ObjectPool, shoal.ObjectMachine, shoal.ObjectShare, shoal.ObjectGroup, shoal.ObjectUser,
-		shoal.ObjectSession, shoal.ObjectApp, shoal.ObjectJob, access.ObjectUsage, access.ObjectServer, access.ObjectImage, access.ObjectDesktop, access.ObjectDeployment}
+		shoal.ObjectSession, shoal.ObjectApp, shoal.ObjectJob, access.ObjectUsage, access.ObjectServer, access.ObjectImage, access.ObjectDesktop, access.ObjectDeployment, access.ObjectGateway}
 }
 
 var subjects = []struct {
@@ -36,6 +36,8 @@ var subjects = []struct {
 	{"admin", access.Subject{User: "ada", Role: shoal.RoleAdmin}},
 	{"host", access.Subject{Host: true}},
 	{"hub", access.Subject{Service: access.ServiceHub}},
+	{"gateway", access.Subject{Service: access.ServiceGateway, Gateway: "x"}},
+	{"otherGateway", access.Subject{Service: access.ServiceGateway, Gateway: "y"}},
 }
 
 // TestEverything writes down the answer for every subject, action and kind.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 )
 
 // Table is the objects of one kind within a transaction.
@@ -93,6 +94,9 @@ var (
 		},
 		stored: (*Tx).jobStored, deleted: (*Tx).jobDeleted},
 		"jobs", "pool", "user", "name", "state", "ended")
+	gateways = newSchema(schema[api.GatewayName, api.Gateway]{noun: "gateway",
+		key:  func(g *api.Gateway) api.GatewayName { return g.Name },
+		meta: func(g *api.Gateway) *shoal.Meta { return &g.Meta }}, "gateways")
 )
 
 // Pools are the pools.
@@ -118,6 +122,9 @@ func (tx *Tx) Apps() Table[shoal.AppID, shoal.App] { return of(tx, apps) }
 
 // Jobs are all jobs. Their keys are numbers from NextJobID.
 func (tx *Tx) Jobs() Table[shoal.JobID, shoal.Job] { return of(tx, jobs) }
+
+// Gateways are the gateways that are processes of their own.
+func (tx *Tx) Gateways() Table[api.GatewayName, api.Gateway] { return of(tx, gateways) }
 
 // inCatalog and outOfCatalog keep CatalogRev true.
 func inCatalog[V any](tx *Tx, _ *V, _ bool) error { tx.db.Catalog = tx.db.All; return nil }
