@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -96,36 +98,49 @@ func (a *API) agentReport(ctx context.Context, c agenthub.Caller, r api.Report) 
 // or will be better off with a new Snapshot.
 const recordTime = 30 * time.Second
 
+// lines is an answer of JSON values, one a line, each sent at once. Its methods may be called from any goroutine.
+type lines[T any] struct {
+	w     http.ResponseWriter
+	mu    sync.Mutex
+	begun bool
+}
+
+func (l *lines[T]) send(values ...T) error {
+	var text bytes.Buffer
+	to := json.NewEncoder(&text)
+	for _, v := range values {
+		if err := to.Encode(v); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rc := http.NewResponseController(l.w)
+	_ = rc.SetWriteDeadline(time.Now().Add(recordTime))
+	if !l.begun {
+		l.begun = true
+		l.w.Header().Set("Content-Type", "application/x-ndjson")
+		l.w.Header().Set("Cache-Control", "no-store")
+	}
+	if _, err := l.w.Write(text.Bytes()); err != nil {
+		return rest.Ended(err)
+	}
+	return rest.Ended(rc.Flush())
+}
+
+func (l *lines[T]) end() { _ = http.NewResponseController(l.w).SetWriteDeadline(time.Time{}) }
+
 func (a *API) agentStream(w http.ResponseWriter, r *http.Request) error {
 	c, err := a.agent(r)
 	if err != nil {
 		return err
 	}
-	rc := http.NewResponseController(w)
-	begun := false
-	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
-	err = a.cfg.Hub.Stream(r.Context(), c, func(records ...api.Record) error {
-		var lines bytes.Buffer
-		to := json.NewEncoder(&lines)
-		for _, rec := range records {
-			if err := to.Encode(rec); err != nil {
-				return err
-			}
-		}
-		_ = rc.SetWriteDeadline(time.Now().Add(recordTime))
-		if !begun {
-			begun = true
-			w.Header().Set("Content-Type", "application/x-ndjson")
-			w.Header().Set("Cache-Control", "no-store")
-		}
-		if _, err := w.Write(lines.Bytes()); err != nil {
-			return rest.Ended(err)
-		}
-		return rest.Ended(rc.Flush())
-	})
+	out := lines[api.Record]{w: w}
+	defer out.end()
+	err = a.cfg.Hub.Stream(r.Context(), c, out.send)
 	switch shoal.KindOf(err) {
 	case shoal.KindCancelled, shoal.KindConflict:
-		if begun { // the agent went, or came again: nobody is to be told
+		if out.begun { // the agent went, or came again: nobody is to be told
 			return rest.Ended(err)
 		}
 	}
@@ -150,9 +165,23 @@ func (a *API) agentReach(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	conn, err := switched(w)
+	if err != nil {
+		deliver(nil, err)
+		return rest.Ended(err)
+	}
+	deliver(conn, nil)
+	return nil
+}
+
+// switched switches the connection of a request to the bytes of one stream.
+func switched(w http.ResponseWriter) (net.Conn, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
-	if err == nil && buffered.Reader.Buffered() > 0 {
-		err = errors.New("its agent speaks before it is answered")
+	if err != nil {
+		return nil, err
+	}
+	if buffered.Reader.Buffered() > 0 {
+		err = errors.New("whoever asked speaks before being answered")
 	}
 	if err == nil {
 		err = conn.SetDeadline(time.Now().Add(switchTime))
@@ -164,14 +193,9 @@ func (a *API) agentReach(w http.ResponseWriter, r *http.Request) error {
 		err = conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		if conn != nil {
-			conn.Close()
-		}
-		deliver(nil, err)
-		return rest.Ended(err)
+		return nil, errors.Join(err, conn.Close())
 	}
-	deliver(conn, nil)
-	return nil
+	return conn, nil
 }
 
 // agentUnreached takes an agent's word that it cannot bring one.

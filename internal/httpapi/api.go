@@ -14,6 +14,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/agenthub"
 	"github.com/shoal-pool/shoal/internal/batch/files"
 	"github.com/shoal-pool/shoal/internal/batch/output"
+	"github.com/shoal-pool/shoal/internal/gatehub"
 	"github.com/shoal-pool/shoal/internal/httpapi/figures"
 	"github.com/shoal-pool/shoal/internal/httpapi/guess"
 	"github.com/shoal-pool/shoal/internal/httpapi/rest"
@@ -131,13 +132,14 @@ type Config struct {
 	Hub        Hub
 	People     People
 	Secrets    Secrets
-	Budgets    Budgets  // nil: there are none
-	Images     Images   // nil: there is nowhere to keep any
-	Web        Web      // nil: there are no pages for browsers
-	Desktops   Desktops // nil: there are none
-	Reach      Reach    // nil: machines are reached by nobody, or directly
-	AdminToken string   // empty: there is none
-	HubToken   string   // JupyterHub's; empty: there is none
+	Budgets    Budgets      // nil: there are none
+	Images     Images       // nil: there is nowhere to keep any
+	Web        Web          // nil: there are no pages for browsers
+	Desktops   Desktops     // nil: there are none
+	Reach      Reach        // nil: machines are reached by nobody, or directly
+	Gateways   *gatehub.Hub // nil: there are none but this server's own
+	AdminToken string       // empty: there is none
+	HubToken   string       // JupyterHub's; empty: there is none
 	Version    string
 	SSH        func() string // host:port where the gateway listens; may be nil
 	Log        *slog.Logger

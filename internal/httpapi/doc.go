@@ -1,5 +1,5 @@
 // Package httpapi is the REST API: one table of endpoints, each with who may and
-// what it is for (table.go), and four faces of it.
+// what it is for (table.go), and five faces of it.
 //
 //   - Control asks everybody for a bearer token: an API token of a user, or the
 //     admin token. There are no cookies, so no page in a browser can use anybody's
@@ -11,6 +11,8 @@
 //     sends no token there is the host.
 //   - Agent is for machines: the agent protocol of package api, and the users'
 //     requests that agents relay, with a member's rights.
+//   - Gateway is for gateways that are processes of their own, by their tokens; see
+//     package gatehub.
 //
 // Who may do what is decided by package access: here for what is read from the
 // store, in the services for what they do. An object that may not be seen reads

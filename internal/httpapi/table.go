@@ -86,6 +86,7 @@ func (a *API) table() []endpoint {
 	all = append(all, a.secretTable()...)
 	all = append(all, a.desktopTable()...)
 	all = append(all, a.deploymentTable()...)
+	all = append(all, a.gatewayTable()...)
 	all = append(all, a.webTable()...)
 	return append(all, a.jobTable()...)
 }

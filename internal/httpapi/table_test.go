@@ -50,7 +50,7 @@ func (w *world) subjects() []subject {
 func sample(method, path string, job string) request {
 	r := request{method: method}
 	kind := strings.Split(strings.TrimPrefix(path, "/api/v1/"), "/")[0]
-	name := map[string]string{"pools": "lab", "shares": "spare", "groups": "research", "users": "alice", "images": "old", "deployments": "vmss"}[kind]
+	name := map[string]string{"pools": "lab", "shares": "spare", "groups": "research", "users": "alice", "images": "old", "deployments": "vmss", "gateways": "edge"}[kind]
 	id := map[string]string{"machines": "m-1", "sessions": "s-alice", "jobs": job, "apps": "a-alice"}[kind]
 	r.path = strings.NewReplacer("{name}", name, "{id}", id, "{index}", "0").Replace(path)
 	r.body = map[string]string{
@@ -72,6 +72,7 @@ func sample(method, path string, job string) request {
 		"POST /api/v1/machines/{id}/drain":      `{}`,
 		"PUT /api/v1/deployments/{name}":        `{"template":"vmss.json"}`,
 		"POST /api/v1/images":                   `{"name":"new"}`,
+		"POST /api/v1/gateways":                 `{"name":"edge-2"}`,
 		"POST /api/v1/web/redeem":               `{}`,
 		"POST /api/v1/web/step-up":              `{"method":"GET","path":"/api/v1/users"}`,
 		"POST /api/v1/web/confirm":              `{"code":"x"}`,

@@ -32,6 +32,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/broker"
 	"github.com/shoal-pool/shoal/internal/catalog"
 	"github.com/shoal-pool/shoal/internal/engine"
+	"github.com/shoal-pool/shoal/internal/gatehub"
 	"github.com/shoal-pool/shoal/internal/httpapi"
 	"github.com/shoal-pool/shoal/internal/identity/local"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -146,6 +147,8 @@ func newWorld(t testing.TB) *world {
 	if w.cfg.Web, err = web.New(web.Config{Store: w.db, People: w.people, Broker: w.broker, Apps: w.apps, Log: w.cfg.Log}); err != nil {
 		t.Fatal(err)
 	}
+	w.cfg.Gateways = gatehub.New(gatehub.Config{Store: w.db, Key: bytes.Repeat([]byte("k"), 32), Own: newSigner(t).PublicKey(), HostCA: newSigner(t).PublicKey(), Sessions: w.broker, Router: w.broker,
+		Password: w.people.CheckPassword, Trusted: w.hub.AccountsReady, HostKey: func() (string, error) { return "a private key", nil }})
 	w.api = httpapi.New(w.cfg)
 	w.populate()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -204,6 +207,7 @@ func (w *world) populate() {
 			put(tx.Sessions().Put, shoal.Session{ID: "s-alice", User: "alice", Pool: "lab", Machine: "m-1", State: shoal.SessionDisconnected, Since: now,
 				Pins: []shoal.Pin{{Kind: "tmux", Count: 1}}, Reason: "SECRET-SESSION"}),
 			put(tx.Sessions().Put, shoal.Session{ID: "s-bob", User: "bob", Pool: "lab", Machine: "m-1", State: shoal.SessionDisconnected, Since: now, Pins: []shoal.Pin{{Kind: "tmux", Count: 1}}}),
+			put(tx.Gateways().Put, api.Gateway{Name: "edge", Key: "ssh-ed25519 AAAA"}),
 			put(tx.Apps().Put, shoal.App{ID: "a-alice", User: "alice", Pool: "lab", Endpoint: "web", Machine: "m-1", State: shoal.AppRunning, Since: now, Started: now,
 				Address: "10.0.0.1:700", Reason: "SECRET-APP"}),
 			tx.OpenInterval(store.Interval{Kind: shoal.ObjectMachine, ID: "m-1", Pool: "lab", Machine: "m-1", Start: now.Add(-time.Hour)}),

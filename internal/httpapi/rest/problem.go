@@ -87,7 +87,7 @@ func (d *Desk) fail(t *tracker, r *http.Request, err error) {
 	if t.begun {
 		panic(http.ErrAbortHandler)
 	}
-	p := problemOf(err)
+	p := ProblemOf(err)
 	if reference != "" {
 		p.Detail = "something went wrong in the server; its log says more under the reference " + reference
 		p.Hint, p.Mistakes = "", nil
@@ -103,8 +103,8 @@ func ended(cause error) error {
 	return shoal.Errorf(shoal.KindUnavailable, "the server is stopping").WithHint("try again in a moment")
 }
 
-// problemOf is an error as the wire has it.
-func problemOf(err error) api.Problem {
+// ProblemOf is an error as the wire has it.
+func ProblemOf(err error) api.Problem {
 	m := shoal.KindOf(err).Meaning()
 	return api.Problem{Type: "about:blank", Title: Title(m.Status), Status: m.Status, Detail: err.Error(), Kind: m.Kind,
 		Hint: shoal.HintOf(err), Mistakes: shoal.MistakesOf(err)}
@@ -147,10 +147,10 @@ func Fallback(mux *http.ServeMux, list string) http.Handler {
 		}
 		probe := &probe{header: http.Header{}}
 		h.ServeHTTP(probe, r)
-		p := problemOf(shoal.Errorf(shoal.KindNotFound, "there is nothing at %s", r.URL.Path).WithHint("%s lists what there is", list))
+		p := ProblemOf(shoal.Errorf(shoal.KindNotFound, "there is nothing at %s", r.URL.Path).WithHint("%s lists what there is", list))
 		if probe.status == http.StatusMethodNotAllowed {
 			w.Header().Set("Allow", probe.header.Get("Allow"))
-			p = problemOf(shoal.Errorf(shoal.KindInvalid, "cannot %s %s", r.Method, r.URL.Path).WithHint("it takes %s", probe.header.Get("Allow")))
+			p = ProblemOf(shoal.Errorf(shoal.KindInvalid, "cannot %s %s", r.Method, r.URL.Path).WithHint("it takes %s", probe.header.Get("Allow")))
 			p.Status, p.Title = http.StatusMethodNotAllowed, http.StatusText(http.StatusMethodNotAllowed)
 		}
 		writeProblem(w, p, "1")
