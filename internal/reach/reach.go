@@ -23,7 +23,7 @@ const (
 	Agent  = "agent"  // by a connection that its agent makes
 )
 
-// Config is what a Reach needs. All fields but Told and Log must be set.
+// Config is what a Reach needs. All fields but Back, Told and Log must be set; with Back, Send need not be.
 type Config struct {
 	// Machine is what is on record of one.
 	Machine func(ctx context.Context, id shoal.MachineID) (shoal.Machine, error)
@@ -34,6 +34,8 @@ type Config struct {
 	// HostCA signs the machines' host certificates, whose principal is the machine's id.
 	HostCA ssh.PublicKey
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	// Back connects a port of a machine to here in the other way, 0: that of its sshd. Nil: its agent does, by Send.
+	Back func(ctx context.Context, id shoal.MachineID, port int) (net.Conn, error)
 	// Told takes by which way a machine is reached when that is news, with the reason.
 	Told func(id shoal.MachineID, way, why string)
 	Log  *slog.Logger
@@ -86,7 +88,11 @@ func New(cfg Config) *Reach {
 	if cfg.Told == nil {
 		cfg.Told = func(shoal.MachineID, string, string) {}
 	}
-	return &Reach{cfg: cfg, paths: map[shoal.MachineID]*path{}, waiting: map[string]*stream{}, open: map[shoal.MachineID]int{}}
+	r := &Reach{cfg: cfg, paths: map[shoal.MachineID]*path{}, waiting: map[string]*stream{}, open: map[shoal.MachineID]int{}}
+	if cfg.Back == nil {
+		r.cfg.Back = r.back
+	}
+	return r
 }
 
 // Dial connects to an address of a machine: that of its sshd, or another port there.
@@ -107,7 +113,7 @@ func (r *Reach) Dial(ctx context.Context, id shoal.MachineID, address string) (n
 		failed = err
 		r.found(p, Agent, err)
 	}
-	c, err := r.back(ctx, p.id, port)
+	c, err := r.cfg.Back(ctx, p.id, port)
 	if err != nil {
 		return nil, errors.Join(err, failed)
 	}
@@ -123,7 +129,7 @@ func (r *Reach) DialInside(ctx context.Context, id shoal.MachineID, address stri
 	if p.here {
 		return r.cfg.Dial(ctx, "tcp", address)
 	}
-	return r.back(ctx, p.id, port)
+	return r.cfg.Back(ctx, p.id, port)
 }
 
 // Of tells by which way a machine is reached, and why. Empty: nobody has wanted to come to it yet, or it is on this host.

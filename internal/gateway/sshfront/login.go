@@ -98,6 +98,9 @@ func (v *visit) checkPassword(meta ssh.ConnMetadata, password []byte) (*ssh.Perm
 			return nil, v.denied(errDenied)
 		}
 		v.front.log.Debug("a password was not accepted", "source", v.source, "error", err)
+		if shoal.KindOf(err) == shoal.KindUnavailable { // nobody has looked at it
+			v.tell("no password can be looked at now: " + err.Error() + "; come with a key, or try again in a while")
+		}
 		v.penalty()
 		return nil, errDenied
 	}
