@@ -75,7 +75,7 @@ func (a *App) agentRuns() []part {
 	if a.sockets.Agents == nil {
 		return nil
 	}
-	return []part{{"machines", serve(tls.NewListener(a.sockets.Agents, a.agents.own.TLS()), a.ledAgents(a.api.Agent()))}}
+	return []part{{"machines", serve(tls.NewListener(a.sockets.Agents, a.agents.own.TLS()), a.withGateways(a.ledAgents(a.api.Agent())))}}
 }
 
 // agentURL is what agents dial where nobody says it: the address on which the server listens, if that is one.

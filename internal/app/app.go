@@ -12,7 +12,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shoal-pool/shoal"
@@ -25,6 +24,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/catalog"
 	"github.com/shoal-pool/shoal/internal/engine"
 	"github.com/shoal-pool/shoal/internal/engine/vet"
+	"github.com/shoal-pool/shoal/internal/gatehub"
 	"github.com/shoal-pool/shoal/internal/gateway/doors"
 	"github.com/shoal-pool/shoal/internal/gateway/rdpfront/desk"
 	"github.com/shoal-pool/shoal/internal/gateway/sshfront"
@@ -40,7 +40,7 @@ import (
 	"github.com/shoal-pool/shoal/provider"
 )
 
-// App is a whole server: control plane and gateway. New makes it, Run makes it work.
+// App is a server: control plane, and gateway unless that is elsewhere. New makes it, Run makes it work.
 type App struct {
 	opts      Options
 	log       *slog.Logger
@@ -66,6 +66,7 @@ type App struct {
 	web       webParts
 	agents    agents
 	reach     *reach.Reach
+	gates     *gatehub.Hub
 	jupyter   *hub.Hub                      // nil: there is nowhere to show it
 	cleanups  []func(context.Context) error // run last to first
 }
@@ -95,6 +96,9 @@ func New(ctx context.Context, opts Options) (a *App, err error) {
 		return a, err
 	}
 	if err = a.makeServices(a.led(providers)); err != nil {
+		return a, err
+	}
+	if err = a.gates.Load(ctx); err != nil {
 		return a, err
 	}
 	if err = a.makeWeb(); err != nil {
@@ -165,7 +169,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.engine = engine.New(engine.Config{Store: a.store, Providers: providers, Control: controls, Log: a.log,
 		Held:      func(user shoal.UserName) string { return a.budgets.Held(user) },
 		JoinToken: func(id shoal.MachineID, epoch int) string { return a.hub.JoinToken(id, epoch) },
-		Gone:      func(id shoal.MachineID) { a.front.MachineGone(id); a.reach.Gone(id) },
+		Gone:      func(id shoal.MachineID) { a.front.MachineGone(id); a.reach.Gone(id); a.gates.Gone(id) },
 		Look:      func(id shoal.MachineID, which string) { a.hub.Send(id, api.Record{Look: which}) },
 		Tell:      func(id shoal.MachineID, text string) { a.hub.Send(id, api.Record{Message: &api.Message{Text: text}}) }})
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
@@ -182,7 +186,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.logins, URL: a.webURL, Log: a.log,
 		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }})
 	apart := func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices }
-	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: a.gatewayKeys, Beat: a.beat(), Lease: a.opts.TaskLease,
+	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: func() []string { return a.gates.Keys() }, Beat: a.beat(), Lease: a.opts.TaskLease,
 		UserSlices: apart,
 		Engine:     a.engine, Sessions: a.broker, Batch: a.batch, Apps: a.apps, Doors: a.doors, Desktop: func(pool shoal.PoolName) (string, string, error) { return a.desk.Identity(pool) },
 		Log: a.log})
@@ -190,6 +194,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
 	a.makeReach()
 	a.makeDesktops()
+	a.makeGateways()
 	a.front, err = sshfront.New(sshfront.Config{HostKey: a.keys.gatewayHost, UserCA: a.keys.userCA, HostCA: a.keys.hostCA.PublicKey(),
 		Directory: a.people.Patient(), Router: noting{a.logins, a.desk}, Dial: a.reach.Dial, Environ: a.environ, Lingers: a.opts.Linger > 0, Log: a.log})
 	if err != nil {
@@ -207,8 +212,8 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		return err
 	}
 	a.api = httpapi.New(httpapi.Config{Web: a.pages, Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
-		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, []func(context.Context, shoal.PoolName) []shoal.Reason{a.whyJupyter, a.whyTogether(apart)}, a.reach}, Rollouts: a.engine, Desktops: a.desk, Reach: a.reach, Broker: confiding{a.logins, a.secrets}, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
-		SSH: func() string { return a.sockets.SSH.Addr().String() }})
+		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, []func(context.Context, shoal.PoolName) []shoal.Reason{a.whyJupyter, a.whyTogether(apart)}, a.reach}, Rollouts: a.engine, Desktops: a.desk, Reach: a.reach, Gateways: a.gates, Broker: confiding{a.logins, a.secrets}, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
+		SSH: a.sshAddress})
 	return nil
 }
 
@@ -217,11 +222,6 @@ type accounts func(context.Context, shoal.MachineID, shoal.Rev) error
 
 func (f accounts) AccountsReady(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 	return f(ctx, id, rev)
-}
-
-// gatewayKeys are the signing keys that machines trust, authorized_keys form.
-func (a *App) gatewayKeys() []string {
-	return []string{string(ssh.MarshalAuthorizedKey(a.keys.userCA.PublicKey()))}
 }
 
 // appAccounts are the accounts of this host that reach machines' web apps: that of our own JupyterHub. Of somebody
@@ -267,8 +267,8 @@ func (a *App) Run(ctx context.Context) error {
 		{"engine", a.engine.Run}, {"batch", a.runBatch}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
 		{"desktops", a.desk.Run}, {"endpoints", a.endpoints.Run},
 		{"retire", a.retire}, {"shares", a.renewShares}, {"trim", a.trim}, {"pack", a.pack}, {"budgets", a.budgets.Run},
-		{"ssh", func(ctx context.Context) error { return a.front.Serve(ctx, a.sockets.SSH) }},
-		{"api", serve(a.sockets.Control, a.api.Control())},
+		{"ssh", a.serveSSH}, {"gateways", a.gates.Run},
+		{"api", serve(a.sockets.Control, a.withGateways(a.api.Control()))},
 		{"local api", serve(a.sockets.Local, a.api.Local())},
 		{"agent api", serve(a.sockets.Agent, a.ledAgents(a.api.Agent()))}, {"lead", a.lead},
 	}) {
@@ -291,13 +291,16 @@ func serve(l net.Listener, h http.Handler) func(context.Context) error {
 	return func(ctx context.Context) error { return serveHTTP(ctx, l, h) }
 }
 
-// Run makes a server and serves until ctx ends.
+// Run makes a server, or a gateway, and serves until ctx ends.
 func Run(ctx context.Context, opts Options) error {
+	if opts.Role == roleGateway {
+		return runGateway(ctx, opts)
+	}
 	a, err := New(ctx, opts)
 	if err != nil {
 		return err
 	}
-	a.log.Info("serving", "ssh", a.sockets.SSH.Addr(), "api", a.sockets.Control.Addr(), "web", a.webURL(), "data", a.opts.Data)
+	a.log.Info("serving", "ssh", a.sshAddress(), "api", a.sockets.Control.Addr(), "web", a.webURL(), "data", a.opts.Data)
 	if a.web.ca != "" {
 		a.log.Info("browsers are shown a certificate by an authority of our own: compare its SHA-256 fingerprint when you trust it", "file", a.opts.path("tls", certs.CAFile), "fingerprint", a.web.ca)
 	}

@@ -16,4 +16,11 @@
 //	control/agent.sock        what agents dial; the directory is bound into local machines
 //	output/                   what tasks wrote
 //	local/                    the local provider's
+//
+// A gateway that is a process of its own (Options.Role) has a directory with:
+//
+//	keys/                     its signing key, and the key of the mirror
+//	gateway.json              who it is: its token, the gateways' host key, whom to trust
+//	mirror                    what it knows of people and sessions, encrypted
+//	serve.lock                held by the process
 package app

@@ -27,6 +27,11 @@ type keys struct {
 	secrets     string     // an age identity, with which secrets are encrypted
 }
 
+const (
+	hostKeyFile = "ssh_host_ed25519_key"
+	userCAFile  = "user_ca"
+)
+
 func loadKeys(dir string) (keys, error) {
 	var k keys
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -35,7 +40,7 @@ func loadKeys(dir string) (keys, error) {
 	for _, f := range []struct {
 		name string
 		to   *ssh.Signer
-	}{{"ssh_host_ed25519_key", &k.gatewayHost}, {"user_ca", &k.userCA}, {"host_ca", &k.hostCA}} {
+	}{{hostKeyFile, &k.gatewayHost}, {userCAFile, &k.userCA}, {"host_ca", &k.hostCA}} {
 		signer, err := loadKey(filepath.Join(dir, f.name))
 		if err != nil {
 			return k, err

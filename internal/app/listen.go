@@ -21,7 +21,7 @@ func (a *App) listen() error {
 		open func() (net.Listener, error)
 	}{
 		{&l.Control, func() (net.Listener, error) { return listenTCP(net.ListenConfig{}, a.opts.Listen, "--listen") }},
-		{&l.SSH, func() (net.Listener, error) { return listenTCP(net.ListenConfig{}, a.opts.SSHListen, "--ssh-listen") }},
+		{&l.SSH, a.listenIf(a.opts.Role == bothRoles, a.opts.SSHListen, "--ssh-listen")},
 		{&l.Local, func() (net.Listener, error) { return listenUnix(a.opts.path("shoal.sock")) }},
 		{&l.Agent, func() (net.Listener, error) { return listenUnix(a.opts.path("control", "agent.sock")) }},
 		{&l.Agents, a.listenAgents()},

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -25,8 +26,13 @@ type Options struct {
 	AgentListen, AgentURL string
 	// EndpointHost is on which address the ports of pools' rdp and tcp endpoints are opened; default that of SSHListen.
 	EndpointHost string
-	Role         string // control,gateway: what this process does
-	Subnet       string // of local machines; default the first free /20 of 100.64.0.0/10
+	// Role is what this process does: control,gateway, the default; control, which leaves ssh to gateways elsewhere, SSHListen being
+	// where people find these; or gateway, which has of all that is here only Data, SSHListen, Linger, Log and what follows.
+	Role       string
+	Servers    []string      // of a gateway: the URLs of its control plane
+	TokenFile  string        // with what it enrols
+	OfflineFor time.Duration // for how long it lets people in without its control plane; default an hour
+	Subnet     string        // of local machines; default the first free /20 of 100.64.0.0/10
 	// Programs are the executables that may make machines: paths, which pools name exec:PATH, or kubernetes or azure, for which
 	// the executable lies in BinDir.
 	Programs []string
@@ -70,6 +76,9 @@ const (
 	defaultListen    = "127.0.0.1:7420"
 	defaultSSHListen = "127.0.0.1:2222"
 	bothRoles        = "control,gateway"
+	roleControl      = "control"
+	roleGateway      = "gateway"
+	defaultOffline   = time.Hour
 	defaultKeep      = 90 * 24 * time.Hour
 )
 
@@ -78,16 +87,28 @@ func (o Options) withDefaults() (Options, error) {
 	for _, d := range []struct {
 		field *string
 		value string
-	}{{&o.Data, DefaultData}, {&o.Listen, defaultListen}, {&o.SSHListen, defaultSSHListen}, {&o.Role, bothRoles}} {
+	}{{&o.Data, DefaultData}, {&o.Listen, defaultListen}, {&o.Role, bothRoles}} {
 		if *d.field == "" {
 			*d.field = d.value
 		}
 	}
-	if o.Role != bothRoles {
+	if o.Role == "gateway,control" {
+		o.Role = bothRoles
+	}
+	if o.Role != bothRoles && o.Role != roleControl && o.Role != roleGateway {
 		return o, shoal.Errorf(shoal.KindInvalid, "cannot serve the role %q", o.Role).
-			WithHint("control and gateway run in one process: leave --role out")
+			WithHint("there are control, gateway, and both: control,gateway")
+	}
+	if o.Role != roleControl && o.SSHListen == "" {
+		o.SSHListen = defaultSSHListen
+	}
+	if o.OfflineFor <= 0 {
+		o.OfflineFor = defaultOffline
 	}
 	for _, l := range []struct{ flag, address string }{{"--listen", o.Listen}, {"--ssh-listen", o.SSHListen}} {
+		if l.address == "" {
+			continue
+		}
 		if _, _, err := net.SplitHostPort(l.address); err != nil {
 			return o, shoal.Errorf(shoal.KindInvalid, "cannot use %s %q: %w", l.flag, l.address, err).
 				WithHint("write HOST:PORT, as in 127.0.0.1:2222")
@@ -101,7 +122,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, err
 	}
 	if o.EndpointHost == "" {
-		o.EndpointHost, _, _ = net.SplitHostPort(o.SSHListen)
+		o.EndpointHost, _, _ = net.SplitHostPort(cmp.Or(o.SSHListen, defaultSSHListen))
 	}
 	data, err := filepath.Abs(o.Data)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 func (a *App) makeReach() {
 	dial := a.opts.Dial
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+		dial = machineDialer().DialContext
 	}
 	a.reach = reach.New(reach.Config{Dial: dial, HostCA: a.keys.hostCA.PublicKey(), Log: a.log,
 		Machine: func(ctx context.Context, id shoal.MachineID) (m shoal.Machine, err error) {
@@ -28,6 +28,11 @@ func (a *App) makeReach() {
 		Here: func(provider string) bool { return a.opts.Dial != nil || a.control(provider).URL == controlInMachine },
 		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) },
 		Told: a.tellReached})
+}
+
+// machineDialer connects directly to machines.
+func machineDialer() *net.Dialer {
+	return &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 }
 
 // tellReached puts on record by which way a machine is reached. A server that was started anew finds out again what is on record.

@@ -165,7 +165,7 @@ func (a *API) agentReach(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	conn, err := switched(w)
+	conn, err := switched(w, protocol)
 	if err != nil {
 		deliver(nil, err)
 		return rest.Ended(err)
@@ -175,7 +175,7 @@ func (a *API) agentReach(w http.ResponseWriter, r *http.Request) error {
 }
 
 // switched switches the connection of a request to the bytes of one stream.
-func switched(w http.ResponseWriter) (net.Conn, error) {
+func switched(w http.ResponseWriter, protocol string) (net.Conn, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, err

@@ -193,7 +193,7 @@ func (a *API) gatewayDial(w http.ResponseWriter, r *http.Request, h *gatehub.Hub
 		return err
 	}
 	defer machine.Close()
-	conn, err := switched(w)
+	conn, err := switched(w, api.ReachProtocol)
 	if err != nil {
 		return rest.Ended(err)
 	}

@@ -1,4 +1,4 @@
-// Package gate finds the ssh gateway of a server.
+// Package gate is `shoal gateway`, and finds the ssh gateway of a server.
 package gate
 
 import (
