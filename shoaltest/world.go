@@ -193,15 +193,19 @@ func (w *World) SSH(login, command string) Result {
 }
 
 // TrySSH is SSH for logins that may fail. The end of ctx closes the connection.
-func (w *World) TrySSH(ctx context.Context, login, command string) (r Result, err error) {
-	c, err := w.net.dial(ctx, "tcp", gatewayDoor)
+func (w *World) TrySSH(ctx context.Context, login, command string) (Result, error) {
+	return w.trySSH(ctx, gatewayDoor, login, command)
+}
+
+func (w *World) trySSH(ctx context.Context, door, login, command string) (r Result, err error) {
+	c, err := w.net.dial(ctx, "tcp", door)
 	if err != nil {
 		return r, err
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	var banner strings.Builder
-	conn, channels, requests, err := ssh.NewClientConn(c, gatewayDoor, &ssh.ClientConfig{User: login,
+	conn, channels, requests, err := ssh.NewClientConn(c, door, &ssh.ClientConfig{User: login,
 		Auth: []ssh.AuthMethod{ssh.PublicKeys(w.signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 		BannerCallback: func(text string) error { banner.WriteString(text); return nil }})
 	r.Banner = banner.String()
