@@ -163,7 +163,7 @@ func TestAgentDies(t *testing.T) {
 	if err := build(filepath.Join(w.Dir, "shoal-agent"), "another", "./cmd/shoal-agent"); err != nil {
 		t.Fatal(err)
 	}
-	for i := range prove(5, 60) {
+	for i := range repeat(t, 5, 60, "deaths of agents") {
 		time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)
 		if i == 2 { // as an upgrade does
 			if err := os.Rename(filepath.Join(w.Dir, "shoal-agent"), filepath.Join(w.Data, "local", "bin", "shoal-agent")); err != nil {

@@ -67,7 +67,7 @@ func TestCrowdOutlivesServer(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	for range prove(5, 200) {
+	for range repeat(t, 5, 200, "rounds") {
 		time.Sleep(time.Duration(r.IntN(1500)) * time.Millisecond)
 		if err := w.Kill(); err != nil {
 			t.Fatal(err)

@@ -61,8 +61,9 @@ func TestDatabaseGoes(t *testing.T) {
 	stop := l.begin(l.submissions)
 	defer stop()
 	r := rand.New(rand.NewPCG(l.seed, 99))
+	losses := 0
 	start := func() error { return pg.Start(t.Context()) }
-	for round := range prove(1, 25) {
+	for round := range prove(1, 9) {
 		for _, way := range []struct {
 			name        string
 			goes, comes func() error
@@ -112,8 +113,10 @@ func TestDatabaseGoes(t *testing.T) {
 				return errors.Join(err, gone)
 			})
 			t.Logf("round %d: the database %s, and is back", round+1, way.name)
+			losses++
 		}
 	}
+	tally(t, losses, "losses of the database")
 	stop()
 	l.checkJobs()
 	if code, err := live[0].end(); code != 4 || err != nil {

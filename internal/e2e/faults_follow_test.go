@@ -30,7 +30,8 @@ func counted(lines int) string {
 // from outside or from a machine, sees nothing of it.
 func TestFollowersSurvive(t *testing.T) {
 	t.Parallel()
-	const lines = 60
+	rounds := prove(3, 40)
+	lines := 20 * rounds // two seconds each, which is more than a round takes
 	w := newWorld(t)
 	w.apply(2, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 512MiB}", "{min: 1, max: 1}", 8, ""))
 	m := w.ready("lab", 1)[0]
@@ -79,7 +80,7 @@ func TestFollowersSurvive(t *testing.T) {
 		b, err := w.Client.Job(t.Context(), nested.ID)
 		return a.State == shoal.JobRunning && b.State == shoal.JobRunning, err
 	})
-	for range prove(3, 10) {
+	for range repeat(t, 3, 40, "deaths of the server") {
 		time.Sleep(time.Second)
 		if err := w.Kill(); err != nil {
 			t.Fatal(err)

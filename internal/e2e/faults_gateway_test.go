@@ -89,7 +89,7 @@ func TestTransfers(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	data := filepath.Join(w.Dir, "data.bin")
 	home := filepath.Join(w.Share, "home", "u1", "data")
-	for i := range prove(60, 1000) {
+	for i := range repeat(t, 60, 1000, "transfers") {
 		content := make([]byte, []int{r.IntN(100), 32768 - 20 + r.IntN(40), 2<<20 - 20 + r.IntN(40), r.IntN(4 << 20)}[r.IntN(4)])
 		rand.NewChaCha8([32]byte{byte(i), byte(i >> 8), byte(seed)}).Read(content)
 		for _, name := range []string{data, home} {
@@ -159,7 +159,7 @@ func TestStickiness(t *testing.T) {
 		s, err := w.shoalOf("u1")
 		return s.State == shoal.SessionDisconnected && len(s.Pins) > 0 && s.Pins[0].Kind == "tmux", err
 	})
-	for i := range prove(3, 20) {
+	for i := range repeat(t, 3, 20, "rounds") {
 		if got := w.ssh("u1", "hostname; tmux has-session -t work && echo there"); got != first+"\nthere" {
 			t.Errorf("login %d finds %q, and the tmux is on %s", i, got, first)
 		}

@@ -89,7 +89,7 @@ func TestLeaderDies(t *testing.T) {
 	stop := l.begin(l.logins, l.submissions)
 	defer stop()
 	r := rand.New(rand.NewPCG(l.seed, 99))
-	for round := range prove(3, 100) {
+	for round := range repeat(t, 3, 100, "takeovers") {
 		standby := w.launch(w.World)
 		time.Sleep(time.Second + time.Duration(r.IntN(2000))*time.Millisecond)
 		former := w.Server

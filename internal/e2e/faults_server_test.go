@@ -61,7 +61,9 @@ func (l *life) begin(all ...func(*rand.Rand)) (stop func()) {
 	return sync.OnceFunc(func() {
 		cancel()
 		wg.Wait()
-		l.t.Logf("meanwhile there were %v", l.count)
+		for what, n := range l.count {
+			tally(l.t, n, what)
+		}
 	})
 }
 
@@ -224,7 +226,7 @@ func TestServerDies(t *testing.T) {
 	stop := l.begin(l.logins, l.logins, l.submissions, l.changes, l.comings)
 	defer stop()
 	r := rand.New(rand.NewPCG(l.seed, 99))
-	for range prove(20, 300) {
+	for range repeat(t, 20, 300, "deaths of the server") {
 		time.Sleep(time.Duration(r.IntN(2000)) * time.Millisecond)
 		if err := w.Kill(); err != nil {
 			t.Fatal(err)

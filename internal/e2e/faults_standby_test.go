@@ -204,7 +204,7 @@ func TestLeaderElsewhere(t *testing.T) {
 	stop := l.begin(l.submissions)
 	defer stop()
 	other := p.elsewhere()
-	for range prove(1, 100) {
+	for range repeat(t, 1, 34, "takeovers") {
 		other.Server = p.launch(other)
 		l.more("jobs")
 		former := p.World
@@ -261,7 +261,7 @@ func TestProviderLost(t *testing.T) {
 	stop := l.begin(l.logins, l.submissions)
 	defer stop()
 	r := rand.New(rand.NewPCG(l.seed, 99))
-	for round := range prove(5, 100) {
+	for round := range repeat(t, 5, 100, "losses of the provider") {
 		time.Sleep(time.Duration(r.IntN(2000)) * time.Millisecond)
 		trouble := []string{
 			"exit 14\n",       // an error that may pass

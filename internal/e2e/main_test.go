@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,6 +80,26 @@ func prove(few, full int) int {
 		return full
 	}
 	return few
+}
+
+// tally has internal/prove add to what a suite has done. It reads these lines.
+func tally(t testing.TB, n int, what string) {
+	t.Helper()
+	t.Logf("counted %d %s", n, what)
+}
+
+// repeat numbers rounds, as many as prove says, and counts those that were begun.
+func repeat(t testing.TB, few, full int, what string) iter.Seq[int] {
+	t.Helper()
+	return func(yield func(int) bool) {
+		n := 0
+		defer func() { tally(t, n, what) }()
+		for i := range prove(few, full) {
+			if n++; !yield(i) {
+				return
+			}
+		}
+	}
 }
 
 // needHost leaves a test out where it cannot run. A missing program is a failure.

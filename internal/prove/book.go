@@ -21,14 +21,15 @@ type book struct {
 
 // record is how far a suite is.
 type record struct {
-	Name     string    `json:"name"`
-	Goal     int       `json:"goal"`   // rounds
-	Rounds   int       `json:"rounds"` // done
-	Seeds    [2]int    `json:"seeds"`  // of the first and the last round
-	Count    int       `json:"count"`  // of what a round does: checks, seconds, transfers, runs
-	Unit     string    `json:"unit"`
-	Seconds  int       `json:"seconds"`
-	Failures []failure `json:"failures"`
+	Name     string         `json:"name"`
+	Goal     int            `json:"goal"`   // rounds
+	Rounds   int            `json:"rounds"` // done
+	Seeds    [2]int         `json:"seeds"`  // of the first and the last round
+	Count    int            `json:"count"`  // of what a round does: checks, seconds, transfers, runs
+	Unit     string         `json:"unit"`
+	Counted  map[string]int `json:"counted,omitempty"` // by what rounds say of themselves: takeovers, jobs, logins
+	Seconds  int            `json:"seconds"`
+	Failures []failure      `json:"failures"`
 }
 
 type failure struct {

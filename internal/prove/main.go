@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -82,6 +83,12 @@ func (b *book) round(ctx context.Context, s suite, r *record) error {
 	r.Rounds = seed
 	r.Seeds = [2]int{1, seed}
 	r.Count += s.Each
+	for what, n := range counts(string(out)) {
+		if r.Counted == nil {
+			r.Counted = map[string]int{}
+		}
+		r.Counted[what] += n
+	}
 	r.Seconds += int(time.Since(started).Seconds())
 	if err != nil {
 		text := string(out)
@@ -89,6 +96,20 @@ func (b *book) round(ctx context.Context, s suite, r *record) error {
 		r.Failures = append(r.Failures, failure{Seed: seed, Time: time.Now().UTC().Truncate(time.Second), Output: tail(text, 200)})
 	}
 	return b.write()
+}
+
+// line is what tests say of how much they have done; see tally in package internal/e2e.
+var line = regexp.MustCompile(`(?m)^ +[a-z_]+_test\.go:[0-9]+: counted ([0-9]{1,9}) (.+)$`)
+
+// counts adds up what a round says that it has done.
+func counts(out string) map[string]int {
+	sum := map[string]int{}
+	for _, m := range line.FindAllStringSubmatch(out, -1) {
+		if n, err := strconv.Atoi(m[1]); err == nil {
+			sum[m[2]] += n
+		}
+	}
+	return sum
 }
 
 func tail(text string, lines int) string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,15 @@ func TestFindSuites(t *testing.T) {
 	}
 	if args := strings.Join(plan[1].Args(7), " "); !strings.Contains(args, "-rapid.seed=7") || !strings.Contains(args, "./a ") {
 		t.Errorf("a property is run by %s", args)
+	}
+}
+
+func TestCounts(t *testing.T) {
+	t.Parallel()
+	got := counts("=== RUN   TestLeaderDies\n    faults_server_test.go:62: counted 7 jobs\n        faults_leader_test.go:92: counted 100 takeovers\n" +
+		"    faults_server_test.go:62: counted 4 jobs\ncounted 5 lies\n    x_test.go:1: seed 9\n")
+	if want := map[string]int{"jobs": 11, "takeovers": 100}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

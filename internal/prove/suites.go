@@ -67,7 +67,7 @@ func findSuites(root string) ([]suite, error) {
 		case t.pkg == "internal/e2e":
 			plan = append(plan, suite{Name: "faults " + t.pkg + " " + t.name, Goal: faultRounds, Each: 1, Unit: "runs", Env: []string{"SHOAL_PROVE=1"},
 				Args: func(int) []string {
-					return []string{"test", "-count=1", "-timeout=4h", "-run", "^" + t.name + "$", "./" + t.pkg}
+					return []string{"test", "-v", "-count=1", "-timeout=4h", "-run", "^" + t.name + "$", "./" + t.pkg}
 				}})
 		}
 	}
