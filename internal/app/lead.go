@@ -135,7 +135,9 @@ func (a *App) beat() time.Duration {
 	return 2 * time.Second
 }
 
-// ledAgents has agents know who leads: they refuse whoever led before, and tell him so.
+// ledAgents has agents know who leads: they refuse whoever led before, and tell him so. Those on other hosts have no answer from a server that
+// may have been replaced without knowing: they look for another, and let no task run on at its word. Those on this host stay,
+// for whoever leads from here in its place ends this process first.
 func (a *App) ledAgents(h http.Handler) http.Handler {
 	epoch := a.store.Epoch()
 	if epoch == 0 {
@@ -143,16 +145,43 @@ func (a *App) ledAgents(h http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(api.LeadHeader, strconv.FormatInt(epoch, 10))
+		var why error
 		if known, err := strconv.ParseInt(r.Header.Get(api.LeadHeader), 10, 64); err == nil && known > epoch {
+			why = errors.New("another server leads")
+		} else if r.TLS != nil {
+			why = a.store.Leads()
+		}
+		switch {
+		case why != nil:
+			w.Header().Set("Connection", "close") // the next may be one to another server
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusServiceUnavailable)
 			_ = json.NewEncoder(w).Encode(api.Problem{Type: "about:blank", Title: "Service Unavailable", Status: http.StatusServiceUnavailable,
-				Kind: shoal.KindUnavailable, Detail: "another server leads"})
-			return
+				Kind: shoal.KindUnavailable, Detail: why.Error()})
+		case r.TLS != nil:
+			h.ServeHTTP(ledWriter{w, a.store.Leads}, r)
+		default:
+			h.ServeHTTP(w, r)
 		}
-		h.ServeHTTP(w, r)
 	})
 }
+
+// ledWriter gives no answer, and ends one that goes on, such as a stream with its beats, once another server may lead.
+type ledWriter struct {
+	http.ResponseWriter
+	leads func() error
+}
+
+// Write is of http.ResponseWriter.
+func (w ledWriter) Write(b []byte) (int, error) {
+	if err := w.leads(); err != nil {
+		return 0, err
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets an http.ResponseController through.
+func (w ledWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // led has providers do nothing when another server may lead. What they see they may tell at any time.
 func (a *App) led(all map[string]provider.Provider) map[string]provider.Provider {

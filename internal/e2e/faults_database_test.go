@@ -53,7 +53,8 @@ func TestDatabaseGoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorldIn(t, dir, "--database", address)
+	wire, near := newWire(t, address)
+	w := newWorldIn(t, dir, "--database", near)
 	w.apply(lifeUsers, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 512MiB}", "{min: 1, max: 2}", 4, "scale: {idle: {after: 1h}}\n"+smallSeats))
 	live := []*talk{w.talk("u1+lab", 4)}
 	all(t, live, func(_ int, k *talk) error { return k.hear("ready") })
@@ -63,7 +64,7 @@ func TestDatabaseGoes(t *testing.T) {
 	r := rand.New(rand.NewPCG(l.seed, 99))
 	losses := 0
 	start := func() error { return pg.Start(t.Context()) }
-	for round := range prove(1, 9) {
+	for round := range prove(1, 7) {
 		for _, way := range []struct {
 			name        string
 			goes, comes func() error
@@ -74,6 +75,7 @@ func TestDatabaseGoes(t *testing.T) {
 			{"is stopped", pg.Stop, start, "the database", true, 6 * time.Second},
 			{"is killed", pg.Kill, start, "the database", true, 0},
 			{"does not answer", pg.Freeze, pg.Thaw, "", true, 0},
+			{"is not reached", func() error { wire.cut(); return nil }, func() error { wire.mend(); return nil }, "the database", true, 0},
 			{"is read-only",
 				func() error {
 					return statements(t.Context(), address, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")

@@ -76,7 +76,13 @@ func isReady(ctx context.Context, s *rig.World) bool {
 // listen takes connections at a socket to what of a server's data directory is named so.
 func (b *balancer) listen(path, name string) {
 	b.t.Helper()
-	l, err := net.Listen("unix", path)
+	b.listenAt("unix", path, func(s *rig.World) (net.Conn, error) { return net.Dial("unix", filepath.Join(s.Data, name)) })
+}
+
+// listenAt takes connections at an address to wherever a server is reached.
+func (b *balancer) listenAt(network, address string, reach func(*rig.World) (net.Conn, error)) {
+	b.t.Helper()
+	l, err := net.Listen(network, address)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -87,18 +93,18 @@ func (b *balancer) listen(path, name string) {
 			if err != nil {
 				return
 			}
-			go b.lead(c, name)
+			go b.lead(c, reach)
 		}
 	}()
 }
 
-func (b *balancer) lead(c net.Conn, name string) {
+func (b *balancer) lead(c net.Conn, reach func(*rig.World) (net.Conn, error)) {
 	defer c.Close()
 	s := b.ready()
 	if s == nil {
 		return
 	}
-	to, err := net.Dial("unix", filepath.Join(s.Data, name))
+	to, err := reach(s)
 	if err != nil {
 		return
 	}
@@ -121,6 +127,12 @@ type onProgram struct {
 
 func newOnProgram(t *testing.T, flags ...string) *onProgram {
 	t.Helper()
+	return newOnProgramWith(t, "exec $machines once\n", flags...)
+}
+
+// newOnProgramWith runs the example, $machines, by a script.
+func newOnProgramWith(t *testing.T, script string, flags ...string) *onProgram {
+	t.Helper()
 	needHost(t)
 	dir, err := os.MkdirTemp("", "shoal-e2e-")
 	if err != nil {
@@ -131,7 +143,7 @@ func newOnProgram(t *testing.T, flags ...string) *onProgram {
 		t.Fatal(err)
 	}
 	p := &onProgram{program: filepath.Join(dir, "machines"), trouble: filepath.Join(dir, "trouble"), lead: filepath.Join(dir, "lead.sock"), servers: &balancer{t: t}}
-	wrapper := fmt.Sprintf("#!/bin/sh\n[ ! -e %[1]s/trouble ] || . %[1]s/trouble\nexport SHOAL_PROVIDER_DIR=%[1]s/kept SHOAL_CONTROL_DIR=%[1]s/control\nexec %[1]s/runc-machines\n", dir)
+	wrapper := fmt.Sprintf("#!/bin/sh\n[ ! -e %[1]s/trouble ] || . %[1]s/trouble\nexport SHOAL_PROVIDER_DIR=%[1]s/kept SHOAL_CONTROL_DIR=%[1]s/control\nmachines=%[1]s/runc-machines\n%[2]s", dir, script)
 	for _, d := range []string{"kept", "control"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -177,7 +189,6 @@ func (p *onProgram) elsewhere() *rig.World {
 			p.t.Fatal(err)
 		}
 	}
-	p.servers.know(&other)
 	return &other
 }
 
@@ -204,6 +215,7 @@ func TestLeaderElsewhere(t *testing.T) {
 	stop := l.begin(l.submissions)
 	defer stop()
 	other := p.elsewhere()
+	p.servers.know(other)
 	for range repeat(t, 1, 34, "takeovers") {
 		other.Server = p.launch(other)
 		l.more("jobs")

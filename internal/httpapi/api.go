@@ -237,6 +237,9 @@ func (a *API) writable(ctx context.Context) error {
 	if time.Since(at) < readyEvery {
 		return err
 	}
+	if err := a.cfg.Store.Leads(); err != nil {
+		return err // a database that does not answer is not waited for
+	}
 	err = a.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		return tx.SetSetting("ready.probe", time.Now().UTC().Format(time.RFC3339Nano))
 	})
