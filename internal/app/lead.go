@@ -139,17 +139,20 @@ func (a *App) beat() time.Duration {
 // may have been replaced without knowing: they look for another, and let no task run on at its word. Those on this host stay,
 // for whoever leads from here in its place ends this process first.
 func (a *App) ledAgents(h http.Handler) http.Handler {
-	epoch := a.store.Epoch()
-	if epoch == 0 {
+	if a.store.Epoch() == 0 {
 		return h
 	}
+	return ledBy(a.store.Epoch(), a.store.Leads, h)
+}
+
+func ledBy(epoch int64, leads func() error, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(api.LeadHeader, strconv.FormatInt(epoch, 10))
 		var why error
 		if known, err := strconv.ParseInt(r.Header.Get(api.LeadHeader), 10, 64); err == nil && known > epoch {
 			why = errors.New("another server leads")
 		} else if r.TLS != nil {
-			why = a.store.Leads()
+			why = leads()
 		}
 		switch {
 		case why != nil:
@@ -159,7 +162,7 @@ func (a *App) ledAgents(h http.Handler) http.Handler {
 			_ = json.NewEncoder(w).Encode(api.Problem{Type: "about:blank", Title: "Service Unavailable", Status: http.StatusServiceUnavailable,
 				Kind: shoal.KindUnavailable, Detail: why.Error()})
 		case r.TLS != nil:
-			h.ServeHTTP(ledWriter{w, a.store.Leads}, r)
+			h.ServeHTTP(ledWriter{w, leads}, r)
 		default:
 			h.ServeHTTP(w, r)
 		}

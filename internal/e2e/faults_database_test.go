@@ -2,15 +2,19 @@ package e2e
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
 
+	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/rig"
 )
 
@@ -121,6 +125,67 @@ func TestDatabaseGoes(t *testing.T) {
 	tally(t, losses, "losses of the database")
 	stop()
 	l.checkJobs()
+	if code, err := live[0].end(); code != 4 || err != nil {
+		t.Errorf("the login that was there all the time ended with %d, %v", code, err)
+	}
+}
+
+// The disk of the database is full. What no longer fits is refused, and who asks is told why; what was accepted is there, who is on a machine works
+// on, what runs runs to its end, and once there is room all goes on by itself.
+func TestDatabaseDiskFull(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t, "192m")
+	t.Cleanup(func() {
+		if err := errors.Join(unix.Unmount(filepath.Join(disk, "data"), unix.MNT_DETACH), os.RemoveAll(disk)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(disk, 0o755); err != nil { // for PostgreSQL's account
+		t.Fatal(err)
+	}
+	_, address := databaseIn(t, filepath.Join(disk, "data"))
+	dir, err := os.MkdirTemp("", "shoal-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorldIn(t, dir, "--database", address)
+	w.apply(lifeUsers, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 512MiB}", "{min: 1, max: 1}", 4, smallSeats),
+		rig.Pool("later", "batch", "{cpus: 1, memory: 256MiB}", "{min: 0, max: 0}", 4, ""))
+	live := []*talk{w.talk("u1+lab", 4)}
+	all(t, live, func(_ int, k *talk) error { return k.hear("ready") })
+	l := newLife(w)
+	stop := l.begin(l.submissions)
+	defer stop()
+	l.more("jobs")
+
+	empty := fill(t, filepath.Join(disk, "data"))
+	var waiting []shoal.JobID
+	long := make([]byte, 24<<10)
+	for told := false; !told; {
+		_, _ = rand.NewChaCha8([32]byte{byte(len(waiting))}).Read(long)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		job, err := w.as("u2").Submit(ctx, shoal.JobSpec{Pool: "later", Command: "true", Env: map[string]string{"LONG": hex.EncodeToString(long)}}, shoal.NewToken())
+		cancel()
+		switch {
+		case err == nil:
+			waiting = append(waiting, job.ID)
+		case strings.Contains(err.Error(), "disk is full") && shoal.KindOf(err) == shoal.KindUnavailable && shoal.HintOf(err) != "":
+			t.Logf("after %d long jobs: %v (%s)", len(waiting), err, shoal.HintOf(err))
+			told = true
+		default:
+			t.Fatalf("after %d long jobs: %v", len(waiting), err)
+		}
+	}
+	all(t, live, func(_ int, k *talk) error { return k.say("still here") })
+	empty()
+	l.more("jobs")
+	stop()
+	l.checkJobs()
+	for _, id := range waiting {
+		if j, err := w.Client.Job(t.Context(), id); err != nil || j.State.Ended() {
+			t.Errorf("job %s, which was accepted: %+v, %v", id, j.State, err)
+		}
+	}
 	if code, err := live[0].end(); code != 4 || err != nil {
 		t.Errorf("the login that was there all the time ended with %d, %v", code, err)
 	}

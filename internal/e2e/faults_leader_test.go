@@ -19,8 +19,14 @@ import (
 // database makes a PostgreSQL of the test's own, and returns the address of a database in it.
 func database(t *testing.T) (*cluster.Cluster, string) {
 	t.Helper()
+	return databaseIn(t, "/tmp")
+}
+
+// databaseIn is database with its data below a directory.
+func databaseIn(t *testing.T, dir string) (*cluster.Cluster, string) {
+	t.Helper()
 	needHost(t)
-	pg, err := cluster.New(t.Context())
+	pg, err := cluster.NewIn(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
