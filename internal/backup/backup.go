@@ -29,6 +29,9 @@ type Place struct {
 // storeName is the store within a backup and within a data directory.
 const storeName = "shoal.db"
 
+// wholeName is the last entry of a backup, and empty: one without it was cut off, though what there is of it can be read.
+const wholeName = "whole"
+
 // kept are the files and directories of a data directory that make a server itself, beside the store. The rest is made
 // again, or is what tasks have written.
 func kept() []string {
@@ -100,6 +103,9 @@ func save(ctx context.Context, p Place, from *store.DB, beside string, out io.Wr
 			return err
 		}
 	}
+	if err := w.WriteHeader(&tar.Header{Name: wholeName, Mode: 0o600, Format: tar.FormatPAX}); err != nil {
+		return err
+	}
 	return w.Close()
 }
 
@@ -170,7 +176,10 @@ func unpack(in io.Reader, dir string) error {
 	found := false
 	for r := tar.NewReader(in); ; {
 		h, err := r.Next()
-		if errors.Is(err, io.EOF) && found {
+		if found && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
+			return cutOff()
+		}
+		if err == nil && found && h.Name == wholeName && h.Size == 0 {
 			return nil
 		}
 		if err != nil || h.Typeflag != tar.TypeReg || !belongs(h.Name) {
@@ -186,10 +195,17 @@ func unpack(in io.Reader, dir string) error {
 			return err
 		}
 		_, err = io.CopyN(f, r, h.Size)
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			err = cutOff()
+		}
 		if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 			return err
 		}
 	}
+}
+
+func cutOff() error {
+	return shoal.Errorf(shoal.KindInvalid, "cannot restore: the backup is not whole").WithHint("making it was interrupted, or the file was cut off later: take another")
 }
 
 // belongs reports whether a backup has files of that name.
@@ -235,5 +251,5 @@ func open(ctx context.Context, where string) (*store.DB, error) {
 	if postgres.Is(where) {
 		return postgres.Open(ctx, where, postgres.Options{})
 	}
-	return nil, shoal.Errorf(shoal.KindInvalid, "cannot use the database %q", where).WithHint("write sqlite:PATH or postgres://USER@HOST/DATABASE")
+	return nil, shoal.Errorf(shoal.KindInvalid, "cannot use the database %q", postgres.Redact(where)).WithHint("write sqlite:PATH or postgres://USER@HOST/DATABASE")
 }

@@ -127,6 +127,48 @@ func TestSaveAndRestore(t *testing.T) {
 	}
 }
 
+// A backup that was cut off anywhere is refused, and nothing is left of it.
+func TestCutBackups(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	db := storetest.OpenAt(t, filepath.Join(dir, "data", "shoal.db"))
+	server(t, db, filepath.Join(dir, "data"), 3)
+	path := filepath.Join(dir, "backup")
+	if err := backup.Save(t.Context(), backup.Place{Data: filepath.Join(dir, "data")}, path); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := bytes.LastIndex(whole, []byte("whole"))
+	for at := 512; at < len(whole); at += 512 * (1 + at%13*7) {
+		if err := os.WriteFile(path, whole[:at], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(dir, "in", "data")
+		err := backup.Restore(t.Context(), backup.Place{Data: to}, path)
+		if err != nil && (shoal.KindOf(err) != shoal.KindInvalid || !empty(t, filepath.Dir(to))) {
+			t.Errorf("cut at %d: %v", at, err)
+		}
+		if err == nil && at < last {
+			t.Errorf("cut at %d of %d it was restored", at, len(whole))
+		}
+		if err := os.RemoveAll(to); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// empty reports whether a directory is there, and has nothing in it.
+func empty(t *testing.T, dir string) bool {
+	t.Helper()
+	left, err := os.ReadDir(dir)
+	return err == nil && len(left) == 0
+}
+
 // What is no backup, or wants to be written elsewhere, is refused, and nothing is left of it.
 func TestForeignBackups(t *testing.T) {
 	archive := func(h tar.Header, text string) []byte {

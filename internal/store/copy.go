@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -34,15 +35,15 @@ func (tx *Tx) tables() (map[string][]string, error) {
 func Copy(ctx context.Context, from, to *DB) error {
 	return from.View(ctx, func(source *Tx) error {
 		return to.Update(ctx, func(target *Tx) error {
-			if target.db.Job > 0 || target.db.All > freshRev {
-				return shoal.Errorf(shoal.KindConflict, "cannot copy into a store that has been used").WithHint("name one that is empty, or that does not exist yet")
+			if err := target.unused(); err != nil {
+				return err
 			}
 			tables, err := source.tables()
 			if err != nil {
 				return err
 			}
 			for table, columns := range tables {
-				if err := copyTable(source, target, table, columns); err != nil {
+				if err := copyTable(ctx, source, target, table, columns); err != nil {
 					return err
 				}
 			}
@@ -64,7 +65,28 @@ func (tx *Tx) lastJob() (id int64, err error) {
 	return id, err
 }
 
-func copyTable(source, target *Tx, table string, columns []string) error {
+// unused refuses a store in which anything was ever kept.
+func (tx *Tx) unused() error {
+	used := tx.db.Job > 0 || tx.db.All > freshRev
+	tables, err := tx.tables()
+	if err != nil {
+		return err
+	}
+	for table := range tables {
+		if table == "counters" {
+			continue
+		}
+		if err := tx.query(func(Rows) error { used = true; return nil }, "SELECT 1 FROM "+table+" LIMIT 1"); err != nil {
+			return err
+		}
+	}
+	if used {
+		return shoal.Errorf(shoal.KindConflict, "cannot copy into a store that has been used").WithHint("name one that is empty, or that does not exist yet")
+	}
+	return nil
+}
+
+func copyTable(ctx context.Context, source, target *Tx, table string, columns []string) error {
 	list := strings.Join(columns, ", ")
 	query, put := "SELECT "+list+" FROM "+table, "INSERT INTO "+table+" ("+list+") VALUES (?"+strings.Repeat(", ?", len(columns)-1)+")"
 	if table == "counters" { // the store's own are the target's
@@ -76,7 +98,7 @@ func copyTable(source, target *Tx, table string, columns []string) error {
 		to[i] = &row[i]
 	}
 	return source.query(func(rows Rows) error {
-		if err := rows.Scan(to...); err != nil {
+		if err := errors.Join(rows.Scan(to...), ctx.Err()); err != nil {
 			return err
 		}
 		return target.exec(put, slices.Clone(row)...)

@@ -4,6 +4,7 @@ package admin
 import (
 	"context"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -71,6 +72,10 @@ Then start the server with --database URL.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := backup.Migrate(cmd.Context(), from, to); err != nil {
 				return err
+			}
+			if strings.HasPrefix(to, "sqlite:") {
+				env.Say("copied; start the server without --database on a data directory that has it as shoal.db beside its keys, and put the former store aside")
+				return nil
 			}
 			env.Say("copied; start the server with --database, and put the former store aside")
 			return nil

@@ -175,7 +175,7 @@ func says(err error) error {
 			WithHint("look at the disk that holds the data directory: is it full, read-only or failing?")
 	case lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
 		return shoal.Errorf(shoal.KindInternal, "cannot use the store: its file is damaged: %w", err).
-			WithHint("stop shoal and restore store.db from a backup")
+			WithHint("stop shoal and make the data directory anew from a backup: shoal admin restore")
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED, lib.SQLITE_NOMEM:
 		return shoal.Errorf(shoal.KindUnavailable, "cannot use the store just now: %w", err)
 	}

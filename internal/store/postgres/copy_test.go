@@ -135,8 +135,12 @@ func TestCopy(t *testing.T) {
 			return nil
 		})
 	}
-	if err := store.Copy(t.Context(), first, there); shoal.KindOf(err) != shoal.KindConflict {
-		t.Errorf("into a store that is in use: %v", err)
+	few := storetest.OpenAt(t, filepath.Join(dir, "few.db"))
+	storetest.Update(t, few, func(tx *store.Tx) error { _, err := tx.Users().Insert(shoal.User{Name: "hers-alone"}); return err })
+	for _, to := range []*store.DB{there, few} {
+		if err := store.Copy(t.Context(), first, to); shoal.KindOf(err) != shoal.KindConflict {
+			t.Errorf("into a store that is in use: %v", err)
+		}
 	}
 }
 

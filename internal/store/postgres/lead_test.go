@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -217,17 +218,27 @@ func TestDatabaseGoesAndComes(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
+	open := filepath.Join(t.TempDir(), "open")
+	if err := os.WriteFile(open, []byte("*:*:*:*:geheim"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := postgres.Peek(t.Context(), address(t)); shoal.KindOf(err) != shoal.KindNotFound || shoal.HintOf(err) == "" {
+		t.Errorf("a database that no server has used: %v", err)
+	}
 	for address, kind := range map[string]shoal.Kind{
 		"postgres://shoal:geheim@localhost/shoal":              shoal.KindInvalid,
 		"postgres://localhost/shoal?password=geheim":           shoal.KindInvalid,
 		"postgres://shoal@localhost":                           shoal.KindInvalid,
 		"mysql://localhost/shoal":                              shoal.KindInvalid,
+		"host=localhost password=geheim":                       shoal.KindInvalid,
+		"postgres://localhost/shoal?passfile=" + open:          shoal.KindInvalid,
+		"postgres://localhost/shoal?passfile=/nothing/there":   shoal.KindNotFound,
 		"postgres://shoal@localhost/x?sslmode=geheim":          shoal.KindInvalid,
 		"postgres://shoal@127.0.0.1:1/shoal?connect_timeout=1": shoal.KindUnavailable,
 		strings.Replace(address(t), "@/shoal", "@/nothing", 1): shoal.KindNotFound,
 	} {
 		_, err := postgres.Open(t.Context(), address, postgres.Options{})
-		if shoal.KindOf(err) != kind || shoal.HintOf(err) == "" && !strings.Contains(address, "sslmode") || strings.Contains(err.Error(), "geheim") && !strings.Contains(address, "sslmode") {
+		if shoal.KindOf(err) != kind || shoal.HintOf(err) == "" && !strings.Contains(address, "sslmode") || strings.Contains(err.Error(), "geheim") && !strings.Contains(address, "sslmode") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %s, %v (%s)", address, shoal.KindOf(err), err, shoal.HintOf(err))
 		}
 	}

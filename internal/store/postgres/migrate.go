@@ -2,8 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/commit"
 )
@@ -38,7 +42,11 @@ func (d *database) migrate(ctx context.Context, c *conn) error {
 // newest refuses a database of another schema than this program's.
 func newest(c *conn) error {
 	have := 0
-	if err := c.Query(func(r commit.Rows) error { return r.Scan(&have) }, "SELECT coalesce(max(version), 0) FROM schema_version"); err != nil {
+	err := c.Query(func(r commit.Rows) error { return r.Scan(&have) }, "SELECT coalesce(max(version), 0) FROM schema_version")
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42P01" {
+		return shoal.Errorf(shoal.KindNotFound, "there is no store in database %q", c.pg.Config().Database).WithHint("no server was ever started with it: is it the right one?")
+	}
+	if err != nil {
 		return err
 	}
 	return store.Newest(have)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -92,19 +94,24 @@ func (reader) Lease() time.Duration { return 0 }
 func Parse(address string) (*pgx.ConnConfig, error) {
 	u, err := url.Parse(address)
 	if err != nil || !Is(address) {
-		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use the database %q", redact(address)).
+		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use the database %q", Redact(address)).
 			WithHint("write postgres://USER@HOST/DATABASE, or postgres:///DATABASE?host=/var/run/postgresql for a socket")
 	}
 	if _, has := u.User.Password(); has || u.Query().Has("password") {
 		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use a database address with a password in it: every user of this host can read it").
 			WithHint("write HOST:PORT:DATABASE:USER:PASSWORD into a file that only root reads, and add ?passfile=FILE to the address")
 	}
+	if path := u.Query().Get("passfile"); path != "" {
+		if err := private(path); err != nil {
+			return nil, err
+		}
+	}
 	config, err := pgx.ParseConfig(address)
 	if err != nil {
-		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use the database %q: %w", redact(address), err)
+		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use the database %q: %w", Redact(address), err)
 	}
 	if config.Database == "" {
-		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use %q: it names no database", redact(address)).WithHint("write postgres://USER@HOST/DATABASE")
+		return nil, shoal.Errorf(shoal.KindInvalid, "cannot use %q: it names no database", Redact(address)).WithHint("write postgres://USER@HOST/DATABASE")
 	}
 	config.ConnectTimeout = dial
 	for key, value := range map[string]string{"application_name": "shoal", "client_encoding": "UTF8", "jit": "off", "synchronous_commit": "on", "TimeZone": "UTC"} {
@@ -118,14 +125,26 @@ func Is(address string) bool {
 	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
 }
 
-// redact is an address without what may be secret.
-func redact(address string) string {
+// Redact is an address without what may be secret.
+func Redact(address string) string {
 	u, err := url.Parse(address)
-	if err != nil {
-		return "(unreadable)"
+	if err != nil || u.Scheme == "" && strings.Contains(address, "=") {
+		return "(not shown)"
 	}
-	u.RawQuery = ""
+	u.RawQuery, u.Fragment = "", ""
 	return u.Redacted()
+}
+
+// private refuses a file of passwords that is not there, or that others can read; the driver would pass over the one and use the other.
+func private(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return shoal.Errorf(shoal.KindNotFound, "cannot read the database's password: %w", err).WithHint("?passfile=FILE of the address names the file")
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return shoal.Errorf(shoal.KindInvalid, "cannot use the database's password in %s: others than its owner may read it", path).WithHint("chmod 600 %s", path)
+	}
+	return nil
 }
 
 // name is what people are told the database is.
@@ -302,8 +321,9 @@ func says(err error) error {
 		if local(err) {
 			return err
 		}
-		return shoal.Errorf(shoal.KindUnavailable, "cannot reach the database: %w", err).WithHint("%s", goesOn)
+		return shoal.Errorf(shoal.KindUnavailable, "cannot reach the database: %w", brief(err)).WithHint("%s", goesOn)
 	}
+	err = brief(err)
 	switch e.Code {
 	case "22021", "22P05": // a character that texts cannot hold
 		return shoal.Errorf(shoal.KindInvalid, "cannot store a text with a NUL character in it: %w", err)
@@ -325,6 +345,37 @@ func says(err error) error {
 	}
 	return shoal.Errorf(shoal.KindInternal, "cannot use the store: %w", err)
 }
+
+// brief says in one line what was tried in vain to connect: the driver tells it of each address with and without TLS, in lines.
+func brief(err error) error {
+	c, ok := errors.AsType[*pgconn.ConnectError](err)
+	if !ok {
+		return err
+	}
+	var told []string
+	for line := range strings.Lines(c.Error()) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, "failed to connect to") && !strings.Contains(line, "server refused TLS") && !slices.Contains(told, line) {
+			told = append(told, line)
+		}
+	}
+	if told == nil {
+		return err
+	}
+	return briefly{strings.Join(told, "; "), err}
+}
+
+// briefly is an error in other words.
+type briefly struct {
+	text string
+	error
+}
+
+// Error is of error.
+func (b briefly) Error() string { return b.text }
+
+// Unwrap returns what it stands for.
+func (b briefly) Unwrap() error { return b.error }
 
 // local reports whether an error has nothing to do with the connection.
 func local(err error) bool {
