@@ -3,6 +3,7 @@ package shoaltest_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -102,6 +103,44 @@ func TestFiftyAtOnceFromZero(t *testing.T) {
 			t.Errorf("%d machines, want 7", n)
 		}
 		all.Wait()
+	})
+}
+
+// From zero every login succeeds, though the provider fails at some of them, and waits for its machine and hardly anything
+// else: in the middle no more than 0.3 s.
+func TestEveryLoginFromZeroSucceeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const boot = time.Minute
+		w := world(t, fake.Config{BootTime: boot})
+		w.Apply(strings.ReplaceAll(strings.Split(team, "---")[1], "after: 30m", "after: 1m"))
+		unwell := shoal.Errorf(shoal.KindUnavailable, "the cloud is not well")
+		var beyond []time.Duration
+		for i := range 9 {
+			switch i {
+			case 2:
+				w.Provider.Fail(fake.OpCreate, 2, unwell)
+			case 4:
+				w.Provider.FailHalfway(1)
+			case 6:
+				w.Provider.Fail(fake.OpObserve, 3, unwell)
+			case 8:
+				w.Provider.Delay(fake.OpCreate, 20*time.Second)
+			}
+			began := time.Now()
+			if r := w.SSH("alice", "who"); !strings.HasPrefix(r.Out, "alice m-") {
+				t.Fatalf("login %d: %+v", i, r)
+			}
+			beyond = append(beyond, time.Since(began)-boot)
+			w.Provider.Delay(fake.OpCreate, 0)
+			if time.Sleep(10 * time.Minute); len(w.Machines("lab")) > 0 {
+				t.Fatalf("after login %d its machine stays", i)
+			}
+		}
+		slices.Sort(beyond)
+		t.Logf("beyond the start of a machine: %s in the middle, %s at most", beyond[len(beyond)/2], beyond[len(beyond)-1])
+		if middle := beyond[len(beyond)/2]; middle > 300*time.Millisecond {
+			t.Errorf("in the middle logins wait %s longer than a machine takes to start", middle)
+		}
 	})
 }
 

@@ -52,7 +52,7 @@ func (b *balanced) Look() (api.Activity, error) {
 	return b.Watcher.Look()
 }
 
-// How often the processors are shared out anew, while there are several users and otherwise.
+// How often the processors are shared out anew: while several users are at work, and otherwise.
 const (
 	shareOften  = time.Second
 	shareRarely = 5 * time.Second
@@ -63,12 +63,12 @@ func shareOut(ctx context.Context, groups *cgroups.Tree, cpus func() shoal.Milli
 	var shares cgroups.Shares
 	said := ""
 	for gap := shareRarely; groups != nil && retry.Sleep(ctx, gap) == nil; {
-		several, err := shares.Divide(groups, cpus(), time.Now())
+		soon, err := shares.Divide(groups, cpus(), time.Now())
 		if err != nil && err.Error() != said {
 			said = err.Error()
 			log.Warn("the processors are not shared out", "error", err)
 		}
-		if gap = shareRarely; several {
+		if gap = shareRarely; soon {
 			gap = shareOften
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,8 +30,9 @@ type Shares struct {
 }
 
 // Divide looks at what was used since the last time, and bounds those who use too much. cpus is what the machine may use;
-// zero: unknown, and nobody is bounded. It reports whether there is more than one user.
-func (s *Shares) Divide(t *Tree, cpus shoal.MilliCPU, now time.Time) (several bool, err error) {
+// zero: unknown, and nobody is bounded. It reports whether it is worth looking soon again: several users are at work, or some
+// are bounded or weigh more than others.
+func (s *Shares) Divide(t *Tree, cpus shoal.MilliCPU, now time.Time) (soon bool, err error) {
 	if t == nil {
 		return false, nil
 	}
@@ -68,8 +70,10 @@ func (s *Shares) divide(t *Tree, h hierarchy, cpus int64, now time.Time) (bool, 
 		limits, s.small, s.slack = divide(min(machine, cpus), all, s.small, s.slack)
 	}
 	var failed error
-	for i, weighs := range weigh(all) {
+	weights, soon := weigh(max(cpus, 0), all)
+	for i, weighs := range weights {
 		var do []setting
+		soon = soon || limits[i] > 0
 		if limits[i] != all[i].limit {
 			do = append(do, h.boundTo(limits[i]))
 		}
@@ -81,7 +85,7 @@ func (s *Shares) divide(t *Tree, h hierarchy, cpus int64, now time.Time) (bool, 
 			failed = errors.Join(failed, fmt.Errorf("cannot share the processors: %w", err))
 		}
 	}
-	return len(dirs) > 1, failed
+	return soon, failed
 }
 
 // share is what a user has used lately, and may, in thousandths of a processor; 0 is no bound. The weight is in the same.
@@ -93,36 +97,39 @@ const (
 	mostWeight  = 16 * sliceWeight
 )
 
-// weigh says what users weigh: more and more while they are below an equal part of what is used. Who has to go weighs
-// least, and goes on to.
-func weigh(all []share) []int64 {
-	busy, sum := int64(0), int64(0)
+// atWork counts the users who use anything worth mentioning, and what all use.
+func atWork(machine int64, all []share) (users, sum int64) {
 	for _, s := range all {
-		sum += s.used
-	}
-	at := func(s share) bool { return s.used > 0 && s.used >= sum/100 } // at work
-	for _, s := range all {
-		if at(s) {
-			busy++
+		if sum += s.used; s.busy(machine) {
+			users++
 		}
 	}
-	out := make([]int64, len(all))
+	return users, sum
+}
+
+func (s share) busy(machine int64) bool { return s.used >= max(machine/100, 1) }
+
+// weigh says what users weigh: more and more while they are below an equal part of what is used. Who has to go weighs
+// least, and goes on to. several: so many are at work that it may be different soon.
+func weigh(machine int64, all []share) (weights []int64, several bool) {
+	busy, sum := atWork(machine, all)
+	weights = make([]int64, len(all))
 	for i, s := range all {
 		part := sum / max(busy, 1)
 		switch {
 		case s.weight < sliceWeight/2:
-			out[i] = s.weight
-		case busy < 2 || !at(s) || s.used > part*6/5:
-			out[i] = sliceWeight
+			weights[i] = s.weight
+		case busy < 2 || !s.busy(machine) || s.used > part*6/5:
+			weights[i] = sliceWeight
 		case s.used < part*97/100:
-			out[i] = min(s.weight*5/4, mostWeight)
+			weights[i] = min(s.weight*5/4, mostWeight)
 		case s.used > part*103/100:
-			out[i] = max(s.weight*4/5, sliceWeight)
+			weights[i] = max(s.weight*4/5, sliceWeight)
 		default:
-			out[i] = s.weight
+			weights[i] = s.weight
 		}
 	}
-	return out
+	return weights, busy > 1
 }
 
 // pressing reports whether a bound holds.
@@ -131,14 +138,8 @@ func (s share) pressing() bool { return s.limit > 0 && s.used >= s.limit*9/10 }
 // divide says how each user of a machine is bounded. small and slack are what it returned the last time.
 func divide(machine int64, all []share, small, slack int64) (limits []int64, nowSmall, nowSlack int64) {
 	limits = make([]int64, len(all))
-	busy, sum, pressing := int64(0), int64(0), false
-	for _, s := range all {
-		if s.used >= max(machine/100, 1) {
-			busy++
-		}
-		sum += s.used
-		pressing = pressing || s.pressing()
-	}
+	busy, sum := atWork(machine, all)
+	pressing := slices.ContainsFunc(all, share.pressing)
 	if busy < 2 || sum < machine*9/10 && !pressing {
 		return limits, 0, 0
 	}
