@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/rig"
 )
 
@@ -29,9 +30,13 @@ func wake(ctx context.Context, b *bench) (err error) {
 	if err := w.Apply(ctx, 1, rig.Pool("lab", "interactive", "{cpus: 1, memory: 512MiB}", "{min: 0, max: 1}", 8, "")); err != nil {
 		return err
 	}
-	var ours, peer []float64
+	var ours, peer, waits, starts []float64
 	for i := range b.rounds + 1 {
 		took, err := w.login(ctx, "u1+lab")
+		if err != nil {
+			return err
+		}
+		wait, start, err := w.waited(ctx)
 		if err != nil {
 			return err
 		}
@@ -46,10 +51,25 @@ func wake(ctx context.Context, b *bench) (err error) {
 			continue // makes the image, once per installation
 		}
 		ours, peer = append(ours, took.Seconds()), append(peer, hand.Seconds())
+		waits, starts = append(waits, wait.Seconds()), append(starts, start.Seconds())
 	}
 	b.add(Row{Measure: "wake: ssh from zero machines to the output of its first command", Unit: "s", Ours: ours,
 		Peer: peer, PeerIs: "runc by hand"}.judge(atMost("ours", 1.0)))
+	b.add(Row{Measure: "wake: wait for a seat, from zero machines", Unit: "s", Ours: waits, Peer: starts, PeerIs: "start of the machine"}.judge(atMost("difference", 0.3)))
 	return nil
+}
+
+// waited is how long the only session there is waited for its seat, and how long its machine took to start.
+func (w *world) waited(ctx context.Context) (wait, start time.Duration, err error) {
+	sessions, err := w.Client.Sessions(ctx, client.SessionQuery{Pool: "lab"})
+	if err == nil && len(sessions) != 1 {
+		err = fmt.Errorf("there are %d sessions", len(sessions))
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	m, err := w.Client.Machine(ctx, sessions[0].Machine)
+	return sessions[0].Started.Sub(sessions[0].Created), m.ReadyAt.Sub(m.Started), err
 }
 
 // login runs `ssh … echo` and returns how long it took.
