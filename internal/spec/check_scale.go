@@ -35,8 +35,8 @@ func completeScale(s *shoal.Scale) {
 
 func (c *checks) scale(p shoal.Pool) {
 	s := p.Scale
-	if s.Idle.Warn > s.Idle.After {
-		c.wrong("scale.idle.warn", "", "the warning (%s) would come before the machine is idle (%s)", s.Idle.Warn, s.Idle.After)
+	if unused := shoal.Duration(s.Idle.UnusedFor()); s.Idle.Warn > unused {
+		c.wrong("scale.idle.warn", "", "the warning (%s) would come before the session is unused (%s)", s.Idle.Warn, unused)
 	}
 	if d := time.Duration(s.Idle.Unused); d != 0 && (d < minIdleEnd || d > maxIdleEnd) {
 		c.wrong("scale.idle.unused", "leave it out for 12h", "%s is not between %s and %s", s.Idle.Unused, shoal.Duration(minIdleEnd), shoal.Duration(maxIdleEnd))

@@ -113,7 +113,10 @@ func poolFields(o shoal.Pool) []term.Field {
 	}
 	idle := "never"
 	if o.Scale.Idle.After > 0 {
-		idle = fmt.Sprintf("after %s idle, with a warning %s before", o.Scale.Idle.After, o.Scale.Idle.Warn)
+		idle = fmt.Sprintf("after %s with nobody there", o.Scale.Idle.After)
+		if o.Has(shoal.UseInteractive) {
+			idle += fmt.Sprintf("; sessions after %s without use, told %s before", shoal.Duration(o.Scale.Idle.UnusedFor()), o.Scale.Idle.Warn)
+		}
 	}
 	var setup string
 	if o.Setup != nil {

@@ -39,6 +39,6 @@ func Revisions(w io.Writer, format string, all []api.Revision) error {
 		if v.Shape.Setup != nil {
 			setup = term.Short(v.Shape.Setup.Command, 40)
 		}
-		return []string{strconv.Itoa(v.N), Ago(v.At), v.Shape.Image, fmt.Sprintf("%s processors, %s", v.Shape.Machine.CPUs, v.Shape.Machine.Memory), setup}
+		return []string{strconv.Itoa(v.N), Ago(v.At), v.Shape.Image, resources(v.Shape.Machine), setup}
 	})
 }
