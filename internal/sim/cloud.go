@@ -150,6 +150,7 @@ func (c *cloud) tell(gone []shoal.MachineID, began time.Time) {
 		if t := c.w.tracks[id]; there && !t.Busy && began.After(t.Ended) {
 			c.ledger += max(c.w.now.Sub(since), 0)
 			delete(c.lost, id)
+			c.w.found(id)
 		}
 	}
 }

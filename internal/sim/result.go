@@ -31,7 +31,7 @@ type Result struct {
 	waits, boots        []time.Duration
 	crowded, inSessions time.Duration
 	lookedAt            time.Time
-	hidden              int // machines that were believed to be gone, and were not
+	hidden              time.Duration // of machines that were believed to be gone, and were not
 }
 
 // Wait is how long logins waited; of all but so many (0.95: of all but one in twenty).
@@ -77,6 +77,9 @@ func (w *world) finish() {
 			w.attempt(t)
 		}
 	}
+	for id := range w.hidden {
+		w.found(id)
+	}
 	in := usage.Input{Intervals: w.book, Attempts: w.attempts, Since: w.Start.Add(-w.out.Jumped), Until: w.now.Add(w.out.Jumped), Groups: w.groups()}
 	w.out.Bill, w.out.Ledger = usage.Bill(in, usage.ByUser), w.cloud.total()
 	for _, by := range []usage.By{usage.ByUser, usage.ByGroup, usage.ByPool, usage.ByJob, usage.ByMachine} {
@@ -87,13 +90,13 @@ func (w *world) finish() {
 	w.out.Overfull = w.out.crowded.Seconds() / math.Max(w.out.inSessions.Seconds(), 1)
 }
 
-// audit compares a bill with the cloud's ledger. A list that is not true may hide a machine that is paid for until it is
-// found again.
+// audit compares a bill with the cloud's ledger. A list that is not true hides machines, which the cloud counts until they
+// are found again: for exactly so long the two differ.
 func (w *world) audit(by usage.By, in usage.Input) {
 	t := usage.Bill(in, by)
-	hidden := time.Duration(w.out.hidden) * patience
-	if off := w.out.Ledger.Seconds() - t.Total.MachineSeconds; off <= -1 || off >= 1+hidden.Seconds() {
-		w.breach("the bill by %s, idle time %s, comes to %.0f s, and the cloud's ledger to %.0f s", by, in.Idle, t.Total.MachineSeconds, w.out.Ledger.Seconds())
+	if off := (w.out.Ledger - w.out.hidden).Seconds() - t.Total.MachineSeconds; math.Abs(off) >= 1 {
+		w.breach("the bill by %s, idle time %s, comes to %.0f s, and the cloud's ledger to %.0f s, %.0f s of it hidden by lists that were not true",
+			by, in.Idle, t.Total.MachineSeconds, w.out.Ledger.Seconds(), w.out.hidden.Seconds())
 	}
 	sum, idle := 0.0, 0.0
 	for _, r := range t.Rows {

@@ -78,6 +78,7 @@ type world struct {
 	failed   int  // machines, one after another
 	broken   bool // what machines are made like now does not boot
 	tracks   map[shoal.MachineID]fleet.Track
+	hidden   map[shoal.MachineID]time.Time // machines that are not billed any more, since when, though the cloud has not shown that they are gone
 	hold     scale.Hold
 	samples  []scale.Sample
 	changed  time.Time
@@ -120,7 +121,7 @@ type shape struct {
 // Run runs a world to its end.
 func Run(c Config) Result {
 	w := &world{Config: c, real: c.Start, now: c.Start, end: c.Start.Add(c.Length), rng: rand.New(rand.NewPCG(c.Seed, 1)), machines: map[shoal.MachineID]*machine{},
-		tracks: map[shoal.MachineID]fleet.Track{}, sessions: map[shoal.SessionID]*session{}}
+		tracks: map[shoal.MachineID]fleet.Track{}, hidden: map[shoal.MachineID]time.Time{}, sessions: map[shoal.SessionID]*session{}}
 	w.cloud.open(w)
 	w.populate()
 	w.trouble()
@@ -197,6 +198,9 @@ func (w *world) carryOn() {
 			if m.State != before {
 				w.left(m)
 			}
+			if a.Verb == fleet.Restart {
+				w.found(m.ID)
+			}
 		}
 	}
 }
@@ -255,8 +259,8 @@ func (w *world) left(m *machine) {
 	if m.State != shoal.MachineGone && m.State != shoal.MachineStopped {
 		return
 	}
-	if w.cloud.owes(m.ID) {
-		w.out.hidden++
+	if _, known := w.hidden[m.ID]; w.cloud.owes(m.ID) && !known {
+		w.hidden[m.ID] = m.Stopped
 	}
 	w.bill(m)
 	if m.State != shoal.MachineGone {
@@ -286,6 +290,14 @@ func (m *machine) work() []*task {
 	}
 	slices.SortFunc(all, func(a, b *task) int { return cmp.Compare(a.rank, b.rank) })
 	return all
+}
+
+// found closes the time in which a machine ran and was not billed.
+func (w *world) found(id shoal.MachineID) {
+	if since, ok := w.hidden[id]; ok {
+		w.out.hidden += max(w.now.Sub(since), 0)
+		delete(w.hidden, id)
+	}
 }
 
 // bill closes what a machine costs.
