@@ -32,7 +32,7 @@ func Rehearsal(w io.Writer, format string, a api.Rehearsal, err error) error {
 	if a.From.IsZero() {
 		b.WriteString("nothing is on record yet that could be gone through\n")
 	} else {
-		fmt.Fprintf(&b, "since %s: %.1f machine-hours instead of %.1f, %s at most and %d started, %s\n", a.From.Local().Format("2006-01-02 15:04"), a.MachineHours, a.Was, Many(a.Most, "machine"), a.Made, waited)
+		fmt.Fprintf(&b, "since %s: %.2f machine-hours instead of %.2f, %s at most and %d started, %s\n", a.From.Local().Format("2006-01-02 15:04"), a.MachineHours, a.Was, Many(a.Most, "machine"), a.Made, waited)
 	}
 	_, err = io.WriteString(w, b.String())
 	return err
