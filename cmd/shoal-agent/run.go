@@ -84,7 +84,7 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	}
 	m.gpus = findGPUs(ctx, log)
 	people := &agent.People{}
-	groups := openSlices(log, m.gpus != nil)
+	groups, looked := openSlices(log, m.gpus != nil), make(chan struct{}, 1)
 	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: groups, Lookup: person(people),
 		Mounts: people.Mounts, Working: working, GPUs: m.gpus.settings(), Adapt: m.gpus.adapt, Log: log})
 	if err != nil {
@@ -101,12 +101,12 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	watcher := activity.New(activity.Config{Name: people.Name, Tasks: run.Running, GPUs: m.gpus.inUse})
 	site := activity.NewSite(log, "SHOAL_MACHINE="+string(join.Machine), "SHOAL_POOL="+string(join.Pool))
 	defer site.Close()
-	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: &balanced{Watcher: speaker{m.leavers(watcher), noticesDir, people}, groups: groups, log: log}, Desktop: m.desktop, Apps: &readyApps{Apps: keeper, vault: m.vault, lookup: person(people), notices: noticesDir, log: log}, Probes: asker, Site: site, Notice: keepNotice(log), People: people, Log: log,
+	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: &balanced{Watcher: speaker{m.leavers(watcher), noticesDir, people}, groups: groups, looked: looked, log: log}, Desktop: m.desktop, Apps: &readyApps{Apps: keeper, vault: m.vault, lookup: person(people), notices: noticesDir, log: log}, Probes: asker, Site: site, Notice: keepNotice(log), People: people, Log: log,
 		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced(), Address: probes.Own, LetIn: letIn})
 	if err != nil {
 		return err
 	}
-	go shareOut(ctx, groups, func() shoal.MilliCPU { return shoal.MilliCPU(m.cpus.Load()) }, log)
+	go shareOut(ctx, groups, func() shoal.MilliCPU { return shoal.MilliCPU(m.cpus.Load()) }, looked, log)
 	return a.Run(ctx)
 }
 

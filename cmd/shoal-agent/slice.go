@@ -13,7 +13,6 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/agent"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
-	"github.com/shoal-pool/shoal/internal/retry"
 )
 
 // slicesFile holds how users' slices are made here, for the door. It lies in /run: control groups are new at each start.
@@ -40,6 +39,7 @@ func openSlices(log *slog.Logger, devices bool) *cgroups.Tree {
 type balanced struct {
 	agent.Watcher
 	groups *cgroups.Tree
+	looked chan struct{} // takes one word, that somebody is there
 	log    *slog.Logger
 	said   string
 }
@@ -49,27 +49,36 @@ func (b *balanced) Look() (api.Activity, error) {
 		b.said = err.Error()
 		b.log.Warn("memory is not shared out", "error", err)
 	}
+	select {
+	case b.looked <- struct{}{}:
+	default:
+	}
 	return b.Watcher.Look()
 }
 
-// How often the processors are shared out anew: while several users are at work, and otherwise.
-const (
-	shareOften  = time.Second
-	shareRarely = 5 * time.Second
-)
+// shareEvery is how often the processors are shared out anew while several users are at work.
+const shareEvery = time.Second
 
-// shareOut shares the machine's processors among its users until ctx ends.
-func shareOut(ctx context.Context, groups *cgroups.Tree, cpus func() shoal.MilliCPU, log *slog.Logger) {
+// shareOut shares the machine's processors among its users until ctx ends: whenever the machine has been looked at, which it is
+// while somebody is there, and more often while there is something to share out.
+func shareOut(ctx context.Context, groups *cgroups.Tree, cpus func() shoal.MilliCPU, looked <-chan struct{}, log *slog.Logger) {
 	var shares cgroups.Shares
 	said := ""
-	for gap := shareRarely; groups != nil && retry.Sleep(ctx, gap) == nil; {
-		soon, err := shares.Divide(groups, cpus(), time.Now())
-		if err != nil && err.Error() != said {
+	for soon := false; groups != nil; {
+		var again <-chan time.Time
+		if soon {
+			again = time.After(shareEvery)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+		case <-looked:
+		}
+		var err error
+		if soon, err = shares.Divide(groups, cpus(), time.Now()); err != nil && err.Error() != said {
 			said = err.Error()
 			log.Warn("the processors are not shared out", "error", err)
-		}
-		if gap = shareRarely; soon {
-			gap = shareOften
 		}
 	}
 }

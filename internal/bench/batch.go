@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/bench/meter"
 	"github.com/shoal-pool/shoal/internal/rig"
 )
 
@@ -69,7 +70,7 @@ func arrays(ctx context.Context, b *bench, w *world, s *slurm) error {
 	}
 	var ours, peer, share, cost, bareCost []float64
 	for range b.rounds {
-		before, err := processorTime(w.Server.Process.Pid, ids)
+		before, err := meter.Time(w.Server.Process.Pid, ids)
 		if err != nil {
 			return err
 		}
@@ -77,7 +78,7 @@ func arrays(ctx context.Context, b *bench, w *world, s *slurm) error {
 		if err != nil {
 			return err
 		}
-		after, err := processorTime(w.Server.Process.Pid, ids)
+		after, err := meter.Time(w.Server.Process.Pid, ids)
 		if err != nil {
 			return err
 		}

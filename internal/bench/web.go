@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shoal-pool/shoal/internal/bench/meter"
 	"github.com/shoal-pool/shoal/internal/rig"
 	"github.com/shoal-pool/shoal/internal/rig/proxy"
 )
@@ -268,7 +269,7 @@ type costs struct{ proxy, load []float64 }
 
 func (s *costs) measure(p *proxy.Proxy, what func() (float64, time.Duration, error)) (float64, error) {
 	pid := p.Cmd.Process.Pid
-	before, err := ticks(pid)
+	before, err := meter.Ticks(pid)
 	if err != nil {
 		return 0, err
 	}
@@ -278,7 +279,7 @@ func (s *costs) measure(p *proxy.Proxy, what func() (float64, time.Duration, err
 		return 0, err
 	}
 	load := ownTime() - own
-	after, err := ticks(pid)
+	after, err := meter.Ticks(pid)
 	if err != nil {
 		return 0, err
 	}
