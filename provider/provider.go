@@ -145,7 +145,7 @@ type Observed struct {
 	Phase      Phase
 	Reason     string // for failed, and for anything that waits
 	Address    string // host:port of sshd, once known
-	Outdated   string // why its image is no longer current; empty if it is
+	Outdated   string // why another is to take its place once nobody is on it: its image is no longer current, its host is to be freed; else empty
 	// Trouble is what keeps a running machine from taking anybody new, in a sentence: a share of it that
 	// does not answer. It goes when what it tells of is mended.
 	Trouble string

@@ -21,7 +21,7 @@ func kubernetesRows(ctx context.Context, b *bench) error {
 	cmd := exec.CommandContext(ctx, "go", "test", "-C", "providers/kubernetes", "-count=1", "-timeout=1h", "-run=^TestMeasure$", ".")
 	cmd.Env = append(os.Environ(), "SHOAL_BIN="+bin, "SHOAL_KUBE_MEASURE="+out, "SHOAL_KUBE_ROUNDS="+strconv.Itoa(b.rounds))
 	if said, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, said)
+		return fmt.Errorf("%w: %s", err, said[:min(len(said), 4000)]) // what failed comes first, and the servers' logs after it
 	}
 	text, err := os.ReadFile(out)
 	if err != nil {

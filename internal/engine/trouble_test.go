@@ -73,3 +73,27 @@ func TestMissedByTheProvider(t *testing.T) {
 		}
 	})
 }
+
+// A machine whose host is to be freed takes nobody new, has another in its place, and goes when nobody is on it.
+func TestHostToBeFreed(t *testing.T) {
+	in(t, fake.Config{}, lab(min1), func(t *testing.T, w *world) {
+		w.wait("alice")
+		later(5 * time.Second)
+		w.seat()
+		id := w.machines()[0].ID
+		const why = "its node n1 takes no pods: somebody has cordoned it"
+		w.cloud.Trouble(why)
+		w.cloud.Outdate(why)
+		later(10 * time.Minute)
+		if m := w.get(id); m.State != shoal.MachineReady || m.Accepts() {
+			t.Errorf("while alice is there: %+v", m)
+		}
+		w.want("ready", w.is("ready"), 1) // another
+		w.leave()
+		later(5 * time.Minute)
+		if m := w.get(id); m.State != shoal.MachineGone {
+			t.Errorf("when she has left: %+v", m)
+		}
+		w.want("ready", w.is("ready"), 1)
+	})
+}

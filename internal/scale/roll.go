@@ -65,6 +65,7 @@ func (p *plan) roll() {
 			p.retire(m, "outdated", "it is empty and outdated: %s", outdated(m))
 		}
 	}
+	p.free()
 	if p.Rollout.Stopped() {
 		return
 	}
@@ -87,6 +88,18 @@ func (p *plan) roll() {
 	if n := min(waiting, max(p.Pool.Surge(), 1)-p.coming(), p.limit+p.Pool.Surge()-p.alive); n > p.Create && p.room() {
 		p.Create = n
 		p.Because = shoal.Reason{Code: "outdated", Sentence: fmt.Sprintf("it replaces machine %s, which is outdated", old[0].ID)}
+	}
+}
+
+// free lets machines go that are empty, and that their provider wants to have gone and keeps clear itself: their host is to be freed.
+func (p *plan) free() {
+	for i := range p.Machines {
+		m := &p.Machines[i]
+		kept := slices.ContainsFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonProvider })
+		if kept && m.Outdated != "" && m.State == shoal.MachineReady && m.Wanted == shoal.WantRun && m.empty() && m.Known && !p.retired(m.ID) &&
+			onlyOf(m.Cordons, shoal.CordonProvider, shoal.CordonAutoscaler, shoal.CordonRollout) {
+			p.retire(m, "outdated", "it is empty, and to go: %s", m.Outdated)
+		}
 	}
 }
 

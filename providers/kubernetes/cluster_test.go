@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -160,7 +161,7 @@ func TestCluster(t *testing.T) {
 	t.Run("edits", c.edits)
 	t.Run("placing", c.placing)
 	t.Run("guide", c.guide)
-	t.Run("throttled", c.throttled)
+	t.Run("serving", c.serving)
 	t.Run("losses", c.losses)
 	t.Run("demo", c.demo) // the last with two nodes: one dies
 	t.Run("rest", c.rest)
@@ -201,29 +202,40 @@ func (c *cluster) conformance(t *testing.T) {
 
 // killPod ends all processes of a pod, of which the host's first process sees every one.
 func (c *cluster) killPod(ctx context.Context, name string) error {
+	pids, err := c.processes(ctx, name)
+	for _, pid := range pids {
+		if e := syscall.Kill(pid, syscall.SIGKILL); e != nil && e != syscall.ESRCH {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// processes are those of a pod.
+func (c *cluster) processes(ctx context.Context, name string) ([]int, error) {
 	pod, err := c.admin.CoreV1().Pods("shoal").Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	groups, err := filepath.Glob("/proc/[0-9]*/cgroup")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	killed := 0
+	var pids []int
 	for _, file := range groups {
 		b, err := os.ReadFile(file)
 		if err != nil || !strings.Contains(string(b), "pod"+string(pod.UID)) {
 			continue
 		}
-		pid, err := strconv.Atoi(strings.Split(file, "/")[2])
-		if err == nil && syscall.Kill(pid, syscall.SIGKILL) == nil {
-			killed++
+		if pid, err := strconv.Atoi(strings.Split(file, "/")[2]); err == nil {
+			pids = append(pids, pid)
 		}
 	}
-	if killed == 0 {
-		return fmt.Errorf("pod %s has no processes", pod.Name)
+	if len(pids) == 0 {
+		return nil, fmt.Errorf("pod %s has no processes", pod.Name)
 	}
-	return nil
+	slices.Sort(pids)
+	return pids, nil
 }
 
 // leftovers are secrets; those of deleted pods take the cluster's collector a moment.
@@ -363,7 +375,20 @@ func (c *cluster) waiting(t *testing.T) {
 			}
 		})
 	}
+	t.Run("NFS without its server", func(t *testing.T) {
+		sp := spec("m-nfs")
+		sp.Mounts = shareOf("nfs://127.0.0.1/team")
+		if err := p.Create(t.Context(), sp); err != nil {
+			t.Fatal(err)
+		}
+		// A kernel that knows NFS tries for two minutes, another says at once that it does not.
+		c.within(t, p, sp.ID, 5*time.Minute, func(o provider.Observed) bool { return strings.Contains(o.Reason, "-t nfs 127.0.0.1:/team") })
+		if err := p.Delete(t.Context(), sp.ID); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("the cluster grows", func(t *testing.T) { c.grows(t, p) })
+	t.Run("its node has no room on its disk", func(t *testing.T) { c.evicted(t, p) })
 	t.Run("a node is cordoned", func(t *testing.T) {
 		sp := spec("m-cordon")
 		if err := p.Create(t.Context(), sp); err != nil {
@@ -415,11 +440,39 @@ func (c *cluster) grows(t *testing.T, p *Provider) {
 	}
 }
 
+// evicted: a machine that writes more to its own disk than it may is ended by its node, which says why.
+func (c *cluster) evicted(t *testing.T, p *Provider) {
+	sp := spec("m-evicted")
+	sp.Config["ephemeralStorage"] = "1Mi"
+	if err := p.Create(t.Context(), sp); err != nil {
+		t.Fatal(err)
+	}
+	c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Phase == provider.PhaseRunning })
+	pids, err := c.processes(t.Context(), name(sp.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/root/much", pids[len(pids)-1]), make([]byte, 8<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.until(t, p, sp.ID, func(o provider.Observed) bool {
+		return o.Phase == provider.PhaseFailed && strings.Contains(o.Reason, "ephemeral")
+	})
+	if err := p.Delete(t.Context(), sp.ID); err != nil {
+		t.Error(err)
+	}
+}
+
 // until waits until a machine is seen as it should be.
 func (c *cluster) until(t *testing.T, p *Provider, id shoal.MachineID, is func(provider.Observed) bool) {
 	t.Helper()
+	c.within(t, p, id, patience, is)
+}
+
+func (c *cluster) within(t *testing.T, p *Provider, id shoal.MachineID, limit time.Duration, is func(provider.Observed) bool) {
+	t.Helper()
 	var last provider.Observed
-	if err := rig.Until(t.Context(), patience, "machine "+string(id)+" is as it should be", func() (bool, error) {
+	if err := rig.Until(t.Context(), limit, "machine "+string(id)+" is as it should be", func() (bool, error) {
 		o, err := p.Observe(t.Context())
 		for _, m := range o.Machines {
 			if m.ID == id {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,14 +168,13 @@ func (c *cluster) faults(t *testing.T) {
 	b.with(nil)
 }
 
-// throttled: a server whose cluster says for long that it has too much to do. Who waits is told why, what runs goes on, the cluster is not asked
-// more for it, and all is made up for afterwards.
-func (c *cluster) throttled(t *testing.T) {
+// serving is a server whose way to the cluster is bad now and then.
+func (c *cluster) serving(t *testing.T) {
 	c.loadImage()
 	b := c.newBadWay(t)
 	t.Setenv("KUBECONFIG", b.kubeconfig)
 	t.Setenv(envNamespaces, "shoal")
-	w, err := rig.New(t.Context(), binaries(t), filepath.Join(c.dir, "throttled"), "--provider", "kubernetes", "--agent-listen", kube.Host+":7421")
+	w, err := rig.New(t.Context(), binaries(t), filepath.Join(c.dir, "serving"), "--provider", "kubernetes", "--agent-listen", kube.Host+":7421")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,17 +183,25 @@ func (c *cluster) throttled(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if err := w.Apply(t.Context(), 1, fmt.Sprintf("---\nkind: Pool\nname: lab\nprovider: kubernetes\nimage: %s\nmachine: {cpus: 0.1, memory: 128MiB}\nsize: {min: 1, max: 2}\nproviderConfig: {imagePullPolicy: Never}\n", image)); err != nil {
+	if err := w.Apply(t.Context(), 1, fmt.Sprintf("---\nkind: Pool\nname: lab\nprovider: kubernetes\nimage: %s\nmachine: {cpus: 0.1, memory: 128MiB}\nsize: {min: 1, max: 3}\nproviderConfig: {imagePullPolicy: Never}\n", image)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Ready(t.Context(), "lab", 1, patience); err != nil {
 		t.Fatal(err)
 	}
+	t.Run("throttled", func(t *testing.T) { throttled(t, b, w) })
+	t.Run("a node is drained", func(t *testing.T) { c.drains(t, w) })
+}
+
+// throttled: the cluster says for long that it has too much to do. Who waits is told why, what runs goes on, the cluster is not asked
+// more for it, and all is made up for afterwards.
+func throttled(t *testing.T, b *badWay, w *rig.World) {
 	b.with(func(w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("Retry-After", "1")
 		refuse(w, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "too many requests")
 		return true
 	})
+	defer b.with(nil)
 	began := time.Now()
 	if _, err := w.Shoal(t.Context(), "pool", "scale", "lab", "--size", "2"); err != nil {
 		t.Fatal(err)
@@ -212,6 +221,52 @@ func (c *cluster) throttled(t *testing.T) {
 	}
 	b.with(nil)
 	if _, err := w.Ready(t.Context(), "lab", 2, patience); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Shoal(t.Context(), "pool", "scale", "lab", "--auto"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// drains takes a node out of use on which somebody is. She is waited for, though no longer than she is there, and the pool is as large as before.
+func (c *cluster) drains(t *testing.T, w *rig.World) {
+	stays := w.SSH(t.Context(), "u1+lab", "hostname; cat")
+	in, err := stays.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := stays.StdoutPipe()
+	if err == nil {
+		err = stays.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := name(shoal.MachineID(strings.TrimSpace(line)))
+	there, err := c.admin.CoreV1().Pods("shoal").Get(t.Context(), pod, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := there.Spec.NodeName
+	defer c.kubectl("uncordon", node)
+	c.kubectl("cordon", node)
+	if err := rig.Until(t.Context(), patience, "another machine is there", func() (bool, error) {
+		pods, err := c.admin.CoreV1().Pods("shoal").List(t.Context(), metav1.ListOptions{LabelSelector: labelPool + "=lab"})
+		elsewhere := err == nil && slices.ContainsFunc(pods.Items, func(p corev1.Pod) bool { return p.Spec.NodeName != node && p.Status.Phase == corev1.PodRunning })
+		return elsewhere, err
+	}); err != nil {
+		t.Error(err)
+	}
+	in.Close()
+	if err := stays.Wait(); err != nil {
+		t.Errorf("u1 was disturbed: %v", err)
+	}
+	c.kubectl("drain", node, "--force", "--ignore-daemonsets", "--delete-emptydir-data", "--pod-selector="+labelPool+"=lab", "--timeout=2m")
+	if _, err := w.Ready(t.Context(), "lab", 1, patience); err != nil {
 		t.Error(err)
 	}
 }

@@ -108,6 +108,7 @@ func (c *cluster) guide(t *testing.T) {
 		if strings.Contains(b[1], "restore") { // one server is left behind here
 			t.Run("the server is killed", func(t *testing.T) { c.survive(t, d.in(t)) })
 			t.Run("why", func(t *testing.T) { c.explain(t, d.in(t)) })
+			t.Run("policies", c.policies)
 		}
 		t.Log(d.sh("set -x\n" + strings.ReplaceAll(b[1], "db.example.org", database)))
 		c.push(t, d)

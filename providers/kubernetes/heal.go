@@ -44,7 +44,7 @@ func (p *Provider) heal(ctx context.Context) error {
 
 func (p *Provider) healIn(ctx context.Context, ns string) error {
 	for page := (metav1.ListOptions{Limit: 500}); ; {
-		list, err := p.cfg.Client.CoreV1().Pods(ns).List(ctx, page)
+		list, err := p.cfg.Eyes.CoreV1().Pods(ns).List(ctx, page)
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (p *Provider) healPod(ctx context.Context, pod *corev1.Pod) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.cfg.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	_, err = p.cfg.Eyes.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		return nil // it has gone, or is another one

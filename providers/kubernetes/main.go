@@ -51,9 +51,13 @@ func connect() (*Provider, error) {
 	config.UserAgent = "shoal-provider-kubernetes"
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
-	config.QPS, config.Burst = 50, 100
+	config.QPS, config.Burst = 100, 200 // of each client
 	config.Timeout = requestTime
 	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	eyes, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
@@ -65,5 +69,5 @@ func connect() (*Provider, error) {
 		}
 		namespaces = []string{own}
 	}
-	return New(Config{Client: client, Namespaces: namespaces, Installation: os.Getenv(wire.EnvInstallation)}), nil
+	return New(Config{Client: client, Eyes: eyes, Namespaces: namespaces, Installation: os.Getenv(wire.EnvInstallation)}), nil
 }

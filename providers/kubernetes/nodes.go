@@ -36,7 +36,7 @@ func (p *Provider) nodesOf(ctx context.Context, pods []corev1.Pod) nodes {
 }
 
 func (p *Provider) listNodes(ctx context.Context, which metav1.ListOptions) nodes {
-	list, err := p.cfg.Client.CoreV1().Nodes().List(ctx, which)
+	list, err := p.cfg.Eyes.CoreV1().Nodes().List(ctx, which)
 	if err != nil {
 		return nil
 	}

@@ -39,7 +39,7 @@ func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 	}
 	var pods []corev1.Pod
 	for _, ns := range p.cfg.Namespaces {
-		list, err := p.cfg.Client.CoreV1().Pods(ns).List(ctx, p.ours())
+		list, err := p.cfg.Eyes.CoreV1().Pods(ns).List(ctx, p.ours())
 		if err != nil {
 			return o, typed(err, "list the pods in namespace "+ns)
 		}
@@ -68,6 +68,7 @@ func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 			m.Address = net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(sshPort))
 			if nodes[pod.Spec.NodeName].Spec.Unschedulable {
 				m.Trouble = fmt.Sprintf("its node %s takes no pods: somebody has cordoned it", pod.Spec.NodeName)
+				m.Outdated = m.Trouble // another takes its place, and it goes once nobody is on it: then the node is free
 			}
 		}
 		m.Reason = clip(m.Reason)
@@ -155,7 +156,7 @@ func clip(text string) string {
 
 // lastWarning is what the cluster's events say of a pod that does not start: a volume that cannot be mounted, say.
 func (p *Provider) lastWarning(ctx context.Context, pod *corev1.Pod) string {
-	list, err := p.cfg.Client.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{Limit: 50,
+	list, err := p.cfg.Eyes.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{Limit: 50,
 		FieldSelector: fields.Set{"involvedObject.uid": string(pod.UID), "type": corev1.EventTypeWarning}.String()})
 	if err != nil {
 		return ""
@@ -176,7 +177,7 @@ func (p *Provider) lastWarning(ctx context.Context, pod *corev1.Pod) string {
 // stays.
 func (p *Provider) keepBudgets(ctx context.Context, pods []corev1.Pod) {
 	for _, ns := range p.cfg.Namespaces {
-		list, err := p.cfg.Client.PolicyV1().PodDisruptionBudgets(ns).List(ctx, p.ours())
+		list, err := p.cfg.Eyes.PolicyV1().PodDisruptionBudgets(ns).List(ctx, p.ours())
 		if err != nil {
 			continue
 		}
@@ -186,7 +187,7 @@ func (p *Provider) keepBudgets(ctx context.Context, pods []corev1.Pod) {
 			there[pool] = true
 			used := slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return pod.Namespace == ns && pod.Labels[labelPool] == pool })
 			if !used && time.Since(b.CreationTimestamp.Time) > unusedAge {
-				_ = p.cfg.Client.PolicyV1().PodDisruptionBudgets(ns).Delete(ctx, b.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &b.UID}})
+				_ = p.cfg.Eyes.PolicyV1().PodDisruptionBudgets(ns).Delete(ctx, b.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &b.UID}})
 			}
 		}
 		for _, pod := range pods {

@@ -22,8 +22,9 @@ import (
 // Config is what a Provider needs.
 type Config struct {
 	Client       kubernetes.Interface
-	Namespaces   []string // that pools may use; the first is the default
-	Installation string   // the tag of all that is made
+	Eyes         kubernetes.Interface // what is looked at and tried, which then does not wait behind a thousand changes; nil: Client
+	Namespaces   []string             // that pools may use; the first is the default
+	Installation string               // the tag of all that is made
 }
 
 // Provider makes machines that are pods. It implements provider.Provider and provider.Notifier, and keeps nothing: what there is, is in the
@@ -39,6 +40,9 @@ type Provider struct {
 
 // New makes a provider.
 func New(cfg Config) *Provider {
+	if cfg.Eyes == nil {
+		cfg.Eyes = cfg.Client
+	}
 	return &Provider{cfg: cfg, changed: make(chan struct{}, 1)}
 }
 
@@ -255,12 +259,12 @@ func (p *Provider) Check(ctx context.Context, s provider.MachineSpec) error {
 	defer cancel()
 	for _, m := range pod.Spec.Volumes {
 		if c := m.PersistentVolumeClaim; c != nil {
-			if _, err := p.cfg.Client.CoreV1().PersistentVolumeClaims(in.Namespace).Get(ctx, c.ClaimName, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+			if _, err := p.cfg.Eyes.CoreV1().PersistentVolumeClaims(in.Namespace).Get(ctx, c.ClaimName, metav1.GetOptions{}); apierrors.IsNotFound(err) {
 				return provider.Errorf(provider.Invalid, "there is no claim %q in namespace %s", c.ClaimName, in.Namespace)
 			}
 		}
 	}
-	_, err = p.cfg.Client.CoreV1().Pods(in.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err = p.cfg.Eyes.CoreV1().Pods(in.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if apierrors.IsAlreadyExists(err) {
 		return nil
 	}

@@ -50,7 +50,7 @@ func (p *Provider) watch(ctx context.Context) {
 func (p *Provider) present(ctx context.Context, ns string) string {
 	one := p.ours()
 	one.Limit = 1
-	list, err := p.cfg.Client.CoreV1().Pods(ns).List(ctx, one)
+	list, err := p.cfg.Eyes.CoreV1().Pods(ns).List(ctx, one)
 	if err != nil {
 		return ""
 	}
@@ -62,7 +62,7 @@ func (p *Provider) watchOnce(ctx context.Context, ns, from string) string {
 	options := p.ours()
 	seconds := int64(watchTime.Seconds())
 	options.TimeoutSeconds, options.ResourceVersion, options.AllowWatchBookmarks = &seconds, from, true
-	w, err := p.cfg.Client.CoreV1().Pods(ns).Watch(ctx, options)
+	w, err := p.cfg.Eyes.CoreV1().Pods(ns).Watch(ctx, options)
 	if err != nil {
 		return ""
 	}
