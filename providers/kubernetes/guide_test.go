@@ -104,6 +104,12 @@ func (c *cluster) guide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { // what the servers say where it did not go well
+		if t.Failed() {
+			out, err := d.try(`kubectl -n shoal get pods,pvc -o wide; kubectl -n shoal get events | tail -n 30; for p in shoal-0 shoal-1; do kubectl -n shoal logs --tail=20 $p; done`)
+			t.Log(out, err)
+		}
+	}()
 	for _, b := range shellBlock.FindAllStringSubmatch(string(text), -1) {
 		if strings.Contains(b[1], "restore") { // one server is left behind here
 			t.Run("the server is killed", func(t *testing.T) { c.survive(t, d.in(t)) })

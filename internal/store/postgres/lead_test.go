@@ -222,6 +222,13 @@ func TestAddresses(t *testing.T) {
 	if err := os.WriteFile(open, []byte("*:*:*:*:geheim"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	secret := filepath.Join(t.TempDir(), "secret") // as a pod has it: root's, for the group of who serves
+	if err := os.WriteFile(secret, []byte("*:*:*:*:geheim"), 0o440); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := postgres.Open(t.Context(), "postgres://shoal@127.0.0.1:1/shoal?connect_timeout=1&passfile="+secret, postgres.Options{}); os.Getuid() == 0 && shoal.KindOf(err) != shoal.KindUnavailable {
+		t.Errorf("a password that is root's, for a group: %v", err)
+	}
 	if _, err := postgres.Peek(t.Context(), address(t)); shoal.KindOf(err) != shoal.KindNotFound || shoal.HintOf(err) == "" {
 		t.Errorf("a database that no server has used: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -141,7 +143,11 @@ func private(path string) error {
 	if err != nil {
 		return shoal.Errorf(shoal.KindNotFound, "cannot read the database's password: %w", err).WithHint("?passfile=FILE of the address names the file")
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	most := fs.FileMode(0o700)
+	if own, ok := info.Sys().(*syscall.Stat_t); ok && own.Uid == 0 {
+		most = 0o740 // as a pod has it from a secret: root's, for the group of who serves
+	}
+	if info.Mode().Perm()&^most != 0 {
 		return shoal.Errorf(shoal.KindInvalid, "cannot use the database's password in %s: others than its owner may read it", path).WithHint("chmod 600 %s", path)
 	}
 	return nil
