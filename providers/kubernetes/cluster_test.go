@@ -119,7 +119,7 @@ func (c *cluster) kubectl(args ...string) string {
 func (c *cluster) account() {
 	c.t.Helper()
 	b, err := c.Do(c.t.Context(), http.MethodPost, "/api/v1/namespaces/shoal/serviceaccounts/shoal/token", "application/json",
-		[]byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{}}`))
+		[]byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"expirationSeconds":86400}}`))
 	var answer struct{ Status struct{ Token string } }
 	if err == nil {
 		err = json.Unmarshal(b, &answer)

@@ -272,7 +272,7 @@ func (n *Node) importImage(ctx context.Context, archive string) error {
 		}
 		cmd := exec.CommandContext(ctx, "nsenter", "--target", pid, "--mount", ctr, "--address", "/run/containerd/containerd.sock", "-n", "k8s.io", "images", "import", archive)
 		out, err = cmd.CombinedOutput()
-		if err != nil && !strings.Contains(string(out), "connection refused") && !strings.Contains(string(out), "no such file") {
+		if err != nil && !strings.Contains(string(out), "connection refused") && !strings.Contains(string(out), "no such file") && !strings.Contains(string(out), "failed to dial") {
 			return false, fmt.Errorf("%w: %s", err, out)
 		}
 		return err == nil, nil
