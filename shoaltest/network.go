@@ -200,8 +200,9 @@ func (f *flow) setDeadline(which *time.Time, t time.Time) {
 	defer f.mu.Unlock()
 	*which = t
 	f.moved.Broadcast()
-	if !t.IsZero() {
-		time.AfterFunc(time.Until(t), func() {
+	// A deadline that has passed needs no timer; in a bubble, under the race detector, one has crashed Go's runtime.
+	if left := time.Until(t); left > 0 && !t.IsZero() {
+		time.AfterFunc(left, func() {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.moved.Broadcast()
