@@ -267,6 +267,15 @@ func (w *world) leftovers() []string {
 			left = append(left, "nft "+strings.TrimSpace(line))
 		}
 	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		left = append(left, "mounts: "+err.Error())
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, w.Dir+"/") {
+			left = append(left, "mount "+strings.TrimSpace(line))
+		}
+	}
 	return append(left, w.processes()...)
 }
 
@@ -279,12 +288,23 @@ func (w *world) processes() []string {
 			continue
 		}
 		args, _ := os.ReadFile(pid + "/cmdline")
-		mounts, _ := os.ReadFile(pid + "/mountinfo")
-		if bytes.Contains(args, []byte(w.Dir)) || bytes.Contains(mounts, []byte(w.Dir+"/")) {
+		if bytes.Contains(args, []byte(w.Dir)) || w.sees(pid) {
 			left = append(left, pid+" "+strings.TrimSpace(strings.ReplaceAll(string(args), "\x00", " ")))
 		}
 	}
 	return left
+}
+
+// sees reports whether a process has the world's directory mounted elsewhere, as machines have. What is mounted in the directory itself is in
+// every namespace of mounts that began meanwhile, those of other tests too.
+func (w *world) sees(pid string) bool {
+	mounts, _ := os.ReadFile(pid + "/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 4 && strings.Contains(line, w.Dir+"/") && !strings.HasPrefix(f[4], w.Dir+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // apply applies users and documents.
