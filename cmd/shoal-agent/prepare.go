@@ -18,6 +18,7 @@ const openFiles = 8192
 
 // prepareInit makes the first process small, and the machine as those that it starts should find it.
 func prepareInit() {
+	syscall.Umask(0o022) // whatever the provider had: accounts are to read what lies in /run/shoal
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(6 << 20)

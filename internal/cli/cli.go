@@ -128,7 +128,7 @@ did, and with 125 where Shoal itself failed.`,
 		{work, []*cobra.Command{p.loginCommand(), web.Command(web.Env{Connect: p.connectAt, In: p.Stdin, Say: p.say, Note: p.note}), p.sshCommand(), p.desktopCommand(), p.runCommand(), p.jobCommand(), p.appCommand(), p.secretCommand(), p.sessionCommand()}},
 		{look, []*cobra.Command{p.whyCommand(), p.eventsCommand(), p.topCommand(), bill.Command(bill.Env{Connect: p.connect, Out: p.Stdout, Err: p.Stderr, NoArgs: noArgs, Complete: complete, Write: show.Usage, Plot: show.UsagePlot})}},
 		{keep, []*cobra.Command{p.serveCommand(), p.doctorCommand(), p.applyCommand(), p.deployCommand(), p.poolCommand(), p.machineCommand(),
-			p.imageCommand(), p.userCommand(), p.groupCommand(), p.gatewayCommand(), admin.Command(admin.Env{Data: p.DataDir, Getenv: p.Getenv, Say: p.say, Out: p.Stdout}, parent, takes), providers.Command(providers.Env{Say: p.say, Interruptible: p.interruptible}, parent, takes)}},
+			p.imageCommand(), p.userCommand(), p.groupCommand(), p.gatewayCommand(), admin.Command(admin.Env{Data: p.DataDir, Getenv: p.Getenv, Say: p.say, Out: p.Stdout, Interruptible: p.interruptible}, parent, takes), providers.Command(providers.Env{Say: p.say, Interruptible: p.interruptible}, parent, takes)}},
 	} {
 		for _, c := range g.commands {
 			c.GroupID = g.id

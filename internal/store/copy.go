@@ -98,7 +98,7 @@ func copyTable(ctx context.Context, source, target *Tx, table string, columns []
 		to[i] = &row[i]
 	}
 	return source.query(func(rows Rows) error {
-		if err := errors.Join(rows.Scan(to...), ctx.Err()); err != nil {
+		if err := errors.Join(rows.Scan(to...), context.Cause(ctx)); err != nil {
 			return err
 		}
 		return target.exec(put, slices.Clone(row)...)

@@ -17,6 +17,8 @@ type Env struct {
 	Getenv func(string) string
 	Say    func(format string, args ...any)
 	Out    io.Writer
+	// Interruptible makes a context that also ends when whoever runs this wants it to: nothing half is left then.
+	Interruptible func(context.Context) (context.Context, context.CancelFunc)
 }
 
 // Command makes `shoal admin`. parent makes a command that only holds others; takes says what it is given.
@@ -55,7 +57,9 @@ func (env Env) place(use, short, long string, args cobra.PositionalArgs, do func
 				p.Data = d
 			}
 		}
-		return do(cmd.Context(), p, args[0])
+		ctx, stop := env.Interruptible(cmd.Context())
+		defer stop()
+		return do(ctx, p, args[0])
 	}}
 	cmd.Flags().StringVar(&p.Data, "data", "", "the data `DIR` (SHOAL_DATA; default "+env.Data+")")
 	cmd.Flags().StringVar(&p.Database, "database", "", "the server's PostgreSQL, a `URL` (a file in the data directory)")
@@ -70,7 +74,9 @@ Then start the server with --database URL.`,
 		Example: "  shoal admin migrate --from sqlite:/var/lib/shoal/shoal.db --to postgres://shoal@db.example.org/shoal",
 		Args:    args,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := backup.Migrate(cmd.Context(), from, to); err != nil {
+			ctx, stop := env.Interruptible(cmd.Context())
+			defer stop()
+			if err := backup.Migrate(ctx, from, to); err != nil {
 				return err
 			}
 			if strings.HasPrefix(to, "sqlite:") {
