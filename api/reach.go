@@ -29,3 +29,11 @@ type Unreached struct {
 	Refused bool   `json:"refused,omitempty"` // nobody listens at the port
 	Error   string `json:"error"`
 }
+
+// HubPrefix stands before the paths of JupyterHub's API where a machine's agent asks in the name of its notebook servers, which find the
+// API at HubPort of their machine's loopback. What they would say as Authorization goes as HubAuthorizationHeader.
+const (
+	HubPrefix              = "/agent/v1/hub"
+	HubPort                = 599
+	HubAuthorizationHeader = "Shoal-Hub-Authorization"
+)

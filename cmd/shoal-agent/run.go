@@ -12,9 +12,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/agent"
 	"github.com/shoal-pool/shoal/internal/host/activity"
 	"github.com/shoal-pool/shoal/internal/host/apps"
@@ -102,7 +104,7 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	site := activity.NewSite(log, "SHOAL_MACHINE="+string(join.Machine), "SHOAL_POOL="+string(join.Pool))
 	defer site.Close()
 	a, err := agent.New(agent.Config{Join: join, Version: version, Host: m, Tasks: run, Fence: run, Uptime: tasks.Uptime, Watcher: &balanced{Watcher: speaker{m.leavers(watcher), noticesDir, people}, groups: groups, looked: looked, log: log}, Desktop: m.desktop, Apps: &readyApps{Apps: keeper, vault: m.vault, lookup: person(people), notices: noticesDir, log: log}, Probes: asker, Site: site, Notice: keepNotice(log), People: people, Log: log,
-		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced(), Address: probes.Own, LetIn: letIn})
+		TokenFile: filepath.Join(agentDir, "token"), Relay: relay, Door: door, Replaced: replaced(), Address: probes.Own, LetIn: letIn, HubListen: openHub})
 	if err != nil {
 		return err
 	}
@@ -143,6 +145,11 @@ func openRelay() (net.Listener, error) {
 		return nil, fmt.Errorf("cannot listen for users' requests: %w", err)
 	}
 	return l, os.Chmod(relayPath, 0o666) // who is asking is known from the kernel
+}
+
+// openHub listens where notebook servers look for JupyterHub's API.
+func openHub() (net.Listener, error) {
+	return net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(api.HubPort)))
 }
 
 // openDoor listens for the door's knocks.

@@ -128,6 +128,8 @@ type Config struct {
 	Address func() string
 	// TokenFile keeps the durable token over a restart of the agent, not of the machine.
 	TokenFile string
+	// HubListen listens where notebook servers look for JupyterHub's API; nil: they find it by themselves.
+	HubListen func() (net.Listener, error)
 	// Relay is where users' requests come in.
 	Relay net.Listener
 	// Door says that somebody has come or gone.
@@ -150,6 +152,10 @@ type Agent struct {
 	gaps    int           // of the lease when the stream was opened; only link's
 	lease   lease
 	streams streams
+	hub     struct {
+		sync.Mutex
+		open bool // notebook servers come to JupyterHub
+	}
 
 	handing sync.Mutex     // keeps the tasks of two snapshots in order
 	working sync.WaitGroup // beside the loops

@@ -181,6 +181,7 @@ func (a *Agent) take(ctx context.Context, rec api.Record) error {
 	case rec.Forget != nil:
 		a.cfg.Tasks.Forget(*rec.Forget)
 	case rec.App != nil && a.cfg.Apps != nil:
+		a.openHub(rec.App.Endpoint)
 		a.cfg.Apps.Start(*rec.App)
 	case rec.StopApp != nil && a.cfg.Apps != nil:
 		a.cfg.Apps.Stop(rec.StopApp.ID)
@@ -296,6 +297,9 @@ func (a *Agent) wantApps() {
 	a.want.apps = nil
 	a.mu.Unlock()
 	if apps != nil && a.cfg.Apps != nil {
+		for _, o := range *apps {
+			a.openHub(o.Endpoint)
+		}
 		a.cfg.Apps.Want(*apps, doors)
 	}
 }

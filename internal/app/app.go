@@ -28,6 +28,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/gateway/doors"
 	"github.com/shoal-pool/shoal/internal/gateway/rdpfront/desk"
 	"github.com/shoal-pool/shoal/internal/gateway/sshfront"
+	"github.com/shoal-pool/shoal/internal/gateway/ways"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/certs"
 	"github.com/shoal-pool/shoal/internal/httpapi"
 	"github.com/shoal-pool/shoal/internal/hub"
@@ -55,6 +56,7 @@ type App struct {
 	budgets   *billing.Keeper
 	logins    frugalLogins
 	apps      *apps.Apps
+	ways      *ways.Ways
 	hub       *agenthub.Hub
 	catalog   *catalog.Catalog
 	front     *sshfront.Front
@@ -193,6 +195,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	a.catalog = catalog.New(catalog.Config{Store: a.store, Check: vet.Providers(providers), Passwords: a.people,
 		EndSession: a.broker.End, CancelJob: a.batch.CancelAs, Wake: a.engine.Wake, Log: a.log})
 	a.makeReach()
+	a.makeWays()
 	a.makeDesktops()
 	a.makeGateways()
 	a.front, err = sshfront.New(sshfront.Config{HostKey: a.keys.gatewayHost, UserCA: a.keys.userCA, HostCA: a.keys.hostCA.PublicKey(),
@@ -213,7 +216,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	}
 	a.api = httpapi.New(httpapi.Config{Web: a.pages, Store: a.store, AdminToken: token, HubToken: hubToken, Apps: a.apps, Version: a.opts.Version, Log: a.log,
 		Catalog: a.catalog, Secrets: a.secrets, Engine: explained{a.engine, a.endpoints, []func(context.Context, shoal.PoolName) []shoal.Reason{a.whyJupyter, a.whyTogether(apart)}, a.reach}, Rollouts: a.engine, Desktops: a.desk, Reach: a.reach, Gateways: a.gates, Broker: confiding{a.logins, a.secrets}, Batch: frugalBatch{a.batch, a.budgets}, Budgets: a.budgets, Files: a.batch, Hub: a.hub, People: a.people, Images: images(a.images),
-		SSH: a.sshAddress})
+		SSH: a.sshAddress, HubAPI: http.HandlerFunc(a.askJupyter), AppAt: a.appAt})
 	return nil
 }
 

@@ -3,13 +3,17 @@ package app
 import (
 	"context"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/apps"
+	"github.com/shoal-pool/shoal/internal/gateway/ways"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/chp"
 	"github.com/shoal-pool/shoal/internal/hub"
+	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // makeJupyter makes what runs JupyterHub for pools that want it, or leads machines to another one.
@@ -78,6 +82,54 @@ func (a *App) ownJupyter(cfg *hub.Config) error {
 	cfg.Token, cfg.Routes, cfg.RoutesToken, cfg.Public, cfg.AppsDomain = token, api, routes, a.webURL, a.opts.Web.AppsDomain
 	cfg.API = func() string { return "http://" + fromHere(a.sockets.Control.Addr()) }
 	return nil
+}
+
+// askJupyter lets machines elsewhere ask JupyterHub's API, in whichever way this server has one.
+func (a *App) askJupyter(w http.ResponseWriter, r *http.Request) {
+	if a.jupyter == nil {
+		http.NotFound(w, r)
+		return
+	}
+	a.jupyter.ForMachines().ServeHTTP(w, r)
+}
+
+// makeWays makes what leads this host's JupyterHub to servers on machines that only this server comes to.
+func (a *App) makeWays() {
+	ctx, stop := context.WithCancel(context.Background())
+	a.ways = ways.New(ctx, ways.Config{On: a.apps.On, Dial: a.reach.DialInside, Log: a.log, Admits: func(uid int) bool {
+		may := a.appAccounts()
+		return uid == 0 || may == nil || slices.Contains(may, uid)
+	}})
+	a.onClose(func(context.Context) error { stop(); a.ways.Wait(); return nil })
+}
+
+// appAt is where JupyterHub finds an app: at its machine, or by a way to it.
+func (a *App) appAt(ctx context.Context, p shoal.App) string {
+	var m shoal.Machine
+	err := a.store.View(ctx, func(tx *store.Tx) (err error) {
+		m, err = tx.Machines().Get(p.Machine)
+		return err
+	})
+	if err != nil || m.Provider == "local" || m.Provider == "" {
+		return p.Address
+	}
+	at, err := a.ways.To(p.Address)
+	if err != nil {
+		a.log.Warn("JupyterHub does not come to an app", "app", p.ID, "err", err)
+		return p.Address
+	}
+	return at
+}
+
+// byWay knows apps by the ways to them, too.
+type byWay struct {
+	*apps.Apps
+	ways *ways.Ways
+}
+
+// At returns the running app of a user that is reached at an address.
+func (b byWay) At(user shoal.UserName, address string) (shoal.AppID, bool) {
+	return b.Apps.At(user, b.ways.From(address))
 }
 
 // whyJupyter says how JupyterHub is, for a pool that wants it.

@@ -69,6 +69,7 @@ func (a *App) tellReached(id shoal.MachineID, way, why string) {
 
 // dialWeb connects to servers of browsers: machines' apps by the way to their machine, others by their address.
 func (a *App) dialWeb(ctx context.Context, network, address string) (net.Conn, error) {
+	address = a.ways.From(address)
 	if id, ok := a.apps.On(address); ok {
 		return a.reach.DialInside(ctx, id, address)
 	}

@@ -182,7 +182,7 @@ func (a *App) makeWeb() error {
 	if err != nil {
 		return err
 	}
-	cfg := webfront.Config{Routes: a.web.routes, TLS: secure, API: a.api.Browser(), Pages: a.pages.Handler(), Guard: a.pages, Message: a.pages.Message, Tokens: a.api.TokenUser, Server: a.serverOf, Apps: a.apps, AppsDomain: o.AppsDomain,
+	cfg := webfront.Config{Routes: a.web.routes, TLS: secure, API: a.api.Browser(), Pages: a.pages.Handler(), Guard: a.pages, Message: a.pages.Message, Tokens: a.api.TokenUser, Server: a.serverOf, Apps: byWay{a.apps, a.ways}, AppsDomain: o.AppsDomain,
 		HostRouting: o.CHPHostRouting, Trusted: trusted, Strict: a.web.acme != nil && o.HTTPListen != "", Dial: a.dialWeb, Machine: a.reach.DialInside, Book: book, Log: a.log,
 		OwnHub: func() bool { return a.jupyter != nil && a.jupyter.Wanted(context.Background()) },
 		HubIll: func() string {

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -15,9 +15,6 @@ import (
 
 	"github.com/shoal-pool/shoal/internal/rig"
 )
-
-//go:embed behind.sh
-var behind []byte
 
 // The pools of two machines that differ by whether they let the gateway in. Each has one processor, which what carries the bytes has
 // to share with sshd.
@@ -62,14 +59,8 @@ func (b *bench) reachWorld(ctx context.Context) (*world, error) {
 	if err := os.MkdirAll(lib, 0o755); err != nil {
 		return nil, err
 	}
-	example, err := os.ReadFile(filepath.Join("examples", "provider", "runc-machines"))
-	if err != nil {
+	if _, err := rig.Output(exec.Command("cp", "examples/provider/runc-machines", "testdata/behind", lib)); err != nil {
 		return nil, err
-	}
-	for name, text := range map[string][]byte{"runc-machines": example, "behind": behind} {
-		if err := os.WriteFile(filepath.Join(lib, name), text, 0o755); err != nil {
-			return nil, err
-		}
 	}
 	port, err := rig.FreePort()
 	if err != nil {

@@ -32,6 +32,7 @@ func (a *API) Agent() http.Handler {
 	mux.Handle("POST "+agentPrefix+"/password", fromAgent(a, a.agentPassword))
 	mux.Handle("POST "+agentPrefix+"/secrets", fromAgent(a, a.agentSecrets))
 	mux.Handle("GET "+agentPrefix+"/reach", a.desk.Guard(a.agentReach))
+	mux.Handle(api.HubPrefix+"/", a.desk.Guard(a.agentHub))
 	mux.Handle("POST "+agentPrefix+"/reach", fromAgent(a, a.agentUnreached))
 	mux.Handle(relayPrefix+"/", http.StripPrefix(relayPrefix, a.face(a.relayed, true)))
 	return rest.Fallback(mux, prefix+"/openapi.json")
@@ -204,4 +205,29 @@ func (a *API) agentUnreached(_ context.Context, c agenthub.Caller, u api.Unreach
 		return struct{}{}, shoal.Errorf(shoal.KindNotFound, "nobody waits for this stream of machine %s", c.Machine)
 	}
 	return struct{}{}, a.cfg.Reach.Failed(c.Machine, u)
+}
+
+// agentHub asks JupyterHub's API in the name of a machine's notebook servers.
+func (a *API) agentHub(w http.ResponseWriter, r *http.Request) error {
+	c, err := a.agent(r)
+	if err != nil {
+		return err
+	}
+	if a.cfg.HubAPI == nil {
+		return shoal.Errorf(shoal.KindNotFound, "there is no JupyterHub here")
+	}
+	in := r.Clone(r.Context())
+	in.RemoteAddr = net.JoinHostPort(string(c.Machine), "0")
+	in.Header.Del("Authorization")
+	if own := r.Header.Get(api.HubAuthorizationHeader); own != "" {
+		in.Header.Set("Authorization", own)
+	}
+	in.Header.Del(api.HubAuthorizationHeader)
+	rc := http.NewResponseController(w)
+	defer func() { // what bounds this request bounds no other of the connection
+		_ = rc.SetReadDeadline(time.Time{})
+		_ = rc.SetWriteDeadline(time.Time{})
+	}()
+	http.StripPrefix(api.HubPrefix, a.cfg.HubAPI).ServeHTTP(w, in)
+	return nil
 }

@@ -132,14 +132,16 @@ type Config struct {
 	Hub        Hub
 	People     People
 	Secrets    Secrets
-	Budgets    Budgets      // nil: there are none
-	Images     Images       // nil: there is nowhere to keep any
-	Web        Web          // nil: there are no pages for browsers
-	Desktops   Desktops     // nil: there are none
-	Reach      Reach        // nil: machines are reached by nobody, or directly
-	Gateways   *gatehub.Hub // nil: there are none but this server's own
-	AdminToken string       // empty: there is none
-	HubToken   string       // JupyterHub's; empty: there is none
+	Budgets    Budgets                                       // nil: there are none
+	Images     Images                                        // nil: there is nowhere to keep any
+	Web        Web                                           // nil: there are no pages for browsers
+	Desktops   Desktops                                      // nil: there are none
+	Reach      Reach                                         // nil: machines are reached by nobody, or directly
+	Gateways   *gatehub.Hub                                  // nil: there are none but this server's own
+	AdminToken string                                        // empty: there is none
+	HubToken   string                                        // JupyterHub's; empty: there is none
+	HubAPI     http.Handler                                  // what machines may ask JupyterHub, each by its id as the remote address; nil: nothing
+	AppAt      func(ctx context.Context, p shoal.App) string // where JupyterHub finds an app; nil: at its address
 	Version    string
 	SSH        func() string // host:port where the gateway listens; may be nil
 	Log        *slog.Logger

@@ -76,6 +76,7 @@ func (a *API) openApp(c *call) error {
 	if err != nil {
 		return err
 	}
+	p = a.placed(c, p)
 	status := http.StatusOK
 	if fresh {
 		status = http.StatusCreated
@@ -89,7 +90,15 @@ func (a *API) app(c *call) (shoal.App, error) {
 	if err == nil {
 		c.Tag(p.Rev)
 	}
-	return p, err
+	return a.placed(c, p), err
+}
+
+// placed is an app with the address at which whoever asks finds it.
+func (a *API) placed(c *call, p shoal.App) shoal.App {
+	if c.By.Service == access.ServiceHub && a.cfg.AppAt != nil && p.Address != "" && p.Live() {
+		p.Address = a.cfg.AppAt(c.Ctx, p)
+	}
+	return p
 }
 
 func (a *API) waitApp(c *call) (shoal.App, error) {
@@ -101,7 +110,8 @@ func (a *API) waitApp(c *call) (shoal.App, error) {
 	if err != nil {
 		return p, err
 	}
-	return a.cfg.Apps.Wait(c.Ctx, p.ID, shoal.Rev(rev))
+	p, err = a.cfg.Apps.Wait(c.Ctx, p.ID, shoal.Rev(rev))
+	return a.placed(c, p), err
 }
 
 func (a *API) apps(c *call) (list api.List[shoal.App], err error) {
@@ -120,6 +130,9 @@ func (a *API) apps(c *call) (list api.List[shoal.App], err error) {
 		return list, err
 	}
 	all, next, err := a.cfg.Apps.List(c.Ctx, f, cursor, limit)
+	for i := range all {
+		all[i] = a.placed(c, all[i])
+	}
 	return listed(all, next, a.cfg.Store.Rev()), err
 }
 

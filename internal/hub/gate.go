@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/url"
 	"path"
 	"strings"
 	"sync"
@@ -148,4 +149,17 @@ func forMachines(r *http.Request) bool {
 		}
 	}
 	return true
+}
+
+// ForMachines is what machines that do not come to the door on the bridge may ask, by their agents' connections: the same. Whose a request
+// is, its remote address says.
+func (h *Hub) ForMachines() http.Handler {
+	if h.cfg.External == "" {
+		return onlyAPI(h.forward())
+	}
+	at, err := url.Parse(h.cfg.External)
+	if err != nil {
+		return http.NotFoundHandler()
+	}
+	return onlyAPI(forwardTo(at.Scheme, at.Host, http.DefaultTransport, h.cfg.Log))
 }

@@ -27,6 +27,7 @@ STOPPING = 90.0  # seconds that a server is given to end
 REPORT = 60.0  # seconds between two looks at its kernels
 TOKEN_LIFE = 3600  # seconds, of a token for these looks
 FOR_EVER = 10**8  # seconds
+AGENT = "http://127.0.0.1:599"  # where machines elsewhere find the hub's API: their agent asks for them
 UNITS = {"": 1, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 
 # What belongs to the hub's own environment and not to a machine's.
@@ -147,23 +148,24 @@ class ShoalSpawner(Spawner):
         """What was chosen: a pool, or what a machine must have."""
         return {k: str(form[k][0]).strip() for k in ("pool", "cpus", "memory", "gpus") if form.get(k) and str(form[k][0]).strip()}
 
-    async def _place(self) -> str:
+    async def _place(self) -> Dict[str, Any]:
         options = self.user_options or {}
         chosen = options.get("pool") or self.pool
         pools = await self.pools()
         if not pools:
             raise ShoalError("notFound", f"no pool has an endpoint named {self.endpoint}", "an administrator adds one to the pool's document")
         if chosen:
-            if not any(p["name"] == chosen for p in pools):
+            found = [p for p in pools if p["name"] == chosen]
+            if not found:
                 raise ShoalError("invalid", f"cannot start a server in pool {str(chosen)[:64]!r}: it is no pool for notebooks", "choose one of " + ", ".join(p["name"] for p in pools))
-            return str(chosen)
+            return found[0]
         try:
             fitting = [p for p in pools if fits(p, options)]
         except ValueError as e:
             raise ShoalError("invalid", str(e)) from e
         if not fitting:
             raise ShoalError("invalid", "no pool has machines as large as is asked for", "; ".join(f"{p['name']}: {offered(p)}" for p in pools))
-        return str(fitting[0]["name"])
+        return fitting[0]
 
     # ---- start
 
@@ -175,6 +177,16 @@ class ShoalSpawner(Spawner):
         env.pop("JUPYTERHUB_SERVICE_URL", None)  # the machine chooses the port
         return {k: str(v) for k, v in env.items()}
 
+    def _env(self, pool: Mapping[str, Any]) -> Dict[str, str]:
+        """The environment on a machine of a pool. Those on this host come to the hub by the host's own network."""
+        usual = self.hub_connect_url
+        if pool.get("provider", "local") != "local":
+            self.hub_connect_url = AGENT
+        try:
+            return self.get_env()
+        finally:
+            self.hub_connect_url = usual
+
     def _base(self) -> str:
         base = self.server.base_url if self.server else "/"
         return str(base if base.endswith("/") else base + "/")
@@ -182,9 +194,10 @@ class ShoalSpawner(Spawner):
     async def _open(self) -> Dict[str, Any]:
         if self.internal_ssl:
             raise ShoalError("invalid", "cannot start a server with internal_ssl", "leave c.JupyterHub.internal_ssl out: Shoal guards the way to the server itself")
+        pool = await self._place()
         request = {
-            "pool": await self._place(), "endpoint": self.endpoint, "name": app_name(self.name), "user": self.user.name,
-            "command": command([*self.cmd, *self.get_args()], self.local_scratch), "env": self.get_env(), "baseURL": self._base(),
+            "pool": pool["name"], "endpoint": self.endpoint, "name": app_name(self.name), "user": self.user.name,
+            "command": command([*self.cmd, *self.get_args()], self.local_scratch), "env": self._env(pool), "baseURL": self._base(),
             "ready": {"path": "api", "timeout": f"{READY}s"},
         }  # fmt: skip
         until = time.time() + self.start_timeout
