@@ -74,7 +74,7 @@ class Spawner(unittest.TestCase):
             s = self.spawner()
             s.user_options = options
             try:
-                got = self.run_(s._place())
+                got = self.run_(s._place())["name"]
             except ShoalError as e:
                 got = str(e)
                 self.assertEqual(e.jupyterhub_message, got)
