@@ -197,3 +197,34 @@ func TestRelayWithoutControl(t *testing.T) {
 		t.Errorf("%d %s", resp.StatusCode, b)
 	}
 }
+
+// A notebook server says to JupyterHub what it says, and nothing that only the agent may.
+func TestHubProxy(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s auth=%q hub=%q user=%q", r.Method, r.RequestURI, r.Header.Values("Authorization"), r.Header.Values(api.HubAuthorizationHeader), r.Header.Values(api.UserHeader))
+	}))
+	defer srv.Close()
+	a, err := New(Config{Join: provider.Join{Machine: "m-1", Control: srv.URL}, People: &People{}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.control.token = "machine-token"
+	defer a.control.http.CloseIdleConnections()
+	for _, c := range []struct {
+		header map[string]string
+		want   string
+	}{
+		{map[string]string{"Authorization": "token hers", api.UserHeader: "root"}, `auth=["Bearer machine-token"] hub=["token hers"] user=[]`},
+		{map[string]string{api.HubAuthorizationHeader: "token other"}, `auth=["Bearer machine-token"] hub=[] user=[]`},
+	} {
+		r := httptest.NewRequest("POST", "/hub/api/users/a%2Fb/activity?x=1", strings.NewReader("{}"))
+		for k, v := range c.header {
+			r.Header.Set(k, v)
+		}
+		w := httptest.NewRecorder()
+		a.hubProxy().ServeHTTP(w, r)
+		if want := "POST /agent/v1/hub/hub/api/users/a%2Fb/activity?x=1 " + c.want; w.Body.String() != want {
+			t.Errorf("got  %s\nwant %s", w.Body, want)
+		}
+	}
+}

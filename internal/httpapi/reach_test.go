@@ -189,3 +189,30 @@ func TestOnlyTLSGetsThrough(t *testing.T) {
 	w.bring(w.mtoken, order.Stream, api.ReachProtocol)
 	(<-got).Close()
 }
+
+// What notebook servers ask JupyterHub comes with their own token and the machine's name; the machine's token stays here.
+func TestHubForMachines(t *testing.T) {
+	t.Parallel()
+	w := newReached(t)
+	w.cfg.HubAPI = http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(out, "%s from %s as %q %q", r.URL.Path, r.RemoteAddr, r.Header.Values("Authorization"), r.Header.Values(api.HubAuthorizationHeader))
+	})
+	base := start(t, httpapi.New(w.cfg).Agent())
+	header := bearer(w.mtoken)
+	if a := do(t, base, request{method: "GET", path: api.HubPrefix + "/hub/api/user", header: header}); a.body != `/hub/api/user from m-1:0 as [] []` {
+		t.Errorf("without a token of its own: %s", a.body)
+	}
+	header[api.HubAuthorizationHeader] = "token hers"
+	if a := do(t, base, request{method: "GET", path: api.HubPrefix + "/hub/api/user", header: header}); a.body != `/hub/api/user from m-1:0 as ["token hers"] []` {
+		t.Errorf("with one: %s", a.body)
+	}
+	for name, token := range map[string]string{"nobody": "", "a user": w.tokens["ada"], "the hub": hubToken} {
+		if a := do(t, base, request{method: "GET", path: api.HubPrefix + "/hub/api/user", header: bearer(token)}); a.status != http.StatusUnauthorized {
+			t.Errorf("%s is answered %d", name, a.status)
+		}
+	}
+	w.cfg.HubAPI = nil
+	if a := do(t, start(t, httpapi.New(w.cfg).Agent()), request{method: "GET", path: api.HubPrefix + "/hub/api/user", header: bearer(w.mtoken)}); a.status != http.StatusNotFound {
+		t.Errorf("without a hub it is answered %d", a.status)
+	}
+}
