@@ -253,6 +253,7 @@ func TestPositions(t *testing.T) {
 				w.Closed(s.ID, "p")
 			}
 		}
+		synctest.Wait() // the agent looks once that is on record
 		w.activity("m-1")
 		later(15 * time.Second)
 		says(3, "machine m-1 is ready")
