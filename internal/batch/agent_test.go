@@ -30,6 +30,7 @@ type script struct {
 
 // task is what a fake agent keeps of an attempt, as on its machine's disk.
 type task struct {
+	after   *task // begins when that has ended; nil: at once
 	order   api.TaskOrder
 	report  api.TaskReport // of its end, once it ended
 	out     []byte
@@ -109,6 +110,8 @@ func (a *agent) start(o api.TaskOrder) {
 	s := a.play(o)
 	if o.After == nil {
 		a.begin(t)
+	} else {
+		t.after = a.tasks[*o.After]
 	}
 	go func() {
 		stopped := a.turn(t)
@@ -174,7 +177,10 @@ func (a *agent) turn(t *task) shoal.JobState {
 			return shoal.JobLost
 		}
 		if t.begun.IsZero() {
-			if before := a.tasks[*t.order.After]; before == nil || !before.running {
+			for t.after != nil && !t.after.running && t.after.begun.IsZero() { // it has ended before its own turn
+				t.after = t.after.after
+			}
+			if t.after == nil || !t.after.running {
 				a.begin(t)
 			}
 		}

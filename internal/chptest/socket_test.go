@@ -75,6 +75,7 @@ var socketCases = []testCase{
 	}},
 	{"the client closes a websocket", func(w *world) {
 		w.route("/user")
+		w.until("those before it are closed", func() bool { return w.b.Open.Load() == 0 })
 		before := w.b.Open.Load()
 		c := w.websocket("/user/x", nil)
 		w.until("it is open", func() bool { return w.b.Open.Load() == before+1 })

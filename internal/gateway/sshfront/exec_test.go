@@ -48,8 +48,9 @@ func TestCommands(t *testing.T) {
 			if got.out != want.out || got.code != want.code {
 				t.Errorf("got %d bytes and code %d, want %d and %d\n%.300s", len(got.out), got.code, len(want.out), want.code, got.err)
 			}
-			if !strings.Contains(name, "subsystem") && got.err != want.err {
-				t.Errorf("stderr: got %q, want %q", got.err, want.err)
+			// What a slow host has the person told meanwhile is not the command's.
+			if err := strings.ReplaceAll(got.err, "shoal: a place is being looked for\n", ""); !strings.Contains(name, "subsystem") && err != want.err {
+				t.Errorf("stderr: got %q, want %q", err, want.err)
 			}
 		})
 	}
