@@ -257,22 +257,28 @@ func (b *browser) eval(script string) string {
 	return must(b, "a script of the page", chromedp.Evaluate[string]("(async () => { "+script+" })()", chromedp.EvalAwaitPromise))
 }
 
-// text is what one reads on the page; a page that gives way to another while it is looked at is looked at again.
-func (b *browser) text() string {
+// seen is what there is to see; a page that gives way to another while it is looked at is looked at again.
+func seen[T any](b *browser, what string, a chromedp.Action[T]) T {
 	b.t.Helper()
 	for range 20 {
-		if text, err := get(b, chromedp.Text(chromedp.CSS("body"))); err == nil {
-			return text
+		if v, err := get(b, a); err == nil {
+			return v
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return must(b, "the page's text", chromedp.Text(chromedp.CSS("body")))
+	return must(b, what, a)
+}
+
+// text is what one reads on the page.
+func (b *browser) text() string {
+	b.t.Helper()
+	return seen(b, "the page's text", chromedp.Text(chromedp.CSS("body")))
 }
 
 // at is the path that the page is at.
 func (b *browser) at() string {
 	b.t.Helper()
-	return strings.TrimPrefix(must(b, "the address", chromedp.Location()), b.w.url(""))
+	return strings.TrimPrefix(seen(b, "the address", chromedp.Location()), b.w.url(""))
 }
 
 // until waits until the page is as it should be.
