@@ -8,10 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/call"
 	"github.com/shoal-pool/shoal/internal/cli/login"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 )
@@ -36,6 +38,11 @@ func (p *program) connect() (*client.Client, error) {
 		return nil, err
 	}
 	return client.New(client.Options{Server: t.server, Token: t.token, Socket: t.socket, As: shoal.UserName(p.as), Patience: patience})
+}
+
+// calls is a command that does something with the server.
+func (p *program) calls(do func(*cobra.Command, *client.Client, []string) error) func(*cobra.Command, []string) error {
+	return call.Connect(p.connect).Run(do)
 }
 
 // target finds the server: what was said on the command line, then in the environment, then the

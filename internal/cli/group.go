@@ -19,11 +19,7 @@ func (p *program) groupCommand() *cobra.Command {
 func (p *program) groupList() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the groups", Args: noArgs}
 	format := formatFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		groups, err := c.Groups(cmd.Context())
 		if err != nil {
 			return err
@@ -34,18 +30,14 @@ func (p *program) groupList() *cobra.Command {
 			}
 		}
 		return show.Groups(p.Stdout, *format, groups)
-	}
+	})
 	return cmd
 }
 
 func (p *program) groupShow() *cobra.Command {
 	cmd := &cobra.Command{Use: "show NAME", Short: "Show a group", Args: takes("NAME"), ValidArgsFunction: p.completer(names.Groups)}
 	format := formatFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		g, err := c.Group(cmd.Context(), shoal.GroupName(args[0]))
 		if err != nil {
 			return err
@@ -58,7 +50,7 @@ func (p *program) groupShow() *cobra.Command {
 			g = all[0]
 		}
 		return show.Group(p.Stdout, *format, g)
-	}
+	})
 	return cmd
 }
 

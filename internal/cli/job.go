@@ -125,11 +125,7 @@ func (p *program) jobList() *cobra.Command {
 	p.completeFlag(cmd, "pool", names.Pools)
 	p.completeFlag(cmd, "user", names.Users)
 	complete(cmd, "state", state.Of...)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		q.State = shoal.JobState(state.Value)
 		jobs, err := c.Jobs(cmd.Context(), q)
 		if err != nil {
@@ -144,7 +140,7 @@ func (p *program) jobList() *cobra.Command {
 			p.note("the newest %d are shown; --limit 0 lists all", q.Limit)
 		}
 		return show.Jobs(p.Stdout, *format, jobs)
-	}
+	})
 	return cmd
 }
 
@@ -254,11 +250,7 @@ func (p *program) jobCancel() *cobra.Command {
 		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 			return p.offer(cmd, names.Jobs), cobra.ShellCompDirectiveNoFileComp
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := p.connect()
-			if err != nil {
-				return err
-			}
+		RunE: p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			if label != "" {
 				return p.cancelLabelled(cmd.Context(), c, label)
 			}
@@ -268,7 +260,7 @@ func (p *program) jobCancel() *cobra.Command {
 				}
 			}
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().StringVarP(&label, "label", "l", "", "all your jobs that carry the label `KEY=VALUE`")
 	return cmd

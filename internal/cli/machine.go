@@ -28,11 +28,7 @@ func (p *program) machineList() *cobra.Command {
 	cmd.Flags().BoolVarP(&q.Gone, "all", "a", false, "those that are gone, too")
 	p.completeFlag(cmd, "pool", names.Pools)
 	complete(cmd, "state", state.Of...)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		q.State = shoal.MachineState(state.Value)
 		machines, err := c.Machines(cmd.Context(), q)
 		if err != nil {
@@ -44,7 +40,7 @@ func (p *program) machineList() *cobra.Command {
 			}
 		}
 		return show.Machines(p.Stdout, *format, machines)
-	}
+	})
 	return cmd
 }
 
@@ -60,17 +56,13 @@ func poolExists(ctx context.Context, c *client.Client, name shoal.PoolName) erro
 func (p *program) machineShow() *cobra.Command {
 	cmd := &cobra.Command{Use: "show ID", Short: "Show a machine", Args: takes("ID"), ValidArgsFunction: p.completer(names.Machines)}
 	format := formatFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		m, err := c.Machine(cmd.Context(), shoal.MachineID(args[0]))
 		if err != nil {
 			return err
 		}
 		return show.Machine(p.Stdout, *format, m)
-	}
+	})
 	return cmd
 }
 
@@ -85,11 +77,7 @@ func (p *program) machineDrain() *cobra.Command {
 	cmd.Flags().Var(flags.Duration{Value: &req.Deadline}, "deadline", "end what is still there after this time")
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "what to tell people")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until nobody is on it")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		m, err := c.Drain(cmd.Context(), shoal.MachineID(args[0]), req)
 		if err != nil {
 			return err
@@ -109,18 +97,14 @@ func (p *program) machineDrain() *cobra.Command {
 			}
 			return m.Shown() + ", somebody is still there", !m.Alive() || !m.IdleAt.IsZero(), err
 		})
-	}
+	})
 	return cmd
 }
 
 func (p *program) machineUndrain() *cobra.Command {
 	return &cobra.Command{
 		Use: "undrain ID", Short: "Let a machine take users and tasks again", Args: takes("ID"), ValidArgsFunction: p.completer(names.Machines),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := p.connect()
-			if err != nil {
-				return err
-			}
+		RunE: p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			m, err := c.Undrain(cmd.Context(), shoal.MachineID(args[0]))
 			if err != nil {
 				return err
@@ -131,7 +115,7 @@ func (p *program) machineUndrain() *cobra.Command {
 				p.say("machine %s takes users and tasks again", m.ID)
 			}
 			return nil
-		},
+		}),
 	}
 }
 
@@ -143,11 +127,7 @@ func (p *program) machineDelete() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "even with users or tasks on it, whose work there ends")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is gone")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		id := shoal.MachineID(args[0])
 		if m, err := c.Machine(cmd.Context(), id); err == nil && m.State == shoal.MachineGone {
 			p.say("machine %s is gone already", id)
@@ -160,7 +140,7 @@ func (p *program) machineDelete() *cobra.Command {
 			p.say("machine %s is being deleted", id)
 			return nil
 		}
-		err = p.waitUntil(cmd.Context(), "machine "+args[0], func(ctx context.Context) (string, bool, error) {
+		err := p.waitUntil(cmd.Context(), "machine "+args[0], func(ctx context.Context) (string, bool, error) {
 			m, err := c.Machine(ctx, id)
 			if shoal.KindOf(err) == shoal.KindNotFound {
 				return "", true, nil
@@ -171,6 +151,6 @@ func (p *program) machineDelete() *cobra.Command {
 			p.say("machine %s deleted", id)
 		}
 		return err
-	}
+	})
 	return cmd
 }

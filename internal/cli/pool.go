@@ -29,11 +29,7 @@ func (p *program) poolList() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the pools", Args: noArgs}
 	format := formatFlag(cmd)
 	label := cmd.Flags().StringP("label", "l", "", "with this label, `KEY=VALUE`, only")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		pools, err := c.Pools(cmd.Context())
 		if err != nil {
 			return err
@@ -46,18 +42,14 @@ func (p *program) poolList() *cobra.Command {
 			}
 		}
 		return show.Pools(p.Stdout, *format, pools, machines)
-	}
+	})
 	return cmd
 }
 
 func (p *program) poolShow() *cobra.Command {
 	cmd := &cobra.Command{Use: "show NAME", Short: "Show a pool and its machines", Args: takes("NAME"), ValidArgsFunction: p.completer(names.Pools)}
 	format := formatFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		pool, err := c.Pool(cmd.Context(), shoal.PoolName(args[0]))
 		if err != nil {
 			return err
@@ -71,7 +63,7 @@ func (p *program) poolShow() *cobra.Command {
 		}
 		fmt.Fprintln(p.Stdout)
 		return show.Machines(p.Stdout, show.Table, machines)
-	}
+	})
 	return cmd
 }
 
@@ -142,11 +134,7 @@ func (p *program) poolDelete() *cobra.Command {
 		Args: takes("NAME"), ValidArgsFunction: p.completer(names.Pools),
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until it is gone")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		name := shoal.PoolName(args[0])
 		if err := c.DeletePool(cmd.Context(), name); err != nil {
 			return err
@@ -155,7 +143,7 @@ func (p *program) poolDelete() *cobra.Command {
 			p.say("pool %s is being deleted", name)
 			return nil
 		}
-		err = p.waitUntil(cmd.Context(), "pool "+args[0], func(ctx context.Context) (string, bool, error) {
+		err := p.waitUntil(cmd.Context(), "pool "+args[0], func(ctx context.Context) (string, bool, error) {
 			pool, err := c.Pool(ctx, name)
 			if shoal.KindOf(err) == shoal.KindNotFound {
 				return "", true, nil
@@ -171,6 +159,6 @@ func (p *program) poolDelete() *cobra.Command {
 			p.say("pool %s deleted", name)
 		}
 		return err
-	}
+	})
 	return cmd
 }

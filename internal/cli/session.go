@@ -45,11 +45,7 @@ func (p *program) sessionList() *cobra.Command {
 	f.BoolVarP(&q.Ended, "all", "a", false, "those that have ended, too")
 	p.completeFlag(cmd, "pool", names.Pools)
 	p.completeFlag(cmd, "user", names.Users)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		if q.User == "" {
 			me, err := c.Whoami(cmd.Context())
 			if err != nil {
@@ -69,24 +65,20 @@ func (p *program) sessionList() *cobra.Command {
 			}
 		}
 		return show.Sessions(p.Stdout, *format, sessions)
-	}
+	})
 	return cmd
 }
 
 func (p *program) sessionEnd() *cobra.Command {
 	return &cobra.Command{
 		Use: "end ID", Short: "End a session: its connections close and its processes end", Args: takes("ID"), ValidArgsFunction: p.completer(names.Sessions),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := p.connect()
-			if err != nil {
-				return err
-			}
+		RunE: p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			if err := c.EndSession(cmd.Context(), shoal.SessionID(args[0])); err != nil {
 				return err
 			}
 			p.say("session %s ended", args[0])
 			return nil
-		},
+		}),
 	}
 }
 

@@ -115,34 +115,26 @@ func (p *program) publicKeys(paths []string, stdinTaken bool) ([]string, error) 
 func (p *program) userList() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the users", Args: noArgs}
 	format := formatFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		users, err := c.Users(cmd.Context())
 		if err != nil {
 			return err
 		}
 		return show.Users(p.Stdout, *format, users)
-	}
+	})
 	return cmd
 }
 
 func (p *program) userShow() *cobra.Command {
 	cmd := &cobra.Command{Use: "show NAME", Short: "Show a user", Args: takes("NAME"), ValidArgsFunction: p.completer(names.Users)}
 	format := formatFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		u, err := c.User(cmd.Context(), shoal.UserName(args[0]))
 		if err != nil {
 			return err
 		}
 		return show.User(p.Stdout, *format, u)
-	}
+	})
 	return cmd
 }
 
@@ -153,11 +145,7 @@ func (p *program) userPasswd() *cobra.Command {
 		Args: takes("NAME"), ValidArgsFunction: p.completer(names.Users),
 	}
 	cmd.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from stdin")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := p.connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		password, err := p.newPassword(fromStdin)
 		if err != nil {
 			return err
@@ -167,7 +155,7 @@ func (p *program) userPasswd() *cobra.Command {
 		}
 		p.say("password of %s set", args[0])
 		return nil
-	}
+	})
 	return cmd
 }
 
@@ -175,17 +163,13 @@ func (p *program) userPasswd() *cobra.Command {
 func userChange[T any](p *program, verb, short, done string, change func(*client.Client, context.Context, shoal.UserName) (T, error)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: verb + " NAME", Short: short, Args: takes("NAME"), ValidArgsFunction: p.completer(names.Users),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := p.connect()
-			if err != nil {
-				return err
-			}
+		RunE: p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			if _, err := change(c, cmd.Context(), shoal.UserName(args[0])); err != nil {
 				return err
 			}
 			p.say("user %s %s", args[0], done)
 			return nil
-		},
+		}),
 	}
 	if verb == "remove" {
 		cmd.Aliases = []string{"rm"}

@@ -11,11 +11,12 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/call"
 )
 
 // Env is the command line that the commands are part of.
 type Env struct {
-	Connect func() (*client.Client, error)
+	Connect call.Connect
 	List    func(format string, all []shoal.App) error // writes them
 	Show    func(format string, a shoal.App) error
 	Say     func(format string, args ...any) // to people, who look at stderr
@@ -38,17 +39,13 @@ func (env Env) list() *cobra.Command {
 	f.StringVarP((*string)(&q.User), "user", "u", "", "of `USER` only")
 	f.BoolVarP(&q.Ended, "all", "a", false, "those that have ended, too")
 	env.Pools(cmd, "pool")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := env.Connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = env.Connect.Run(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		all, err := c.Apps(cmd.Context(), q)
 		if err != nil {
 			return err
 		}
 		return env.List(*format, all)
-	}
+	})
 	return cmd
 }
 
@@ -66,11 +63,7 @@ app comes to lie on the machine where your other sessions are. If it runs alread
 	f.BoolVarP(&detach, "detach", "d", false, "do not wait until it runs")
 	env.Pools(cmd, "pool")
 	format := env.Format(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := env.Connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		req.Endpoint = args[0]
 		a, err := c.OpenApp(cmd.Context(), req)
 		if err == nil && !detach {
@@ -80,7 +73,7 @@ app comes to lie on the machine where your other sessions are. If it runs alread
 			return err
 		}
 		return env.Show(*format, a)
-	}
+	})
 	return cmd
 }
 
@@ -110,28 +103,20 @@ func (env Env) follow(ctx context.Context, c *client.Client, a shoal.App) (shoal
 func (env Env) one() *cobra.Command {
 	cmd := &cobra.Command{Use: "show ID|ENDPOINT", Short: "Show a web app, with the last it said if it failed", Args: cobra.ExactArgs(1), ValidArgsFunction: env.IDs}
 	format := env.Format(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := env.Connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		a, err := find(cmd.Context(), c, args[0], true)
 		if err != nil {
 			return err
 		}
 		return env.Show(*format, a)
-	}
+	})
 	return cmd
 }
 
 func (env Env) stop() *cobra.Command {
 	return &cobra.Command{
 		Use: "stop ID|ENDPOINT…", Short: "Stop web apps", Args: cobra.MinimumNArgs(1), ValidArgsFunction: env.IDs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := env.Connect()
-			if err != nil {
-				return err
-			}
+		RunE: env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, name := range args {
 				a, err := find(cmd.Context(), c, name, false)
 				if err == nil {
@@ -146,7 +131,7 @@ func (env Env) stop() *cobra.Command {
 				env.Say("%s (%s) has ended", a.ID, a.Endpoint)
 			}
 			return nil
-		},
+		}),
 	}
 }
 

@@ -11,13 +11,14 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/call"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/whole"
 )
 
 // Env is the command line that the commands are part of.
 type Env struct {
-	Connect func() (*client.Client, error)
+	Connect call.Connect
 	Out     io.Writer
 	Say     func(format string, args ...any) // to people, who look at stderr
 	Format  func(*cobra.Command) *string     // adds the flag
@@ -46,11 +47,7 @@ good for no other. Behind the token's line is the certificate of the authority b
 	}
 	cmd.Flags().StringVar(&file, "out", "", "write it into `FILE`, which only you may read")
 	cmd.Flags().Var(flags.Duration{Value: &life}, "for", "for how long the gateway may enrol (1h), 7d at most")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := env.Connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		t, err := c.AddGateway(cmd.Context(), api.AddGateway{Name: api.GatewayName(args[0]), For: life})
 		if err != nil {
 			return err
@@ -64,24 +61,20 @@ good for no other. Behind the token's line is the certificate of the authority b
 			env.Say("gateway %s may enrol until %s", args[0], t.Until.Local().Format("2006-01-02 15:04 MST"))
 		}
 		return err
-	}
+	})
 	return cmd
 }
 
 func (env Env) list() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the gateways that are processes of their own", Args: env.Takes()}
 	format := env.Format(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := env.Connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = env.Connect.Run(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		all, err := c.Gateways(cmd.Context())
 		if err != nil {
 			return err
 		}
 		return env.List(*format, all)
-	}
+	})
 	return cmd
 }
 
@@ -101,16 +94,12 @@ go through it go on until their users or you end them.`,
 			}
 			return all, cobra.ShellCompDirectiveNoFileComp
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := env.Connect()
-			if err != nil {
-				return err
-			}
+		RunE: env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			if err := c.RemoveGateway(cmd.Context(), api.GatewayName(args[0])); err != nil {
 				return err
 			}
 			env.Say("gateway %s removed", args[0])
 			return nil
-		},
+		}),
 	}
 }

@@ -12,11 +12,12 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/call"
 )
 
 // Env is the command line that the commands are part of.
 type Env struct {
-	Connect func() (*client.Client, error)
+	Connect call.Connect
 	Out     io.Writer
 	Name    cobra.PositionalArgs
 	Pools   cobra.CompletionFunc
@@ -47,11 +48,7 @@ func (env Env) status() *cobra.Command {
 	cmd := env.command("status", "Say how far the machines of a pool have come to be as it says")
 	format := env.Format(cmd)
 	wait := cmd.Flags().Bool("wait", false, "wait until all are, or the rollout stops")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := env.Connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		r, err := c.Rollout(cmd.Context(), shoal.PoolName(args[0]))
 		if err == nil && *wait {
 			r, err = env.await(cmd.Context(), c, r)
@@ -63,7 +60,7 @@ func (env Env) status() *cobra.Command {
 			return err
 		}
 		return fmt.Errorf("the rollout of pool %s is %s", r.Pool, r.State)
-	}
+	})
 	return cmd
 }
 
@@ -91,17 +88,13 @@ func (env Env) await(ctx context.Context, c *client.Client, r api.RolloutStatus)
 func (env Env) history() *cobra.Command {
 	cmd := env.command("history", "List what the machines of a pool were made like")
 	format := env.Format(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := env.Connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		r, err := c.Rollout(cmd.Context(), shoal.PoolName(args[0]))
 		if err != nil {
 			return err
 		}
 		return env.Revisions(*format, r.Revisions)
-	}
+	})
 	return cmd
 }
 

@@ -12,11 +12,12 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/call"
 )
 
 // Env is the command line that the commands are part of.
 type Env struct {
-	Connect func() (*client.Client, error)
+	Connect call.Connect
 	In      io.Reader
 	Out     io.Writer
 	Ask     func(prompt string) (string, error) // from a terminal, unseen
@@ -48,11 +49,7 @@ line break at the end of what is typed or piped is left out; a file is kept as i
 	f := cmd.Flags()
 	f.StringVar(&file, "from-file", "", "take the value from `FILE`")
 	f.StringArrayVarP(&groups, "group", "g", nil, "members of `GROUP` may use it, too; may be repeated")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := env.Connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		value, err := env.value(args[0], file)
 		if err != nil {
 			return err
@@ -66,7 +63,7 @@ line break at the end of what is typed or piped is left out; a file is kept as i
 			env.Say("secret %s is kept (%d bytes)", s.Name, s.Size)
 		}
 		return err
-	}
+	})
 	return cmd
 }
 
@@ -102,46 +99,34 @@ func limited(name string, r io.Reader) ([]byte, error) {
 func (env Env) list() *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Aliases: []string{"ls"}, Short: "List the secrets that you may use, without their values", Args: cobra.NoArgs}
 	format := env.Format(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := env.Connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = env.Connect.Run(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		all, err := c.Secrets(cmd.Context())
 		if err != nil {
 			return err
 		}
 		return env.List(*format, all)
-	}
+	})
 	return cmd
 }
 
 func (env Env) get() *cobra.Command {
 	return &cobra.Command{
 		Use: "get NAME", Short: "Write a secret's value to standard output; each time is put on record", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := env.Connect()
-			if err != nil {
-				return err
-			}
+		RunE: env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			value, err := c.SecretValue(cmd.Context(), shoal.SecretName(args[0]))
 			if err != nil {
 				return err
 			}
 			_, err = env.Out.Write(value)
 			return err
-		},
+		}),
 	}
 }
 
 func (env Env) remove() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NAME…", Aliases: []string{"rm"}, Short: "Remove secrets of yours", Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := env.Connect()
-			if err != nil {
-				return err
-			}
+		RunE: env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			for _, name := range args {
 				if err := c.RemoveSecret(cmd.Context(), shoal.SecretName(name)); err != nil {
 					return err
@@ -149,6 +134,6 @@ func (env Env) remove() *cobra.Command {
 				env.Say("secret %s is removed", name)
 			}
 			return nil
-		},
+		}),
 	}
 }
