@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/output"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
@@ -345,11 +344,7 @@ func TestGPUs(t *testing.T) {
 // While the disk is full nothing that was acknowledged is lost, agents are told to try again, and
 // everything goes on by itself once there is space.
 func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=3m"); err != nil {
-		t.Skipf("cannot mount a small file system here: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, 0) })
+	dir := need.Disk(t, "3m")
 	synctest.Test(t, func(t *testing.T) {
 		db := storetest.OpenAt(t, filepath.Join(dir, "store.db"))
 		w := newWorld(t, db, filepath.Join(dir, "output"), shoal.Pool{})
@@ -358,8 +353,7 @@ func TestFullDisk(t *testing.T) {
 		w.machine("m-1")
 		j := w.submit(shoal.JobSpec{Array: "1-3"})
 		settle(20 * time.Second)
-		ballast := filepath.Join(dir, "ballast")
-		fill(t, db, ballast)
+		empty := storetest.Fill(t, db, dir)
 		if _, err := w.Submit(w.ctx, alice, shoal.JobSpec{Command: strings.Repeat("y", 60_000)}, ""); shoal.KindOf(err) != shoal.KindUnavailable || shoal.HintOf(err) == "" {
 			t.Errorf("submitted on a full disk: %v", err)
 		}
@@ -371,9 +365,7 @@ func TestFullDisk(t *testing.T) {
 		if got := w.job(j.ID); got.State != shoal.JobRunning || got.Counts.Succeeded != 0 {
 			t.Errorf("on a full disk: %+v", got)
 		}
-		if err := os.Remove(ballast); err != nil {
-			t.Fatal(err)
-		}
+		empty()
 		if end := w.ended(j.ID); end.Job.State != shoal.JobSucceeded {
 			t.Errorf("with space again: %+v", end)
 		}
@@ -383,31 +375,6 @@ func TestFullDisk(t *testing.T) {
 			}
 		}
 	})
-}
-
-// fill leaves no space for another update.
-func fill(t *testing.T, db *store.DB, ballast string) {
-	t.Helper()
-	f, err := os.Create(ballast)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for {
-		if _, err := f.Write(make([]byte, 4096)); err != nil {
-			break
-		}
-	}
-	for i := range 10000 {
-		err := db.Update(t.Context(), func(tx *store.Tx) error {
-			_, err := tx.Shares().Put(shoal.Share{Name: "ballast", Source: strings.Repeat("x", 1000+i)})
-			return err
-		})
-		if shoal.KindOf(err) == shoal.KindUnavailable {
-			return
-		}
-	}
-	t.Fatal("the disk does not get full")
 }
 
 // Agents that repeat, reorder and hold back, machines that die, a server that is ended and started

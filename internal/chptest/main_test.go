@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/rig"
 	"github.com/shoal-pool/shoal/internal/rig/proxy"
 )
@@ -68,7 +69,7 @@ func both(t *testing.T, test func(t *testing.T, program string, ours bool)) {
 		t.Parallel()
 		program, err := proxy.Original()
 		if err != nil {
-			t.Skip(err)
+			need.Missing(t, err.Error())
 		}
 		test(t, program, false)
 	})

@@ -3,19 +3,17 @@ package engine_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/providers/fake"
-	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 	"github.com/shoal-pool/shoal/provider"
 )
@@ -164,24 +162,17 @@ func TestKilledAtAnyTime(t *testing.T) {
 
 // While the disk is full nothing is done that cannot be put on record; once there is space all is made good.
 func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("cannot mount a small file system here: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, 0) })
+	dir := need.Disk(t, "2m")
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorldAt(t, storetest.OpenAt(t, filepath.Join(dir, "store.db")), fake.Config{}, lab(min1))
 		later(5 * time.Second)
 		id := w.machines()[0].ID
-		ballast := filepath.Join(dir, "ballast")
-		exhaust(t, w.db, ballast)
+		empty := storetest.Fill(t, w.db, dir)
 		creates := w.calls(fake.OpCreate)
 		w.cloud.Kill(id, "its host burned")
 		later(2 * time.Minute)
 		w.want("creates on a full disk", w.calls(fake.OpCreate), creates)
-		if err := os.Remove(ballast); err != nil {
-			t.Fatal(err)
-		}
+		empty()
 		later(10 * time.Second)
 		if m := w.get(id); !strings.Contains(m.Reason, "burned") {
 			t.Errorf("%+v", m)
@@ -189,25 +180,6 @@ func TestFullDisk(t *testing.T) {
 		w.want("ready", w.is("ready"), 1)
 		w.bill()
 	})
-}
-
-// exhaust leaves no space for another update.
-func exhaust(t *testing.T, db *store.DB, ballast string) {
-	t.Helper()
-	f, err := os.Create(ballast)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for range 10_000 {
-		_, _ = f.Write(make([]byte, 4096))
-		err := db.Update(t.Context(), func(tx *store.Tx) error { return tx.SetSetting("probe", time.Now().String()+strings.Repeat("x", 2000)) })
-		if err != nil {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Fatal("the disk does not fill")
 }
 
 // After a restart machines that run are as they were; those whose agents do not come back are unknown,

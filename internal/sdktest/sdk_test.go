@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // TestPython runs each file of tests as one test: they have nothing in common and may run at the same time.
@@ -45,12 +47,5 @@ func interpreter(t *testing.T) string {
 	if _, err := os.Stat("/usr/bin/python3"); err == nil {
 		return "/usr/bin/python3"
 	}
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("there is no python3")
-		}
-		t.Skip("there is no python3")
-	}
-	return python
+	return need.Program(t, "python3")
 }

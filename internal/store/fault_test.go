@@ -9,12 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
@@ -43,11 +43,7 @@ func names(t testing.TB, db *store.DB) map[string]bool {
 // When the disk is full an update says so and how to go on, reading goes on, nothing that was
 // acknowledged is lost, and the store works again by itself once there is space.
 func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("cannot mount a small file system here: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, 0) })
+	dir := need.Disk(t, "2m")
 	db := storetest.OpenAt(t, filepath.Join(dir, "store.db"))
 	if err := putUser(db, "first", 10); err != nil {
 		t.Fatal(err)
@@ -108,11 +104,7 @@ func TestFullDisk(t *testing.T) {
 
 // One update that does not fit on the disk does not fail the small ones of its group.
 func TestFullDiskSparesTheSmall(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("cannot mount a small file system here: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, 0) })
+	dir := need.Disk(t, "2m")
 	db := storetest.OpenAt(t, filepath.Join(dir, "store.db"))
 	var wg sync.WaitGroup
 	busy, release := make(chan struct{}), make(chan struct{})

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // ended is a task whose attempts have ended, with their sizes.
@@ -440,7 +441,7 @@ func TestCap(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	w := newWorld(t)
 	if err := unix.Mount("small", w.dir, "tmpfs", 0, "size=256k"); err != nil {
-		t.Skip("cannot mount:", err)
+		need.Missing(t, "a small file system cannot be mounted: "+err.Error())
 	}
 	defer unix.Unmount(w.dir, unix.MNT_DETACH)
 	for round := range 3 {

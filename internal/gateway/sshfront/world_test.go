@@ -22,6 +22,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/route"
 )
 
@@ -190,9 +191,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 		t.Skip("needs root for a real sshd with users of its own")
 	}
 	for _, tool := range []string{"/usr/sbin/sshd", "/usr/bin/ssh", "/usr/bin/unshare"} {
-		if _, err := os.Stat(tool); err != nil {
-			t.Skipf("needs %s", tool)
-		}
+		need.Program(t, tool)
 	}
 	dir, err := os.MkdirTemp("/tmp", "shoal-ssh-")
 	if err != nil {

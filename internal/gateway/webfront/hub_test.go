@@ -25,6 +25,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/certs"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/chp"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // patience bounds each wait for JupyterHub.
@@ -44,10 +45,7 @@ type hub struct {
 
 // startHub starts one; domain is empty, or that of users' servers.
 func startHub(t *testing.T, domain string) *hub {
-	program, err := exec.LookPath("jupyterhub")
-	if err != nil {
-		t.Skip("JupyterHub is not installed: scripts/setup test does that")
-	}
+	program := need.Program(t, "jupyterhub")
 	dir := t.TempDir()
 	own, err := certs.FromOwn(filepath.Join(dir, "tls"), []string{"localhost", "pool.test", "*.pool.test"})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 const (
@@ -189,9 +190,9 @@ func TestConnectionsOfARealTree(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	_ = os.Chmod(dir, 0o755)
-	shell, err := os.ReadFile("/bin/dash")
+	shell, err := os.ReadFile(need.Program(t, "/bin/dash"))
 	if err != nil {
-		t.Skip("no dash")
+		t.Fatal(err)
 	}
 	name := filepath.Join(dir, "sshd")
 	if err := os.WriteFile(name, shell, 0o755); err != nil {
@@ -210,10 +211,7 @@ func TestConnectionsOfARealTree(t *testing.T) {
 
 // TestHiddenProcess looks at one whose /proc entry is root's, as those of ssh-agent and sshd are.
 func TestHiddenProcess(t *testing.T) {
-	agent, err := exec.LookPath("ssh-agent")
-	if err != nil {
-		t.Skip("no ssh-agent")
-	}
+	agent := need.Program(t, "ssh-agent")
 	w := New(Config{Name: names})
 	cmd := as(t, alice, agent, "-D", "-a", fmt.Sprintf("/tmp/shoal-agent-%d.sock", os.Getpid()))
 	deadline := time.Now().Add(30 * time.Second)

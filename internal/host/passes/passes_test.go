@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 func key(t testing.TB) string {
@@ -93,9 +94,7 @@ func TestPasses(t *testing.T) {
 
 // The real ssh takes what it is told inside the attempt, and nothing outside of it.
 func TestClient(t *testing.T) {
-	if _, err := exec.LookPath("ssh"); err != nil {
-		t.Skip("no ssh here")
-	}
+	need.Program(t, "ssh")
 	d := At(t.TempDir())
 	user := strings.TrimSpace(run(t, nil, "id", "-un"))
 	for _, name := range []string{"17.0.1", "18.0.1"} {

@@ -24,6 +24,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/identity"
 	"github.com/shoal-pool/shoal/internal/identity/identitytest"
 	"github.com/shoal-pool/shoal/internal/identity/local"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
@@ -298,10 +299,7 @@ func TestSignInRefused(t *testing.T) {
 
 // What OpenSSH writes is what is read.
 func TestOpenSSH(t *testing.T) {
-	keygen, err := exec.LookPath("ssh-keygen")
-	if err != nil {
-		t.Skip("no ssh-keygen here")
-	}
+	keygen := need.Program(t, "ssh-keygen")
 	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
 		dir := t.TempDir()
 		key := filepath.Join(dir, "key")

@@ -4,9 +4,12 @@ package storetest
 
 import (
 	"context"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/file"
 )
@@ -47,4 +50,34 @@ func View(t testing.TB, db *store.DB, fn func(*store.Tx) error) {
 	if err := db.View(context.Background(), fn); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Fill leaves no space in dir, where the store lies on a disk of its own, for another update. What it returns makes space.
+func Fill(t testing.TB, db *store.DB, dir string) func() {
+	t.Helper()
+	ballast := filepath.Join(dir, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	for i := range 10_000 { // what the database has set aside goes, too
+		err := db.Update(context.Background(), func(tx *store.Tx) error {
+			_, err := tx.Shares().Put(shoal.Share{Name: "ballast", Source: strings.Repeat("x", 1000+i)})
+			return err
+		})
+		if shoal.KindOf(err) == shoal.KindUnavailable {
+			return func() {
+				t.Helper()
+				if err := os.Remove(ballast); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	t.Fatal("the disk does not get full")
+	return nil
 }

@@ -17,16 +17,13 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/certs"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // pebble starts Debian's ACME server, which finds all names at 127.0.0.1 and comes to the ports given. It returns its directory's
 // URL, the file with whom to trust about that, and a client that does.
 func pebble(t *testing.T, httpPort, tlsPort int) (directory, root string, client *http.Client, management string) {
-	program, err := exec.LookPath("pebble")
-	names, err2 := exec.LookPath("pebble-challtestsrv")
-	if err != nil || err2 != nil {
-		t.Skip("pebble is not installed: scripts/setup test does that")
-	}
+	program, names := need.Program(t, "pebble"), need.Program(t, "pebble-challtestsrv")
 	dir := t.TempDir()
 	own, err := certs.FromOwn(dir, []string{"localhost", "127.0.0.1"})
 	if err != nil {

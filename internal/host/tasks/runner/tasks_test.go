@@ -16,6 +16,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 func TestTaskRunsAsItsUser(t *testing.T) {
@@ -288,7 +289,7 @@ func TestOutputLimitAndFullDisk(t *testing.T) {
 	small := filepath.Join(b.dir, "small")
 	must(t, os.Mkdir(small, 0o700))
 	if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=1M"); err != nil {
-		t.Skipf("cannot mount: %v", err)
+		need.Missing(t, "a small file system cannot be mounted: "+err.Error())
 	}
 	t.Cleanup(func() {}) // before the box is closed
 	defer unix.Unmount(small, unix.MNT_DETACH)
