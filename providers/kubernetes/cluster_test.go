@@ -389,6 +389,7 @@ func (c *cluster) waiting(t *testing.T) {
 	})
 	t.Run("the cluster grows", func(t *testing.T) { c.grows(t, p) })
 	t.Run("its node has no room on its disk", func(t *testing.T) { c.evicted(t, p) })
+	t.Run("its node forgot to say why it ended", func(t *testing.T) { c.forgotten(t, p) })
 	t.Run("a node is cordoned", func(t *testing.T) {
 		sp := spec("m-cordon")
 		if err := p.Create(t.Context(), sp); err != nil {
@@ -457,6 +458,38 @@ func (c *cluster) evicted(t *testing.T, p *Provider) {
 	}
 	c.until(t, p, sp.ID, func(o provider.Observed) bool {
 		return o.Phase == provider.PhaseFailed && strings.Contains(o.Reason, "ephemeral")
+	})
+	if err := p.Delete(t.Context(), sp.ID); err != nil {
+		t.Error(err)
+	}
+}
+
+// forgotten: a pod's record may say no more of an eviction than that its first process ended well.
+func (c *cluster) forgotten(t *testing.T, p *Provider) {
+	sp := spec("m-forgotten")
+	if err := p.Create(t.Context(), sp); err != nil {
+		t.Fatal(err)
+	}
+	c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Phase == provider.PhaseRunning })
+	pod, err := c.admin.CoreV1().Pods("shoal").Get(t.Context(), name(sp.ID), metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.admin.CoreV1().Events("shoal").Create(t.Context(), &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Name: "forgotten"}, Type: corev1.EventTypeWarning, Reason: "Evicted", Message: "its node wanted its memory",
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "shoal", Name: pod.Name, UID: pod.UID},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pids, err := c.processes(t.Context(), pod.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pids[len(pids)-1], syscall.SIGTERM); err != nil { // which ends it with status 0
+		t.Fatal(err)
+	}
+	c.until(t, p, sp.ID, func(o provider.Observed) bool {
+		return o.Phase == provider.PhaseFailed && o.Reason == "Evicted: its node wanted its memory"
 	})
 	if err := p.Delete(t.Context(), sp.ID); err != nil {
 		t.Error(err)

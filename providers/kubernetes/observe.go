@@ -23,7 +23,7 @@ import (
 const (
 	stuckAfter = 20 * time.Second // a pod that does not start is asked about
 	unusedAge  = 2 * time.Minute  // of a budget without pods
-	askAbout   = 5                // so many pods that do not start, each time
+	askAbout   = 5                // so many pods that do not start, or ended without a word, each time
 	maxReason  = 400
 )
 
@@ -63,7 +63,13 @@ func (p *Provider) Observe(ctx context.Context) (provider.Observation, error) {
 			m.Trouble = m.Reason
 		case m.Phase == provider.PhaseCreating && m.Reason == "" && time.Since(pod.CreationTimestamp.Time) > stuckAfter && asked < askAbout:
 			asked++
-			m.Reason = p.lastWarning(ctx, pod)
+			m.Reason = p.lastWarning(ctx, pod, "")
+		case m.Phase == provider.PhaseFailed && pod.Status.Reason == "" && disruption(pod) == "" && asked < askAbout:
+			// Where the first process ends well when its node evicts it, the node may put only that on record.
+			asked++
+			if why := p.lastWarning(ctx, pod, "Evicted"); why != "" {
+				m.Reason = why
+			}
 		case m.Phase == provider.PhaseRunning:
 			m.Address = net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(sshPort))
 			if nodes[pod.Spec.NodeName].Spec.Unschedulable {
@@ -154,10 +160,14 @@ func clip(text string) string {
 	return text
 }
 
-// lastWarning is what the cluster's events say of a pod that does not start: a volume that cannot be mounted, say.
-func (p *Provider) lastWarning(ctx context.Context, pod *corev1.Pod) string {
-	list, err := p.cfg.Eyes.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{Limit: 50,
-		FieldSelector: fields.Set{"involvedObject.uid": string(pod.UID), "type": corev1.EventTypeWarning}.String()})
+// lastWarning is what the cluster's events say of a pod that does not start, or has ended: a volume that cannot be mounted, say. With a
+// reason only such events count.
+func (p *Provider) lastWarning(ctx context.Context, pod *corev1.Pod, reason string) string {
+	which := fields.Set{"involvedObject.uid": string(pod.UID), "type": corev1.EventTypeWarning}
+	if reason != "" {
+		which["reason"] = reason
+	}
+	list, err := p.cfg.Eyes.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{Limit: 50, FieldSelector: which.String()})
 	if err != nil {
 		return ""
 	}
