@@ -11,10 +11,16 @@ import (
 // outside is where services with a load balancer have their addresses.
 const outside = "192.0.2."
 
+// balancer is that of a service.
+type balancer struct {
+	address string
+	node    string // to which it leads
+}
+
 // Balance plays a cloud's load balancers until ctx ends: services of that type get addresses, which lead to a node on which one of their
 // pods is ready.
 func (c *Cluster) Balance(ctx context.Context) {
-	known := map[string]string{}
+	known := map[string]*balancer{}
 	for ctx.Err() == nil {
 		if err := c.balance(ctx, known); err != nil && ctx.Err() == nil {
 			c.cfg.Say("load balancers: " + err.Error())
@@ -26,7 +32,7 @@ func (c *Cluster) Balance(ctx context.Context) {
 	}
 }
 
-func (c *Cluster) balance(ctx context.Context, known map[string]string) error {
+func (c *Cluster) balance(ctx context.Context, known map[string]*balancer) error {
 	var list struct {
 		Items []struct {
 			Metadata struct{ Name, Namespace string }
@@ -41,9 +47,9 @@ func (c *Cluster) balance(ctx context.Context, known map[string]string) error {
 			continue
 		}
 		path := "/api/v1/namespaces/" + s.Metadata.Namespace + "/services/" + s.Metadata.Name
-		if known[path] == "" {
-			known[path] = fmt.Sprintf("%s%d", outside, len(known)+1)
-			status := fmt.Sprintf(`{"status":{"loadBalancer":{"ingress":[{"ip":%q}]}}}`, known[path])
+		if known[path] == nil {
+			known[path] = &balancer{address: fmt.Sprintf("%s%d", outside, len(known)+1)}
+			status := fmt.Sprintf(`{"status":{"loadBalancer":{"ingress":[{"ip":%q}]}}}`, known[path].address)
 			if _, err := c.Do(ctx, http.MethodPatch, path+"/status", "application/merge-patch+json", []byte(status)); err != nil {
 				return err
 			}
@@ -55,8 +61,8 @@ func (c *Cluster) balance(ctx context.Context, known map[string]string) error {
 	return nil
 }
 
-// lead leads an address to a node with a ready pod of a service.
-func (c *Cluster) lead(ctx context.Context, namespace, service, address string) error {
+// lead leads a service's address to a node with a ready pod: the same as before while there is one, since connections go through it.
+func (c *Cluster) lead(ctx context.Context, namespace, service string, b *balancer) error {
 	var slices struct {
 		Items []struct {
 			Endpoints []struct {
@@ -68,13 +74,18 @@ func (c *Cluster) lead(ctx context.Context, namespace, service, address string) 
 	if err := c.read(ctx, "/apis/discovery.k8s.io/v1/namespaces/"+namespace+"/endpointslices?labelSelector=kubernetes.io/service-name="+service, &slices); err != nil {
 		return err
 	}
+	ready := map[string]bool{}
 	for _, s := range slices.Items {
 		for _, e := range s.Endpoints {
-			for i := range c.cfg.Nodes {
-				if e.Conditions.Ready && e.NodeName == nodeName(i) {
-					return run(ctx, "", nil, "ip", "route", "replace", address, "via", nodeAddress(i))
-				}
+			ready[e.NodeName] = ready[e.NodeName] || e.Conditions.Ready
+		}
+	}
+	for i := range c.cfg.Nodes {
+		if name := nodeName(i); ready[name] && !ready[b.node] {
+			if err := run(ctx, "", nil, "ip", "route", "replace", b.address, "via", nodeAddress(i)); err != nil {
+				return err
 			}
+			b.node = name
 		}
 	}
 	return nil

@@ -326,12 +326,16 @@ func (c *Cluster) stop(name string) error {
 	return errors.Join(errs...)
 }
 
-// Close ends the cluster.
+// Close ends the cluster. Another can be started then.
 func (c *Cluster) Close() error {
 	if c.dns != nil {
 		c.dns.Close()
 	}
-	return c.stop("")
+	if err := c.stop(""); err != nil {
+		return err
+	}
+	_ = exec.Command("ip", "link", "delete", "cluster").Run() // which may not have been made
+	return removeGroups(c.group)
 }
 
 // Logs are the last words of all servers, for a test that failed.

@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Node is a machine of the cluster: namespaces with a containerd and a kubelet. What it writes is in a directory of its own.
@@ -100,11 +102,14 @@ clusterDNS: [%[4]q]
 clusterDomain: cluster.local
 `
 
-// proxyConfig is of what leads to services. The kernel's settings are everybody's, so it is to change none of them.
+// proxyConfig is of what leads to services. The kernel's settings are everybody's, so it is to change none of them. What comes from pods is
+// known by where it comes in: Host, which is outside for balancers, has an address beside theirs, and were it taken for a pod it would be led
+// to other nodes, whose answers it does not expect.
 const proxyConfig = `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
-clusterCIDR: 10.97.0.0/16
+detectLocalMode: BridgeInterface
+detectLocal: {bridgeInterface: cni0}
 clientConnection: {kubeconfig: %[1]q}
 bindAddress: %[2]s
 healthzBindAddress: ""
@@ -186,7 +191,7 @@ ip route add default via `+Host+`; echo 1 >/proc/sys/net/ipv4/ip_forward; `+scri
 		return nil, err
 	}
 	c.mu.Lock()
-	c.nodes = append(c.nodes, n)
+	c.nodes = append(slices.DeleteFunc(c.nodes, func(former *Node) bool { return former.Name == n.Name }), n)
 	c.mu.Unlock()
 	return n, n.load(ctx, "localhost/pause:1", filepath.Join(c.programs.dir, "pause"))
 }
@@ -254,12 +259,13 @@ func (n *Node) load(ctx context.Context, name, program string) error {
 
 // Load gives every node an image from an archive as docker save writes it.
 func (c *Cluster) Load(ctx context.Context, archive string) error {
-	for _, n := range c.nodes {
-		if err := n.importImage(ctx, archive); err != nil {
-			return err
-		}
+	errs := make([]error, len(c.nodes))
+	var loads sync.WaitGroup
+	for i, n := range c.nodes {
+		loads.Go(func() { errs[i] = n.importImage(ctx, archive) })
 	}
-	return nil
+	loads.Wait()
+	return errors.Join(errs...)
 }
 
 func (n *Node) importImage(ctx context.Context, archive string) error {
