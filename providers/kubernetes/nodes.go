@@ -14,7 +14,7 @@ import (
 
 // When a pod is removed that its node does not end.
 const (
-	goneAfter = 30 * time.Second // past its grace
+	goneAfter = 10 * time.Second // past its grace, in which a node that is there has ended it
 	// fencedAfter is after how long a silence of its node nothing of a machine can be running any more: agents end what runs when nobody
 	// has answered them for six minutes.
 	fencedAfter = 7 * time.Minute
