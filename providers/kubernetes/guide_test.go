@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -78,13 +79,17 @@ func (d *desk) sh(script string) string {
 	return out
 }
 
+// command is a script's. A variable of one script is there in the next.
+func (d *desk) command(ctx context.Context, script string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "sh", "-euc", `[ ! -e "$HOME/vars" ] || . "$HOME/vars"; trap 'set | grep ^address= >"$HOME/vars.$$" && mv "$HOME/vars.$$" "$HOME/vars" || true' EXIT`+"\n"+script)
+	cmd.Dir, cmd.Env = d.dir, d.env
+	return cmd
+}
+
 func (d *desk) try(script string) (string, error) {
 	ctx, cancel := context.WithTimeout(d.t.Context(), 6*time.Minute)
 	defer cancel()
-	// A variable of one script is there in the next.
-	cmd := exec.CommandContext(ctx, "sh", "-euc", `[ ! -e "$HOME/vars" ] || . "$HOME/vars"; trap 'set | grep ^address= >"$HOME/vars" || true' EXIT`+"\n"+script)
-	cmd.Dir, cmd.Env = d.dir, d.env
-	out, err := rig.Output(cmd)
+	out, err := rig.Output(d.command(ctx, script))
 	if err != nil {
 		err = fmt.Errorf("%w; it printed %q", err, out)
 	}
@@ -115,12 +120,12 @@ func (c *cluster) guide(t *testing.T) {
 			t.Run("the server is killed", func(t *testing.T) { c.survive(t, d.in(t)) })
 			t.Run("why", func(t *testing.T) { c.explain(t, d.in(t)) })
 			t.Run("policies", c.policies)
+			t.Run("confined", c.confined)
 		}
 		t.Log(d.sh("set -x\n" + strings.ReplaceAll(b[1], "db.example.org", database)))
 		c.push(t, d)
 	}
-	d.sh(`for p in shoal-0 shoal-1; do kubectl -n shoal exec $p -- shoal pool delete lab --wait && break; done
-kubectl -n shoal delete statefulset,service,pvc --all`)
+	t.Run("desktops", func(t *testing.T) { c.desktops(t, d.in(t)) })
 }
 
 // database is a PostgreSQL of the cluster's, whose address comes back. The password lies where the guide has it.
@@ -148,23 +153,27 @@ umask 077; echo "` + kube.Host + `:5432:shoal:shoal:a secret" >pgpass`)
 	return kube.Host
 }
 
-// survive kills the server's process while a job runs, and finds everything again.
+// survive kills the server's process while a job runs and somebody is there, and finds everything again.
 func (c *cluster) survive(t *testing.T, d *desk) {
+	talks := d.talk("ssh alice@$address cat")
 	job := strings.TrimSpace(d.sh(`ssh alice@$address sh <<'EOF'
 echo kept >notes
 shoal run -q --array 1-4 -- sh -c 'sleep 5; echo once >>task-$SHOAL_ARRAY_INDEX; echo said by $SHOAL_ARRAY_INDEX'
 EOF`))
 	d.retry(`ssh alice@$address shoal job show ` + job + ` | grep running`)
+	talks("before")
 	if err := c.killPod(t.Context(), "shoal-0"); err != nil {
 		t.Fatal(err)
 	}
+	talks("while there is no server")
+	d.sh(`ssh alice@$address true`) // by what her gateway knows, or once the server answers
 	if err := rig.Until(t.Context(), patience, "its container is started again", func() (bool, error) {
 		pod, err := c.admin.CoreV1().Pods("shoal").Get(t.Context(), "shoal-0", metav1.GetOptions{})
 		return err == nil && len(pod.Status.ContainerStatuses) == 1 && pod.Status.ContainerStatuses[0].RestartCount > 0 && pod.Status.ContainerStatuses[0].Ready, err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	d.retry(`ssh alice@$address true`) // by the same host key
+	talks("after")
 	out := d.sh(`ssh alice@$address sh <<'EOF'
 cat notes
 shoal job wait ` + job + `
@@ -174,6 +183,39 @@ EOF`)
 	t.Log(out)
 	if strings.Count(out, "once") != 4 || !strings.Contains(out, "kept") || !strings.Contains(out, "said by 3") {
 		t.Errorf("after the server was killed: %s", out)
+	}
+}
+
+// talk starts a script that says again what it is told, as long as the test lasts. It returns what tells it.
+func (d *desk) talk(script string) func(text string) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), 6*time.Minute)
+	d.t.Cleanup(cancel)
+	cmd := d.command(ctx, script)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			d.t.Errorf("%s: %v", script, err)
+		}
+	})
+	lines := bufio.NewReader(out)
+	return func(text string) {
+		d.t.Helper()
+		_, err := fmt.Fprintln(in, text)
+		if line, e := lines.ReadString('\n'); err != nil || e != nil || line != text+"\n" {
+			d.t.Errorf("%s: %q came back for %q: %v, %v", script, line, text, err, e)
+		}
 	}
 }
 
@@ -187,6 +229,29 @@ func (d *desk) retry(script string) {
 	}); err != nil {
 		d.t.Fatalf("%v: %v", err, last)
 	}
+}
+
+// desktops have the same certificate, whichever of two servers leads.
+func (c *cluster) desktops(t *testing.T, d *desk) {
+	const leads = `until leader=$(kubectl -n shoal get pods -l app.kubernetes.io/name=shoal -o json | jq -er '.items[] | select(.status.conditions[] | .type == "Ready" and .status == "True") | .metadata.name'); do sleep 0.2; done
+`
+	const ask = leads + `kubectl -n shoal exec $leader -- shoal --as alice desktop studio --from 192.0.2.7 -o json | jq -er .fingerprint`
+	d.sh(leads + `kubectl -n shoal exec -i $leader -- shoal apply -f - <<'EOF'
+kind: Pool
+name: studio
+provider: kubernetes
+image: registry.example.org/shoal-small:1
+machine: {cpus: 0.1, memory: 128MiB}
+size: {min: 0, max: 1}
+endpoints: [{name: desktop, protocol: rdp, listen: 3389}]
+EOF`)
+	first := d.sh(ask)
+	d.sh(leads + `kubectl -n shoal delete pod $leader --grace-period=0 --force`)
+	d.retry(ask)
+	if second := d.sh(ask); second != first {
+		t.Errorf("the certificate was %s, and is %s with the other server", first, second)
+	}
+	d.sh(leads + `kubectl -n shoal exec $leader -- shoal pool delete studio`)
 }
 
 // explain lets pools fail in the ways of clusters, and asks why.
@@ -213,6 +278,7 @@ EOF`)
 		{"no-gpu", small, "{cpus: 0.05, memory: 64MiB, gpus: 1}", "", "Insufficient nvidia.com/gpu", nil},
 	} {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
 			d := d.in(t)
 			d.sh("kubectl -n shoal exec -i shoal-0 -- shoal apply -f - <<'EOF'\nkind: Pool\nname: " + p.name + "\nprovider: kubernetes\nimage: " + p.image +
 				"\nuses: [batch]\nmachine: " + p.machine + "\nsize: {min: 1, max: 1}\n" + p.more + "EOF")
@@ -225,21 +291,45 @@ EOF`)
 		})
 	}
 	t.Run("quota", func(t *testing.T) {
-		d := d.in(t)
-		d.sh("kubectl -n shoal create quota small --hard=pods=0")
-		p := c.provider("quota")
-		if err := rig.Until(t.Context(), patience, "the quota counts", func() (bool, error) {
-			return code(p.Check(t.Context(), spec("m-quota"))) == provider.Quota, nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale lab --size 6")
-		c.why(t, d, "lab", "exceeded quota")
-		c.why(t, d, "lab", "no control group for each user")
-		d.sh("kubectl -n shoal delete quota small")
-		d.retry(`[ "$(kubectl -n shoal exec shoal-0 -- shoal machine list -p lab | grep -c ready)" = 6 ]`)
-		d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale lab --auto")
+		t.Parallel()
+		c.scarce(t, d.in(t))
 	})
+	c.why(t, d, "lab", "no control group for each user")
+}
+
+// scarce has a quota for the pods of a priority, so that other pods are made meanwhile.
+func (c *cluster) scarce(t *testing.T, d *desk) {
+	d.sh(`kubectl create priorityclass scarce --value=1
+kubectl -n shoal exec -i shoal-0 -- shoal apply -f - <<'EOF'
+kind: Pool
+name: scarce
+provider: kubernetes
+image: registry.example.org/shoal-small:1
+uses: [batch]
+machine: {cpus: 0.05, memory: 64MiB}
+size: {min: 0, max: 2}
+providerConfig: {priorityClassName: scarce}
+EOF
+kubectl apply -f - <<'EOF'
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: small, namespace: shoal}
+spec:
+  hard: {pods: "0"}
+  scopeSelector: {matchExpressions: [{scopeName: PriorityClass, operator: In, values: [scarce]}]}
+EOF`)
+	p, one := c.provider("scarce"), spec("m-scarce")
+	one.Config["priorityClassName"] = "scarce"
+	if err := rig.Until(t.Context(), patience, "the quota counts", func() (bool, error) {
+		return code(p.Check(t.Context(), one)) == provider.Quota, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	d.sh("kubectl -n shoal exec shoal-0 -- shoal pool scale scarce --size 2")
+	c.why(t, d, "scarce", "exceeded quota")
+	d.sh("kubectl -n shoal delete quota small")
+	d.retry(`[ "$(kubectl -n shoal exec shoal-0 -- shoal machine list -p scarce | grep -c ready)" = 2 ]`)
+	d.sh("kubectl -n shoal exec shoal-0 -- shoal pool delete scarce")
 }
 
 // why asks about a pool and its machines until the answer has a word.
@@ -281,17 +371,22 @@ func (c *cluster) storage(t *testing.T) {
 	t.Helper()
 	c.volume(t, "data", "10Gi", corev1.ReadWriteOnce, serverAccount)
 	c.volume(t, "team", "100Gi", corev1.ReadWriteMany, 0)
-	c.volume(t, "output", "50Gi", corev1.ReadWriteMany, serverAccount)
+	c.volume(t, "output", "50Gi", corev1.ReadWriteMany, serverAccount, "output", "desktops")
+	for i := range 2 {
+		c.volume(t, fmt.Sprintf("gateway-%d", i), "1Gi", corev1.ReadWriteOnce, serverAccount)
+	}
 }
 
 // serverAccount is the server's in its pod: directories of nodes know no fsGroup.
 const serverAccount = 65532
 
-func (c *cluster) volume(t *testing.T, name, size string, mode corev1.PersistentVolumeAccessMode, owner int) {
+func (c *cluster) volume(t *testing.T, name, size string, mode corev1.PersistentVolumeAccessMode, owner int, below ...string) {
 	t.Helper()
 	dir := filepath.Join(c.dir, "volume-"+name)
-	if err := errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, owner, owner)); err != nil {
-		t.Fatal(err)
+	for _, sub := range append([]string{"."}, below...) {
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, sub), 0o755), os.Chown(filepath.Join(dir, sub), owner, owner)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PersistentVolumeSpec{
 		Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}, AccessModes: []corev1.PersistentVolumeAccessMode{mode},
