@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -36,7 +37,12 @@ const (
 	patience = 2 * time.Minute
 )
 
-func TestMain(m *testing.M) { kube.Main(m, root, "small") }
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil { // they wait more than they compute
+		panic(err)
+	}
+	kube.Main(m, root, "small")
+}
 
 // cluster is a real one with the namespace and the account that deploy/kubernetes describes.
 type cluster struct {
@@ -152,16 +158,32 @@ func (c *cluster) loadImage() {
 	}
 }
 
+// TestCluster is what pods do, a server in the cluster, and one whose way to the cluster is bad. scripts/test has TestLost run at the same time.
 func TestCluster(t *testing.T) {
 	c := newCluster(t)
-	t.Run("conformance", c.conformance)
+	// Nobody gets a pod for a moment, and then none on one node.
 	t.Run("refusals", c.refusals)
-	t.Run("waiting", c.waiting)
-	t.Run("faults", c.faults)
-	t.Run("edits", c.edits)
-	t.Run("placing", c.placing)
-	t.Run("guide", c.guide)
+	t.Run("cordoned", c.cordoned)
+	t.Run("all", func(t *testing.T) {
+		t.Run("guide", func(t *testing.T) {
+			t.Parallel()
+			c.guide(t)
+		})
+		t.Run("pods", func(t *testing.T) {
+			t.Parallel()
+			t.Run("conformance", c.conformance)
+			t.Run("waiting", c.waiting)
+			t.Run("faults", c.faults)
+			t.Run("edits", c.edits)
+			t.Run("placing", c.placing)
+		})
+	})
 	t.Run("serving", c.serving)
+}
+
+// TestLost is what becomes of people and tasks when nodes, and the API server, are lost; and of a cluster that has nothing to do.
+func TestLost(t *testing.T) {
+	c := newCluster(t)
 	t.Run("losses", c.losses)
 	t.Run("demo", c.demo) // the last with two nodes: one dies
 	t.Run("rest", c.rest)
@@ -339,16 +361,16 @@ func code(err error) provider.Code {
 	return ""
 }
 
-// waiting is what pods say that do not start, and what a cordoned node means.
+// waiting is what pods say that do not start, or that end by themselves.
 func (c *cluster) waiting(t *testing.T) {
 	p := c.provider("waiting")
 	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "unbound", Namespace: "shoal"}, Spec: corev1.PersistentVolumeClaimSpec{
 		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
-		Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Pi")}}}}
+		Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("2Pi")}}}}
 	if _, err := c.admin.CoreV1().PersistentVolumeClaims("shoal").Create(t.Context(), claim, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	defer c.kubectl("-n", "shoal", "delete", "pvc", "unbound")
+	t.Cleanup(func() { c.kubectl("-n", "shoal", "delete", "pvc", "unbound") })
 	for what, s := range map[string]struct {
 		id     string
 		change func(*provider.MachineSpec)
@@ -364,6 +386,7 @@ func (c *cluster) waiting(t *testing.T) {
 		"a directory not on it":  {"m-dir", func(s *provider.MachineSpec) { s.Mounts = shareOf("/nowhere/at/all") }, provider.PhaseCreating, "FailedMount"},
 	} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			sp := spec(s.id)
 			s.change(&sp)
 			if err := p.Create(t.Context(), sp); err != nil {
@@ -376,6 +399,7 @@ func (c *cluster) waiting(t *testing.T) {
 		})
 	}
 	t.Run("NFS without its server", func(t *testing.T) {
+		t.Parallel()
 		sp := spec("m-nfs")
 		sp.Mounts = shareOf("nfs://127.0.0.1/team")
 		if err := p.Create(t.Context(), sp); err != nil {
@@ -387,38 +411,50 @@ func (c *cluster) waiting(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("the cluster grows", func(t *testing.T) { c.grows(t, p) })
-	t.Run("its node has no room on its disk", func(t *testing.T) { c.evicted(t, p) })
-	t.Run("its node forgot to say why it ended", func(t *testing.T) { c.forgotten(t, p) })
-	t.Run("a node is cordoned", func(t *testing.T) {
-		sp := spec("m-cordon")
-		if err := p.Create(t.Context(), sp); err != nil {
-			t.Fatal(err)
-		}
-		c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Phase == provider.PhaseRunning && o.Trouble == "" })
-		pod, err := c.admin.CoreV1().Pods("shoal").Get(t.Context(), name(sp.ID), metav1.GetOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		cordon := func(on bool) {
-			patch := fmt.Sprintf(`{"spec":{"unschedulable":%v}}`, on)
-			if _, err := c.Do(t.Context(), http.MethodPatch, "/api/v1/nodes/"+pod.Spec.NodeName, "application/merge-patch+json", []byte(patch)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		cordon(true)
-		c.until(t, p, sp.ID, func(o provider.Observed) bool { return strings.Contains(o.Trouble, "cordoned") })
-		// Whoever drains the node has to wait for the people on it.
-		evict := []byte(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"` + pod.Name + `","namespace":"shoal"}}`)
-		if _, err := c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/shoal/pods/"+pod.Name+"/eviction", "application/json", evict); err == nil || !strings.Contains(err.Error(), "disruption budget") {
-			t.Errorf("an eviction: %v", err)
-		}
-		cordon(false)
-		c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Trouble == "" })
-		if err := p.Delete(t.Context(), sp.ID); err != nil {
-			t.Error(err)
-		}
+	t.Run("the cluster grows", func(t *testing.T) {
+		t.Parallel()
+		c.grows(t, p)
 	})
+	t.Run("its node has no room on its disk", func(t *testing.T) {
+		t.Parallel()
+		c.evicted(t, p)
+	})
+	t.Run("its node forgot to say why it ended", func(t *testing.T) {
+		t.Parallel()
+		c.forgotten(t, p)
+	})
+}
+
+// cordoned is what a cordoned node means for a machine there.
+func (c *cluster) cordoned(t *testing.T) {
+	p := c.provider("cordoned")
+	sp := spec("m-cordon")
+	if err := p.Create(t.Context(), sp); err != nil {
+		t.Fatal(err)
+	}
+	c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Phase == provider.PhaseRunning && o.Trouble == "" })
+	pod, err := c.admin.CoreV1().Pods("shoal").Get(t.Context(), name(sp.ID), metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cordon := func(on bool) {
+		patch := fmt.Sprintf(`{"spec":{"unschedulable":%v}}`, on)
+		if _, err := c.Do(t.Context(), http.MethodPatch, "/api/v1/nodes/"+pod.Spec.NodeName, "application/merge-patch+json", []byte(patch)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cordon(true)
+	c.until(t, p, sp.ID, func(o provider.Observed) bool { return strings.Contains(o.Trouble, "cordoned") })
+	// Whoever drains the node has to wait for the people on it.
+	evict := []byte(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"` + pod.Name + `","namespace":"shoal"}}`)
+	if _, err := c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/shoal/pods/"+pod.Name+"/eviction", "application/json", evict); err == nil || !strings.Contains(err.Error(), "disruption budget") {
+		t.Errorf("an eviction: %v", err)
+	}
+	cordon(false)
+	c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Trouble == "" })
+	if err := p.Delete(t.Context(), sp.ID); err != nil {
+		t.Error(err)
+	}
 }
 
 // grows: a machine that no node takes is what makes an autoscaler of clusters add one, and the new node gets it. While it is there the node is
