@@ -49,8 +49,12 @@ done
 "$PROGRAMS/node/usr/bin/containerd" --config "$DIR/containerd.toml" >>"$DIR/containerd.log" 2>&1 &
 containerd=$!
 for i in $(seq 300); do [ -S /run/containerd/containerd.sock ] && break; sleep 0.1; done
-"$PROGRAMS/hyperkube" kubelet --config="$DIR/kubelet.yaml" --kubeconfig="$CONFIG" --hostname-override="$NAME" --node-ip="$ADDRESS" \
-	--root-dir="$DIR/kubelet" --cert-dir="$DIR/pki" >>"$DIR/kubelet.log" 2>&1 &
+# It gives up if containerd listens, and is not ready yet.
+until "$PROGRAMS/hyperkube" kubelet --config="$DIR/kubelet.yaml" --kubeconfig="$CONFIG" --hostname-override="$NAME" --node-ip="$ADDRESS" \
+	--root-dir="$DIR/kubelet" --cert-dir="$DIR/pki" >>"$DIR/kubelet.log" 2>&1; do
+	tail -n 3 "$DIR/kubelet.log" | grep -q 'server is not initialized yet' || exit 1
+	sleep 0.1
+done &
 kubelet=$!
 "$PROGRAMS/hyperkube" kube-proxy --config="$DIR/proxy.yaml" --hostname-override="$NAME" >>"$DIR/proxy.log" 2>&1 &
 proxy=$!
