@@ -254,6 +254,7 @@ func (c *cluster) drains(t *testing.T, w *rig.World) {
 	node := there.Spec.NodeName
 	defer c.kubectl("uncordon", node)
 	c.kubectl("cordon", node)
+	c.kubectl("-n", "shoal", "label", "pod", pod, "leaves=soon") // what becomes of pods is seen at once, and of nodes within a minute
 	if err := rig.Until(t.Context(), patience, "another machine is there", func() (bool, error) {
 		pods, err := c.admin.CoreV1().Pods("shoal").List(t.Context(), metav1.ListOptions{LabelSelector: labelPool + "=lab"})
 		elsewhere := err == nil && slices.ContainsFunc(pods.Items, func(p corev1.Pod) bool { return p.Spec.NodeName != node && p.Status.Phase == corev1.PodRunning })
