@@ -118,6 +118,7 @@ func (c *cluster) guide(t *testing.T) {
 	for _, b := range shellBlock.FindAllStringSubmatch(string(text), -1) {
 		if strings.Contains(b[1], "restore") { // one server is left behind here
 			t.Run("the server is killed", func(t *testing.T) { c.survive(t, d.in(t)) })
+			t.Run("a gateway is replaced", func(t *testing.T) { replaced(d.in(t)) })
 			t.Run("why", func(t *testing.T) { c.explain(t, d.in(t)) })
 			t.Run("policies", c.policies)
 			t.Run("confined", c.confined)
@@ -184,6 +185,15 @@ EOF`)
 	if strings.Count(out, "once") != 4 || !strings.Contains(out, "kept") || !strings.Contains(out, "said by 3") {
 		t.Errorf("after the server was killed: %s", out)
 	}
+}
+
+// replaced has a gateway's pod made anew. It is who it was, without its token, which was good once.
+func replaced(d *desk) {
+	d.sh(`kubectl -n shoal delete secret shoal-gateways
+kubectl -n shoal delete pod shoal-gateway-0
+kubectl -n shoal rollout status statefulset shoal-gateway --timeout=5m`)
+	d.retry(`[ "$(kubectl -n shoal exec shoal-0 -- shoal gateway list | grep -c connected)" = 2 ]`)
+	d.sh(`ssh alice@$address true`) // by the same host key
 }
 
 // talk starts a script that says again what it is told, as long as the test lasts. It returns what tells it.
