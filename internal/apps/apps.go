@@ -28,7 +28,9 @@ type Config struct {
 	Send func(shoal.MachineID, api.Record) bool
 	// URL is where browsers find the gateway, without a slash at its end; empty: nowhere. Nil: the same.
 	URL func() string
-	Log *slog.Logger
+	// Keep returns once what is on record fits the clock, which may have been set; without that nothing is ended. May be nil.
+	Keep func(context.Context) error
+	Log  *slog.Logger
 }
 
 // Apps keeps the apps. Its methods may be called from any goroutine; apps get on only while Run runs.
@@ -65,6 +67,9 @@ func New(cfg Config) *Apps {
 	}
 	if cfg.Send == nil {
 		cfg.Send = func(shoal.MachineID, api.Record) bool { return false }
+	}
+	if cfg.Keep == nil {
+		cfg.Keep = func(context.Context) error { return nil }
 	}
 	if cfg.URL == nil {
 		cfg.URL = func() string { return "" }

@@ -133,6 +133,9 @@ func (a *Apps) tend(ctx context.Context) error {
 	if quiet {
 		return nil
 	}
+	if err := a.cfg.Keep(ctx); err != nil {
+		return err
+	}
 	if err := a.keepUse(ctx, used); err != nil {
 		for id, at := range used {
 			a.Used(id, at)

@@ -28,6 +28,8 @@ type Config struct {
 	Wake     func() // wakes the engine: there is new demand; may be nil
 	// Send tells a machine's agent; false: it will not be told. Nil: none is.
 	Send func(shoal.MachineID, api.Record) bool
+	// Keep returns once what is on record fits the clock, which may have been set; without that nothing is ended. May be nil.
+	Keep func(context.Context) error
 	Log  *slog.Logger
 }
 
@@ -95,6 +97,9 @@ func New(cfg Config) *Broker {
 	}
 	if cfg.Send == nil {
 		cfg.Send = func(shoal.MachineID, api.Record) bool { return false }
+	}
+	if cfg.Keep == nil {
+		cfg.Keep = func(context.Context) error { return nil }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -94,6 +94,9 @@ func later(a, b time.Time) time.Time {
 // tend has ended what nobody has used for as long as the pool says, desktops and sessions, and tells their users before.
 // Where there is nothing of that kind it does nothing.
 func (b *Broker) tend(ctx context.Context) error {
+	if err := b.cfg.Keep(ctx); err != nil {
+		return err
+	}
 	limits := map[shoal.PoolName]idleEnds{}
 	var all []shoal.Session
 	any, news := false, false
@@ -199,19 +202,22 @@ func mark(tx *store.Tx, all []shoal.Session) error {
 // told is what was done about something that is to end.
 type told struct {
 	ends  time.Time // of which the user was told
+	since time.Time // when that was last
 	asked time.Time // when its agent was asked to end it
 }
 
 // end tells a user of what ends unless she uses it, or has it ended.
 func (b *Broker) end(ctx context.Context, s shoal.Session, d idleEnds, now time.Time) error {
 	t, e := b.told[s.ID], b.endOf(s, d, now)
-	switch {
-	case now.Before(s.Ends):
+	switch unwarned := d.warn > 0 && t.since.IsZero(); {
+	case now.Before(s.Ends) || unwarned:
 		if now.Before(s.Ends.Add(-d.warn)) || t.ends.Equal(s.Ends) {
 			return nil
 		}
-		t.ends = s.Ends
+		t.ends, t.since = s.Ends, now
 		b.cfg.Send(s.Machine, api.Record{Message: &api.Message{User: s.User, Text: e.warning}})
+	case d.warn > 0 && now.Sub(t.since) < d.warn-tendEvery: // this server was not there to say so in time, or the clock was set
+		return nil
 	case now.Sub(t.asked) < endAgain:
 		return nil
 	default:
@@ -243,6 +249,9 @@ type end struct {
 
 func (b *Broker) endOf(s shoal.Session, d idleEnds, now time.Time) end {
 	at := s.Ends.Format("15:04 MST")
+	if !now.Before(s.Ends) {
+		at = now.UTC().Add(d.warn).Format("15:04 MST")
+	}
 	if s.Ending == endsDesktop {
 		since := shoal.Duration(now.Sub(s.LeftDesktop).Truncate(time.Second))
 		return end{fmt.Sprintf("Shoal: nobody has been connected to your desktop on machine %s for %s. It ends at %s with all that is open there, unless you connect to it.", s.Machine, since, at),

@@ -85,6 +85,10 @@ func TestUnusedSession(t *testing.T) {
 			t.Errorf("nothing is known, and it is ended: %q", got)
 		}
 		pass(2*time.Minute, "")
+		if got := told.take(); strings.Count(got, "It ends at") != 1 || strings.Contains(got, "end what") {
+			t.Errorf("she has not been told yet that it ends: %q", got)
+		}
+		pass(6*time.Minute, "")
 		if got := told.take(); !strings.Contains(got, "end what "+string(user(0))+" has on m-1 unused for 1h59m") {
 			t.Errorf("in the end: %q", got)
 		}

@@ -29,6 +29,8 @@ type Config struct {
 	Look func(id shoal.MachineID, which string)
 	// Held says why nothing more of a user's jobs starts now, so that it asks for no machines; empty, or nil: it does.
 	Held func(shoal.UserName) string
+	// Keep returns once what is on record fits the clock, which may have been set; without that nothing is decided. May be nil.
+	Keep func(context.Context) error
 	Log  *slog.Logger
 }
 
@@ -58,6 +60,9 @@ type Engine struct {
 func New(cfg Config) *Engine {
 	if cfg.Gone == nil {
 		cfg.Gone = func(shoal.MachineID) {}
+	}
+	if cfg.Keep == nil {
+		cfg.Keep = func(context.Context) error { return nil }
 	}
 	if cfg.JoinToken == nil {
 		cfg.JoinToken = func(shoal.MachineID, int) string { return "" }

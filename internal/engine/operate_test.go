@@ -10,6 +10,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/clock"
 	"github.com/shoal-pool/shoal/internal/providers/fake"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -82,6 +83,43 @@ func TestShrinkUnderPeople(t *testing.T) {
 			w.want("ready", w.is("ready"), n)
 			w.want("draining", w.is("draining"), 2-n)
 		}
+	})
+}
+
+// setClock sets the server's clock. The bubble's own cannot be set, so what is on record is moved the other way.
+func (w *world) setClock(by time.Duration) {
+	w.t.Helper()
+	var other time.Duration
+	k := clock.New(clock.Config{Store: w.db, Wall: func() time.Time { return time.Now().Add(other) }})
+	other = -by
+	if err := k.Keep(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.ahead.Add(int64(by))
+}
+
+// A clock that is put forward past a deadline ends nothing, and one that is put back keeps nothing for longer.
+func TestDrainWhileTheClockIsSet(t *testing.T) {
+	in(t, fake.Config{}, lab(), func(t *testing.T, w *world) {
+		w.wait("alice")
+		later(5 * time.Second)
+		w.seat()
+		id := w.machines()[0].ID
+		if _, err := w.engine.Load().Drain(t.Context(), host(), id, api.DrainRequest{Deadline: shoal.Duration(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		later(20 * time.Minute)
+		w.setClock(26 * time.Hour)
+		later(20 * time.Minute)
+		w.want("draining after the clock was put forward", w.is("draining"), 1)
+		w.setClock(-100 * time.Hour)
+		later(18 * time.Minute)
+		w.want("draining after the clock was put back", w.is("draining"), 1)
+		later(3 * time.Minute)
+		if m := w.get(id); m.State != shoal.MachineGone || !strings.Contains(m.Reason, "deadline") {
+			t.Errorf("%+v", m)
+		}
+		w.bill()
 	})
 }
 

@@ -20,6 +20,9 @@ func (e *Engine) pass(ctx context.Context) (next time.Time, err error) {
 	case <-ctx.Done():
 		return next, ctx.Err()
 	}
+	if err := e.cfg.Keep(ctx); err != nil {
+		return next, err
+	}
 	m := e.recall()
 	var v *verdict
 	live, pools := map[shoal.MachineID]bool{}, map[shoal.PoolName]bool{}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/clock"
 	"github.com/shoal-pool/shoal/internal/engine"
 	"github.com/shoal-pool/shoal/internal/providers/fake"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -30,6 +31,7 @@ type world struct {
 	mute   atomic.Bool // agents never say anything
 	blind  atomic.Bool // agents do not look again when they are asked to
 	looks  atomic.Int64
+	ahead  atomic.Int64 // by how much the server's clock was set, nanoseconds
 
 	mu   sync.Mutex
 	gone []shoal.MachineID
@@ -75,6 +77,7 @@ func (w *world) start() {
 	}
 	e := engine.New(engine.Config{Store: w.db, Providers: map[string]provider.Provider{"fake": p}, Control: map[string]engine.Control{"fake": {URL: "unix:///control"}},
 		JoinToken: func(id shoal.MachineID, epoch int) string { return fmt.Sprintf("token of %s, %d", id, epoch) },
+		Keep:      clock.New(clock.Config{Store: w.db, Wall: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }}).Keep,
 		Gone: func(id shoal.MachineID) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -32,6 +32,12 @@ func (tx *Tx) CloseInterval(kind shoal.ObjectKind, id string, end time.Time) err
 	return err
 }
 
+// MoveOpenIntervals moves the starts of what is open: the clock was set.
+func (tx *Tx) MoveOpenIntervals(by time.Duration) error {
+	_, err := tx.change("UPDATE intervals SET start = start + ? WHERE stop = 0", int64(by))
+	return err
+}
+
 // IntervalsSince returns the intervals that are open or ended after t, by kind, id and start.
 func (tx *Tx) IntervalsSince(t time.Time) ([]Interval, error) {
 	const query = `SELECT kind, id, start, stop, pool, machine, user, per_hour, currency FROM intervals

@@ -1,0 +1,187 @@
+// Package clock notices when the wall clock is set, and moves what is on record along with it.
+//
+// Deadlines, idle times and leases are on record as times of the wall clock, so that they outlive the server, but they are promises about
+// time that passes: two hours' notice, half an hour with nobody there. When the clock is set, by hand, by NTP after a boot, or because
+// the host was suspended, all of them become other promises at once. So whoever ends things asks Keep first. It compares the wall clock with one
+// that nobody can set, and by as much as the two have come apart it moves what has begun and not ended: whatever was to end in two hours
+// still ends in two hours, and the bill counts the time that passed. Schedules, which mean the wall clock, stay.
+package clock
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store"
+)
+
+const (
+	// step is how far the clock must be set at once to be noticed: what keeps clocks right by and by changes them by
+	// milliseconds between two looks.
+	step = 5 * time.Second
+	// restartStep is the same from one process to the next, between which a clock may have been slewed for days.
+	restartStep = time.Minute
+	// setting is the name of the mark on record.
+	setting = "clock"
+)
+
+// Config is what a Keeper needs. Only Store must be set.
+type Config struct {
+	Store *store.DB
+	Log   *slog.Logger
+	// Wall is the clock that may be set. Nil: the system's.
+	Wall func() time.Time
+	// Boot names the host's boot, and says for how long it has run since then, suspensions not counted. Nil: what was before this
+	// process is taken as it is on record.
+	Boot func() (id string, up time.Duration, err error)
+}
+
+// Keeper notices. Its methods may be called from any goroutine.
+type Keeper struct {
+	cfg   Config
+	began time.Time // by both clocks
+
+	mu      sync.Mutex // held while what is on record is moved, so that nobody decides meanwhile
+	offset  time.Duration
+	started bool
+}
+
+// New makes a Keeper.
+func New(cfg Config) *Keeper {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
+	}
+	k := &Keeper{cfg: cfg, began: time.Now()}
+	k.offset = k.apart()
+	return k
+}
+
+// apart is how far the wall clock has come from one that nobody can set, since the Keeper began.
+func (k *Keeper) apart() time.Duration {
+	return k.cfg.Wall().Round(0).Sub(k.began.Round(0)) - time.Since(k.began)
+}
+
+// Keep returns once what is on record fits the wall clock. After an error nothing may be ended by it.
+func (k *Keeper) Keep(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.started {
+		if err := k.start(ctx); err != nil {
+			return fmt.Errorf("cannot compare the clock with what is on record: %w", err)
+		}
+		k.started = true
+	}
+	now := k.apart()
+	by := now - k.offset
+	if by.Abs() < step {
+		k.offset = now
+		return nil
+	}
+	err := k.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		if err := move(tx, by); err != nil {
+			return err
+		}
+		return k.mark(tx)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot move what is on record along with the clock, which was set: %w", err)
+	}
+	k.offset = now
+	k.cfg.Log.Warn(sentence(by))
+	return nil
+}
+
+// mark is how the clock stood to the time since a boot.
+type mark struct {
+	Boot   string        `json:"boot"`
+	Offset time.Duration `json:"offset"` // the wall clock less the time since the boot, nanoseconds since 1970
+}
+
+func (k *Keeper) now() (mark, error) {
+	id, up, err := k.cfg.Boot()
+	return mark{id, time.Duration(k.cfg.Wall().UnixNano()) - up}, err
+}
+
+// start compares with what an earlier process on this host has left, and leaves a mark for later ones.
+func (k *Keeper) start(ctx context.Context) error {
+	if k.cfg.Boot == nil {
+		return nil
+	}
+	var by, apart time.Duration
+	err := k.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		apart = k.apart()
+		now, err := k.now()
+		if err != nil {
+			return err
+		}
+		text, err := tx.Setting(setting)
+		if err != nil {
+			return err
+		}
+		var was mark
+		if by = 0; text != "" && json.Unmarshal([]byte(text), &was) == nil && was.Boot == now.Boot {
+			by = now.Offset - was.Offset
+		}
+		if by.Abs() >= restartStep {
+			if err := move(tx, by); err != nil {
+				return err
+			}
+		}
+		return k.mark(tx)
+	})
+	if err != nil {
+		return err
+	}
+	k.offset = apart
+	if by.Abs() >= restartStep {
+		k.cfg.Log.Warn(sentence(by))
+	}
+	return nil
+}
+
+// mark puts on record how the clock stands.
+func (k *Keeper) mark(tx *store.Tx) error {
+	if k.cfg.Boot == nil {
+		return nil
+	}
+	now, err := k.now()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(now)
+	if err != nil {
+		return err
+	}
+	return tx.SetSetting(setting, string(text))
+}
+
+func sentence(by time.Duration) string {
+	how := "forward"
+	if by < 0 {
+		how = "back"
+	}
+	return fmt.Sprintf("the server's clock was put %s by %s, or the server stood still: what was to end after a time still ends after that time, so other hours are told now",
+		how, shoal.Duration(by.Abs().Round(time.Second)))
+}
+
+// Linux is this host's boot.
+func Linux() (id string, up time.Duration, err error) {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", 0, err
+	}
+	var t unix.Timespec
+	err = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	return strings.TrimSpace(string(text)), time.Duration(t.Nano()), err
+}
