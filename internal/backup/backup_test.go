@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/shoal-pool/shoal"
@@ -210,6 +211,78 @@ func TestForeignBackups(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A store that a newer version of shoal has used, or a backup of one, is refused by all commands, and nothing is changed or left.
+func TestNewerVersions(t *testing.T) {
+	dir := t.TempDir()
+	data := filepath.Join(dir, "data")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(data, "shoal.db")
+	db, err := file.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server(t, db, data, 3)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	saved := filepath.Join(dir, "backup")
+	if err := backup.Save(t.Context(), backup.Place{Data: data}, saved); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(dir, "other.db")
+	if db, err = file.Open(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := map[string]string{path: newer(t, path), saved: newer(t, saved)}
+	for what, err := range map[string]error{
+		"backup":       backup.Save(t.Context(), backup.Place{Data: data}, saved+"2"),
+		"restore":      backup.Restore(t.Context(), backup.Place{Data: filepath.Join(dir, "in", "data")}, saved),
+		"migrate":      backup.Migrate(t.Context(), "sqlite:"+path, "sqlite:"+path+"2"),
+		"migrate into": backup.Migrate(t.Context(), "sqlite:"+other, "sqlite:"+path),
+	} {
+		if shoal.KindOf(err) != shoal.KindInvalid || !strings.Contains(fmt.Sprint(err), "newer version") || shoal.HintOf(err) == "" {
+			t.Errorf("%s: %v (hint %q)", what, err, shoal.HintOf(err))
+		}
+	}
+	for path, text := range before {
+		if now, err := os.ReadFile(path); err != nil || string(now) != text {
+			t.Errorf("%s has changed, %v", path, err)
+		}
+	}
+	if _, err := os.Stat(saved + "2"); err == nil {
+		t.Error("there is half a backup")
+	}
+	if _, err := os.Stat(path + "2"); err == nil {
+		t.Error("there is half a store")
+	}
+	if !empty(t, filepath.Join(dir, "in")) {
+		t.Error("there is half a data directory")
+	}
+}
+
+// newer has the SQLite file that is in a file say that it is of a version to come. What is in the file then comes back.
+func newer(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := bytes.Index(text, []byte("SQLite format 3\x00"))
+	if begin < 0 {
+		t.Fatalf("%s holds no store", path)
+	}
+	text[begin+62] = 0x7f // its user_version is at 60, with the highest byte first
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestMigrate(t *testing.T) {

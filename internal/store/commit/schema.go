@@ -31,8 +31,8 @@ func (s Schema) Steps(have int) ([]Step, error) {
 		return nil, err
 	}
 	if have > len(names) {
-		return nil, shoal.Errorf(shoal.KindInvalid, "cannot open the store: it is of schema %d, this version knows up to %d", have, len(names)).
-			WithHint("run the version of shoal that wrote it, or a newer one")
+		return nil, shoal.Errorf(shoal.KindInvalid, "it was last used by a newer version of shoal: it is of schema %d, this version knows up to %d", have, len(names)).
+			WithHint("run that version, or a newer one; the way back is a backup from before the upgrade")
 	}
 	var steps []Step
 	for i, name := range names[have:] {

@@ -20,15 +20,11 @@ CREATE OR REPLACE FUNCTION json_extract(body text, path text) RETURNS text LANGU
 
 // migrate brings the schema forward to the newest version, each in a transaction of its own.
 func (d *database) migrate(ctx context.Context, c *conn) error {
-	if err := c.script(ctx, prepare); err != nil {
-		return err
-	}
-	have := 0
-	if err := c.Query(func(r commit.Rows) error { return r.Scan(&have) }, "SELECT coalesce(max(version), 0) FROM schema_version"); err != nil {
-		return err
-	}
-	steps, err := store.Schema().Steps(have)
+	steps, err := missing(c)
 	if err != nil {
+		return err
+	}
+	if err := c.script(ctx, prepare); err != nil {
 		return err
 	}
 	for _, s := range steps {
@@ -39,11 +35,28 @@ func (d *database) migrate(ctx context.Context, c *conn) error {
 	return nil
 }
 
+// schema is the version that a database is of; 0: there is no store in it.
+func schema(c *conn) (have int, err error) {
+	err = c.Query(func(r commit.Rows) error { return r.Scan(&have) }, "SELECT coalesce(max(version), 0) FROM schema_version")
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42P01" {
+		return 0, nil
+	}
+	return have, err
+}
+
+// missing are the steps that lead to the newest schema. A database of a newer version is refused, and is left as it is.
+func missing(c *conn) ([]commit.Step, error) {
+	have, err := schema(c)
+	if err != nil {
+		return nil, err
+	}
+	return store.Schema().Steps(have)
+}
+
 // newest refuses a database of another schema than this program's.
 func newest(c *conn) error {
-	have := 0
-	err := c.Query(func(r commit.Rows) error { return r.Scan(&have) }, "SELECT coalesce(max(version), 0) FROM schema_version")
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42P01" {
+	have, err := schema(c)
+	if err == nil && have == 0 {
 		return shoal.Errorf(shoal.KindNotFound, "there is no store in database %q", c.pg.Config().Database).WithHint("no server was ever started with it: is it the right one?")
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -224,7 +225,9 @@ func (d *database) lock(c *conn) error {
 		}
 	}
 	if !got {
-		return errHeld
+		// Whoever could not lead this database is no standby.
+		_, err := missing(c)
+		return cmp.Or(err, errHeld)
 	}
 	return nil
 }
