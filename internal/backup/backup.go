@@ -236,7 +236,17 @@ func Migrate(ctx context.Context, from, to string) (err error) {
 	return errors.Join(copyTo(ctx, source, to), source.Close())
 }
 
-func copyTo(ctx context.Context, from *store.DB, to string) error {
+// copyTo leaves no file where there was none, unless all is in it.
+func copyTo(ctx context.Context, from *store.DB, to string) (err error) {
+	if path, ok := strings.CutPrefix(to, "sqlite:"); ok {
+		if _, absent := os.Stat(path); errors.Is(absent, fs.ErrNotExist) {
+			defer func() {
+				if err != nil {
+					_, _ = os.Remove(path), os.Remove(path+".lock")
+				}
+			}()
+		}
+	}
 	target, err := open(ctx, to)
 	if err != nil {
 		return err

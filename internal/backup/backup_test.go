@@ -330,4 +330,12 @@ func TestMigrate(t *testing.T) {
 	if n := count(t, back); n != 7 {
 		t.Errorf("%d users came back", n)
 	}
+	interrupted, stop := context.WithCancel(t.Context())
+	stop()
+	if err := backup.Migrate(interrupted, to, "sqlite:"+path+".half"); err == nil {
+		t.Error("it went on though it was interrupted")
+	}
+	if left, err := filepath.Glob(path + ".half*"); err != nil || len(left) > 0 {
+		t.Errorf("what was interrupted has left %v, %v", left, err)
+	}
 }

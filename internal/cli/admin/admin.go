@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/backup"
 )
 
@@ -28,10 +29,10 @@ func Command(env Env, parent func(use, short string, children ...*cobra.Command)
 may be running; what is saved is one moment of it. FILE may be - for standard output. What tasks have written (DIR/output), machines' disks and shares are not in it.`,
 			takes("FILE"), func(ctx context.Context, p backup.Place, file string) error {
 				if file == "-" {
-					return backup.SaveTo(ctx, p, env.Out)
+					return unless(ctx, backup.SaveTo(ctx, p, env.Out), "the backup is not whole")
 				}
 				if err := backup.Save(ctx, p, file); err != nil {
-					return err
+					return unless(ctx, err, "there is no backup")
 				}
 				env.Say("saved %s; it holds the server's keys: keep it where only root can read it", file)
 				return nil
@@ -41,7 +42,7 @@ which must be empty. What has happened since the backup was made is not known to
 not know are removed, and jobs that it knows as running, and whose machines are gone, are queued again.`,
 			takes("FILE"), func(ctx context.Context, p backup.Place, file string) error {
 				if err := backup.Restore(ctx, p, file); err != nil {
-					return err
+					return unless(ctx, err, "nothing was restored")
 				}
 				env.Say("restored %s: start the server on it", p.Data)
 				return nil
@@ -77,7 +78,7 @@ Then start the server with --database URL.`,
 			ctx, stop := env.Interruptible(cmd.Context())
 			defer stop()
 			if err := backup.Migrate(ctx, from, to); err != nil {
-				return err
+				return unless(ctx, err, "nothing was copied")
 			}
 			if strings.HasPrefix(to, "sqlite:") {
 				env.Say("copied; start the server without --database on a data directory that has it as shoal.db beside its keys, and put the former store aside")
@@ -89,4 +90,12 @@ Then start the server with --database URL.`,
 	cmd.Flags().StringVar(&from, "from", "", "sqlite:PATH or postgres://USER@HOST/NAME, a `STORE` that no server uses")
 	cmd.Flags().StringVar(&to, "to", "", "the same, a `STORE` that is empty")
 	return cmd
+}
+
+// unless is an error, or what became of it all when whoever runs this did not wait for the end.
+func unless(ctx context.Context, err error, interrupted string) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	return shoal.Errorf(shoal.KindCancelled, "%v: %s", context.Cause(ctx), interrupted)
 }
