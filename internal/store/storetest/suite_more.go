@@ -251,6 +251,15 @@ func testIntervals(t *testing.T, db *store.DB) {
 			return err
 		})
 	}
+	Update(t, db, func(tx *store.Tx) error { return tx.MoveOpenIntervals(-5 * time.Second) })
+	again.Start, session.Start = at(395), at(105)
+	View(t, db, func(tx *store.Tx) error {
+		got, err := tx.IntervalsSince(at(0))
+		if diff := cmp.Diff([]store.Interval{machine, again, session}, got); diff != "" {
+			t.Errorf("after what is open was moved:\n%s", diff)
+		}
+		return err
+	})
 }
 
 func testCredentials(t *testing.T, db *store.DB) {
