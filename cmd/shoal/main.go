@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal/internal/app"
 	"github.com/shoal-pool/shoal/internal/cli"
+	"github.com/shoal-pool/shoal/internal/clock"
 	"github.com/shoal-pool/shoal/internal/providers/local/mounts"
 )
 
@@ -16,7 +17,7 @@ func main() {
 	mounts.Child()
 	cfg := cli.OS(version())
 	cfg.Serve = func(ctx context.Context, s cli.Serve) error {
-		return app.Run(ctx, app.Options{Data: s.Data, Database: s.Database, Listen: s.Listen, SSHListen: s.SSHListen, AgentListen: s.AgentListen, AgentURL: s.AgentURL, EndpointHost: s.EndpointHost, Programs: s.Programs, GPURoot: s.GPURoot, MountHelper: "/proc/self/exe", Role: s.Role, Servers: s.Servers, TokenFile: s.TokenFile, OfflineFor: time.Duration(s.OfflineFor), KeepHistory: time.Duration(s.Keep), Linger: time.Duration(s.Linger), TaskLease: time.Duration(s.TaskLease), OutputCap: s.OutputCap, Web: app.Web(s.Web), Version: cfg.Version, Log: s.Log})
+		return app.Run(ctx, app.Options{Data: s.Data, Database: s.Database, Listen: s.Listen, SSHListen: s.SSHListen, AgentListen: s.AgentListen, AgentURL: s.AgentURL, EndpointHost: s.EndpointHost, Programs: s.Programs, GPURoot: s.GPURoot, MountHelper: "/proc/self/exe", Role: s.Role, Servers: s.Servers, TokenFile: s.TokenFile, OfflineFor: time.Duration(s.OfflineFor), KeepHistory: time.Duration(s.Keep), Linger: time.Duration(s.Linger), TaskLease: time.Duration(s.TaskLease), OutputCap: s.OutputCap, Web: app.Web(s.Web), Boot: clock.Linux, Version: cfg.Version, Log: s.Log})
 	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cfg))
 }

@@ -169,7 +169,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	for name := range providers {
 		controls[name] = a.control(name)
 	}
-	keep := clock.New(clock.Config{Store: a.store, Boot: clock.Linux, Log: a.log}).Keep
+	keep := clock.New(clock.Config{Store: a.store, Boot: a.opts.Boot, Log: a.log}).Keep
 	a.engine = engine.New(engine.Config{Store: a.store, Providers: providers, Control: controls, Keep: keep, Log: a.log,
 		Held:      func(user shoal.UserName) string { return a.budgets.Held(user) },
 		JoinToken: func(id shoal.MachineID, epoch int) string { return a.hub.JoinToken(id, epoch) },

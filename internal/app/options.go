@@ -51,6 +51,9 @@ type Options struct {
 	Version   string
 	Log       *slog.Logger
 
+	// Boot is clock.Config's: which boot of the host this is. Nil: nothing is known of the clock of earlier processes.
+	Boot func() (id string, up time.Duration, err error)
+
 	// For tests of the whole: what would otherwise be made from the addresses above.
 	Listeners Listeners
 	Providers map[string]provider.Provider // by the name that pools give; nil: the local one

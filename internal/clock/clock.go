@@ -62,6 +62,12 @@ func New(cfg Config) *Keeper {
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
+	if cfg.Boot != nil {
+		if _, _, err := cfg.Boot(); err != nil {
+			cfg.Log.Warn("it will not be noticed if the clock is set while no server runs", "error", err)
+			cfg.Boot = nil
+		}
+	}
 	k := &Keeper{cfg: cfg, began: time.Now()}
 	k.offset = k.apart()
 	return k
