@@ -8,6 +8,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/spec"
+	"github.com/shoal-pool/shoal/internal/spec/naming"
 )
 
 // Cluster is a cluster.json in our words.
@@ -50,7 +51,7 @@ func (r *reading) cluster(f clusterFile) Cluster {
 	if name == "" {
 		name = f.Name.s
 	}
-	c := Cluster{Pool: shoal.Pool{Name: shoal.PoolName(nameOf(name, "cluster")), Uses: []shoal.Use{shoal.UseBatch}}}
+	c := Cluster{Pool: shoal.Pool{Name: shoal.PoolName(naming.Of(name, "cluster")), Uses: []shoal.Use{shoal.UseBatch}}}
 	r.size(&c.Pool, p.Size)
 	r.scale(&c.Pool, p.Scale)
 	switch strings.ToLower(p.Priority.s) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/spec"
+	"github.com/shoal-pool/shoal/internal/spec/naming"
 )
 
 // Options say how a file is read.
@@ -127,7 +128,7 @@ func (t *translation) job(f jobFile) []shoal.Share {
 		t.places["name"] = f.Name.at
 	}
 	if p.Cluster != nil && p.Cluster.ID.s != "" {
-		t.spec.Pool = shoal.PoolName(nameOf(lastOf(p.Cluster.ID.s), "pool"))
+		t.spec.Pool = shoal.PoolName(naming.Of(naming.Last(p.Cluster.ID.s), "pool"))
 		t.note(p.Cluster.ID.at, "the cluster is taken to be pool %q; -p POOL says otherwise", t.spec.Pool)
 	}
 	nodes := 1

@@ -10,6 +10,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/spec"
+	"github.com/shoal-pool/shoal/internal/spec/naming"
 )
 
 // Place is a directory of a share: where a mount of the file is found here.
@@ -20,7 +21,6 @@ type Place struct {
 
 var (
 	placeForm = regexp.MustCompile(`^([a-z][a-z0-9-]{0,31}):(/.*)$`)
-	notInName = regexp.MustCompile(`[^a-z0-9]+`)
 	underRoot = regexp.MustCompile(`\$\{?AZ_BATCHAI_(JOB_)?MOUNT_ROOT\}?((?:/[A-Za-z0-9._-]+)*)`)
 )
 
@@ -85,7 +85,7 @@ func (r *reading) volumes(m *mountVolumes, at string) []volume {
 		}
 		var ok bool
 		if v.mapped, ok = r.mapped(v.name, azure); !ok && source != "" {
-			v.share = &shoal.Share{Name: shoal.ShareName(nameOf(v.name, "share")), Source: source}
+			v.share = &shoal.Share{Name: shoal.ShareName(naming.Of(v.name, "share")), Source: source}
 		}
 		all = append(all, v)
 		return &all[len(all)-1]
@@ -99,14 +99,14 @@ func (r *reading) volumes(m *mountVolumes, at string) []volume {
 		v := add("azureBlobFileSystems", i, b.At, b.Path, b.Container.s, "")
 		if v != nil && v.mapped == "" {
 			r.liberty(b.At, v.path, "map it: --share "+v.name+"=SHARE:/PATH", "it is taken as a file share of the same name", "there is no share of the kind of a blob container")
-			v.share = &shoal.Share{Name: shoal.ShareName(nameOf(v.name, "share")), Source: "azurefiles://" + r.account(b.Account.s) + "/" + b.Container.s}
+			v.share = &shoal.Share{Name: shoal.ShareName(naming.Of(v.name, "share")), Source: "azurefiles://" + r.account(b.Account.s) + "/" + b.Container.s}
 		}
 		r.keys(v, b.Credentials)
 	}
 	for i, f := range m.Servers {
 		var id string
 		if f.Server != nil {
-			id = lastOf(f.Server.ID.s)
+			id = naming.Last(f.Server.ID.s)
 		}
 		add("fileServers", i, f.At, f.Path, id, "nfs://"+id+path.Join("/mnt/data", f.Directory.s))
 	}
@@ -166,7 +166,7 @@ func (r *reading) keys(v *volume, c *credentials) {
 		return
 	}
 	if v.share != nil {
-		v.share.Credentials = &shoal.SecretRef{Secret: nameOf(string(v.share.Name)+"-key", "key")}
+		v.share.Credentials = &shoal.SecretRef{Secret: naming.Of(string(v.share.Name)+"-key", "key")}
 	}
 	if c == nil {
 		return
@@ -190,9 +190,9 @@ func (r *reading) inline(at place, path string) {
 func secretName(url string) string {
 	parts := strings.Split(strings.Trim(url, "/"), "/")
 	if i := slices.Index(parts, "secrets"); i >= 0 && i+1 < len(parts) {
-		return nameOf(parts[i+1], "secret")
+		return naming.Of(parts[i+1], "secret")
 	}
-	return nameOf(parts[len(parts)-1], "secret")
+	return naming.Of(parts[len(parts)-1], "secret")
 }
 
 // nfsOf is the source of what a mount command for NFS mounts.
@@ -208,22 +208,6 @@ func nfsOf(command string) string {
 		}
 	}
 	return ""
-}
-
-// nameOf makes a name that objects of ours can have.
-func nameOf(s, otherwise string) string {
-	const limit = 32
-	s = strings.Trim(notInName.ReplaceAllString(strings.ToLower(s), "-"), "-")
-	s = strings.TrimLeft(s, "0123456789-")
-	if s = strings.TrimRight(s[:min(len(s), limit)], "-"); s == "" {
-		return otherwise
-	}
-	return s
-}
-
-func lastOf(id string) string {
-	id = strings.TrimRight(id, "/")
-	return id[strings.LastIndexByte(id, '/')+1:]
 }
 
 // resolve finds the place that a path of the file means; false if only a running job could tell.

@@ -28,7 +28,7 @@ func (tx *Tx) PutAttempt(a shoal.Attempt) error {
 	const put = `INSERT INTO attempts (job, idx, attempt, latest, machine, user, state, ended, body)
 		VALUES (?1, ?2, ?3, CASE WHEN EXISTS (SELECT 1 FROM attempts WHERE job = ?1 AND idx = ?2 AND attempt > ?3) THEN 0 ELSE 1 END, ?4, ?5, ?6, ?7, ?8)
 		ON CONFLICT (job, idx, attempt) DO UPDATE SET machine = ?4, user = ?5, state = ?6, ended = ?7, body = ?8`
-	if err := tx.put(put, job, a.Index, a.Attempt, string(a.Machine), string(a.User), string(a.State), nanos(a.Ended), string(body)); err != nil {
+	if err := tx.put(put, job, a.Index, a.Attempt, string(a.Machine), string(a.User), string(a.State), pack.Nanos(a.Ended), string(body)); err != nil {
 		return fmt.Errorf("cannot store attempt %s: %w", a.AttemptRef, err)
 	}
 	if len(a.Members) > 1 {
@@ -172,7 +172,7 @@ func (tx *Tx) LooseAttemptsSince(t time.Time) ([]shoal.Attempt, error) {
 		return nil, err
 	}
 	const query = "SELECT body FROM attempts WHERE ended > 0 AND ended > ? AND state NOT IN ('starting', 'running') ORDER BY ended, job, idx, attempt"
-	ended, err := list[shoal.Attempt](tx, query, nanos(t))
+	ended, err := list[shoal.Attempt](tx, query, pack.Nanos(t))
 	return append(ended, live...), err
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 // SetPasswordHash stores a user's password hash; an empty one removes it. User.HasPassword is not
@@ -47,7 +48,7 @@ func (tx *Tx) PutToken(hash string, t TokenRow) error {
 	}
 	const put = `INSERT INTO tokens (hash, subject, kind, created, expires) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (hash) DO UPDATE SET subject = excluded.subject, kind = excluded.kind, created = excluded.created, expires = excluded.expires`
-	return tx.changeTokens(put, hash, t.Subject, t.Kind, nanos(t.Created), nanos(t.Expires))
+	return tx.changeTokens(put, hash, t.Subject, t.Kind, pack.Nanos(t.Created), pack.Nanos(t.Expires))
 }
 
 // Token returns a token that has not expired, or KindNotFound.
@@ -60,7 +61,7 @@ func (tx *Tx) Token(hash string) (TokenRow, error) {
 		if err := rows.Scan(&t.Subject, &t.Kind, &created, &expires); err != nil {
 			return err
 		}
-		t.Created, t.Expires = fromNanos(created), fromNanos(expires)
+		t.Created, t.Expires = pack.Time(created), pack.Time(expires)
 		return nil
 	}, "SELECT subject, kind, created, expires FROM tokens WHERE hash = ?", hash)
 	if err != nil {
@@ -97,7 +98,7 @@ func (tx *Tx) DeleteTokens(subject string) error {
 
 // TrimTokens removes the tokens that have expired.
 func (tx *Tx) TrimTokens() error {
-	_, err := tx.change("DELETE FROM tokens WHERE expires > 0 AND expires <= ?", nanos(now()))
+	_, err := tx.change("DELETE FROM tokens WHERE expires > 0 AND expires <= ?", pack.Nanos(now()))
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/store/commit"
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 // Event stores an event with this Update. Rev is filled in, and Time if it is zero.
@@ -19,7 +20,7 @@ func (tx *Tx) Event(e shoal.Event) {
 	body, err := json.Marshal(e) // strings and times: it cannot fail for a time of this age
 	if err == nil {
 		const insert = "INSERT INTO events (rev, time, kind, name, body) VALUES (?, ?, ?, ?, ?)"
-		err = tx.exec(insert, int64(e.Rev), nanos(e.Time), string(e.Kind), e.Name, string(body))
+		err = tx.exec(insert, int64(e.Rev), pack.Nanos(e.Time), string(e.Kind), e.Name, string(body))
 	}
 	tx.db.Spoil(err) // an Update whose event cannot be stored is not stored
 	tx.db.Events = e.Rev
@@ -67,7 +68,7 @@ func (tx *Tx) EventsAbout(kind shoal.ObjectKind, name string, limit int) ([]shoa
 // EventsFrom returns the revision before the first event at or after a time: the since of
 // Events and Watch that starts there.
 func (tx *Tx) EventsFrom(t time.Time) (shoal.Rev, error) {
-	all, err := list[shoal.Event](tx, "SELECT body FROM events WHERE time >= ? ORDER BY rev LIMIT 1", nanos(t))
+	all, err := list[shoal.Event](tx, "SELECT body FROM events WHERE time >= ? ORDER BY rev LIMIT 1", pack.Nanos(t))
 	if err != nil {
 		return 0, err
 	}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"time"
+
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 // RequestKey is a caller's key for a request with what the request led to.
@@ -27,12 +29,12 @@ func (tx *Tx) RequestKey(owner, key string) (RequestKey, bool, error) {
 func (tx *Tx) PutRequestKey(k RequestKey) error {
 	const put = `INSERT INTO request_keys (owner, key, digest, result, created) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (owner, key) DO UPDATE SET digest = excluded.digest, result = excluded.result, created = excluded.created`
-	err := tx.put(put, k.Owner, k.Key, k.Digest, k.Result, nanos(now()))
+	err := tx.put(put, k.Owner, k.Key, k.Digest, k.Result, pack.Nanos(now()))
 	return err
 }
 
 // TrimRequestKeys forgets keys that were stored before a time.
 func (tx *Tx) TrimRequestKeys(before time.Time) error {
-	_, err := tx.change("DELETE FROM request_keys WHERE created < ?", nanos(before))
+	_, err := tx.change("DELETE FROM request_keys WHERE created < ?", pack.Nanos(before))
 	return err
 }

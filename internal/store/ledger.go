@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store/pack"
 	"github.com/shoal-pool/shoal/internal/usage"
 )
 
@@ -20,7 +21,7 @@ func (tx *Tx) OpenInterval(i Interval) error {
 		SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
 		WHERE NOT EXISTS (SELECT 1 FROM intervals WHERE kind = ?1 AND id = ?2 AND stop = 0)
 		ON CONFLICT DO NOTHING`
-	_, err := tx.change(insert, string(i.Kind), i.ID, nanos(i.Start), nanos(i.End),
+	_, err := tx.change(insert, string(i.Kind), i.ID, pack.Nanos(i.Start), pack.Nanos(i.End),
 		string(i.Pool), string(i.Machine), string(i.User), i.Price.PerHour, i.Price.Currency)
 	return err
 }
@@ -28,7 +29,7 @@ func (tx *Tx) OpenInterval(i Interval) error {
 // CloseInterval ends the open interval of a kind and id; without one nothing happens. An end
 // before the start counts as the start.
 func (tx *Tx) CloseInterval(kind shoal.ObjectKind, id string, end time.Time) error {
-	_, err := tx.change("UPDATE intervals SET stop = CASE WHEN start > ?1 THEN start ELSE ?1 END WHERE kind = ?2 AND id = ?3 AND stop = 0", nanos(end), string(kind), id)
+	_, err := tx.change("UPDATE intervals SET stop = CASE WHEN start > ?1 THEN start ELSE ?1 END WHERE kind = ?2 AND id = ?3 AND stop = 0", pack.Nanos(end), string(kind), id)
 	return err
 }
 
@@ -51,9 +52,9 @@ func (tx *Tx) IntervalsSince(t time.Time) ([]Interval, error) {
 		if err := rows.Scan(&i.Kind, &i.ID, &start, &stop, &i.Pool, &i.Machine, &i.User, &i.Price.PerHour, &i.Price.Currency); err != nil {
 			return err
 		}
-		i.Start, i.End = fromNanos(start), fromNanos(stop)
+		i.Start, i.End = pack.Time(start), pack.Time(stop)
 		all = append(all, i)
 		return nil
-	}, query, nanos(t))
+	}, query, pack.Nanos(t))
 	return all, err
 }

@@ -248,7 +248,7 @@ func (tx *Tx) planChunk(job int64, rows []shoal.Attempt) (packing, error) {
 	}
 	all := pack.Merge(old, fresh)
 	for _, a := range all {
-		p.since, p.until = min(p.since, nanos(a.Placed)), max(p.until, nanos(a.Ended))
+		p.since, p.until = min(p.since, pack.Nanos(a.Placed)), max(p.until, pack.Nanos(a.Ended))
 	}
 	p.size, p.body = len(all), pack.Write(all)
 	return p, nil
@@ -373,13 +373,13 @@ func (tx *Tx) PackedBetween(from, to time.Time) (all []shoal.Attempt, err error)
 			}
 		}
 		return err
-	}, "SELECT job, chunk, body FROM packs WHERE until > ? AND since < ?", nanos(from), nanos(to))
+	}, "SELECT job, chunk, body FROM packs WHERE until > ? AND since < ?", pack.Nanos(from), pack.Nanos(to))
 	return all, err
 }
 
 // CountPacked is about how many attempts PackedBetween returns, and never less.
 func (tx *Tx) CountPacked(from, to time.Time) (n int, err error) {
 	err = tx.query(func(rows Rows) error { return rows.Scan(&n) },
-		"SELECT coalesce(sum(size), 0) FROM packs WHERE until > ? AND since < ?", nanos(from), nanos(to))
+		"SELECT coalesce(sum(size), 0) FROM packs WHERE until > ? AND since < ?", pack.Nanos(from), pack.Nanos(to))
 	return n, err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 // PastJob is what is left of a job of long ago: that it was, and how it ended.
@@ -63,7 +64,7 @@ func (tx *Tx) PastJob(id shoal.JobID) (p PastJob, found bool, err error) {
 
 // JobsEndedBefore returns jobs that ended before a time, those that ended first, at most limit.
 func (tx *Tx) JobsEndedBefore(t time.Time, limit int) ([]shoal.Job, error) {
-	return list[shoal.Job](tx, "SELECT body FROM jobs WHERE ended > 0 AND ended < ? ORDER BY ended LIMIT ?", nanos(t), unlimited(limit))
+	return list[shoal.Job](tx, "SELECT body FROM jobs WHERE ended > 0 AND ended < ? ORDER BY ended LIMIT ?", pack.Nanos(t), unlimited(limit))
 }
 
 // ForgetJobs leaves of jobs that have ended what past says of each. The attempts of large ones are to be

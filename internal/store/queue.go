@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 // The table queue has a row for each job that has not ended, and nothing else: finished jobs, however
@@ -66,7 +67,7 @@ func hotOf(j *shoal.Job) []byte {
 	for _, n := range []int{j.Next, j.Items, c.Queued, c.Starting, c.Running, c.Succeeded, c.Failed, c.Cancelled, c.TimedOut, int(j.Rev)} {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
-	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(nanos(j.Submitted))), uint64(nanos(j.Started)))
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(pack.Nanos(j.Submitted))), uint64(pack.Nanos(j.Started)))
 }
 
 var errShort = errors.New("a row of the queue cannot be read")
@@ -93,7 +94,7 @@ func readHot(b []byte, j *shoal.Job) error {
 	if n1 <= 0 || n2 <= 0 || n3 <= 0 {
 		return errShort
 	}
-	j.Rev, j.Submitted, j.Started = shoal.Rev(rev), fromNanos(int64(submitted)), fromNanos(int64(started))
+	j.Rev, j.Submitted, j.Started = shoal.Rev(rev), pack.Time(int64(submitted)), pack.Time(int64(started))
 	return nil
 }
 
@@ -204,7 +205,7 @@ func fillQueue(tx *Tx) error {
 		if j.State.Ended() && ended.IsZero() {
 			ended = time.Unix(1, 0) // of a time when that was not noted
 		}
-		if err := tx.exec("UPDATE jobs SET ended = ? WHERE key = ?", nanos(ended), id); err != nil {
+		if err := tx.exec("UPDATE jobs SET ended = ? WHERE key = ?", pack.Nanos(ended), id); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 // PutScaling puts on record what the autoscaler decided for a pool.
@@ -16,13 +17,13 @@ func (tx *Tx) PutScaling(pool shoal.PoolName, s api.Scaling) error {
 	if err != nil {
 		return fmt.Errorf("cannot store a decision about pool %q: %w", pool, err)
 	}
-	err = tx.put("INSERT INTO scalings (pool, at, body) VALUES (?, ?, ?) ON CONFLICT (pool, at) DO UPDATE SET body = excluded.body", string(pool), nanos(s.At), string(body))
+	err = tx.put("INSERT INTO scalings (pool, at, body) VALUES (?, ?, ?) ON CONFLICT (pool, at) DO UPDATE SET body = excluded.body", string(pool), pack.Nanos(s.At), string(body))
 	return err
 }
 
 // Scalings returns the latest decisions about a pool since a time, the newest first.
 func (tx *Tx) Scalings(pool shoal.PoolName, since time.Time, most int) ([]api.Scaling, error) {
-	return list[api.Scaling](tx, "SELECT body FROM scalings WHERE pool = ? AND at >= ? ORDER BY at DESC LIMIT ?", string(pool), nanos(since), most)
+	return list[api.Scaling](tx, "SELECT body FROM scalings WHERE pool = ? AND at >= ? ORDER BY at DESC LIMIT ?", string(pool), pack.Nanos(since), most)
 }
 
 // DropScalings removes the decisions about a pool.
@@ -33,5 +34,5 @@ func (tx *Tx) DropScalings(pool shoal.PoolName) error {
 
 // TrimScalings deletes decisions from before a time. It tells how many went.
 func (db *DB) TrimScalings(ctx context.Context, before time.Time) (int64, error) {
-	return db.trim(ctx, trimStep, "DELETE FROM scalings WHERE (pool, at) IN (SELECT pool, at FROM scalings WHERE at < ? LIMIT ?)", nanos(before), trimStep)
+	return db.trim(ctx, trimStep, "DELETE FROM scalings WHERE (pool, at) IN (SELECT pool, at FROM scalings WHERE at < ? LIMIT ?)", pack.Nanos(before), trimStep)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 // Table is the objects of one kind within a transaction.
@@ -90,7 +91,7 @@ var (
 		key:  func(j *shoal.Job) shoal.JobID { return j.ID },
 		meta: func(j *shoal.Job) *shoal.Meta { return &j.Meta },
 		values: func(j *shoal.Job) []any {
-			return []any{string(j.Spec.Pool), string(j.User), j.Spec.Name, string(j.State), nanos(j.Ended)}
+			return []any{string(j.Spec.Pool), string(j.User), j.Spec.Name, string(j.State), pack.Nanos(j.Ended)}
 		},
 		stored: (*Tx).jobStored, deleted: (*Tx).jobDeleted},
 		"jobs", "pool", "user", "name", "state", "ended")

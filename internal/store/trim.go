@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"time"
+
+	"github.com/shoal-pool/shoal/internal/store/pack"
 )
 
 // trimStep is how many rows are deleted at once: others' Updates are not held up for long.
@@ -13,7 +15,7 @@ const trimStep = 2000
 func (db *DB) TrimEvents(ctx context.Context, keep int, before time.Time) (int64, error) {
 	const old = `DELETE FROM events WHERE rev IN (SELECT rev FROM events WHERE time < ?1
 		OR rev <= (SELECT rev FROM events ORDER BY rev DESC LIMIT 1 OFFSET ?2) ORDER BY rev LIMIT ?3)`
-	n, err := db.trim(ctx, trimStep, old, nanos(before), max(keep, 0), trimStep)
+	n, err := db.trim(ctx, trimStep, old, pack.Nanos(before), max(keep, 0), trimStep)
 	if err != nil || n == 0 {
 		return n, err
 	}

@@ -67,20 +67,5 @@ func list[V any](tx *Tx, query string, args ...any) ([]V, error) {
 	return all, err
 }
 
-// nanos is a time as the columns hold it; zero for none.
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func fromNanos(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
-}
-
 // now is the time without its monotonic reading, as it comes back from the store.
 func now() time.Time { return time.Now().UTC().Round(0) }

@@ -6,6 +6,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/arm"
 	"github.com/shoal-pool/shoal/internal/arm/tree"
+	"github.com/shoal-pool/shoal/internal/spec/naming"
 )
 
 const machineType = "microsoft.compute/virtualmachines"
@@ -53,7 +54,7 @@ func alike(all []*arm.Resource) [][]*arm.Resource {
 func (t *translation) machineGroup(all []*arm.Resource) {
 	r := all[0]
 	name := commonName(all)
-	p := t.pool(r, nameOf(name, "pool"))
+	p := t.pool(r, naming.Of(name, "pool"))
 	for _, m := range all {
 		p.ids = append(p.ids, tree.Fold(m.ID))
 		p.backends = append(p.backends, t.interfaces(m)...)

@@ -8,6 +8,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/arm"
 	"github.com/shoal-pool/shoal/internal/arm/tree"
+	"github.com/shoal-pool/shoal/internal/spec/naming"
 )
 
 const balancerType = "microsoft.network/loadbalancers"
@@ -158,7 +159,7 @@ func (t *translation) rule(p *pool, lb *arm.Resource, rule *tree.Value) {
 			p.endpoint(e, rule.At)
 		}
 	default:
-		e := shoal.Endpoint{Name: p.free(nameOf(name, "tcp")), Protocol: shoal.ProtocolTCP, Port: back, Listen: front, Affinity: shoal.AffinitySource}
+		e := shoal.Endpoint{Name: p.free(naming.Of(name, "tcp")), Protocol: shoal.ProtocolTCP, Port: back, Listen: front, Affinity: shoal.AffinitySource}
 		p.endpoint(e, rule.At)
 		t.note(rule.At, "%s: port %d of the gateway leads to port %d of a machine; whoever reaches it is not asked who she is", path, front, back)
 		if probe != nil {
@@ -201,11 +202,11 @@ func (t *translation) probe(lb *arm.Resource, id string) *tree.Value {
 		return nil
 	}
 	for _, v := range lb.Body.Get("properties", "probes").Items() {
-		if strings.EqualFold(v.Get("name").Tell(), lastOf(id)) {
+		if strings.EqualFold(v.Get("name").Tell(), naming.Last(id)) {
 			return v
 		}
 	}
-	t.wrong(lb.At, what(lb), "", "a rule names the probe %q, which the load balancer does not have", tree.Clip(lastOf(id), 60))
+	t.wrong(lb.At, what(lb), "", "a rule names the probe %q, which the load balancer does not have", tree.Clip(naming.Last(id), 60))
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/arm/sizes"
 	"github.com/shoal-pool/shoal/internal/arm/tree"
 	"github.com/shoal-pool/shoal/internal/spec"
+	"github.com/shoal-pool/shoal/internal/spec/naming"
 )
 
 const scaleSetType = "microsoft.compute/virtualmachinescalesets"
@@ -22,7 +23,7 @@ func (t *translation) scaleSets() {
 			t.change(r)
 			continue
 		}
-		p := t.pool(r, nameOf(r.Name, "pool"))
+		p := t.pool(r, naming.Of(r.Name, "pool"))
 		p.ids = []string{tree.Fold(r.ID)}
 		t.tags(p, r.Body.Get("tags"))
 		t.capacity(p, r)
@@ -79,7 +80,7 @@ func (t *translation) fewMembers(v *tree.Value) []tree.Member {
 
 // change is for a scale set that describes no machines: it resizes one that is there.
 func (t *translation) change(r *arm.Resource) {
-	c := Change{Pool: shoal.PoolName(nameOf(r.Name, "pool")), At: r.At}
+	c := Change{Pool: shoal.PoolName(naming.Of(r.Name, "pool")), At: r.At}
 	sku := r.Body.Get("sku")
 	if n, at, ok := t.count(sku.Get("capacity"), what(r)); ok {
 		c.Size = &shoal.Size{Min: n, Max: n}

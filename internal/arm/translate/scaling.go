@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/arm/tree"
+	"github.com/shoal-pool/shoal/internal/spec/naming"
 )
 
 // autoscales reads the settings that make scale sets larger and smaller.
@@ -63,7 +64,7 @@ func (t *translation) autoscales() {
 		if slices.ContainsFunc(v.Get("profiles").Items(), timed) {
 			t.note(v.Get("profiles").At, "%s: sizes by the calendar are left out, since the pool is one of before; write them as scale.schedule in its document", what(r))
 		}
-		name := shoal.PoolName(nameOf(lastOf(target), "pool"))
+		name := shoal.PoolName(naming.Of(naming.Last(target), "pool"))
 		t.out.Changes = append(t.out.Changes, Change{Pool: name, Size: &size, At: chosen.At})
 		t.note(chosen.At, "%s: pool %q of before gets %d to %d machines", what(r), name, size.Min, size.Max)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/arm/tree"
+	"github.com/shoal-pool/shoal/internal/spec/naming"
 )
 
 // extensions are those that are resources of their own.
@@ -26,7 +27,7 @@ func (t *translation) extensions() {
 			if len(p.ids) > 1 && owner != p.ids[0] {
 				continue // the same for each copy of a machine
 			}
-			t.extension(p, lastOf(r.Name), r.Body.Get("properties"), r.At)
+			t.extension(p, naming.Last(r.Name), r.Body.Get("properties"), r.At)
 		}
 	}
 }
@@ -203,7 +204,7 @@ func mountCommand(words []string) (mounted, bool) {
 	switch {
 	case kind == "cifs" && strings.HasPrefix(plain[0], "//"):
 		host, share, ok := strings.Cut(strings.Trim(plain[0], "/"), "/")
-		m.account, m.share = host, lastOf(share)
+		m.account, m.share = host, naming.Last(share)
 		m.source = "smb://" + host + "/" + share
 		if account, azure := strings.CutSuffix(host, ".file.core.windows.net"); azure {
 			m.account, m.source = account, "azurefiles://"+account+"/"+share
@@ -216,7 +217,7 @@ func mountCommand(words []string) (mounted, bool) {
 		return m, ok && share != ""
 	case strings.HasPrefix(kind, "nfs"):
 		host, dir, ok := strings.Cut(plain[0], ":/")
-		m.account, m.share, m.source = host, lastOf(dir), "nfs://"+host+"/"+dir
+		m.account, m.share, m.source = host, naming.Last(dir), "nfs://"+host+"/"+dir
 		return m, ok && host != "" && dir != ""
 	}
 	return m, false
@@ -259,7 +260,7 @@ func split(command string) []string {
 func (t *translation) mount(p *pool, title string, m mounted, command *tree.Value, public bool) {
 	at := command.At
 	// The command is secret where its key is; what else it says is a template's to tell.
-	s := shoal.Share{Name: shoal.ShareName(nameOf(m.share, "share")), Source: m.source}
+	s := shoal.Share{Name: shoal.ShareName(naming.Of(m.share, "share")), Source: m.source}
 	source, mapped := t.options.Shares[m.account+"/"+m.share]
 	if !mapped {
 		source, mapped = t.options.Shares[m.share]
@@ -267,7 +268,7 @@ func (t *translation) mount(p *pool, title string, m mounted, command *tree.Valu
 	if mapped {
 		s.Source = source
 	} else if !strings.HasPrefix(m.source, "nfs://") {
-		s.Credentials = &shoal.SecretRef{Secret: nameOf(string(s.Name)+"-key", "key")}
+		s.Credentials = &shoal.SecretRef{Secret: naming.Of(string(s.Name)+"-key", "key")}
 		if m.key != "" && !slices.ContainsFunc(t.out.Secrets, func(o Secret) bool { return o.Name == s.Credentials.Secret }) {
 			t.out.Secrets = append(t.out.Secrets, Secret{s.Credentials.Secret, tree.StringValue(m.key).Hidden(), at})
 		}

@@ -3,7 +3,6 @@ package translate
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -184,25 +183,6 @@ func what(r *arm.Resource) string {
 }
 
 func (t *translation) deal(r *arm.Resource) { t.told[tree.Fold(r.ID)] = true }
-
-var notInName = regexp.MustCompile(`[^a-z0-9]+`)
-
-// nameOf makes a name that objects of ours can have.
-func nameOf(s, otherwise string) string {
-	const limit = 32
-	s = strings.Trim(notInName.ReplaceAllString(strings.ToLower(s), "-"), "-")
-	s = strings.TrimLeft(s, "0123456789-")
-	if s = strings.TrimRight(s[:min(len(s), limit)], "-"); s == "" {
-		return otherwise
-	}
-	return s
-}
-
-// lastOf is the last part of an id.
-func lastOf(id string) string {
-	id = strings.TrimRight(id, "/")
-	return id[strings.LastIndexByte(id, '/')+1:]
-}
 
 // finish completes and checks the objects.
 func (t *translation) finish() {

@@ -67,10 +67,10 @@ func Write(all []shoal.Attempt) []byte {
 		b = append(binary.AppendUvarint(b, uint64(a.Index-index)), flags)
 		index = a.Index
 		b = binary.AppendUvarint(b, uint64(at[place{a.Machine, a.Epoch}]))
-		b = binary.AppendVarint(b, nanos(a.Placed)-placed)
-		placed = nanos(a.Placed)
-		b = binary.AppendVarint(b, nanos(a.Started)-placed)
-		b = binary.AppendVarint(b, nanos(a.Ended)-nanos(a.Started))
+		b = binary.AppendVarint(b, Nanos(a.Placed)-placed)
+		placed = Nanos(a.Placed)
+		b = binary.AppendVarint(b, Nanos(a.Started)-placed)
+		b = binary.AppendVarint(b, Nanos(a.Ended)-Nanos(a.Started))
 		for _, n := range []int64{a.StdoutBytes, a.StderrBytes, int64(a.MaxMemory), int64(a.CPUTime)} {
 			b = binary.AppendVarint(b, n)
 		}
@@ -168,7 +168,7 @@ func Read(job shoal.JobID, chunk int, body []byte, first, limit int) ([]shoal.At
 			return all, nil
 		}
 		a := shoal.Attempt{User: user, Pool: pool, Machine: places[at].machine, Epoch: places[at].epoch, State: shoal.JobSucceeded, Backfilled: flags&backfilled != 0,
-			Placed: fromNanos(placed), Started: fromNanos(started), Ended: fromNanos(ended),
+			Placed: Time(placed), Started: Time(started), Ended: Time(ended),
 			StdoutBytes: out, StderrBytes: errOut, MaxMemory: shoal.Bytes(memory), CPUTime: shoal.Duration(cpu)}
 		a.Job, a.Index, a.Attempt = job, int(index), 1
 		if flags&exited != 0 {
@@ -212,15 +212,16 @@ func Merge(old, fresh []shoal.Attempt) []shoal.Attempt {
 	return slices.CompactFunc(all, func(a, b shoal.Attempt) bool { return a.Index == b.Index })
 }
 
-// nanos is a time in unix nanoseconds; zero for none.
-func nanos(t time.Time) int64 {
+// Nanos is a time in unix nanoseconds, as columns hold it; zero for none.
+func Nanos(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
 	return t.UnixNano()
 }
 
-func fromNanos(n int64) time.Time {
+// Time is what Nanos made of one.
+func Time(n int64) time.Time {
 	if n == 0 {
 		return time.Time{}
 	}
