@@ -239,7 +239,10 @@ func playAgent(ctx context.Context, door string, join provider.Join) error {
 			report.Boot = &api.BootReport{Ready: true}
 		}
 		resp, err := ask(http.MethodPost, "/agent/v1/report", report)
-		if err != nil { // a connection that was kept has ended
+		if err == nil {
+			resp.Body.Close()
+		}
+		if err != nil || resp.StatusCode/100 == 5 { // a connection that was kept has ended, or the pod has no address yet
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
@@ -247,7 +250,6 @@ func playAgent(ctx context.Context, door string, join provider.Join) error {
 			continue
 		}
 		told = true
-		resp.Body.Close()
 		if resp.StatusCode/100 == 4 { // its machine has gone
 			return nil
 		}
