@@ -59,7 +59,7 @@ func TestFollowersSurvive(t *testing.T) {
 		{[]string{"job", "wait", string(job.ID)}, "", "6"},
 	} {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rounds)*patience)
 			defer cancel()
 			out, err := w.AsUser(ctx, "u1", c.args...)
 			code := "0"
