@@ -350,6 +350,9 @@ func take(tx *store.Tx, w *waiter, v *verdict, pool shoal.Pool, d route.Decision
 	s.Found = false
 	s.Parts = append(s.Parts, shoal.Part{ID: w.partID, Kind: w.req.Kind, Source: w.req.Source, Since: now})
 	desktopUse(&s, now)
+	if s.Ending == endsSession { // it is used again
+		s.Ends, s.Ending = time.Time{}, ""
+	}
 	if s.State != shoal.SessionActive {
 		s.State, s.Since, s.Reason = shoal.SessionActive, now, ""
 	}

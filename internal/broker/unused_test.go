@@ -53,6 +53,11 @@ func TestUnusedSession(t *testing.T) {
 		if s := w.session(id); s.Ending != "session" || s.Ends.Sub(used).Round(time.Minute) != 2*time.Hour {
 			t.Errorf("it ends %s after it was used: %+v", s.Ends.Sub(used), s)
 		}
+		if _, err := w.Login(t.Context(), route.Request{User: user(0), Pool: "lab"}, "ssh-2", nil); err != nil {
+			t.Fatal(err)
+		}
+		ends(false, "she logs in once more")
+		w.Closed(id, "ssh-2")
 		pass(time.Minute, "python3 runs")
 		ends(false, "a program")
 		pass(24*time.Hour, "python3 runs")
