@@ -47,6 +47,9 @@ type Rehearsal struct {
 	Made         int            `json:"made"`          // machines, one after another
 	Waits        int            `json:"waits"`         // logins that would have waited
 	Waited       shoal.Duration `json:"waited"`        // all together
+	WasMost      int            `json:"wasMost"`       // machines at a time that there were
+	Fixed        int            `json:"fixed"`         // machines that have a seat for everybody at any time
+	FixedHours   float64        `json:"fixedHours"`    // machine-hours, had there always been so many
 }
 
 // Acts reports whether the decision changed anything.

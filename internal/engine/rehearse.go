@@ -61,5 +61,6 @@ func (e *Engine) Rehearse(ctx context.Context, by access.Subject, name shoal.Poo
 	slices.Reverse(past)
 	done := scale.Replay(pool, scalings.Past(past, pool.Machine), now, boot)
 	out.From, out.MachineHours, out.Was, out.Most, out.Made, out.Waits, out.Waited = done.From, done.MachineHours, done.Was, done.Most, done.Made, done.Waits, shoal.Duration(done.Waited.Round(time.Second))
+	out.WasMost, out.Fixed, out.FixedHours = done.WasMost, done.Fixed, float64(done.Fixed)*done.Until.Sub(done.From).Hours()
 	return out, nil
 }

@@ -29,6 +29,8 @@ type Replayed struct {
 	Waited       time.Duration // by all logins together
 	Waits        int           // logins that found no seat at once
 	Was          float64       // machine-hours that there were
+	WasMost      int           // machines at a time that there were
+	Fixed        int           // machines that have a seat for everybody at any time
 }
 
 // Replay tells what would have come of what was asked, had a pool had other settings: machines start in boot, and
@@ -51,6 +53,9 @@ func Replay(p shoal.Pool, past []Past, until time.Time, boot time.Duration) (out
 			continue
 		}
 		out.Was += end.Sub(x.At).Hours() * float64(x.Machines)
+		out.WasMost = max(out.WasMost, x.Machines)
+		seats := max(p.Seats, 1)
+		out.Fixed = max(out.Fixed, (x.Sessions+seats-1)/seats)
 		for now := x.At; now.Before(end); {
 			next := r.step(x, now, &out)
 			if next.After(end) {

@@ -33,7 +33,7 @@ func TestReplay(t *testing.T) {
 	past := []scale.Past{{At: at(0)}, {At: at(time.Hour), Sessions: 10, Machines: 2}, {At: at(3 * time.Hour), Sessions: 3, Machines: 2}, {At: at(4 * time.Hour)}}
 	byDemand := scale.Replay(pool(), past, at(8*time.Hour), time.Minute)
 	// Ten sessions want two machines of eight seats; half an hour after the last has gone there is none.
-	if byDemand.Most != 2 || byDemand.Made != 2 || byDemand.Waits != 10 || byDemand.Waited != 10*time.Minute || byDemand.Was != 6 {
+	if byDemand.Most != 2 || byDemand.Made != 2 || byDemand.Waits != 10 || byDemand.Waited != 10*time.Minute || byDemand.Was != 6 || byDemand.WasMost != 2 || byDemand.Fixed != 2 {
 		t.Errorf("by demand: %+v", byDemand)
 	}
 	if h := byDemand.MachineHours; h < 6 || h > 7.2 {

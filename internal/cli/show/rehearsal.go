@@ -3,6 +3,7 @@ package show
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/shoal-pool/shoal/api"
@@ -25,15 +26,31 @@ func Rehearsal(w io.Writer, format string, a api.Rehearsal, err error) error {
 		}
 		fmt.Fprintf(&b, "  - %s\n", term.Clean(r.Sentence))
 	}
-	waited := "no login would have waited"
-	if a.Waits > 0 {
-		waited = fmt.Sprintf("%s would have waited, %s in all", Many(a.Waits, "login"), a.Waited)
-	}
 	if a.From.IsZero() {
 		b.WriteString("nothing is on record yet that could be gone through\n")
 	} else {
-		fmt.Fprintf(&b, "since %s: %.2f machine-hours instead of %.2f, %s at most and %d started, %s\n", a.From.Local().Format("2006-01-02 15:04"), a.MachineHours, a.Was, Many(a.Most, "machine"), a.Made, waited)
+		fmt.Fprintf(&b, "\nsince %s:\n", a.From.Local().Format("2006-01-02 15:04"))
+		if err := policies(&b, a); err != nil {
+			return err
+		}
 	}
 	_, err = io.WriteString(w, b.String())
 	return err
+}
+
+// policies compares what there was with what there would have been.
+func policies(w io.Writer, a api.Rehearsal) error {
+	waited := "none"
+	if a.Waits > 0 {
+		waited = fmt.Sprintf("%d, %s in all", a.Waits, a.Waited)
+	}
+	hours := func(h float64) string { return strconv.FormatFloat(h, 'f', 2, 64) }
+	rows := [][]string{
+		{"as it was", hours(a.Was), strconv.Itoa(a.WasMost)},
+		{"as rehearsed", hours(a.MachineHours), strconv.Itoa(a.Most), strconv.Itoa(a.Made), waited},
+	}
+	if a.Fixed > 0 {
+		rows = append(rows, []string{"fixed, a seat for everybody", hours(a.FixedHours), strconv.Itoa(a.Fixed), strconv.Itoa(a.Fixed), "none"})
+	}
+	return term.Table(w, []string{"POLICY", "MACHINE-HOURS", "MACHINES AT MOST", "STARTED", "LOGINS THAT WAIT"}, rows)
 }
