@@ -222,7 +222,7 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	for _, c := range m.Cordons {
 		until := ""
 		if !c.Deadline.IsZero() {
-			until = ", until " + c.Deadline.Format("2006-01-02 15:04 MST")
+			until = ", and it is deleted at " + c.Deadline.Format("2006-01-02 15:04 MST") + " at the latest"
 		}
 		add("cordon", "%s: %s%s", c.Owner, c.Reason, until)
 	}
