@@ -7,3 +7,6 @@ func (a *App) Store() *store.DB { return a.store }
 
 // LedBy is what agents are answered by.
 var LedBy = ledBy
+
+// Holds is holds.
+var Holds = holds

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -60,7 +62,7 @@ func (a *App) alone() error {
 		holder, _ := os.ReadFile(f.Name()) // written by who holds the lock, just after taking it
 		pid, err := strconv.Atoi(strings.TrimSpace(string(holder)))
 		switch {
-		case err != nil || pid < 2:
+		case err != nil || pid < 2 || !holds(pid, f):
 		case frozen(pid) || time.Since(begun) > yield:
 			a.log.Warn("ending the server that led before", "pid", pid)
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -84,6 +86,19 @@ func (a *App) alone() error {
 
 // yield is how long a server that led before may take to put away what it has.
 const yield = 3 * time.Second
+
+// holds reports whether a process has a file open. Who took a lock writes his number a moment later, and the one that was there may be anybody's by now.
+func holds(pid int, f *os.File) bool {
+	mine, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return false
+	}
+	open, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid)) // the pattern is well formed
+	return slices.ContainsFunc(open, func(link string) bool {
+		its, err := os.Readlink(link) // unlike a look at the file itself it never waits
+		return err == nil && its == mine
+	})
+}
 
 // frozen reports whether a process is stopped by a signal.
 func frozen(pid int) bool {

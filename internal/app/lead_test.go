@@ -6,6 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -77,4 +80,29 @@ func TestAgentsLeave(t *testing.T) {
 		}
 	}
 	close(beats[false])
+}
+
+// The number in a lock file is believed only of who has the file: it may have become another process's.
+func TestHolds(t *testing.T) {
+	lock, err := os.Create(filepath.Join(t.TempDir(), "serve.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	for _, has := range []bool{true, false} {
+		other := exec.Command("sleep", "1000")
+		if has {
+			other.ExtraFiles = []*os.File{lock}
+		}
+		if err := other.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if app.Holds(other.Process.Pid, lock) != has {
+			t.Errorf("who has it (%t) is not told from who has not", has)
+		}
+		if err := other.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = other.Wait() // killed
+	}
 }
