@@ -126,7 +126,7 @@ func TestLeaderCutOff(t *testing.T) {
 	other, far := newWire(t, address)
 	w := newWorldIn(t, dir, "--database", near)
 	w.apply(lifeUsers, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 512MiB}", "{min: 1, max: 3}", 4, "scale: {idle: {after: 1h}}\n"+smallSeats))
-	host := w.ssh("u1+lab", "touch /var/tmp/mine; hostname")
+	host := w.ssh("u1+lab", "tmux new-session -d -s mine 'sleep 100000'; hostname") // without it she has no machine that is hers
 	l := newLife(w)
 	stop := l.begin(l.logins, l.submissions)
 	defer stop()
@@ -150,7 +150,7 @@ func TestLeaderCutOff(t *testing.T) {
 	l.more("jobs")
 	stop()
 	l.checkJobs()
-	if now := w.ssh("u1+lab", "ls /var/tmp/mine && hostname"); now != "/var/tmp/mine\n"+host {
+	if now := w.ssh("u1+lab", "tmux list-sessions -F '#{session_name}'; hostname"); now != "mine\n"+host {
 		t.Errorf("she was on %s, and is on %s", host, now)
 	}
 }
