@@ -267,7 +267,7 @@ type want struct {
 
 // supply gives a machine the newest generations of its mounts.
 func (s *Set) supply(ctx context.Context, m Machine) error {
-	if m.PID <= 0 {
+	if m.PID <= 0 || len(m.Mounts)+len(m.Homes) == 0 {
 		return nil
 	}
 	s.giving.Lock()
