@@ -336,11 +336,9 @@ func (s *Set) isCurrent(m Machine, w want, table map[string]mounted) bool {
 
 // wants lists what a machine should have, what lies above first. What is not mounted now is left as it is in the machine.
 func (s *Set) wants(m Machine) ([]want, error) {
-	table, err := mountTable(0)
-	if err != nil {
-		return nil, err
-	}
+	host := sync.OnceValues(func() (map[string]mounted, error) { return mountTable(0) }) // it is long where there are many machines
 	var all []want
+	var errs []error
 	add := func(share shoal.Share, sub string, uid, gid int, at string, readOnly bool) {
 		for _, u := range s.known(share, sub, uid, gid) {
 			if u.src.Kind == shares.Directory {
@@ -350,6 +348,10 @@ func (s *Set) wants(m Machine) ([]want, error) {
 			s.mu.Lock()
 			gen := u.rec.Gen
 			s.mu.Unlock()
+			table, err := host()
+			if err != nil {
+				errs = append(errs, err)
+			}
 			if on, ok := table[s.dir(u, gen)]; ok && gen > 0 {
 				all = append(all, want{tree{s.dir(u, gen), at, readOnly}, u, gen, on.dev})
 			}
@@ -369,7 +371,7 @@ func (s *Set) wants(m Machine) ([]want, error) {
 		add(h.Share, h.Sub, h.UID, h.GID, path.Clean(h.Path), h.ReadOnly)
 	}
 	slices.SortStableFunc(all, func(a, b want) int { return strings.Count(a.At, "/") - strings.Count(b.At, "/") })
-	return all, nil
+	return all, errors.Join(errs...)
 }
 
 // Homes mounts the homes of a machine that runs, and takes away those that are not listed. before is what was listed up to now.
