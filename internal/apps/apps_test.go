@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +52,7 @@ func (b *broker) set(refuse string) {
 
 // world is the service on a store, with a machine that a test plays.
 type world struct {
+	unkept atomic.Bool // what is on record does not fit the clock
 	t      *testing.T
 	db     *store.DB
 	broker *broker
@@ -78,7 +80,13 @@ func inWorld(t *testing.T, test func(*testing.T, *world)) {
 }
 
 func (w *world) start() {
-	w.Apps = apps.New(apps.Config{Store: w.db, Broker: w.broker, Send: func(_ shoal.MachineID, r api.Record) bool { w.sent <- r; return true }})
+	w.Apps = apps.New(apps.Config{Store: w.db, Broker: w.broker, Send: func(_ shoal.MachineID, r api.Record) bool { w.sent <- r; return true },
+		Keep: func(context.Context) error {
+			if w.unkept.Load() {
+				return errors.New("the clock cannot be compared")
+			}
+			return nil
+		}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	service := w.Apps
@@ -227,6 +235,25 @@ func TestUsedByAddress(t *testing.T) {
 		w.says(api.AppReport{ID: p.ID, State: shoal.AppEnded})
 		if id, ok := w.At("alice", address); ok {
 			t.Errorf("%s has ended", id)
+		}
+	})
+}
+
+// Who uses an app while nothing can be ended has used it.
+func TestUsedMeanwhile(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		p := w.open()
+		w.says(api.AppReport{ID: p.ID, State: shoal.AppRunning, Port: 700})
+		time.Sleep(10 * time.Minute)
+		w.unkept.Store(true)
+		used := time.Now()
+		w.Used(p.ID, used)
+		time.Sleep(5 * time.Minute)
+		w.unkept.Store(false)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if p := w.get(p.ID); !p.LastActivity.Equal(used.UTC().Round(0)) {
+			t.Errorf("it was used last at %s, not at %s", p.LastActivity, used)
 		}
 	})
 }

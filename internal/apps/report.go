@@ -133,10 +133,11 @@ func (a *Apps) tend(ctx context.Context) error {
 	if quiet {
 		return nil
 	}
-	if err := a.cfg.Keep(ctx); err != nil {
-		return err
+	err := a.cfg.Keep(ctx)
+	if err == nil {
+		err = a.keepUse(ctx, used)
 	}
-	if err := a.keepUse(ctx, used); err != nil {
+	if err != nil {
 		for id, at := range used {
 			a.Used(id, at)
 		}
@@ -148,7 +149,7 @@ func (a *Apps) tend(ctx context.Context) error {
 	}
 	var over []idle
 	var soon []shoal.App
-	err := a.cfg.Store.View(ctx, func(tx *store.Tx) error {
+	err = a.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		all, err := tx.LiveApps()
 		if err != nil {
 			return err
