@@ -23,7 +23,7 @@ demo: ## install what is missing, show a pool at work, leave nothing behind
 demo-kubernetes: ## the same with pods, on a Kubernetes of two nodes that is made for it; one node dies
 	@scripts/setup test
 	@$(MAKE) --no-print-directory build
-	@cd providers/kubernetes && SHOAL_DEMO=1 $(GO) test -count=1 -timeout 30m -run 'TestLost/demo' .
+	@cd providers/kubernetes && SHOAL_DEMO=1 $(GO) test -count=1 -timeout 30m -run 'TestLost/demo' # without a package, so that what it says is seen
 
 up: ## the same, and leave it running
 	@scripts/setup demo
