@@ -82,94 +82,65 @@ func (k *Keeper) apart() time.Duration {
 func (k *Keeper) Keep(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.started {
-		if err := k.start(ctx); err != nil {
-			return fmt.Errorf("cannot compare the clock with what is on record: %w", err)
-		}
-		k.started = true
-	}
-	now := k.apart()
-	by := now - k.offset
-	if by.Abs() < step {
-		k.offset = now
+	apart := k.apart()
+	by := apart - k.offset
+	if k.started && by.Abs() < step {
+		k.offset = apart
 		return nil
 	}
+	moved := false
 	err := k.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-		if err := move(tx, by); err != nil {
-			return err
-		}
-		return k.mark(tx)
-	})
-	if err != nil {
-		return fmt.Errorf("cannot move what is on record along with the clock, which was set: %w", err)
-	}
-	k.offset = now
-	k.cfg.Log.Warn(sentence(by))
-	return nil
-}
-
-// mark is how the clock stood to the time since a boot.
-type mark struct {
-	Boot   string        `json:"boot"`
-	Offset time.Duration `json:"offset"` // the wall clock less the time since the boot, nanoseconds since 1970
-}
-
-func (k *Keeper) now() (mark, error) {
-	id, up, err := k.cfg.Boot()
-	return mark{id, time.Duration(k.cfg.Wall().UnixNano()) - up}, err
-}
-
-// start compares with what an earlier process on this host has left, and leaves a mark for later ones.
-func (k *Keeper) start(ctx context.Context) error {
-	if k.cfg.Boot == nil {
-		return nil
-	}
-	var by, apart time.Duration
-	err := k.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-		apart = k.apart()
-		now, err := k.now()
+		now, was, err := k.marks(tx)
 		if err != nil {
 			return err
 		}
-		text, err := tx.Setting(setting)
+		least := step
+		if !k.started && now.Boot != "" && now.Boot == was.Boot { // since an earlier process left it
+			by, least = now.Offset-was.Offset, restartStep
+		}
+		if moved = by.Abs() >= least; moved {
+			err = move(tx, by)
+		}
+		if err != nil || now.Boot == "" {
+			return err
+		}
+		text, err := json.Marshal(now)
 		if err != nil {
 			return err
 		}
-		var was mark
-		if by = 0; text != "" && json.Unmarshal([]byte(text), &was) == nil && was.Boot == now.Boot {
-			by = now.Offset - was.Offset
-		}
-		if by.Abs() >= restartStep {
-			if err := move(tx, by); err != nil {
-				return err
-			}
-		}
-		return k.mark(tx)
+		return tx.SetSetting(setting, string(text))
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot have what is on record fit the clock: %w", err)
 	}
-	k.offset = apart
-	if by.Abs() >= restartStep {
+	k.offset, k.started = apart, true
+	if moved {
 		k.cfg.Log.Warn(sentence(by))
 	}
 	return nil
 }
 
-// mark puts on record how the clock stands.
-func (k *Keeper) mark(tx *store.Tx) error {
+// mark is how the clock stood to the time since a boot. Processes leave it for later ones on the same host.
+type mark struct {
+	Boot   string        `json:"boot"`   // empty: it is not known which
+	Offset time.Duration `json:"offset"` // the wall clock less the time since the boot, nanoseconds since 1970
+}
+
+// marks are that of now and that on record.
+func (k *Keeper) marks(tx *store.Tx) (now, was mark, err error) {
 	if k.cfg.Boot == nil {
-		return nil
+		return now, was, nil
 	}
-	now, err := k.now()
+	id, up, err := k.cfg.Boot()
 	if err != nil {
-		return err
+		return now, was, err
 	}
-	text, err := json.Marshal(now)
-	if err != nil {
-		return err
+	now = mark{id, time.Duration(k.cfg.Wall().UnixNano()) - up}
+	text, err := tx.Setting(setting)
+	if err == nil && text != "" && json.Unmarshal([]byte(text), &was) != nil {
+		was = mark{} // of nobody that is known
 	}
-	return tx.SetSetting(setting, string(text))
+	return now, was, err
 }
 
 func sentence(by time.Duration) string {

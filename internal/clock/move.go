@@ -1,7 +1,6 @@
 package clock
 
 import (
-	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -28,74 +27,56 @@ func shift(by time.Duration, times ...*time.Time) {
 	}
 }
 
-func movePools(tx *store.Tx, by time.Duration) error {
-	all, err := tx.Pools().List()
-	for _, p := range all {
-		if err != nil {
-			return err
+// each changes objects and puts them back.
+func each[K ~string, V any](table store.Table[K, V], all []V, err error, change func(*V)) error {
+	for i := range all {
+		if err == nil {
+			change(&all[i])
+			_, err = table.Put(all[i])
 		}
-		if p.Fixed == nil && p.Paused == nil && p.Resumed.IsZero() {
-			continue
-		}
-		if p.Fixed != nil {
-			f := *p.Fixed
-			shift(by, &f.Until)
-			p.Fixed = &f
-		}
-		if p.Paused != nil {
-			f := *p.Paused
-			shift(by, &f.Since)
-			p.Paused = &f
-		}
-		shift(by, &p.Resumed)
-		_, err = tx.Pools().Put(p)
 	}
 	return err
+}
+
+func movePools(tx *store.Tx, by time.Duration) error {
+	all, err := tx.Pools().List()
+	return each(tx.Pools(), all, err, func(p *shoal.Pool) {
+		if p.Fixed != nil {
+			shift(by, &p.Fixed.Until)
+		}
+		if p.Paused != nil {
+			shift(by, &p.Paused.Since)
+		}
+		shift(by, &p.Resumed)
+	})
 }
 
 func moveMachines(tx *store.Tx, by time.Duration) error {
 	all, err := tx.LiveMachines()
-	for _, m := range all {
-		if err != nil {
-			return err
-		}
+	return each(tx.Machines(), all, err, func(m *shoal.Machine) {
 		shift(by, &m.Since, &m.LastSeen, &m.ReadyAt, &m.IdleAt, &m.OldSince, &m.EndsAt)
 		if m.Stopped.IsZero() {
 			shift(by, &m.Started)
 		}
-		m.Cordons = slices.Clone(m.Cordons)
 		for i := range m.Cordons {
 			shift(by, &m.Cordons[i].Since, &m.Cordons[i].Deadline)
 		}
-		_, err = tx.Machines().Put(m)
-	}
-	return err
+	})
 }
 
 func moveSessions(tx *store.Tx, by time.Duration) error {
 	all, err := tx.LiveSessions()
-	for _, s := range all {
-		if err != nil {
-			return err
-		}
+	return each(tx.Sessions(), all, err, func(s *shoal.Session) {
 		shift(by, &s.Since, &s.Started, &s.KeepUntil, &s.LastInput, &s.LeftDesktop, &s.Ends)
-		s.Parts = slices.Clone(s.Parts)
 		for i := range s.Parts {
 			shift(by, &s.Parts[i].Since)
 		}
-		_, err = tx.Sessions().Put(s)
-	}
-	return err
+	})
 }
 
 func moveApps(tx *store.Tx, by time.Duration) error {
 	all, err := tx.LiveApps()
-	for _, a := range all {
-		if err != nil {
-			return err
-		}
+	return each(tx.Apps(), all, err, func(a *shoal.App) {
 		shift(by, &a.Since, &a.Started, &a.LastActivity, &a.Ends)
-		_, err = tx.Apps().Put(a)
-	}
-	return err
+	})
 }
