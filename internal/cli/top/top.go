@@ -16,6 +16,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/call"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/cli/show"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
@@ -29,7 +30,7 @@ const (
 
 // Env is what the command needs of the program it is a part of.
 type Env struct {
-	Connect       func() (*client.Client, error)
+	Connect       call.Connect
 	In            io.Reader
 	Out           io.Writer
 	Interruptible func(context.Context) (context.Context, context.CancelFunc)
@@ -50,11 +51,7 @@ not fit on the screen is counted.`,
 	cmd.Flags().VarP(flags.Duration{Value: &every}, "every", "n", "look again after this `TIME`")
 	cmd.Flags().StringVarP((*string)(&pool), "pool", "p", "", "of `POOL` only")
 	e.Pools(cmd, "pool")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := e.Connect()
-		if err != nil {
-			return err
-		}
+	cmd.RunE = e.Connect.Run(func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		ctx, stop := e.Interruptible(cmd.Context())
 		defer stop()
 		look := func(ctx context.Context) ([]section, error) { return look(ctx, c, pool) }
@@ -68,7 +65,7 @@ not fit on the screen is counted.`,
 			return err
 		}
 		return watch(ctx, in, out, time.Duration(max(every, quickest)), look)
-	}
+	})
 	return cmd
 }
 

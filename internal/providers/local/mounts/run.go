@@ -1,6 +1,7 @@
 package mounts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -338,7 +339,7 @@ func (s *Set) isCurrent(m Machine, w want, table map[string]mounted) bool {
 func (s *Set) wants(m Machine) ([]want, error) {
 	host := sync.OnceValues(func() (map[string]mounted, error) { return mountTable(0) }) // it is long where there are many machines
 	var all []want
-	var errs []error
+	var failed error
 	add := func(share shoal.Share, sub string, uid, gid int, at string, readOnly bool) {
 		for _, u := range s.known(share, sub, uid, gid) {
 			if u.src.Kind == shares.Directory {
@@ -349,9 +350,7 @@ func (s *Set) wants(m Machine) ([]want, error) {
 			gen := u.rec.Gen
 			s.mu.Unlock()
 			table, err := host()
-			if err != nil {
-				errs = append(errs, err)
-			}
+			failed = cmp.Or(failed, err)
 			if on, ok := table[s.dir(u, gen)]; ok && gen > 0 {
 				all = append(all, want{tree{s.dir(u, gen), at, readOnly}, u, gen, on.dev})
 			}
@@ -371,7 +370,7 @@ func (s *Set) wants(m Machine) ([]want, error) {
 		add(h.Share, h.Sub, h.UID, h.GID, path.Clean(h.Path), h.ReadOnly)
 	}
 	slices.SortStableFunc(all, func(a, b want) int { return strings.Count(a.At, "/") - strings.Count(b.At, "/") })
-	return all, errors.Join(errs...)
+	return all, failed
 }
 
 // Homes mounts the homes of a machine that runs, and takes away those that are not listed. before is what was listed up to now.
