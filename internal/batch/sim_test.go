@@ -501,6 +501,7 @@ func trouble(s *sim, spec func(int) shoal.JobSpec, tasks int) {
 		return all[s.rnd.IntN(len(all))]
 	}
 	chance := func(n int) int { s.mu.Lock(); defer s.mu.Unlock(); return s.rnd.IntN(n) }
+	s.outlast()
 	for range 80 {
 		switch chance(8) {
 		case 0, 1:
@@ -533,9 +534,31 @@ func trouble(s *sim, spec func(int) shoal.JobSpec, tasks int) {
 		}
 	}
 	s.t.Logf("%d begun, %d ended by their lease, %d of those that may ran twice at once", s.begun, s.killed, s.overlaps)
-	if s.killed == 0 {
-		s.t.Error("no lease ran out")
+}
+
+// outlast cuts off a machine that runs a command until the command was ended by its lease.
+func (s *sim) outlast() {
+	for range 100 {
+		time.Sleep(fence.Default().Lease / 2)
+		s.mu.Lock()
+		at, done := shoal.MachineID(""), s.killed > 0
+		for _, all := range s.running {
+			for r := range all {
+				at = max(at, r.machine)
+			}
+		}
+		s.mu.Unlock()
+		if done {
+			return
+		}
+		if at == "" {
+			continue
+		}
+		s.cutOff(at, true, false)
+		time.Sleep(2 * fence.Default().Lease)
+		s.cutOff(at, false, false)
 	}
+	s.t.Error("no command was ended by its lease")
 }
 
 // gangs are played on nodes that come and go.
