@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -94,8 +95,9 @@ func (s *Set) round(ctx context.Context) time.Duration {
 		})
 	}
 	wg.Wait()
+	host := hostTable()
 	for _, m := range s.cfg.Machines() { // as they are now
-		if err := s.supply(ctx, m); err != nil && ctx.Err() == nil {
+		if err := s.supply(ctx, m, host); err != nil && ctx.Err() == nil {
 			s.cfg.Log.Warn("a machine's mounts cannot be renewed", "machine", m.ID, "error", err)
 		}
 	}
@@ -130,11 +132,11 @@ func (s *Set) known(share shoal.Share, sub string, uid, gid int) []*unit {
 func (s *Set) forget(machines []Machine) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for p := range s.has {
-		if !slices.ContainsFunc(machines, func(m Machine) bool { return m.ID == p.machine && m.PID == p.pid }) {
-			delete(s.has, p)
-		}
+	gone := func(p spot) bool {
+		return !slices.ContainsFunc(machines, func(m Machine) bool { return m.ID == p.machine && m.PID == p.pid })
 	}
+	maps.DeleteFunc(s.has, func(p spot, _ int) bool { return gone(p) })
+	maps.DeleteFunc(s.given, func(p spot, _ given) bool { return gone(p) })
 }
 
 // check looks at one unit and mends what it can.
@@ -266,17 +268,50 @@ type want struct {
 	dev  string
 }
 
+// given is what a machine was found to have.
+type given struct {
+	wants []want
+	at    time.Time
+}
+
+// givenFor is for how many rounds a machine is believed to have what it was given: nobody in it can unmount anything,
+// and to read the tables of many machines is most of what they cost while they are idle.
+const givenFor = 20
+
+// hostTable reads the host's table when it is first asked for: it is long where there are many machines.
+func hostTable() func() (map[string]mounted, error) {
+	return sync.OnceValues(func() (map[string]mounted, error) { return mountTable(0) })
+}
+
 // supply gives a machine the newest generations of its mounts.
-func (s *Set) supply(ctx context.Context, m Machine) error {
+func (s *Set) supply(ctx context.Context, m Machine, host func() (map[string]mounted, error)) error {
 	if m.PID <= 0 || len(m.Mounts)+len(m.Homes) == 0 {
 		return nil
 	}
 	s.giving.Lock()
 	defer s.giving.Unlock()
-	wants, err := s.wants(m)
+	wants, err := s.wants(m, host)
 	if err != nil {
 		return err
 	}
+	in := spot{machine: m.ID, pid: m.PID}
+	s.mu.Lock()
+	last := s.given[in]
+	s.mu.Unlock()
+	if slices.Equal(last.wants, wants) && time.Since(last.at) < givenFor*s.cfg.Interval {
+		return nil
+	}
+	if err := s.give(ctx, m, wants); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.given[in] = given{wants, time.Now()}
+	s.mu.Unlock()
+	return nil
+}
+
+// give looks at what a machine has and adds what it lacks. s.giving is held.
+func (s *Set) give(ctx context.Context, m Machine, wants []want) error {
 	table, err := mountTable(m.PID)
 	if err != nil {
 		return nil //nolint:nilerr // the machine has just ended
@@ -336,8 +371,7 @@ func (s *Set) isCurrent(m Machine, w want, table map[string]mounted) bool {
 }
 
 // wants lists what a machine should have, what lies above first. What is not mounted now is left as it is in the machine.
-func (s *Set) wants(m Machine) ([]want, error) {
-	host := sync.OnceValues(func() (map[string]mounted, error) { return mountTable(0) }) // it is long where there are many machines
+func (s *Set) wants(m Machine, host func() (map[string]mounted, error)) ([]want, error) {
 	var all []want
 	var failed error
 	add := func(share shoal.Share, sub string, uid, gid int, at string, readOnly bool) {
@@ -385,7 +419,7 @@ func (s *Set) Homes(ctx context.Context, m Machine, before []provider.HomeMount)
 		ready = append(ready, h)
 	}
 	m.Homes = ready
-	errs = append(errs, s.supply(ctx, m))
+	errs = append(errs, s.supply(ctx, m, hostTable()))
 	table, err := mountTable(m.PID)
 	if err != nil {
 		return errors.Join(append(errs, err)...)

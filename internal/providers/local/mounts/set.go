@@ -73,7 +73,9 @@ type Set struct {
 	mu    sync.Mutex
 	units map[string]*unit
 	// has is which generation machines were given, by machine and place. What is not here was given by a former server.
-	has     map[spot]int
+	has map[spot]int
+	// given is what machines were found to have. The place of its spots is empty.
+	given   map[spot]given
 	waiting map[string]*late // who asks a directory that does not answer
 	kept    map[string]bool  // units that left files behind, which has been told
 }
@@ -153,7 +155,7 @@ func Open(cfg Config) (*Set, error) {
 	if cfg.Kernel == nil {
 		cfg.Kernel = hasKernel
 	}
-	s := &Set{cfg: cfg, kick: make(chan struct{}, 1), units: map[string]*unit{}, has: map[spot]int{}, waiting: map[string]*late{}, kept: map[string]bool{}}
+	s := &Set{cfg: cfg, kick: make(chan struct{}, 1), units: map[string]*unit{}, has: map[spot]int{}, given: map[spot]given{}, waiting: map[string]*late{}, kept: map[string]bool{}}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
