@@ -10,8 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 
@@ -30,9 +28,6 @@ import (
 
 // runMain runs the loop until it is told to end, or a newer agent is there.
 func runMain() int {
-	// The machine is for its users: a small heap that is collected often costs less than it saves.
-	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
-	debug.SetGCPercent(idleHeap)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -46,20 +41,6 @@ func runMain() int {
 	}
 	return 0
 }
-
-// working makes the heap one for tasks: each costs some of it, and looking through it often costs the processor more
-// than memory that is given back when they are over.
-func working(on bool) {
-	if on {
-		debug.SetGCPercent(200)
-		return
-	}
-	debug.SetGCPercent(idleHeap)
-	debug.FreeOSMemory()
-}
-
-// idleHeap is by how many percent an idle agent's heap grows until it is looked through.
-const idleHeap = 25
 
 func runAgent(ctx context.Context, log *slog.Logger) error {
 	join, err := readJoin()
@@ -88,7 +69,7 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	people := &agent.People{}
 	groups, looked := openSlices(log, m.gpus != nil), make(chan struct{}, 1)
 	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: groups, Lookup: person(people),
-		Mounts: people.Mounts, Working: working, GPUs: m.gpus.settings(), Adapt: m.gpus.adapt, Log: log})
+		Mounts: people.Mounts, Working: newHeap().working, GPUs: m.gpus.settings(), Adapt: m.gpus.adapt, Log: log})
 	if err != nil {
 		return err
 	}
