@@ -99,17 +99,6 @@ func backupWhileBusy(t *testing.T, pg *cluster.Cluster, address string) {
 	second.knows(jobs, users)
 }
 
-// newDir is short, for the paths of sockets in it.
-func newDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "shoal-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 // people adds users as fast as it can.
 func (l *life) people(*rand.Rand) {
 	for i := 0; l.ctx.Err() == nil; i++ {

@@ -53,10 +53,7 @@ func (w *world) refuses(why string) {
 func TestDatabaseGoes(t *testing.T) {
 	t.Parallel()
 	pg, address := database(t)
-	dir, err := os.MkdirTemp("", "shoal-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := newDir(t)
 	wire, near := newWire(t, address)
 	w := newWorldIn(t, dir, "--database", near)
 	w.apply(lifeUsers, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 512MiB}", "{min: 1, max: 2}", 4, "scale: {idle: {after: 1h}}\n"+smallSeats))
@@ -144,10 +141,7 @@ func TestDatabaseDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, address := databaseIn(t, filepath.Join(disk, "data"))
-	dir, err := os.MkdirTemp("", "shoal-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := newDir(t)
 	w := newWorldIn(t, dir, "--database", address)
 	w.apply(lifeUsers, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 512MiB}", "{min: 1, max: 1}", 4, smallSeats),
 		rig.Pool("later", "batch", "{cpus: 1, memory: 256MiB}", "{min: 0, max: 0}", 4, ""))

@@ -38,10 +38,7 @@ func fill(t *testing.T, dir string) (empty func()) {
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()
 	needHost(t)
-	dir, err := os.MkdirTemp("", "shoal-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := newDir(t)
 	data := filepath.Join(dir, "data")
 	if err := os.Mkdir(data, 0o755); err != nil {
 		t.Fatal(err)

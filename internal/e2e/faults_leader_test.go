@@ -79,10 +79,7 @@ func (w *world) answers(since time.Time) {
 func TestLeaderDies(t *testing.T) {
 	t.Parallel()
 	_, address := database(t)
-	dir, err := os.MkdirTemp("", "shoal-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := newDir(t)
 	w := newWorldIn(t, dir, "--database", address, "--linger", "10m")
 	w.apply(lifeUsers, rig.Pool("lab", "interactive, batch", "{cpus: 2, memory: 512MiB}", "{min: 1, max: 3}", 4, "scale: {idle: {after: 1h}}\n"+smallSeats))
 	w.ssh("u1+lab", "tmux new-session -d -s mine 'echo $$ > ~/mine; sleep 100000'")

@@ -134,10 +134,7 @@ func newOnProgram(t *testing.T, flags ...string) *onProgram {
 func newOnProgramWith(t *testing.T, script string, flags ...string) *onProgram {
 	t.Helper()
 	needHost(t)
-	dir, err := os.MkdirTemp("", "shoal-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := newDir(t)
 	example, err := os.ReadFile(filepath.Join("..", "..", "examples", "provider", "runc-machines"))
 	if err != nil {
 		t.Fatal(err)

@@ -29,10 +29,7 @@ func TestNothingIsLeft(t *testing.T) {
 		return
 	}
 	output(t, "ip", "link", "set", "lo", "up")
-	dir, err := os.MkdirTemp("", "shoal-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := newDir(t)
 	before := (&world{World: &rig.World{Dir: dir, Data: filepath.Join(dir, "data")}, t: t}).host()
 	w := newWorldIn(t, dir)
 	w.apply(2, rig.Pool("lab", "interactive, batch", "{cpus: 1, memory: 256MiB}", "{min: 0, max: 3}", 4, ""))

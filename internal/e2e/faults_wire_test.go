@@ -118,10 +118,7 @@ func at(s *rig.World, address string) *rig.World {
 func TestLeaderCutOff(t *testing.T) {
 	t.Parallel()
 	_, address := database(t)
-	dir, err := os.MkdirTemp("", "shoal-e2e-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := newDir(t)
 	mine, near := newWire(t, address)
 	other, far := newWire(t, address)
 	w := newWorldIn(t, dir, "--database", near)

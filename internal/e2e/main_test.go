@@ -120,16 +120,22 @@ type world struct {
 	onClosed func() // before the directory is removed; may be nil
 }
 
-// newWorld starts a server on a fresh directory.
-func newWorld(t testing.TB) *world {
+// newDir is a fresh directory with a short path, for those of sockets in it.
+func newDir(t testing.TB) string {
 	t.Helper()
-	needHost(t)
-	// Short, for the paths of sockets in it.
 	dir, err := os.MkdirTemp("", "shoal-e2e-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newWorldIn(t, dir)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// newWorld starts a server on a fresh directory.
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	needHost(t)
+	return newWorldIn(t, newDir(t))
 }
 
 func newWorldIn(t testing.TB, dir string, flags ...string) *world {
