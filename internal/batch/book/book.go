@@ -143,7 +143,7 @@ func New(cfg Config) (*Book, error) {
 
 // live is an attempt that is starting or running.
 type live struct {
-	attempt  shoal.Attempt // as stored; replaced under Batch.mu
+	attempt  shoal.Attempt // as stored; replaced under Book.mu
 	position int
 	limit    time.Duration
 	output   *output.Attempt
@@ -152,7 +152,7 @@ type live struct {
 	idempotent bool
 	ready      time.Duration // in which all its nodes must be ready to begin
 
-	// Guarded by Batch.mu:
+	// Guarded by Book.mu:
 	held    map[int]ending // the ends of its nodes for which output is missing, by rank
 	decided time.Time      // when it was settled how it ends
 	nagged  time.Time      // when its agents were last reminded that it must end

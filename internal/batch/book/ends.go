@@ -36,6 +36,9 @@ func (g *Group) finish(a *shoal.Attempt, from, to shoal.JobState) error {
 		a.Ended = g.Now
 	}
 	recalled := a.Behind != nil && a.Started.IsZero()
+	if next := g.Attempt(g.b.behind[a.AttemptRef]); recalled && next != nil && next.Behind != nil && *next.Behind == a.AttemptRef {
+		g.Change(next).Behind = a.Behind // it waits for that one now
+	}
 	a.Behind = nil
 	task := sched.Task{Job: a.Job, Position: g.placeOf(a)}
 	g.changes = append(g.changes, sched.End{Task: task, At: g.Now, Ran: outcome.Ran(*a)})

@@ -16,8 +16,8 @@ import (
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
-// group is one transaction of Run: what several requests change together. It is built anew if the
-// store runs the transaction twice, and touches the Batch only after the commit, in apply.
+// Group is one transaction of Run: what several requests change together. It is built anew if the
+// store runs the transaction twice, and touches the Book only after the commit, in apply.
 type Group struct {
 	b      *Book
 	Tx     *store.Tx
@@ -48,7 +48,7 @@ type Group struct {
 	own      bool // it is Run's own, which may look at what only Run knows
 }
 
-// row is a job within a group.
+// Row is a job within a group.
 type Row struct {
 	shoal.Job
 	dirty     bool
@@ -171,7 +171,7 @@ func (g *Group) Touch(r *Row) {
 }
 
 // Attempt returns a task's attempt that is live, or was when the group began; nil if there is none.
-// To change it, use change.
+// To change it, use Change.
 func (g *Group) Attempt(ref shoal.TaskRef) *shoal.Attempt {
 	if a := g.current[ref]; a != nil {
 		return a

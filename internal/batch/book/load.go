@@ -35,7 +35,9 @@ func (b *Book) load(ctx context.Context) error {
 	defer b.mu.Unlock()
 	b.seen = -1
 	b.sched, b.live, b.waiting, b.active = l.state, l.lives, l.waiting, l.active
+	clear(b.behind)
 	for _, a := range l.lives {
+		b.stand(a.attempt)
 		b.watch(a)
 	}
 	for ref := range b.news { // whoever came early looks again

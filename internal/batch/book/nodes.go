@@ -55,8 +55,8 @@ func (g *Group) nodeEnded(a *shoal.Attempt, rank int, r api.TaskReport) error {
 	m.State, m.Cause, m.Reason, m.ExitCode, m.Signal = one.State, one.Cause, one.Reason, one.ExitCode, one.Signal
 	m.MaxMemory, m.CPUTime = max(r.MaxMemory, 0), max(r.CPUTime, 0)
 	g.forget[m.Machine] = append(g.forget[m.Machine], a.AttemptRef)
-	if rank == 0 && g.sizes(a, 0).short(r) {
-		kept := a.Members[0].StdoutBytes
+	if g.sizes(a, rank); rank == 0 && (m.StdoutBytes < r.StdoutBytes || m.StderrBytes < r.StderrBytes) {
+		kept := m.StdoutBytes
 		a.TruncatedAt = &kept
 	}
 	return g.nodeOver(j, a, rank)
@@ -77,18 +77,10 @@ func (g *Group) nodeLost(a *shoal.Attempt, rank int, reason string) error {
 	return g.nodeOver(j, a, rank)
 }
 
-// kept is how much there is of the output of a node.
-type kept struct{ stdout, stderr int64 }
-
-func (k kept) short(r api.TaskReport) bool {
-	return k.stdout < r.StdoutBytes || k.stderr < r.StderrBytes
-}
-
 // sizes notes how much output of a node there is.
-func (g *Group) sizes(a *shoal.Attempt, rank int) kept {
+func (g *Group) sizes(a *shoal.Attempt, rank int) {
 	m, l := &a.Members[rank], g.b.live[a.TaskRef]
 	m.StdoutBytes, m.StderrBytes = l.output.Size(rank, output.Stdout), l.output.Size(rank, output.Stderr)
-	return kept{m.StdoutBytes, m.StderrBytes}
 }
 
 // nodeOver goes on after the end of a node.

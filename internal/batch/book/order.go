@@ -7,6 +7,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/gang"
+	"github.com/shoal-pool/shoal/internal/batch/line"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/launch"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -23,10 +24,12 @@ func (b *Book) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskO
 		position, rank int
 	}
 	var nodes []node
+	lives := map[shoal.TaskRef]*live{} // whoever stands in line behind one of them is here, too
 	b.mu.Lock()
-	for _, l := range b.live {
+	for ref, l := range b.live {
 		if rank, there := gang.Rank(l.attempt, machine); there && !gang.Nodes(l.attempt)[rank].State.Ended() {
 			nodes = append(nodes, node{l.attempt, l.position, rank})
+			lives[ref] = &live{attempt: l.attempt}
 		}
 	}
 	b.mu.Unlock()
@@ -38,7 +41,7 @@ func (b *Book) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskO
 	var stops []api.Record
 	err := b.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		orders, stops = nil, nil
-		p := placing{Group: newGroup(b, tx, nil), machines: map[shoal.MachineID]*shoal.Machine{}}
+		p := placing{Group: newGroup(b, tx, lives), machines: map[shoal.MachineID]*shoal.Machine{}}
 		m, err := p.machine(machine)
 		if err != nil || m == nil {
 			return err
@@ -60,6 +63,9 @@ func (b *Book) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskO
 					return err
 				}
 				orders = append(orders, o)
+				if line.Overtaken(n.attempt, p.Attempt) { // it may not have heard
+					stops = append(stops, line.Recall(n.attempt.AttemptRef))
+				}
 			}
 		}
 		return nil
@@ -68,16 +74,6 @@ func (b *Book) Orders(ctx context.Context, machine shoal.MachineID) ([]api.TaskO
 		b.cfg.Send(machine, r)
 	}
 	return orders, err
-}
-
-// inPlaceOf is the attempt whose end another waits for; nil: it waits for none.
-func (p *placing) inPlaceOf(a shoal.Attempt) *shoal.AttemptRef {
-	if a.Behind != nil {
-		if b := p.Attempt(a.Behind.TaskRef); b != nil && b.AttemptRef == *a.Behind && !b.State.Ended() {
-			return a.Behind
-		}
-	}
-	return nil
 }
 
 // order is what the agent of a rank needs to run an attempt.
@@ -111,7 +107,10 @@ func (p *placing) order(j shoal.Job, a shoal.Attempt, position, rank int) (api.T
 		return api.TaskOrder{}, err
 	}
 	o := launch.Order(t, rank)
-	o.Hold, o.After = gang.Held(a), p.inPlaceOf(a)
+	o.Hold = gang.Held(a)
+	if line.Before(a, p.Attempt) != nil {
+		o.After = a.Behind
+	}
 	if a.Release {
 		o.TimeLimit = shoal.Duration(releaseLimit)
 	}

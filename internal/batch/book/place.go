@@ -7,6 +7,7 @@ import (
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/after"
 	"github.com/shoal-pool/shoal/internal/batch/gang"
+	"github.com/shoal-pool/shoal/internal/batch/line"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/sched"
 )
@@ -129,9 +130,7 @@ func (g *Group) recall(ref shoal.AttemptRef) {
 		if a == nil || a.State.Ended() {
 			return
 		}
-		stop := gang.Stop(a.AttemptRef, shoal.JobPreempted)
-		stop.Stop.Waiting = true
-		g.send(a.Machine, stop)
+		g.send(a.Machine, line.Recall(a.AttemptRef))
 		ref = a.AttemptRef
 	}
 }
@@ -185,7 +184,7 @@ func (p *placing) announce(j shoal.Job, a shoal.Attempt, v sched.Preemption) err
 	}
 	used := shoal.Resources{}
 	for _, l := range p.b.live {
-		if _, there := gang.Rank(l.attempt, m.ID); there && p.inPlaceOf(l.attempt) == nil {
+		if _, there := gang.Rank(l.attempt, m.ID); there && line.Before(l.attempt, p.Attempt) == nil {
 			used = used.Add(l.uses)
 		}
 	}

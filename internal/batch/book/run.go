@@ -240,9 +240,7 @@ func (b *Book) applyAttempt(g *Group, a *shoal.Attempt) {
 	case a.State == shoal.JobQueued:
 		return
 	}
-	if a.Behind != nil && a.State == shoal.JobStarting {
-		b.behind[*a.Behind] = a.TaskRef
-	}
+	b.stand(*a)
 	if l == nil || l.attempt.Attempt != a.Attempt {
 		j := g.jobs[a.Job]
 		l = newLive(b, j.Job, g.position[a.TaskRef], *a)
@@ -256,6 +254,13 @@ func (b *Book) applyAttempt(g *Group, a *shoal.Attempt) {
 	}
 	l.attempt = *a
 	b.watch(l)
+}
+
+// stand notes whose place an attempt takes, if it has yet to begin.
+func (b *Book) stand(a shoal.Attempt) {
+	if a.Behind != nil && a.State == shoal.JobStarting {
+		b.behind[*a.Behind] = a.TaskRef
+	}
 }
 
 // newLive is an attempt that begins, or has begun before the server did.
