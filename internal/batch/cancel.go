@@ -107,6 +107,9 @@ func cancelSome(g *book.Group, r *book.Row, which, reason string) error {
 	if err != nil {
 		return err
 	}
+	if !after.Gated(r.Spec) && chosen[len(chosen)-1]-r.Next > maxChosen { // nothing is changed yet
+		return shoal.Errorf(shoal.KindInvalid, "those tasks are too far behind the first of job %s that has not started", r.ID).WithHint("cancel the whole job, or earlier tasks first")
+	}
 	g.Touch(r)
 	var ended []int
 	ask := map[int]bool{} // wait for their turn still, now as tasks of their own
@@ -135,9 +138,6 @@ func cancelSome(g *book.Group, r *book.Row, which, reason string) error {
 			r.Counts.Add(shoal.JobCancelled, 1)
 			ended = append(ended, p)
 		}
-	}
-	if len(ask) > maxChosen {
-		return shoal.Errorf(shoal.KindInvalid, "those tasks are too far behind the first of job %s that has not started", r.ID).WithHint("cancel the whole job, or earlier tasks first")
 	}
 	var rest []int
 	for p := range ask {

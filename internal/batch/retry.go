@@ -73,14 +73,12 @@ func retry(g *book.Group, r *book.Row, by access.Subject, q api.RetryRequest) er
 // retryTasks has tasks wait again: those named, or if there are none all that did not succeed.
 func retryTasks(g *book.Group, r *book.Row, by access.Subject, array shoal.Array, named map[int]bool) error {
 	reason, err := g.Blockers(r.Spec.After)
-	if err == nil {
-		err = g.Admits(r.User, r.Spec)
-	}
 	if err != nil {
 		return err
 	}
 	all := len(named) == 0
-	r.Cancel = false // what had retries left goes on as well
+	j := r.Job
+	j.Cancel = false // what had retries left goes on as well
 	t := retrying{Group: g, row: r, array: array, gated: after.Gated(r.Spec), begun: make([]bool, array.Len()), never: r.Counts.Cancelled}
 	var again []shoal.Attempt
 	err = history.Each(g.Tx, r.ID, func(a shoal.Attempt) {
@@ -92,22 +90,26 @@ func retryTasks(g *book.Group, r *book.Row, by access.Subject, array shoal.Array
 		if a.State == shoal.JobCancelled {
 			t.never--
 		}
-		if a.State != shoal.JobSucceeded && (all || named[p] || outcome.Repeats(r.Job, a)) {
+		if a.State != shoal.JobSucceeded && (all || named[p] || outcome.Repeats(j, a)) {
 			again = append(again, a)
 		}
 	})
+	if err == nil && len(again) == 0 && !t.fresh(named) {
+		err = shoal.Errorf(shoal.KindConflict, "cannot retry job %s: those tasks succeeded", outcome.Title(r.Job))
+	}
+	if err == nil {
+		err = g.Admits(r.User, r.Spec)
+	}
 	if err != nil {
 		return err
 	}
+	r.Cancel = false
 	for _, a := range again {
 		p, _ := array.Position(a.Index)
 		t.ask(p, a.Attempt+1)
 		r.Counts.Add(a.State, -1)
 	}
 	t.rest(named)
-	if t.n == 0 {
-		return shoal.Errorf(shoal.KindConflict, "cannot retry job %s: those tasks succeeded", outcome.Title(r.Job))
-	}
 	r.Counts.Add(shoal.JobQueued, t.n)
 	r.State, r.Reason, r.Blocked, r.Since, r.Ended = shoal.JobQueued, reason, reason != "", g.Now, time.Time{}
 	g.Touch(r)
@@ -128,6 +130,16 @@ type retrying struct {
 	never  int    // tasks that were cancelled without ever having one
 	n      int
 	chosen []int
+}
+
+// fresh reports whether tasks are meant that never had an attempt. Nothing named means all.
+func (t *retrying) fresh(named map[int]bool) bool {
+	for p := range named {
+		if !t.begun[p] {
+			return true
+		}
+	}
+	return len(named) == 0 && t.never > 0
 }
 
 // ask puts on record that a task is to have an attempt.

@@ -296,6 +296,32 @@ func TestCancelTasks(t *testing.T) {
 	})
 }
 
+// What is refused leaves the job, and what is counted of its user, as they were.
+func TestRefusedChangesNothing(t *testing.T) {
+	bubble(t, shoal.Pool{Limits: shoal.Limits{PerUser: shoal.PerUser{Jobs: 1}}}, func(w *world) {
+		w.machine("m-1")
+		j := w.submit(shoal.JobSpec{Array: "1-200001"})
+		settle(time.Minute)
+		before := w.job(j.ID)
+		_, err := w.CancelTasks(w.ctx, alice, j.ID, "150001")
+		kind(t, err, shoal.KindInvalid)
+		settle(time.Minute)
+		if got := w.job(j.ID); got.Next > before.Next+100 || got.Counts.Cancelled != 0 || len(w.history(j.ID, 150001)) != 0 {
+			t.Errorf("the tasks that are too far behind left %+v, next is %d", got.Counts, got.Next)
+		}
+		if _, err := w.Cancel(w.ctx, alice, j.ID); err != nil {
+			t.Fatal(err)
+		}
+		w.ended(j.ID)
+		w.play = failing("2/2#1")
+		j = w.submit(shoal.JobSpec{Array: "1-2"})
+		w.ended(j.ID)
+		_, err = w.Retry(w.ctx, alice, j.ID, api.RetryRequest{Tasks: "1"})
+		kind(t, err, shoal.KindConflict)
+		w.submit(shoal.JobSpec{}) // as many jobs as she may have
+	})
+}
+
 // Who asks for no requeueing is told what became of the task; causes decide what is tried again.
 func TestCauses(t *testing.T) {
 	bubble(t, shoal.Pool{Machine: shoal.Resources{CPUs: 1000, Memory: 4 << 30}}, func(w *world) {
