@@ -6,11 +6,9 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/access"
 	"github.com/shoal-pool/shoal/internal/batch/after"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/store"
 )
-
-// ExitOwn is the exit code of what never ran to an exit of its own.
-const ExitOwn = 125
 
 // ExitOf is the exit code that stands for an attempt that did not succeed.
 func ExitOf(a shoal.Attempt) int {
@@ -20,7 +18,7 @@ func ExitOf(a shoal.Attempt) int {
 	case a.ExitCode > 0:
 		return a.ExitCode
 	}
-	return ExitOwn
+	return outcome.ExitOwn
 }
 
 // object is a job as access sees it.
@@ -78,13 +76,13 @@ func Visible(tx *store.Tx, by access.Subject, a access.Action, id shoal.JobID) (
 func ExitCode(tx *store.Tx, j shoal.Job) (int, error) {
 	failures, err := tx.Failures(j.ID, 1)
 	if err != nil {
-		return ExitOwn, err
+		return outcome.ExitOwn, err
 	}
 	if len(failures) == 0 {
 		if p, found, err := tx.PastJob(j.ID); err != nil || found {
 			return p.ExitCode, err
 		}
-		return ExitOwn, nil // it was cancelled before anything of it started
+		return outcome.ExitOwn, nil // it was cancelled before anything of it started
 	}
 	// Tasks that never started come after all that did.
 	return ExitOf(failures[0]), nil

@@ -9,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/store"
 )
 
@@ -146,7 +147,7 @@ func statusOf(tx *store.Tx, j shoal.Job) (api.JobStatus, error) {
 	var decides []shoal.Attempt
 	switch {
 	case j.State != shoal.JobSucceeded:
-		s.ExitCode = ExitOwn
+		s.ExitCode = outcome.ExitOwn
 		decides, err = tx.Failures(j.ID, 1)
 	case j.Counts.Total() == 1:
 		decides, err = tx.Attempts(j.ID, 0, 1)

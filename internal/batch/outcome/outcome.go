@@ -163,12 +163,11 @@ func Later(a, b time.Time) time.Time {
 
 // Clean bounds a sentence that came from outside.
 func Clean(s string) string {
-	if len(s) > maxReason {
-		s = s[:maxReason]
-		for len(s) > 0 && !utf8.ValidString(s[len(s)-1:]) && !utf8.FullRuneInString(s[max(0, len(s)-utf8.UTFMax):]) {
-			s = s[:len(s)-1]
+	if end := maxReason; len(s) > end {
+		for end > maxReason-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+			end--
 		}
-		s += "…"
+		s = s[:end] + "…"
 	}
 	return strings.ToValidUTF8(strings.TrimSpace(s), "�")
 }

@@ -1,11 +1,29 @@
 package outcome_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
 )
+
+func TestClean(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ in, want string }{
+		{" a word\n", "a word"},
+		{"a\xffb", "a�b"},
+		{strings.Repeat("x", 2000), strings.Repeat("x", 2000)},
+		{strings.Repeat("x", 2001), strings.Repeat("x", 2000) + "…"},
+		{strings.Repeat("x", 1999) + "€€", strings.Repeat("x", 1999) + "…"},
+		{strings.Repeat("x", 1998) + "€€", strings.Repeat("x", 1998) + "…"},
+		{strings.Repeat("x", 1997) + "€€", strings.Repeat("x", 1997) + "€…"},
+	} {
+		if got := outcome.Clean(c.in); got != c.want {
+			t.Errorf("%.20q… became …%q", c.in, got[max(0, len(got)-10):])
+		}
+	}
+}
 
 // What a task may have after it ran out of memory, and when it is given up.
 func TestMemory(t *testing.T) {
