@@ -245,6 +245,9 @@ func (a *API) writable(ctx context.Context) error {
 	err = a.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		return tx.SetSetting("ready.probe", time.Now().UTC().Format(time.RFC3339Nano))
 	})
+	if ctx.Err() != nil { // who asked is gone, which says nothing of the store
+		return err
+	}
 	a.ready.mu.Lock()
 	a.ready.at, a.ready.err = time.Now(), err
 	a.ready.mu.Unlock()

@@ -1,9 +1,11 @@
 package httpapi_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -332,6 +334,21 @@ func TestNotReady(t *testing.T) {
 	}
 	if got := do(t, base, request{method: "GET", path: "/healthz"}); got.status != 200 {
 		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+// TestReadyForOthers: whoever asks and does not wait for the answer makes the server not ready for nobody else.
+func TestReadyForOthers(t *testing.T) {
+	t.Parallel()
+	face := httpapi.New(httpapi.Config{Store: storetest.Open(t), AdminToken: "x"}).Control()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, ctx := range []context.Context{gone, t.Context()} {
+		r := httptest.NewRecorder()
+		face.ServeHTTP(r, httptest.NewRequestWithContext(ctx, http.MethodGet, "/readyz", nil))
+		if ready := r.Code == http.StatusOK; ready != (ctx.Err() == nil) {
+			t.Errorf("%d %s", r.Code, r.Body)
+		}
 	}
 }
 
