@@ -39,6 +39,7 @@ type Apps struct {
 
 	mu      sync.Mutex // guards what follows; never held while waiting or in the store
 	known   map[shoal.AppID]shoal.App
+	over    map[shoal.AppID]time.Time // when those ended of which an older word may still come
 	live    map[key]shoal.AppID
 	at      map[string]shoal.AppID             // by address
 	lives   map[shoal.AppID]context.CancelFunc // ends the wait for a seat
@@ -74,7 +75,7 @@ func New(cfg Config) *Apps {
 	if cfg.URL == nil {
 		cfg.URL = func() string { return "" }
 	}
-	return &Apps{cfg: cfg, known: map[shoal.AppID]shoal.App{}, live: map[key]shoal.AppID{}, at: map[string]shoal.AppID{}, lives: map[shoal.AppID]context.CancelFunc{},
+	return &Apps{cfg: cfg, known: map[shoal.AppID]shoal.App{}, over: map[shoal.AppID]time.Time{}, live: map[key]shoal.AppID{}, at: map[string]shoal.AppID{}, lives: map[shoal.AppID]context.CancelFunc{},
 		used: map[shoal.AppID]time.Time{}, counted: map[shoal.AppID]time.Time{}, warned: map[shoal.AppID]time.Time{}, changed: make(chan struct{})}
 }
 
@@ -106,7 +107,8 @@ func (a *Apps) update(ctx context.Context, f func(*change) error) error {
 	return err
 }
 
-// note keeps what is known of apps that live. An older word than the one that is known counts for nothing.
+// note keeps what is known of apps that live. An older word than the one that is known counts for nothing: those who change
+// an app at the same time come here in any order.
 func (a *Apps) note(apps ...shoal.App) {
 	if len(apps) == 0 {
 		return
@@ -114,7 +116,7 @@ func (a *Apps) note(apps ...shoal.App) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range apps {
-		if a.known[p.ID].Rev >= p.Rev {
+		if _, over := a.over[p.ID]; over || a.known[p.ID].Rev >= p.Rev {
 			continue
 		}
 		k := keyOf(p)
@@ -127,6 +129,7 @@ func (a *Apps) note(apps ...shoal.App) {
 		if p.Live() {
 			a.known[p.ID] = p
 		} else {
+			a.over[p.ID] = time.Now()
 			delete(a.known, p.ID)
 			delete(a.used, p.ID)
 			delete(a.counted, p.ID)

@@ -57,3 +57,26 @@ func TestValidBase(t *testing.T) {
 		}
 	}
 }
+
+// Two who change an app at the same time come to tell of it in any order: once it has ended, nobody finds it.
+func TestOlderWord(t *testing.T) {
+	t.Parallel()
+	a := New(Config{})
+	p := shoal.App{ID: "a-1", User: "alice", Pool: "lab", Endpoint: "web", State: shoal.AppRunning, Address: "192.0.2.1:80", Meta: shoal.Meta{Rev: 1}}
+	ended := p
+	ended.State, ended.Address, ended.Rev = shoal.AppEnded, "", 3
+	used := p
+	used.Rev = 2
+	a.note(p)
+	if _, there := a.Find(t.Context(), "alice", "lab", "web", ""); !there {
+		t.Fatal("it is not found while it runs")
+	}
+	a.note(ended)
+	a.note(used)
+	if got, there := a.Find(t.Context(), "alice", "lab", "web", ""); there {
+		t.Errorf("found %+v, which has ended", got)
+	}
+	if id, there := a.At("alice", p.Address); there {
+		t.Errorf("%s is at the address of one that has ended", id)
+	}
+}

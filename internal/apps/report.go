@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -129,6 +130,7 @@ func (a *Apps) tend(ctx context.Context) error {
 	a.mu.Lock()
 	used, quiet := a.used, len(a.known) == 0
 	a.used = map[shoal.AppID]time.Time{}
+	maps.DeleteFunc(a.over, func(_ shoal.AppID, at time.Time) bool { return time.Since(at) > time.Minute })
 	a.mu.Unlock()
 	if quiet {
 		return nil
