@@ -127,10 +127,13 @@ func (d *Door) Enter(ctx context.Context, from string, showOut func()) *Guest {
 func (d *Door) queue(ctx context.Context, from string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.waiting >= maxWaiting {
+		return false
+	}
 	s := d.at(from)
 	now := time.Now()
 	wait := s.next.Sub(now)
-	if wait > maxWait || d.waiting >= maxWaiting {
+	if wait > maxWait {
 		return false
 	}
 	s.next = now.Add(max(wait, 0))

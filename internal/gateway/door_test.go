@@ -88,6 +88,10 @@ func TestDoorForgetsSources(t *testing.T) {
 	for _, g := range in {
 		g.Leave()
 	}
+	d.waiting = maxWaiting
+	if d.Enter(t.Context(), "one more", func() {}) != nil {
+		t.Error("somebody came in although too many wait")
+	}
 	if len(d.sources) != 0 {
 		t.Errorf("%d sources are remembered", len(d.sources))
 	}
