@@ -25,6 +25,10 @@ func (t *table) waiting(position int) shoal.Reason {
 		}
 	}
 	alive := requested + booting + full + draining + silent
+	most := t.Pool.Size.Max
+	if t.Pool.Fixed != nil {
+		most = t.Pool.Fixed.Size
+	}
 	reason := shoal.Reason{Code: "full"}
 	line := ""
 	if position > 1 {
@@ -43,19 +47,22 @@ func (t *table) waiting(position int) shoal.Reason {
 	case requested > 0:
 		reason.Code = "requested"
 		reason.Sentence = t.waking() + ": requested"
-	case full > 0 && alive >= t.Pool.Size.Max:
+	case full > 0 && alive >= most:
 		line = fmt.Sprintf("; you are %s in line", ordinal(position))
 		reason.Sentence = fmt.Sprintf("all %s of pool %s are taken", t.places(full), t.Pool.Name)
 		if draining+silent > 0 {
 			reason.Sentence += fmt.Sprintf(" and %s take nobody new", count(draining+silent, "other machine"))
 		}
+		if t.Pool.Fixed != nil {
+			reason.Sentence += fmt.Sprintf("; its size was set to %d by hand", most)
+		}
 	case full > 0:
 		reason.Code = "requested"
 		reason.Sentence = fmt.Sprintf("all %s of pool %s are taken; another machine is wanted", t.places(full), t.Pool.Name)
-	case draining > 0 && alive >= t.Pool.Size.Max:
+	case draining > 0 && alive >= most:
 		reason.Code = "draining"
 		reason.Sentence = fmt.Sprintf("%s of pool %s: draining, and the pool may have no more", count(draining, "machine"), t.Pool.Name)
-	case silent > 0 && alive >= t.Pool.Size.Max:
+	case silent > 0 && alive >= most:
 		reason.Code = "silent"
 		reason.Sentence = fmt.Sprintf("%s of pool %s: not answering, and the pool may have no more", count(silent, "machine"), t.Pool.Name)
 	default:
