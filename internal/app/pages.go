@@ -13,7 +13,7 @@ import (
 // makePages makes the pages for browsers.
 func (a *App) makePages() (err error) {
 	a.pages, err = web.New(web.Config{Store: a.store, People: a.people, Broker: confiding{a.logins, a.secrets}, Apps: a.apps, Log: a.log,
-		URL: a.webURL, SSH: func() string { return a.sockets.SSH.Addr().String() },
+		URL: a.webURL, SSH: a.sshAddress,
 		Tokens:   func(r *http.Request) (shoal.UserName, error) { return a.api.TokenUser(r) },
 		SignedIn: a.desk.SignedIn,
 		Reached:  a.endpoints.Address,

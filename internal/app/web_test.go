@@ -5,17 +5,23 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/app"
+	identity "github.com/shoal-pool/shoal/internal/identity/local"
 	"github.com/shoal-pool/shoal/internal/providers/fake"
+	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/provider"
 )
 
@@ -136,5 +142,81 @@ func TestWebDoors(t *testing.T) {
 	defer stop()
 	if status, body := get(https, "/hub/login"); status != 200 || body != "the hub" {
 		t.Errorf("after a restart: %d %s", status, body)
+	}
+}
+
+// TestPagesWhereGatewaysAreElsewhere: a server that leaves ssh to others shows where these are.
+func TestPagesWhereGatewaysAreElsewhere(t *testing.T) {
+	door, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := t.TempDir()
+	a, err := app.New(t.Context(), app.Options{Data: data, Role: "control", Listen: "127.0.0.1:0", SSHListen: "gate.example.org:2222",
+		Providers: map[string]provider.Provider{}, Listeners: app.Listeners{HTTPS: door}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = a.Store().Update(t.Context(), func(tx *store.Tx) error {
+		if _, err := tx.Users().Put(shoal.User{Name: "alice", UID: 20001}); err != nil {
+			return err
+		}
+		_, err := tx.Pools().Put(shoal.Pool{Name: "lab", Default: true, Provider: "fake", Uses: []shoal.Use{shoal.UseInteractive}, Size: shoal.Size{Max: 1}, Seats: 4})
+		return err
+	})
+	if err == nil {
+		err = identity.New(store.Credentials{DB: a.Store()}).SetPassword(t.Context(), "alice", "password of alice")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := errors.Join(<-ended, a.Close(context.WithoutCancel(t.Context()))); err != nil {
+			t.Error(err)
+		}
+	}()
+	ca, err := os.ReadFile(filepath.Join(data, "tls", "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Jar: jar, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
+	ask := func(method, path string, form url.Values) string {
+		r, err := http.NewRequestWithContext(t.Context(), method, "https://"+door.Addr().String()+path, strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "text/html")
+		if method == http.MethodPost {
+			r.Header.Set("Origin", "https://"+door.Addr().String())
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	token := regexp.MustCompile(`name="token" value="([^"]+)"`).FindStringSubmatch(ask(http.MethodGet, "/shoal/login", nil))
+	if token == nil {
+		t.Fatal("the page to sign in has no form")
+	}
+	page := ask(http.MethodPost, "/shoal/login", url.Values{"token": token[1:], "user": {"alice"}, "password": {"password of alice"}})
+	if want := "ssh -p 2222 alice@gate.example.org"; !strings.Contains(page, want) {
+		t.Errorf("the page does not say %q:\n%s", want, page)
 	}
 }
