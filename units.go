@@ -120,8 +120,8 @@ func ParseDuration(s string) (Duration, error) {
 		if rest != "" {
 			d, err2 = time.ParseDuration(rest)
 		}
-		if err == nil && err2 == nil && d >= 0 {
-			return Duration(time.Duration(n)*24*time.Hour + d), nil
+		if sum := time.Duration(n)*24*time.Hour + d; err == nil && err2 == nil && d >= 0 && sum >= 0 { // below 0: more than it can hold
+			return Duration(sum), nil
 		}
 	}
 	if d, ok := parseClock(t); ok {

@@ -36,7 +36,7 @@ func TestParseDuration(t *testing.T) {
 			t.Errorf("ParseDuration(%q) = %v, %v; want %v", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "30", "-5m", "1d-2h", "x", "1:2", "dd"} {
+	for _, in := range []string{"", "30", "-5m", "1d-2h", "x", "1:2", "dd", "65535d2000000h"} {
 		if got, err := shoal.ParseDuration(in); err == nil {
 			t.Errorf("ParseDuration(%q) = %v; want an error", in, got)
 		}
