@@ -508,7 +508,7 @@ func (t *translation) check(whole place) {
 	if t.found() {
 		return // what is missing from the spec was said
 	}
-	for _, m := range spec.CheckJobForm(t.spec) {
+	for _, m := range spec.CheckJob(t.spec) {
 		at, ok := t.places[m.Path]
 		for path := m.Path; !ok && path != ""; at, ok = t.places[path] {
 			path = path[:max(strings.LastIndexAny(path, ".["), 0)]

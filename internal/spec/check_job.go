@@ -13,26 +13,13 @@ const (
 	maxRetries = 100
 )
 
+// leastMemory is what a process needs to begin at all: with less somebody forgot the unit.
+const leastMemory = 64 << 10
+
 // CheckJob returns what is wrong with a job that has its defaults. A job without a pool is right:
 // whoever submits it may know one.
 func CheckJob(j shoal.JobSpec) []shoal.Mistake {
 	var c checks
-	c.jobForm(j)
-	return c.mistakes
-}
-
-// CheckJobForm is CheckJob for a job that is translated and not submitted yet: what this version cannot
-// carry out is right too.
-func CheckJobForm(j shoal.JobSpec) []shoal.Mistake {
-	var c checks
-	c.jobForm(j)
-	return c.mistakes
-}
-
-// leastMemory is what a process needs to begin at all: with less somebody forgot the unit.
-const leastMemory = 64 << 10
-
-func (c *checks) jobForm(j shoal.JobSpec) {
 	if j.Name != "" && !jobName.MatchString(j.Name) {
 		c.wrong("name", "use letters, digits, ., _ and -, at most 63", "%q cannot be the name of a job", clip(j.Name))
 	}
@@ -59,4 +46,5 @@ func (c *checks) jobForm(j shoal.JobSpec) {
 	c.identity(j)
 	c.oneOf("share", j.Share, "private", "group")
 	c.oneOf("priority", j.Priority, "low", "normal", "high")
+	return c.mistakes
 }

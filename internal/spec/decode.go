@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/spec/sweep"
 )
 
 type position struct{ line, column int }
@@ -172,7 +173,7 @@ func (d *decoder) mapping(n *node, v reflect.Value, path string) {
 	v.Set(m)
 }
 
-// free decodes what no type is known for, to what encoding/json would make of it.
+// free decodes what no type is known for.
 func (d *decoder) free(n *node, path string) any {
 	switch n.kind {
 	case mapNode:
@@ -190,15 +191,10 @@ func (d *decoder) free(n *node, path string) any {
 	case nullNode:
 		return nil
 	}
-	if !n.quoted {
-		if n.text == "true" || n.text == "false" {
-			return n.text == "true"
-		}
-		if f, err := strconv.ParseFloat(n.text, 64); err == nil && finite(f) {
-			return f
-		}
+	if n.quoted {
+		return n.text
 	}
-	return n.text
+	return sweep.Plain(n.text)
 }
 
 // guesses is how many unknown keys of a document are compared with those there are.

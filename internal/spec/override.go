@@ -10,7 +10,7 @@ import (
 )
 
 // Override changes fields of a job, each written KEY=VALUE: resources.cpus=2, env.LR=0.1, after=[17]. No
-// value takes the field away. The result is checked, but not whether this version can carry it out.
+// value takes the field away. The result is checked.
 func Override(j shoal.JobSpec, sets []string) (shoal.JobSpec, error) {
 	if len(sets) == 0 {
 		return j, nil
@@ -41,7 +41,7 @@ func Override(j shoal.JobSpec, sets []string) (shoal.JobSpec, error) {
 		out.Items = items
 	}
 	if len(d.mistakes) == 0 {
-		d.mistakes = CheckJobForm(out)
+		d.mistakes = CheckJob(out)
 	}
 	if len(d.mistakes) > 0 {
 		for i := range d.mistakes {

@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,21 @@ func TestOverride(t *testing.T) {
 	for set, msg := range map[string]string{"resources.cpus=x": "number of processors", "resorces.cpus=1": "did you mean resources", "cpus": "KEY=VALUE", "after=[": "", "priority=urgent": "not possible", "retries=9999": "between"} {
 		if _, err := spec.Override(job, []string{set}); err == nil || !strings.Contains(err.Error()+spec.Format(shoal.MistakesOf(err)), msg) {
 			t.Errorf("%s: %v %+v", set, err, shoal.MistakesOf(err))
+		}
+	}
+}
+
+// TestItemsAsWritten: a task is given the number that somebody wrote, not the nearest that can be counted with.
+func TestItemsAsWritten(t *testing.T) {
+	t.Parallel()
+	set, err := spec.Parse(spec.File{Data: []byte("kind: Job\ncommand: x\nitems: [007, 20240101123456789, 1.5, yes, true, {id: 9007199254740993}]\n---\n" +
+		"kind: Job\ncommand: x\nsweep: {parameters: {ID: [9007199254740993], N: {from: 1, to: 10000000000000000001, count: 2}}}\n")})
+	if err != nil {
+		t.Fatal(err, shoal.MistakesOf(err))
+	}
+	for i, want := range []string{`["007",20240101123456789,1.5,"yes",true,{"id":9007199254740993}]`, `[{"ID":9007199254740993,"N":1},{"ID":9007199254740993,"N":10000000000000000000}]`} {
+		if got, err := json.Marshal(set.Jobs[i].Items); string(got) != want || err != nil {
+			t.Errorf("the items are %s, %v, want %s", got, err, want)
 		}
 	}
 }

@@ -1,8 +1,6 @@
 package submit
 
 import (
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -189,15 +187,4 @@ func ParseTasks(s string) (TaskArg, error) {
 		return TaskArg{}, shoal.Errorf(shoal.KindInvalid, "cannot read %q as tasks of job %s", tasks, job).WithHint("write %s/3 or %s/1-3,7", job, job)
 	}
 	return TaskArg{Job: ref.Job, Tasks: tasks}, nil
-}
-
-// scalar is a value as a person writes it in one word: a number, a truth value, or a string.
-func scalar(s string) any {
-	if slices.Contains([]string{"true", "false"}, s) {
-		return s == "true"
-	}
-	if f, err := strconv.ParseFloat(s, 64); err == nil && f == f && f < 1e300 && f > -1e300 && !strings.ContainsAny(s, "xXpP_") {
-		return f
-	}
-	return s
 }

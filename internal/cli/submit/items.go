@@ -209,18 +209,18 @@ func parameter(s string) any {
 	case kind == "files":
 		return map[string]any{"files": rest}
 	case (kind == "log" || kind == "linear" || kind == "step") && len(parts) >= 2 && len(parts) <= 3:
-		m := map[string]any{"from": scalar(parts[0]), "to": scalar(parts[1])}
+		m := map[string]any{"from": sweep.Plain(parts[0]), "to": sweep.Plain(parts[1])}
 		if kind != "step" {
 			m["scale"] = kind
 		}
 		if len(parts) == 3 {
-			m[map[bool]string{true: "step", false: "count"}[kind == "step"]] = scalar(parts[2])
+			m[map[bool]string{true: "step", false: "count"}[kind == "step"]] = sweep.Plain(parts[2])
 		}
 		return m
 	}
 	var list []any
 	for v := range strings.SplitSeq(s, ",") {
-		list = append(list, scalar(v))
+		list = append(list, sweep.Plain(v))
 	}
 	return list
 }

@@ -48,7 +48,7 @@ func TestFlags(t *testing.T) {
 	}
 	j.Command = "x"
 	spec.DefaultJob(&j)
-	if m := spec.CheckJobForm(j); len(m) > 0 {
+	if m := spec.CheckJob(j); len(m) > 0 {
 		t.Errorf("%+v", m)
 	}
 	if j.Array != "1-100" || j.MaxRunning != 5 || j.Labels["c"] != "d=e" || j.Preemptible == nil || *j.Preemptible || j.Retry.Memory != 2 || len(j.Retry.On) != 2 || j.Inputs["data"] != "/d" ||
@@ -82,6 +82,7 @@ func TestItems(t *testing.T) {
 		{"--items lines", `"a b"`, 2}, {"--each lines:lines", `"a b"`, 2}, {"--items-json list", "1", 3}, {"--each json:stream", `{"a":1}`, 2},
 		{"--sweep sweep", `{"A":1,"F":"lines"}`, 4}, {"--param LR=log:0.01:1:3 --param D=2,x", `{"D":2,"LR":0.01}`, 6}, {"--param N=step:1:9:4", `{"N":1}`, 3},
 		{"--param X=linear:0:1 --search random --count 4", "", 4}, {"--param F=files:*.csv", `{"F":"x.csv"}`, 2}, {"", "", 0},
+		{"--param ID=007,20240101123456789", `{"ID":"007"}`, 2}, {"--param ID=20240101123456789", `{"ID":20240101123456789}`, 1},
 	} {
 		o, err := parse(t, strings.Fields(tt.flags)...)
 		if err != nil {

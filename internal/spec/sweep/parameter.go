@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -122,9 +124,30 @@ func (e *expansion) list(at, name string, written []any) []value {
 	return values
 }
 
+// Plain is a value as a person writes it without quotes: a number, true, false, or else a string. What would be another number
+// after it was read stays as it is written: 007 is a string, and a whole number keeps its digits, however many.
+func Plain(s string) any {
+	if s == "true" || s == "false" {
+		return s == "true"
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsNaN(f) || math.Abs(f) > 1e300 || strings.ContainsAny(s, "xXpP_") || padded.MatchString(s) {
+		return s
+	}
+	if whole.MatchString(s) && strconv.FormatFloat(f, 'f', 0, 64) != s {
+		return json.Number(s)
+	}
+	return f
+}
+
+var (
+	padded = regexp.MustCompile(`^[+-]?0[0-9]`)
+	whole  = regexp.MustCompile(`^-?[0-9]+$`)
+)
+
 func plain(v any) bool {
 	switch v := v.(type) {
-	case string, bool:
+	case string, bool, json.Number:
 		return true
 	case float64:
 		return !math.IsNaN(v) && !math.IsInf(v, 0)
@@ -176,6 +199,10 @@ func (e *expansion) numbers(at string, p *parameter, w map[string]any) {
 	number := func(key string) (float64, bool) {
 		v, given := w[key]
 		f, ok := v.(float64)
+		if n, long := v.(json.Number); long {
+			f, _ = n.Float64() // of what was written as a number
+			ok = true
+		}
 		if given && (!ok || math.IsNaN(f) || math.IsInf(f, 0) || math.Abs(f) > 1e300) {
 			e.wrong(at+"."+key, "", "a number is wanted here")
 			return 0, false

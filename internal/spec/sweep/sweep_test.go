@@ -40,6 +40,17 @@ func lines(items []shoal.Item) string {
 	return b.String()
 }
 
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	for written, want := range map[string]string{"1": "1", "-2": "-2", "1.50": "1.5", "1e3": "1000", ".5": "0.5", "+3": "3", "0": "0", "0.5": "0.5", "true": "true", "yes": `"yes"`,
+		"": `""`, "nan": `"nan"`, "1e999": `"1e999"`, "0x1p4": `"0x1p4"`, "1_000": `"1_000"`, "007": `"007"`, "-01": `"-01"`, "00.5": `"00.5"`,
+		"9007199254740993": "9007199254740993", "-20240101123456789": "-20240101123456789"} {
+		if got, err := json.Marshal(sweep.Plain(written)); string(got) != want || err != nil {
+			t.Errorf("%q is %s, %v, want %s", written, got, err, want)
+		}
+	}
+}
+
 func TestGrid(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ text, want string }{
