@@ -224,7 +224,7 @@ func TestChanges(t *testing.T) {
 	w.answer("PUT /users/bob/password", struct{}{})
 	w.answer("POST /users/bob/disable", shoal.User{Name: "bob"})
 	w.answer("POST /users/bob/enable", shoal.User{Name: "bob"})
-	w.answer("DELETE /users/bob", api.Change{Name: "bob"})
+	w.answer("DELETE /users/bob", api.Change{Name: "bob", Diff: []string{"files in /srv/team/home/bob stay; they belong to uid 20002"}})
 	w.answer("DELETE /sessions/s-aaaaaa", struct{}{})
 	w.answer("POST /jobs/17/cancel", testJob("17", shoal.JobRunning, shoal.Counts{Running: 1}))
 	w.answer("GET /jobs/17", testJob("17", shoal.JobRunning, shoal.Counts{Running: 1}))
@@ -248,7 +248,7 @@ func TestChanges(t *testing.T) {
 		{"user passwd bob --password-stdin", "  with blanks \r\n", "password of bob set\n", `PUT /api/v1/users/bob/password {"password":"  with blanks "}`},
 		{"user disable bob", "", "user bob disabled\n", "POST /api/v1/users/bob/disable"},
 		{"user enable bob", "", "user bob enabled\n", "POST /api/v1/users/bob/enable"},
-		{"user remove bob", "", "user bob removed\n", "DELETE /api/v1/users/bob"},
+		{"user remove bob", "", "user bob removed\nfiles in /srv/team/home/bob stay; they belong to uid 20002\n", "DELETE /api/v1/users/bob"},
 		{"session end s-aaaaaa", "", "session s-aaaaaa ended\n", "DELETE /api/v1/sessions/s-aaaaaa"},
 		{"job cancel 17", "", "job 17 is being cancelled\n", "POST /api/v1/jobs/17/cancel"},
 		{"image snapshot spring", "", "image spring made\n", `POST /api/v1/images {"name":"spring"}`},

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -123,7 +122,7 @@ func (p *program) roles(cmd *cobra.Command, s *Serve) error {
 	if s.Role != "gateway" {
 		return nil
 	}
-	server := cmp.Or(p.server, p.Getenv("SHOAL_SERVER"))
+	server := p.serverGiven()
 	if server == "" {
 		return usage(cmd, "a gateway needs to know where its control plane is: --server URL")
 	}

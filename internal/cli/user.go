@@ -22,9 +22,8 @@ import (
 
 func (p *program) userCommand() *cobra.Command {
 	return parent("user", "Users, with the same uid on every machine", p.userAdd(), p.userList(), p.userShow(), p.userPasswd(),
-		userChange(p, "disable", "Keep a user from signing in, and end what is hers now; her files and uid stay", "disabled", (*client.Client).DisableUser),
-		userChange(p, "enable", "Let a disabled user sign in again", "enabled", (*client.Client).EnableUser),
-		userChange(p, "remove", "Remove a user; her files stay, and her uid is not given to anybody else", "removed", (*client.Client).RemoveUser))
+		p.userChange("disable", "Keep a user from signing in, and end what is hers now; her files and uid stay", "disabled", (*client.Client).DisableUser),
+		p.userChange("enable", "Let a disabled user sign in again", "enabled", (*client.Client).EnableUser), p.userRemove())
 }
 
 func (p *program) userAdd() *cobra.Command {
@@ -160,8 +159,8 @@ func (p *program) userPasswd() *cobra.Command {
 }
 
 // userChange makes a command that does one thing to a user.
-func userChange[T any](p *program, verb, short, done string, change func(*client.Client, context.Context, shoal.UserName) (T, error)) *cobra.Command {
-	cmd := &cobra.Command{
+func (p *program) userChange(verb, short, done string, change func(*client.Client, context.Context, shoal.UserName) (shoal.User, error)) *cobra.Command {
+	return &cobra.Command{
 		Use: verb + " NAME", Short: short, Args: takes("NAME"), ValidArgsFunction: p.completer(names.Users),
 		RunE: p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			if _, err := change(c, cmd.Context(), shoal.UserName(args[0])); err != nil {
@@ -171,10 +170,24 @@ func userChange[T any](p *program, verb, short, done string, change func(*client
 			return nil
 		}),
 	}
-	if verb == "remove" {
-		cmd.Aliases = []string{"rm"}
+}
+
+func (p *program) userRemove() *cobra.Command {
+	return &cobra.Command{
+		Use: "remove NAME", Aliases: []string{"rm"}, Short: "Remove a user; her files stay, and her uid is not given to anybody else",
+		Args: takes("NAME"), ValidArgsFunction: p.completer(names.Users),
+		RunE: p.calls(func(cmd *cobra.Command, c *client.Client, args []string) error {
+			removed, err := c.RemoveUser(cmd.Context(), shoal.UserName(args[0]))
+			if err != nil {
+				return err
+			}
+			p.say("user %s removed", args[0])
+			for _, line := range removed.Diff { // where her files are
+				p.say("%s", line)
+			}
+			return nil
+		}),
 	}
-	return cmd
 }
 
 // maxSecret bounds a password read from stdin.
