@@ -502,6 +502,19 @@ func TestBorrowedSeats(t *testing.T) {
 	}
 }
 
+// A task for which a machine is kept starts on its own user's seat there.
+func TestOwnSeatOfTheHead(t *testing.T) {
+	t.Parallel()
+	desk := lab(func(p *sched.Pool) {
+		p.Interactive, p.Seats, p.Seat = true, 8, shoal.Resources{CPUs: 125, Memory: 128 << 20}
+	})
+	loan := func(j *sched.PutJob) { j.Preemptible = true }
+	c := at(t, desk, sitting(machines(1), "bob"), with(job(1, "alice", 1, 1), loan))
+	c.want("") // bob has a part of the only machine
+	c.Apply(sitting(machines(1), "alice"))
+	c.want("1/0@m-1")
+}
+
 // Who comes and goes does not have the same task told to go each time: her seat is not lent again at once.
 func TestSeatRests(t *testing.T) {
 	t.Parallel()

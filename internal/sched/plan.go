@@ -154,8 +154,8 @@ func (w *pass) find(got []*machine, sh *shape, most int, priority Priority, head
 	return got
 }
 
-// own finds machines where a user has a seat that holds the task, or one of its nodes.
-func (w *pass) own(u *person, sh *shape, most int, priority Priority) (got []*machine) {
+// own finds machines where a user has a seat that holds the task, or one of its nodes; what is kept for the head is not kept from it.
+func (w *pass) own(u *person, sh *shape, most int, priority Priority, head bool) (got []*machine) {
 	class := w.class(sh.needs)
 	for _, m := range u.seats {
 		if !m.known || m.Standing != Open || len(got) >= most {
@@ -164,7 +164,7 @@ func (w *pass) own(u *person, sh *shape, most int, priority Priority) (got []*ma
 		seat := w.seat(m, u.name, nil)
 		whole := w.left(m, loan, nil).Add(seat)
 		mine := sh.resources.Fits(seat) && sh.resources.Fits(whole)
-		kept := m.kept && priority <= w.head.priority && (m.keptUntil == never || w.ends(sh, w.now) > m.keptUntil)
+		kept := m.kept && !head && priority <= w.head.priority && (m.keptUntil == never || w.ends(sh, w.now) > m.keptUntil)
 		if mine || !kept && class == loan && sh.resources.Fits(whole) {
 			got = append(got, m)
 		}
@@ -389,7 +389,7 @@ func (w *pass) place(t *part) (machines []*machine, passes bool) {
 		return nil, false
 	}
 	if len(u.seats) > 0 {
-		if machines = w.own(u, sh, most, t.job.priority); machines != nil && sh.nodes.Max == 1 {
+		if machines = w.own(u, sh, most, t.job.priority, h.is(t)); machines != nil && sh.nodes.Max == 1 {
 			return machines, false
 		}
 	}
