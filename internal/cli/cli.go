@@ -115,7 +115,12 @@ did, and with 125 where Shoal itself failed.`,
 		RunE:              needsVerb,
 		PersistentPreRun:  func(*cobra.Command, []string) { p.started = true },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 { // a flag of a command that was mistyped
+			return needsVerb(cmd, words)
+		}
+		return usage(cmd, "%w", err)
+	})
 	f := root.PersistentFlags()
 	f.StringVar(&p.server, "server", "", "the server's `URL` (SHOAL_SERVER)")
 	f.StringVar(&p.tokenFile, "token-file", "", "read the token from `FILE` (SHOAL_TOKEN holds one itself)")

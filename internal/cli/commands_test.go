@@ -105,6 +105,8 @@ func TestUsageMistakes(t *testing.T) {
 	for line, want := range map[string]string{
 		"frobnicate":                           `unknown command "frobnicate"`,
 		"pol list":                             "did you mean pool?",
+		"applly -f x":                          "did you mean apply?",
+		"job lsit --all":                       "did you mean list?",
 		"pool":                                 "Usage:",
 		"pool lsit":                            "did you mean list?",
 		"pool list x":                          `takes no "x"`,
