@@ -257,6 +257,42 @@ gid: 20005
 	}
 }
 
+// TestNamesThatAreNotThere: who mistypes a name is told what she probably meant, and else what to do.
+func TestNamesThatAreNotThere(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	_, err := f.try(`kind: Share
+name: team
+source: /srv/team
+---
+kind: Group
+name: research
+members: [carl, nobody-here]
+---
+kind: User
+name: carol
+groups: [reserch, others]
+---
+kind: Pool
+name: lab
+mounts: [{share: taem, path: /shared}, {share: data, path: /data}]
+`, false)
+	hints := map[string]string{}
+	for _, m := range shoal.MistakesOf(err) {
+		hints[m.Path] = m.Hint
+	}
+	if diff := cmp.Diff(map[string]string{
+		"group research: members[0]": "did you mean carol?",
+		"group research: members[1]": "add a document of kind User, or use `shoal user add`",
+		"user carol: groups[0]":      "did you mean research?",
+		"user carol: groups[1]":      "add a document of kind Group",
+		"pool lab: mounts[0].share":  "did you mean team?",
+		"pool lab: mounts[1].share":  "add a document of kind Share",
+	}, hints); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func lines(err error) []string {
 	var all []string
 	for _, m := range shoal.MistakesOf(err) {

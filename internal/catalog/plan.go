@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -257,6 +258,21 @@ func after[K comparable, V any](old []V, steps []step[V], key func(V) K) map[K]V
 	return all
 }
 
+// missing says what to do where something is named that is not there: mostly it is there by a name that looks like it.
+func missing[K ~string, V any](kind shoal.ObjectKind, name K, there map[K]V) string {
+	var names []string
+	for _, k := range slices.Sorted(maps.Keys(there)) {
+		names = append(names, string(k))
+	}
+	if near := spec.Suggest(string(name), names); strings.HasPrefix(near, "did you mean") {
+		return near
+	}
+	if kind == shoal.ObjectUser {
+		return "add a document of kind User, or use `shoal user add`"
+	}
+	return "add a document of kind " + string(kind)
+}
+
 // checkReferences checks what objects say about each other, as it will be.
 func (p *plan) checkReferences(m *mistakes) {
 	shares := after(p.oldShares, p.shares, shareName)
@@ -269,7 +285,7 @@ func (p *plan) checkReferences(m *mistakes) {
 		}
 		for i, u := range s.now.Members {
 			if _, ok := users[u]; !ok {
-				m.wrong(s.kind, s.name, fmt.Sprintf("members[%d]", i), "", "there is no user %q", u)
+				m.wrong(s.kind, s.name, fmt.Sprintf("members[%d]", i), missing(shoal.ObjectUser, u, users), "there is no user %q", u)
 			}
 		}
 	}
@@ -279,14 +295,14 @@ func (p *plan) checkReferences(m *mistakes) {
 		}
 		for i, g := range s.now.Groups {
 			if _, ok := groups[g]; !ok {
-				m.wrong(s.kind, s.name, fmt.Sprintf("groups[%d]", i), "add a document of kind Group", "there is no group %q", g)
+				m.wrong(s.kind, s.name, fmt.Sprintf("groups[%d]", i), missing(shoal.ObjectGroup, g, groups), "there is no group %q", g)
 			}
 		}
 	}
 	for _, s := range p.pools {
 		for i, mount := range s.now.Mounts {
 			if _, ok := shares[mount.Share]; !ok {
-				m.wrong(s.kind, s.name, fmt.Sprintf("mounts[%d].share", i), "add a document of kind Share", "there is no share %q", mount.Share)
+				m.wrong(s.kind, s.name, fmt.Sprintf("mounts[%d].share", i), missing(shoal.ObjectShare, mount.Share, shares), "there is no share %q", mount.Share)
 			}
 		}
 		if !s.now.Default {
