@@ -113,6 +113,9 @@ func (j *judging) health(r *row) {
 	}
 	if m.Health == shoal.HealthUp || m.Health == "" {
 		m.Health = shoal.HealthUnknown
+		if l.seen.After(m.LastSeen) {
+			m.LastSeen = l.seen.UTC().Round(0)
+		}
 		j.set(r, m, "")
 	}
 	if m.Health == shoal.HealthDown {

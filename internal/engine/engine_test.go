@@ -221,13 +221,16 @@ func TestDownAndBack(t *testing.T) {
 		later(5 * time.Second)
 		w.seat()
 		id := w.machines()[0].ID
+		later(5 * time.Minute)
+		heard := time.Now()
+		w.engine.Load().Seen(id, nil)
 		w.engine.Load().Connected(id, false)
 		later(time.Second)
 		if m := w.get(id); m.Health != shoal.HealthUp {
 			t.Errorf("at once: %+v", m)
 		}
 		later(10 * time.Second)
-		if m := w.get(id); m.Health != shoal.HealthUnknown {
+		if m := w.get(id); m.Health != shoal.HealthUnknown || !m.LastSeen.Equal(heard) {
 			t.Errorf("soon: %+v", m)
 		}
 		later(3 * time.Hour)

@@ -226,7 +226,10 @@ func Machine(w io.Writer, format string, m shoal.Machine) error {
 
 func machineFields(m shoal.Machine) []term.Field {
 	var cordons []string
-	health := strings.TrimSuffix(string(m.Health)+", last heard "+Ago(m.LastSeen), ", last heard ")
+	health := string(m.Health)
+	if m.Health != shoal.HealthUp && !m.LastSeen.IsZero() { // one that is up is heard all the time; what is on record of it is older
+		health += ", last heard " + Ago(m.LastSeen)
+	}
 	wanted := string(m.Wanted)
 	if m.State == shoal.MachineGone {
 		m.Cordons, health, wanted, m.IdleAt = nil, "", "", time.Time{}
