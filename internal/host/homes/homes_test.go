@@ -3,6 +3,8 @@ package homes
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -183,6 +185,38 @@ func TestTwoMachines(t *testing.T) {
 
 // What is too large stays behind, the largest first, and that is told here and where the rest comes back. A sparse file
 // counts as what it would be.
+// A disk that takes no more files has not taken what an archive holds: the next machine, or the next try, brings it back.
+func TestFullDisk(t *testing.T) {
+	p := newPerson(t)
+	p.write("m-1", "a", "first")
+	p.write("m-1", "results/b", "second")
+	if err := os.Symlink("a", filepath.Join(p.home("m-1"), "z")); err != nil {
+		t.Fatal(err)
+	}
+	p.save("m-1")
+	p.order("m-2")
+	at := p.home("m-2")
+	if err := unix.Mount("tmpfs", at, "tmpfs", 0, "nr_inodes=2"); err != nil { // of which one is its root's
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) })
+	for inodes := 2; inodes < 5; inodes++ { // a, results, results/b, z
+		if err := unix.Mount("", at, "", unix.MS_REMOUNT, fmt.Sprintf("nr_inodes=%d", inodes)); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := p.order("m-2").Restore(); !errors.Is(err, unix.ENOSPC) || len(done.Merged) > 0 {
+			t.Errorf("with %d inodes: %+v, %v", inodes, done, err)
+		}
+	}
+	if err := unix.Mount("", at, "", unix.MS_REMOUNT, "nr_inodes=100"); err != nil {
+		t.Fatal(err)
+	}
+	p.restore("m-2")
+	if a, b, z := p.read("m-2", "a"), p.read("m-2", "results/b"), p.read("m-2", "z"); a != "first" || b != "second" || z != "first" {
+		t.Errorf("%q %q %q", a, b, z)
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	p := newPerson(t)
 	p.write("m-1", ".bashrc", "small")

@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -101,10 +102,13 @@ func (o Order) extract(dir *os.Root, name string, home *os.Root) (files int, byt
 		}
 		switch h.Typeflag {
 		case tar.TypeDir:
-			if err := home.MkdirAll(at, 0o700); err != nil {
-				continue // something else is there by now
+			err := home.MkdirAll(at, 0o700)
+			if general(err) {
+				return files, bytes, left, fmt.Errorf("~/%s: %w", at, err)
 			}
-			dirs = append(dirs, h)
+			if err == nil { // otherwise something else is there by now
+				dirs = append(dirs, h)
+			}
 		case tar.TypeReg:
 			did, err := file(home, at, h, t)
 			if err != nil {
@@ -114,7 +118,9 @@ func (o Order) extract(dir *os.Root, name string, home *os.Root) (files int, byt
 				files, bytes = files+1, bytes+h.Size
 			}
 		case tar.TypeSymlink:
-			symlink(home, at, h)
+			if err := symlink(home, at, h); general(err) {
+				return files, bytes, left, fmt.Errorf("~/%s: %w", at, err)
+			}
 		}
 	}
 	return files, bytes, left, shoal.Errorf(shoal.KindExhausted, "it holds more than %d files and directories", 2*maxEntries)
@@ -138,19 +144,33 @@ func newer(home *os.Root, at string, h *tar.Header) bool {
 	return err == nil && (info.IsDir() || info.ModTime().After(h.ModTime))
 }
 
-// file brings back a file: aside first, and then to its place. An error is one that others would have as well.
+// general reports whether an error is of the file system, so that others would have it as well, rather than of one place.
+func general(err error) bool {
+	for _, of := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.ENFILE, syscall.EMFILE, syscall.ENOMEM} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return false
+}
+
+// file brings back a file: aside first, and then to its place. What is in its way stays.
 func file(home *os.Root, at string, h *tar.Header, from io.Reader) (bool, error) {
 	if newer(home, at, h) {
 		return false, nil
 	}
-	if dir := path.Dir(at); dir != "." && home.MkdirAll(dir, 0o700) != nil {
-		return false, nil
-	}
+	var f *os.File
 	tmp := path.Join(path.Dir(at), ".shoal-new")
-	_ = home.Remove(tmp)
-	f, err := home.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	err := home.MkdirAll(path.Dir(at), 0o700)
+	if err == nil {
+		_ = home.Remove(tmp)
+		f, err = home.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	}
+	if general(err) {
+		return false, fmt.Errorf("~/%s: %w", at, err)
+	}
 	if err != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // something else is there by now
 	}
 	_, err = io.Copy(f, from)
 	err = errors.Join(err, f.Chmod(fs.FileMode(h.Mode).Perm()), f.Close())
@@ -164,12 +184,15 @@ func file(home *os.Root, at string, h *tar.Header, from io.Reader) (bool, error)
 	return true, nil
 }
 
-func symlink(home *os.Root, at string, h *tar.Header) {
-	if newer(home, at, h) || path.Dir(at) != "." && home.MkdirAll(path.Dir(at), 0o700) != nil {
-		return
+func symlink(home *os.Root, at string, h *tar.Header) error {
+	if newer(home, at, h) {
+		return nil
+	}
+	if err := home.MkdirAll(path.Dir(at), 0o700); err != nil {
+		return err
 	}
 	_ = home.Remove(at)
-	_ = home.Symlink(h.Linkname, at) // what is in its way stays
+	return home.Symlink(h.Linkname, at)
 }
 
 // finish gives directories their modes and times, the deepest first.
