@@ -267,7 +267,8 @@ type part struct {
 
 // Run serves until ctx ends or a part fails for good.
 func (a *App) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+	asked := ctx
+	g, ctx := errgroup.WithContext(asked)
 	for _, part := range slices.Concat(a.webRuns(), a.jupyterRuns(), a.agentRuns(), []part{
 		{"engine", a.engine.Run}, {"batch", a.runBatch}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
 		{"desktops", a.desk.Run}, {"endpoints", a.endpoints.Run},
@@ -286,7 +287,7 @@ func (a *App) Run(ctx context.Context) error {
 		})
 	}
 	err := g.Wait()
-	if errors.Is(err, context.Canceled) {
+	if asked.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
