@@ -234,6 +234,13 @@ func (b *Broker) wait(ctx context.Context, req route.Request, partID string, pro
 			w.gone = true
 			b.mu.Unlock()
 			b.wake()
+			select {
+			case o := <-w.result: // it was given a seat before that was known
+				if o.err == nil {
+					b.leave(part{o.seat.target.Session, partID, true})
+				}
+			default:
+			}
 			return seat{}, withdrawn(ctx)
 		}
 	}

@@ -624,6 +624,36 @@ func TestGoneWhileSeated(t *testing.T) {
 	})
 }
 
+// A client that goes away while it is told what it waits for gives back the seat that it was given meanwhile.
+func TestGoneWithASeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shoal.Pool{Seats: 60, Size: shoal.Size{Max: 1}})
+		var all sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		told := make(chan struct{})
+		for i := range 40 {
+			all.Go(func() {
+				target, err := w.Login(ctx, route.Request{User: user(i), Pool: "lab"}, "p", func(string) { <-told })
+				if err == nil {
+					w.Closed(target.Session, "p")
+				}
+			})
+		}
+		later(time.Second)
+		w.machine("m-1", shoal.MachineReady)
+		later(time.Second)
+		cancel()
+		close(told)
+		all.Wait()
+		later(time.Second)
+		w.activity("m-1")
+		later(15 * time.Second)
+		if left := w.live(); len(left) != 0 {
+			t.Errorf("%d sessions are left, as %+v", len(left), left[0])
+		}
+	})
+}
+
 // A client that goes away the moment it gets its seat leaves nothing behind, however that falls.
 func TestWithdraw(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
