@@ -33,8 +33,8 @@ const (
 	dial = 5 * time.Second
 	// lock is the number of the advisory lock: "shoal" in ASCII.
 	lock = 0x73686f616c
-	// oldest is the first version of the server that has idle_session_timeout.
-	oldest = 140000
+	// timeout is the parameter by which the database ends a silent connection. PostgreSQL has it since version 14.
+	timeout = "idle_session_timeout"
 )
 
 // database is a commit.Database.
@@ -201,7 +201,7 @@ func (d *database) Writer(ctx context.Context) (commit.Conn, error) {
 // lead connects and takes the lock. errHeld: it is another's.
 func (d *database) lead(ctx context.Context) (*conn, error) {
 	silence := strconv.FormatInt(lease.Milliseconds(), 10)
-	c, err := d.connect(ctx, 2*lease, map[string]string{"idle_session_timeout": silence, "idle_in_transaction_session_timeout": silence})
+	c, err := d.connect(ctx, 2*lease, map[string]string{timeout: silence, "idle_in_transaction_session_timeout": silence})
 	if err != nil {
 		return nil, err
 	}
@@ -266,9 +266,6 @@ func (d *database) open(ctx context.Context, opts Options) (*commit.Store, error
 
 // start brings the tables to the newest schema and takes the next epoch.
 func (d *database) start(ctx context.Context, c *conn) (*commit.Store, error) {
-	if version, _ := strconv.Atoi(c.pg.PgConn().ParameterStatus("server_version_num")); version != 0 && version < oldest {
-		return nil, shoal.Errorf(shoal.KindInvalid, "PostgreSQL is too old: it must be of version 14 or later")
-	}
 	if err := d.migrate(ctx, c); err != nil {
 		return nil, err
 	}
@@ -336,6 +333,15 @@ func says(err error) error {
 	switch e.Code {
 	case "22021", "22P05": // a character that texts cannot hold
 		return shoal.Errorf(shoal.KindInvalid, "cannot store a text with a NUL character in it: %w", err)
+	case "42704":
+		if strings.Contains(e.Message, timeout) {
+			return shoal.Errorf(shoal.KindInvalid, "cannot use the store: PostgreSQL is too old: %w", err).WithHint("it must be of version 14 or later")
+		}
+	case "08P01":
+		if strings.Contains(e.Message, "startup parameter") {
+			return shoal.Errorf(shoal.KindInvalid, "cannot use the store: it is no PostgreSQL that answers, but a pooler: %w", err).
+				WithHint("give the address of PostgreSQL itself: who leads is told by its connection, which a pooler shares among clients")
+		}
 	case "53100":
 		return shoal.Errorf(shoal.KindUnavailable, "cannot write to the database: its disk is full: %w", err).
 			WithHint("free some space where PostgreSQL keeps its data; nothing stored is lost and work goes on by itself")

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -27,8 +28,16 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	var err error
-	if pg, err = cluster.New(context.Background(), "fsync=off"); err != nil {
+	f, err := os.CreateTemp("", "shoal-pg-hba-")
+	if err == nil {
+		defer os.Remove(f.Name())
+		_, err = f.WriteString("local all guarded scram-sha-256\nlocal all all trust\n") // one role has a password
+		err = errors.Join(err, f.Chmod(0o644), f.Close())
+	}
+	if err == nil {
+		pg, err = cluster.New(context.Background(), "fsync=off", "hba_file="+f.Name())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
