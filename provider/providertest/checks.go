@@ -34,7 +34,7 @@ func (b *bench) life() {
 	}
 	if all, ok := b.look(); ok {
 		if _, listed := all[spec.ID]; !listed {
-			b.failf("a machine that was accepted is not in a complete observation")
+			b.failf("a machine that was accepted is not in a complete observation, under its id and this installation's tag")
 		}
 	}
 	seen := b.until(spec.ID, provider.PhaseRunning)

@@ -111,8 +111,11 @@ func (b *bench) code(what string, err error, codes ...provider.Code) {
 		return
 	}
 	e, ok := errors.AsType[*provider.Error](err)
-	if !ok || !slices.Contains(codes, e.Code) {
-		b.failf("%s: the error is not of kind %v: %w", what, codes, err)
+	switch {
+	case !ok:
+		b.failf("%s: the error is of no kind, and should be of %v: %w", what, codes, err)
+	case !slices.Contains(codes, e.Code):
+		b.failf("%s: the error is of kind %s, and should be of %v: %w", what, e.Code, codes, err)
 	}
 }
 
@@ -127,6 +130,9 @@ func (b *bench) look() (map[shoal.MachineID]provider.Observed, bool) {
 			return b.index(o), true
 		}
 		if err != nil && !isTransient(err) || b.ctx.Err() != nil || time.Now().After(deadline) {
+			if err == nil && b.ctx.Err() == nil {
+				err = errors.New("none says that it is complete")
+			}
 			b.failf("no complete observation: %w", errors.Join(err, b.ctx.Err()))
 			return nil, false
 		}
@@ -149,7 +155,7 @@ func (b *bench) index(o provider.Observation) map[shoal.MachineID]provider.Obser
 
 func phases() []provider.Phase {
 	return []provider.Phase{provider.PhaseCreating, provider.PhaseRunning, provider.PhaseStopping,
-		provider.PhaseStopped, provider.PhaseFailed}
+		provider.PhaseStopped, provider.PhaseFailed, provider.PhaseUnknown}
 }
 
 func isTransient(err error) bool {

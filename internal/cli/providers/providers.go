@@ -179,6 +179,10 @@ func (env Env) checkAll(ctx context.Context, p *program.Provider, cfg program.Co
 	if d.Capabilities.Mounts == provider.MountsByAgent {
 		like.Mounts = nil
 	}
+	if err := lists(ctx, p); err != nil {
+		return shoal.Errorf(shoal.KindInvalid, "%s does not list its machines, so nothing else can be tried: %w", cfg.Path, err).
+			WithHint(`with none it answers {"complete": true}`)
+	}
 	s := subject(&p, cfg, like, patience)
 	var failed []string
 	for _, c := range providertest.Checks() {
@@ -218,6 +222,27 @@ func (env Env) checkAll(ctx context.Context, p *program.Provider, cfg program.Co
 			WithHint("docs/reference/provider-protocol.md says what they are")
 	}
 	return nil
+}
+
+// lists sees whether a program lists its machines at all, for which it has a few tries. Without, each check would wait for that in vain.
+func lists(ctx context.Context, p *program.Provider) (err error) {
+	for try := range 5 {
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(time.Second):
+			}
+		}
+		o, e := p.Observe(ctx)
+		if e == nil && o.Complete {
+			return nil
+		}
+		if err = e; e == nil {
+			err = errors.New("its list does not say that it is complete")
+		}
+	}
+	return err
 }
 
 // subject is a program as the suite wants it. It may be opened again; p is then the new one.

@@ -35,6 +35,40 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// A provider may not know for a while how a machine is.
+func TestConformanceWaitsForTheUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := fake.New(fake.Config{})
+		defer p.Close()
+		for _, c := range providertest.Checks() {
+			if c.Name != "life" {
+				continue
+			}
+			if err := c.Run(t.Context(), providertest.Subject{Provider: &unsure{Provider: p}, Poll: 100 * time.Millisecond,
+				Spec: func(n int) provider.MachineSpec { return spec(shoal.MachineID(fmt.Sprintf("m-%d", n))) }}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// unsure says of the first machine that it sees running that it does not know.
+type unsure struct {
+	*fake.Provider
+	said bool
+}
+
+func (u *unsure) Observe(ctx context.Context) (provider.Observation, error) {
+	o, err := u.Provider.Observe(ctx)
+	for i, m := range o.Machines {
+		if m.Phase == provider.PhaseRunning && !u.said {
+			u.said = true
+			o.Machines[i].Phase = provider.PhaseUnknown
+		}
+	}
+	return o, err
+}
+
 // The suite is worth something only if it finds what is wrong.
 func TestConformanceFindsFaults(t *testing.T) {
 	for name, spoil := range map[string]func(*fake.Provider) provider.Provider{
