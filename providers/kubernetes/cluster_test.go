@@ -371,12 +371,17 @@ func (c *cluster) waiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.kubectl("-n", "shoal", "delete", "pvc", "unbound") })
+	if err := errors.Join(c.LoadProgram(t.Context(), "localhost/fails:1", filepath.Join(binaries(t), "shoal-agent"), ""),
+		c.LoadProgram(t.Context(), "localhost/hers:1", c.Pause(), "1000:1000")); err != nil {
+		t.Fatal(err)
+	}
 	for what, s := range map[string]struct {
 		id     string
 		change func(*provider.MachineSpec)
 		phase  provider.Phase
 		says   string
 	}{
+		"its program fails":      {"m-fails", func(s *provider.MachineSpec) { s.Image = "localhost/fails:1" }, provider.PhaseFailed, "exit status 2: Error: usage: shoal-agent"},
 		"no node is so large":    {"m-large", func(s *provider.MachineSpec) { s.Resources.CPUs = 900_000 }, provider.PhaseCreating, "Insufficient cpu"},
 		"no node has the label":  {"m-label", func(s *provider.MachineSpec) { s.Config["nodeSelector"] = map[string]any{"disk": "none"} }, provider.PhaseCreating, "didn't match"},
 		"the image is not there": {"m-image", func(s *provider.MachineSpec) { s.Image = "localhost/absent:1" }, provider.PhaseFailed, "ErrImageNeverPull"},
@@ -410,6 +415,10 @@ func (c *cluster) waiting(t *testing.T) {
 		if err := p.Delete(t.Context(), sp.ID); err != nil {
 			t.Error(err)
 		}
+	})
+	t.Run("an image of somebody's", func(t *testing.T) {
+		t.Parallel()
+		c.rooted(t, p)
 	})
 	t.Run("the cluster grows", func(t *testing.T) {
 		t.Parallel()
@@ -452,6 +461,27 @@ func (c *cluster) cordoned(t *testing.T) {
 	}
 	cordon(false)
 	c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Trouble == "" })
+	if err := p.Delete(t.Context(), sp.ID); err != nil {
+		t.Error(err)
+	}
+}
+
+// rooted: images may say that they run as somebody, and the first process of a machine has to be root's.
+func (c *cluster) rooted(t *testing.T, p *Provider) {
+	sp := spec("m-rooted")
+	sp.Image = "localhost/hers:1"
+	if err := p.Create(t.Context(), sp); err != nil {
+		t.Fatal(err)
+	}
+	c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Phase == provider.PhaseRunning })
+	pids, err := c.processes(t.Context(), name(sp.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pids[len(pids)-1]))
+	if err != nil || !strings.Contains(string(b), "\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n") {
+		t.Errorf("its first process is %s, %v", b, err)
+	}
 	if err := p.Delete(t.Context(), sp.ID); err != nil {
 		t.Error(err)
 	}

@@ -138,10 +138,24 @@ func ended(pod *corev1.Pod) string {
 	}
 	for _, c := range pod.Status.ContainerStatuses {
 		if t := c.State.Terminated; t != nil {
-			return join(fmt.Sprintf("its first process has ended with exit status %d: %s", t.ExitCode, t.Reason), t.Message)
+			why := fmt.Sprintf("its first process has ended with exit status %d: %s", t.ExitCode, t.Reason)
+			if t.ExitCode > 128 { // by a signal, of which it could not say anything
+				return why
+			}
+			return join(why, lastWords(t.Message))
 		}
 	}
 	return "its pod has ended"
+}
+
+// lastWords are the end of what a process has said, as far as people read it.
+func lastWords(text string) string {
+	const most = 250
+	text = strings.TrimSpace(text)
+	if len(text) > most {
+		text = "…" + text[len(text)-most:]
+	}
+	return text
 }
 
 func join(what, more string) string {

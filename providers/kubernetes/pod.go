@@ -84,7 +84,7 @@ func (p *Provider) pod(s provider.MachineSpec, in settings) (*corev1.Pod, error)
 	if s.Grace > 0 {
 		grace = int64(s.Grace.Seconds()) + 1
 	}
-	no, escalate := false, s.Setuid
+	no, escalate, root := false, s.Setuid, int64(0)
 	limits := corev1.ResourceList{corev1.ResourceCPU: *resource.NewMilliQuantity(int64(s.Resources.CPUs), resource.DecimalSI),
 		corev1.ResourceMemory: *resource.NewQuantity(int64(s.Resources.Memory), resource.BinarySI)}
 	if s.Resources.GPUs > 0 {
@@ -107,7 +107,9 @@ func (p *Provider) pod(s provider.MachineSpec, in settings) (*corev1.Pod, error)
 			Name: "machine", Image: s.Image, ImagePullPolicy: in.ImagePullPolicy,
 			Resources: corev1.ResourceRequirements{Limits: limits, Requests: requests},
 			Ports:     []corev1.ContainerPort{{Name: "ssh", ContainerPort: sshPort}},
-			SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: &escalate,
+			// What its first process said last is kept with how it ended.
+			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+			SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: &escalate, RunAsUser: &root, RunAsGroup: &root, // whoever its image is for
 				Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: capabilities}},
 			VolumeMounts: []corev1.VolumeMount{{Name: "run", MountPath: "/run"}, {Name: "shm", MountPath: "/dev/shm"},
 				{Name: "join", MountPath: "/run/shoal/" + joinFile, SubPath: joinFile, ReadOnly: true}},

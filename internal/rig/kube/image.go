@@ -11,8 +11,8 @@ import (
 	"os"
 )
 
-// writeImage writes an image that is one static program, as docker save would.
-func writeImage(file, name, program string) error {
+// writeImage writes an image that is one static program, as docker save would. user is whom it runs as; empty: root.
+func writeImage(file, name, program, user string) error {
 	b, err := os.ReadFile(program)
 	if err != nil {
 		return err
@@ -23,7 +23,7 @@ func writeImage(file, name, program string) error {
 		return err
 	}
 	sum := sha256.Sum256(layer.Bytes())
-	config, err := json.Marshal(map[string]any{"architecture": "amd64", "os": "linux", "config": map[string]any{"Entrypoint": []string{"/program"}},
+	config, err := json.Marshal(map[string]any{"architecture": "amd64", "os": "linux", "config": map[string]any{"Entrypoint": []string{"/program"}, "User": user},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hex.EncodeToString(sum[:])}}})
 	if err != nil {
 		return err

@@ -197,7 +197,7 @@ ip route add default via `+Host+`; echo 1 >/proc/sys/net/ipv4/ip_forward; `+scri
 	c.mu.Lock()
 	c.nodes = append(slices.DeleteFunc(c.nodes, func(former *Node) bool { return former.Name == n.Name }), n)
 	c.mu.Unlock()
-	return n, n.load(ctx, "localhost/pause:1", filepath.Join(c.programs.dir, "pause"))
+	return n, n.load(ctx, "localhost/pause:1", c.Pause(), "")
 }
 
 // WaitNode waits until pods can be placed on a node.
@@ -251,15 +251,28 @@ func (c *Cluster) StartNode(ctx context.Context, i int) error {
 	return c.WaitNode(ctx, i)
 }
 
-// load gives a node an image that is one static program.
-func (n *Node) load(ctx context.Context, name, program string) error {
+// load gives a node an image that is one static program, and whom it runs as; empty: root.
+func (n *Node) load(ctx context.Context, name, program, user string) error {
 	file := filepath.Join(n.dir, "image.tar")
-	if err := writeImage(file, name, program); err != nil {
+	if err := writeImage(file, name, program, user); err != nil {
 		return err
 	}
 	defer os.Remove(file)
 	return n.importImage(ctx, file)
 }
+
+// LoadProgram gives every node an image that is one static program, and whom it runs as; empty: root.
+func (c *Cluster) LoadProgram(ctx context.Context, name, program, user string) error {
+	for _, n := range c.nodes {
+		if err := n.load(ctx, name, program, user); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Pause is a program that does nothing, as an image may be.
+func (c *Cluster) Pause() string { return filepath.Join(c.programs.dir, "pause") }
 
 // Load gives every node an image from an archive as docker save writes it.
 func (c *Cluster) Load(ctx context.Context, archive string) error {
