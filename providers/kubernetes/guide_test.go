@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -156,7 +157,7 @@ umask 077; echo "` + kube.Host + `:5432:shoal:shoal:a secret" >pgpass`)
 
 // survive kills the server's process while a job runs and somebody is there, and finds everything again.
 func (c *cluster) survive(t *testing.T, d *desk) {
-	talks := d.talk("ssh alice@$address cat")
+	talks, _ := d.talk("ssh alice@$address cat")
 	job := strings.TrimSpace(d.sh(`ssh alice@$address sh <<'EOF'
 echo kept >notes
 shoal run -q --array 1-4 -- sh -c 'sleep 5; echo once >>task-$SHOAL_ARRAY_INDEX; echo said by $SHOAL_ARRAY_INDEX'
@@ -187,17 +188,29 @@ EOF`)
 	}
 }
 
-// replaced has a gateway's pod made anew. It is who it was, without its token, which was good once.
+// replaced has the gateways' pods made anew, as for a new version. They are who they were, without their tokens, which were good once. Who is
+// connected through one stays until she goes, and others come in by the other meanwhile.
 func replaced(d *desk) {
+	const gateways = `kubectl -n shoal exec shoal-0 -- shoal gateway list -o json`
+	d.retry(`[ "$(` + gateways + ` | jq 'map(.connections // 0) | add')" = 0 ]`) // those of before
+	talks, leave := d.talk("ssh alice@$address cat")
+	talks("before")
+	d.retry(gateways + ` | jq -e 'map(.connections // 0) | add == 1'`)
+	hers := strings.TrimSpace(d.sh(gateways + ` | jq -r '.[] | select(.connections == 1) | .name'`))
 	d.sh(`kubectl -n shoal delete secret shoal-gateways
-kubectl -n shoal delete pod shoal-gateway-0
-kubectl -n shoal rollout status statefulset shoal-gateway --timeout=5m`)
+kubectl -n shoal rollout restart statefulset shoal-gateway`)
+	d.retry(`kubectl -n shoal logs ` + hers + ` | grep 'ssh connections go on here'`)
+	d.retry(`ssh -o ConnectTimeout=10 alice@$address true`)
+	talks("while her gateway is to end")
+	d.sh(`kubectl -n shoal get pod ` + hers + ` -o jsonpath='{.metadata.deletionTimestamp}' | grep .`)
+	leave()
+	d.sh(`kubectl -n shoal rollout status statefulset shoal-gateway --timeout=5m`)
 	d.retry(`[ "$(kubectl -n shoal exec shoal-0 -- shoal gateway list | grep -c connected)" = 2 ]`)
 	d.sh(`ssh alice@$address true`) // by the same host key
 }
 
-// talk starts a script that says again what it is told, as long as the test lasts. It returns what tells it.
-func (d *desk) talk(script string) func(text string) {
+// talk starts a script that says again what it is told, as long as the test lasts. It returns what tells it, and what ends it sooner.
+func (d *desk) talk(script string) (tell func(text string), leave func()) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), 6*time.Minute)
 	d.t.Cleanup(cancel)
@@ -213,12 +226,13 @@ func (d *desk) talk(script string) func(text string) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.t.Cleanup(func() {
+	leave = sync.OnceFunc(func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil {
 			d.t.Errorf("%s: %v", script, err)
 		}
 	})
+	d.t.Cleanup(leave)
 	lines := bufio.NewReader(out)
 	return func(text string) {
 		d.t.Helper()
@@ -226,7 +240,7 @@ func (d *desk) talk(script string) func(text string) {
 		if line, e := lines.ReadString('\n'); err != nil || e != nil || line != text+"\n" {
 			d.t.Errorf("%s: %q came back for %q: %v, %v", script, line, text, err, e)
 		}
-	}
+	}, leave
 }
 
 // retry runs a script until it succeeds: a load balancer takes a moment to see what is ready.

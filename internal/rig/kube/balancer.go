@@ -3,8 +3,10 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -18,8 +20,12 @@ type balancer struct {
 }
 
 // Balance plays a cloud's load balancers until ctx ends: services of that type get addresses, which lead to a node on which one of their
-// pods is ready.
+// pods is ready. Connections that are there stay with their node, as with balancers that let a node's connections end before they leave it.
 func (c *Cluster) Balance(ctx context.Context) {
+	if err := c.keepConnections(ctx); err != nil && ctx.Err() == nil {
+		c.cfg.Say("load balancers: " + err.Error())
+		return
+	}
 	known := map[string]*balancer{}
 	for ctx.Err() == nil {
 		if err := c.balance(ctx, known); err != nil && ctx.Err() == nil {
@@ -30,6 +36,18 @@ func (c *Cluster) Balance(ctx context.Context) {
 		case <-time.After(300 * time.Millisecond):
 		}
 	}
+}
+
+// keepConnections has each connection remember its node, by a mark that says by which table it is routed.
+func (c *Cluster) keepConnections(ctx context.Context) error {
+	err := run(ctx, "", nil, "nft", `add table ip balancer; add map ip balancer nodes { type ipv4_addr : mark; }; add chain ip balancer out { type route hook output priority mangle; };
+add rule ip balancer out ct state new ct mark set ip daddr map @nodes; add rule ip balancer out ip daddr `+outside+`0/24 meta mark set ct mark`)
+	for i := range c.cfg.Nodes {
+		mark := strconv.Itoa(i + 1)
+		err = errors.Join(err, run(ctx, "", nil, "ip", "rule", "add", "fwmark", mark, "lookup", mark),
+			run(ctx, "", nil, "ip", "route", "add", outside+"0/24", "via", nodeAddress(i), "table", mark))
+	}
+	return err
 }
 
 func (c *Cluster) balance(ctx context.Context, known map[string]*balancer) error {
@@ -61,7 +79,7 @@ func (c *Cluster) balance(ctx context.Context, known map[string]*balancer) error
 	return nil
 }
 
-// lead leads a service's address to a node with a ready pod: the same as before while there is one, since connections go through it.
+// lead leads new connections to a service's address to a node with a ready pod: the same as before while there is one.
 func (c *Cluster) lead(ctx context.Context, namespace, service string, b *balancer) error {
 	var slices struct {
 		Items []struct {
@@ -82,7 +100,11 @@ func (c *Cluster) lead(ctx context.Context, namespace, service string, b *balanc
 	}
 	for i := range c.cfg.Nodes {
 		if name := nodeName(i); ready[name] && !ready[b.node] {
-			if err := run(ctx, "", nil, "ip", "route", "replace", b.address, "via", nodeAddress(i)); err != nil {
+			change := fmt.Sprintf("add element ip balancer nodes { %s : %d }", b.address, i+1)
+			if b.node != "" {
+				change = "delete element ip balancer nodes { " + b.address + " }; " + change
+			}
+			if err := errors.Join(run(ctx, "", nil, "nft", change), run(ctx, "", nil, "ip", "route", "replace", b.address, "via", nodeAddress(i))); err != nil {
 				return err
 			}
 			b.node = name
