@@ -41,7 +41,11 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil { // they wait more than they compute
 		panic(err)
 	}
-	kube.Main(m, root, "small")
+	images := []string{"small"}
+	if os.Getenv("SHOAL_PROVE") != "" {
+		images = append(images, "science")
+	}
+	kube.Main(m, root, images...)
 }
 
 // cluster is a real one with the namespace and the account that deploy/kubernetes describes.
@@ -146,8 +150,14 @@ func (c *cluster) loadImage() {
 		return
 	}
 	c.loaded = true
+	c.give("small", image)
+}
+
+// give builds one of images/ and gives it to the nodes under a name.
+func (c *cluster) give(which, image string) {
+	c.t.Helper()
 	archive := filepath.Join(c.dir, "image.tar")
-	if err := kube.Image(c.t.Context(), root, "small", archive, image); err != nil {
+	if err := kube.Image(c.t.Context(), root, which, archive, image); err != nil {
 		c.t.Fatal(err)
 	}
 	if err := c.Load(c.t.Context(), archive); err != nil {

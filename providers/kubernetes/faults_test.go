@@ -191,6 +191,7 @@ func (c *cluster) serving(t *testing.T) {
 	}
 	t.Run("throttled", func(t *testing.T) { throttled(t, b, w) })
 	t.Run("a node is drained", func(t *testing.T) { c.drains(t, w) })
+	t.Run("notebooks", func(t *testing.T) { c.notebooks(t, w) })
 }
 
 // throttled: the cluster says for long that it has too much to do. Who waits is told why, what runs goes on, the cluster is not asked
