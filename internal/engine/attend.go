@@ -227,8 +227,8 @@ func (j *judging) flush() {
 	if j.mem.flushAt.IsZero() {
 		return
 	}
-	if j.now.Before(j.mem.flushAt) {
-		j.due(j.mem.flushAt, j.now)
+	if at := j.wall(j.mem.flushAt); j.now.Before(at) {
+		j.due(at, j.now)
 		return
 	}
 	j.flushed = map[shoal.MachineID]bool{}

@@ -61,12 +61,13 @@ type judging struct {
 	engine  *Engine
 	byID    map[shoal.MachineID]*row
 	now     time.Time
+	real    time.Time // the same, by a clock that cannot be set, too
 	digests map[shoal.PoolName]string
 	holds   map[shoal.PoolName]fleet.Hold
 }
 
 func newJudging(e *Engine, w *world.World, m memory, now time.Time) *judging {
-	j := &judging{World: w, mem: m, engine: e, now: now, byID: map[shoal.MachineID]*row{}, digests: map[shoal.PoolName]string{}, holds: map[shoal.PoolName]fleet.Hold{}}
+	j := &judging{World: w, mem: m, engine: e, now: now, real: time.Now(), byID: map[shoal.MachineID]*row{}, digests: map[shoal.PoolName]string{}, holds: map[shoal.PoolName]fleet.Hold{}}
 	j.told = map[shoal.MachineID]warned{}
 	j.moving, j.elastics = map[string]bool{}, map[shoal.PoolName]elastic{}
 	for _, m := range w.Machines {
@@ -76,6 +77,14 @@ func newJudging(e *Engine, w *world.World, m memory, now time.Time) *judging {
 		j.digests[p.Name] = w.Digest(p)
 	}
 	return j
+}
+
+// wall is what the wall clock, which may have been set since, shows at a time that the engine remembers.
+func (j *judging) wall(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return j.now.Add(t.Sub(j.real))
 }
 
 // judge decides what a pass does.
@@ -149,10 +158,16 @@ var machineSteps = [...]shoal.MachineState{shoal.MachineRequested, shoal.Machine
 
 // fleetOf is what package fleet is asked about one provider.
 func (j *judging) fleetOf(name string) fleet.World {
-	f := fleet.World{Seen: j.mem.sights[name].seen, Track: map[shoal.MachineID]fleet.Track{}, Holds: j.holds,
+	f := fleet.World{Track: map[shoal.MachineID]fleet.Track{}, Holds: j.holds,
 		Boot: map[shoal.PoolName]time.Duration{}, Slots: j.engine.slots(j.mem, name)}
+	if seen := j.mem.sights[name].seen; seen != nil {
+		s := *seen
+		s.Began = j.wall(s.Began)
+		f.Seen = &s
+	}
 	for id, t := range j.mem.tracks {
 		if t.provider == name {
+			t.Ended, t.Next = j.wall(t.Ended), j.wall(t.Next)
 			f.Track[id] = t.Track
 		}
 	}
@@ -199,8 +214,9 @@ func (j *judging) findHolds() error {
 // holdOf is what keeps a pool from getting machines now, if anything does.
 func (j *judging) holdOf(p shoal.Pool, f fleet.Failures) (fleet.Hold, bool) {
 	h, ok := f.Backoff(p.Tries())
-	if said, held := j.mem.holds[p.Name]; held && said.Until.After(h.Until) && j.now.Before(said.Until) {
-		h.Until, h.Reason, ok = said.Until, said.Reason, true
+	said, held := j.mem.holds[p.Name]
+	if until := j.wall(said.Until); held && until.After(h.Until) && j.now.Before(until) {
+		h.Until, h.Reason, ok = until, said.Reason, true
 	}
 	return h, ok
 }

@@ -62,7 +62,7 @@ func (j *judging) elasticOf(p shoal.Pool) (elastic, error) {
 	if err != nil || p.Scale.Cost == (shoal.Ceiling{}) {
 		return m, err
 	}
-	if at := m.spentAt.Add(spentEvery); !j.now.Before(at) {
+	if j.now.Sub(m.spentAt).Abs() >= spentEvery { // the clock may have been put back
 		if m.spent, err = scalings.Spent(j.Tx, p, j.now); err != nil {
 			return m, err
 		}
@@ -76,7 +76,7 @@ func (j *judging) elasticOf(p shoal.Pool) (elastic, error) {
 func (j *judging) elasticState(s *scale.State, m elastic) {
 	s.Samples, s.Changed, s.Spent = m.samples, m.changed, m.spent
 	if h, ok := j.mem.holds[s.Pool.Name]; ok { // what the provider said; fleet sees to machines that fail
-		s.Held = scale.Hold{Until: h.Until, Reason: h.Reason}
+		s.Held = scale.Hold{Until: j.wall(h.Until), Reason: h.Reason}
 	}
 }
 
@@ -97,7 +97,7 @@ func (j *judging) remember(s scale.State, d scale.Decision, m elastic) {
 	case scalings.Same(r, m.last, len(s.Pool.Scale.Rules) > 0):
 		j.elastics[s.Pool.Name] = m
 		return
-	case j.now.Sub(m.last.At) < scalingEvery:
+	case j.now.Sub(m.last.At).Abs() < scalingEvery:
 		j.due(m.last.At.Add(scalingEvery), j.now)
 		j.elastics[s.Pool.Name] = m
 		return
