@@ -457,6 +457,9 @@ func (b *Broker) KeepAwake(ctx context.Context, id shoal.SessionID, d time.Durat
 			s.KeepUntil = time.Now().Add(d).UTC().Truncate(time.Second)
 			sentence = fmt.Sprintf("%s keeps machine %s awake until %s", s.User, s.Machine, s.KeepUntil.UTC().Format("2006-01-02 15:04 MST"))
 		}
+		if err := b.putEnds(tx, &s); err != nil {
+			return err
+		}
 		event(tx, s, "keepAwake", sentence)
 		s, err = tx.Sessions().Put(s)
 		return err

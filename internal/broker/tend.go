@@ -77,8 +77,8 @@ func ending(s shoal.Session, d idleEnds, apps []shoal.App, unused time.Time) (at
 		at, what = later(s.LeftDesktop.Add(d.desktop), s.KeepUntil), endsDesktop
 	}
 	for _, a := range apps {
-		if a.Session == s.ID && !a.Ends.IsZero() && (at.IsZero() || a.Ends.Before(at)) {
-			at, what = a.Ends, a.Endpoint
+		if end := later(a.Ends, s.KeepUntil); a.Session == s.ID && !a.Ends.IsZero() && (at.IsZero() || end.Before(at)) {
+			at, what = end, a.Endpoint
 		}
 	}
 	return at, what
@@ -130,10 +130,7 @@ func (b *Broker) tend(ctx context.Context) error {
 		}
 		sessions, err := tx.LiveSessions()
 		for _, s := range sessions {
-			at, what := ending(s, limits[s.Pool], apps, b.unusedSince(s, limits[s.Pool].unused, time.Now()))
-			if m := ends[s.Machine]; !m.IsZero() && (at.IsZero() || m.Before(at)) {
-				at, what = m, endsMachine
-			}
+			at, what := b.endsNext(s, limits[s.Pool], apps, ends)
 			other := !at.Equal(s.Ends) || what != s.Ending
 			if !other && what != endsDesktop && what != endsSession {
 				continue
@@ -168,6 +165,30 @@ func (b *Broker) tend(ctx context.Context) error {
 	}
 	b.forgetTold(all)
 	return nil
+}
+
+// endsNext is ending, or the end of the session's machine if that comes before.
+func (b *Broker) endsNext(s shoal.Session, d idleEnds, apps []shoal.App, machines map[shoal.MachineID]time.Time) (at time.Time, what string) {
+	at, what = ending(s, d, apps, b.unusedSince(s, d.unused, time.Now()))
+	if m := machines[s.Machine]; !m.IsZero() && (at.IsZero() || m.Before(at)) {
+		at, what = m, endsMachine
+	}
+	return at, what
+}
+
+// putEnds sets when something of a session ends next, by what is on record now.
+func (b *Broker) putEnds(tx *store.Tx, s *shoal.Session) error {
+	pool, err := tx.Pools().Get(s.Pool)
+	if err != nil {
+		return err
+	}
+	apps, err := tx.LiveApps()
+	if err != nil {
+		return err
+	}
+	machines, err := endsOf(tx)
+	s.Ends, s.Ending = b.endsNext(*s, idleEndsOf(pool), apps, machines)
+	return err
 }
 
 // endsOf are the machines that end with whoever is there, and when.

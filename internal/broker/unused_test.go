@@ -78,9 +78,21 @@ func TestUnusedSession(t *testing.T) {
 		if got := told.take(); strings.Count(got, "It ends at") != 1 || !strings.Contains(got, "keep-awake") {
 			t.Errorf("she is told %q", got)
 		}
-		if _, err := w.KeepAwake(t.Context(), id, 3*time.Hour); err != nil {
-			t.Fatal(err)
+		before := w.session(id).Ends
+		keep := func(d time.Duration) shoal.Session { // shows at once
+			s, err := w.KeepAwake(t.Context(), id, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
 		}
+		if s := keep(3 * time.Hour); s.KeepUntil.IsZero() || !s.Ends.Equal(s.KeepUntil) {
+			t.Errorf("it is put off: %+v", s)
+		}
+		if s := keep(0); !s.Ends.Equal(before) {
+			t.Errorf("that is taken back: it ends at %s, not %s", s.Ends, before)
+		}
+		keep(3 * time.Hour)
 		pass(3*time.Hour-7*time.Minute, "")
 		if got := told.take(); got != "" {
 			t.Errorf("while she keeps it awake: %q", got)
