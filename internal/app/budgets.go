@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
@@ -60,7 +62,9 @@ func (f frugalLogins) WhyLogin(ctx context.Context, user shoal.UserName, pool sh
 	if err == nil {
 		if no := f.refuse(ctx, user); no != nil {
 			r := budgetReason(no)
-			why.Sentence, why.Reasons = r.Sentence, append([]shoal.Reason{r}, why.Reasons...)
+			r.Sentence = fmt.Sprintf("a login of %s would be refused: %s", user, r.Sentence)
+			rest := slices.DeleteFunc(why.Reasons, func(x shoal.Reason) bool { return x.Sentence == why.Sentence }) // where it would have led
+			why.Sentence, why.Reasons = r.Sentence, append([]shoal.Reason{r}, rest...)
 		}
 	}
 	return why, err
