@@ -169,8 +169,8 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 	for name := range providers {
 		controls[name] = a.control(name)
 	}
-	keep := clock.New(clock.Config{Store: a.store, Boot: a.opts.Boot, Log: a.log}).Keep
-	a.engine = engine.New(engine.Config{Store: a.store, Providers: providers, Control: controls, Keep: keep, Log: a.log,
+	keeper := clock.New(clock.Config{Store: a.store, Boot: a.opts.Boot, Log: a.log})
+	a.engine = engine.New(engine.Config{Store: a.store, Providers: providers, Control: controls, Keep: keeper.Keep, Log: a.log,
 		Held:      func(user shoal.UserName) string { return a.budgets.Held(user) },
 		JoinToken: func(id shoal.MachineID, epoch int) string { return a.hub.JoinToken(id, epoch) },
 		Gone:      func(id shoal.MachineID) { a.front.MachineGone(id); a.reach.Gone(id); a.gates.Gone(id) },
@@ -178,16 +178,16 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		Tell:      func(id shoal.MachineID, text string) { a.hub.Send(id, api.Record{Message: &api.Message{Text: text}}) }})
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 		return a.hub.AccountsReady(ctx, id, rev)
-	}), Wake: a.engine.Wake, Keep: keep, Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }, Log: a.log})
+	}), Wake: a.engine.Wake, Keep: keeper.Keep, Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }, Log: a.log})
 	a.budgets = billing.New(a.store, a.log, func() { a.batch.Reconsider(); a.engine.Wake() })
 	a.logins = frugalLogins{a.broker, a.budgets, a.store}
 	a.batch, err = batch.New(batch.Config{Store: a.store, Secrets: a.secrets, Dir: a.opts.path("output"), OutputCap: int64(a.opts.OutputCap), Wake: a.engine.Wake, Log: a.log,
 		Send:     func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) },
-		Answered: func(id shoal.MachineID) time.Time { return a.hub.Answered(id) }, Lease: a.opts.TaskLease, Key: a.keys.agents, Held: a.budgets.Held})
+		Answered: func(id shoal.MachineID) time.Time { return a.hub.Answered(id) }, Lease: a.opts.TaskLease, Key: a.keys.agents, Held: a.budgets.Held, Moved: keeper.Moved})
 	if err != nil {
 		return err
 	}
-	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.logins, URL: a.webURL, Keep: keep, Log: a.log,
+	a.apps = apps.New(apps.Config{Store: a.store, Broker: a.logins, URL: a.webURL, Keep: keeper.Keep, Log: a.log,
 		Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }})
 	apart := func(name string) bool { p, ok := providers[name]; return ok && p.Capabilities().UserSlices }
 	a.hub = agenthub.New(agenthub.Config{Store: a.store, Key: a.keys.agents, HostCA: a.keys.hostCA, CAKeys: func() []string { return a.gates.Keys() }, Beat: a.beat(), Lease: a.opts.TaskLease,

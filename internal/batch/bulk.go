@@ -172,7 +172,7 @@ func (s *bulk) check(tx *store.Tx) error {
 			s.jobs[i], err = p.place(s.jobs[i])
 		}
 		if err != nil {
-			if book.Broken(err) {
+			if store.Broken(err) {
 				return err
 			}
 			item.Problem = problem(err)
@@ -238,7 +238,7 @@ func (s *bulk) insert(g *book.Group) error {
 		if err = pools[spec.Pool]; err == nil {
 			err = g.Admits(s.by.User, spec)
 		}
-		if err != nil && book.Broken(err) {
+		if err != nil && store.Broken(err) {
 			return err
 		}
 		if err != nil {

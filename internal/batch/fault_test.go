@@ -1,18 +1,21 @@
 package batch_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/batch"
 	"github.com/shoal-pool/shoal/internal/batch/output"
 	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -295,6 +298,74 @@ func TestTimeLimit(t *testing.T) {
 		end := w.ended(j.ID)
 		if end.Job.State != shoal.JobTimedOut || end.ExitCode != 143 || time.Since(end.Job.Started) > time.Hour+2*time.Minute || time.Since(end.Job.Started) < time.Hour+time.Minute {
 			t.Errorf("ended after %v: %+v", time.Since(end.Job.Started), end)
+		}
+	})
+}
+
+// When the clock was set, what runs is moved along, once, whatever the server does meanwhile; until that is done nothing ends for its
+// time limit.
+func TestClockSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var moved time.Duration
+		var fault error
+		set := func(w *world, to time.Duration, err error) {
+			mu.Lock()
+			moved, fault = to, err
+			mu.Unlock()
+			w.put("m-1", func(m *shoal.Machine) { m.LastSeen = time.Now() }) // whoever moves all else changes machines
+			settle(5 * time.Second)
+		}
+		w := newWorld(t, storetest.Open(t), t.TempDir(), shoal.Pool{}, func(c *batch.Config) {
+			c.Moved = func(context.Context) (time.Duration, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return moved, fault
+			}
+		})
+		w.play = func(api.TaskOrder) script { return script{takes: 10 * time.Hour} }
+		w.machine("m-1")
+		j := w.submit(shoal.JobSpec{TimeLimit: shoal.Duration(2 * time.Hour)})
+		began := time.Now()
+		ages := func(want time.Duration) {
+			t.Helper()
+			a, j := w.history(j.ID, 0)[0], w.job(j.ID)
+			for name, at := range map[string]time.Time{"placed": a.Placed, "started": a.Started, "job submitted": j.Submitted, "job started": j.Started, "job since": j.Since} {
+				if age := time.Since(at); (age - want).Abs() > 2*time.Second {
+					t.Errorf("after %s: %s %s ago, not %s", time.Since(began), name, age, want)
+				}
+			}
+		}
+		settle(10 * time.Minute)
+		set(w, -time.Hour, nil) // put back: what began 10 minutes ago would begin in 50
+		ages(time.Since(began) + time.Hour)
+		w.restart(time.Second)
+		settle(time.Minute)
+		ages(time.Since(began) + time.Hour)
+		set(w, time.Hour, nil) // what would be of the future begins now
+		ages(5 * time.Second)
+		set(w, 0, nil)
+		ages(time.Hour + 10*time.Second)
+		was := w.history(j.ID, 0)[0].Placed
+		set(w, 2*time.Minute, nil)
+		ages(time.Hour + 15*time.Second - 2*time.Minute)
+		storetest.View(t, w.db, func(tx *store.Tx) error { // for the bill
+			all, err := tx.IntervalsSince(time.Time{})
+			if len(all) != 1 || all[0].Kind != shoal.ObjectTask || all[0].ID != "1/0#1@m-1" || all[0].User != "alice" || !all[0].Start.Equal(was) || all[0].End.Sub(was) != 2*time.Minute {
+				t.Errorf("%+v", all)
+			}
+			return err
+		})
+		set(w, 0, nil)
+		set(w, 0, errors.New("the store is away"))
+		settle(2 * time.Hour)
+		if j := w.job(j.ID); j.State != shoal.JobRunning {
+			t.Errorf("it is not known what its times are, and it is %s", j.State)
+		}
+		set(w, 0, nil)
+		settle(3 * time.Minute)
+		if j := w.job(j.ID); j.State != shoal.JobTimedOut {
+			t.Errorf("at last it is %s", j.State)
 		}
 	})
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/access"
-	"github.com/shoal-pool/shoal/internal/batch/book"
 	"github.com/shoal-pool/shoal/internal/batch/files"
 	"github.com/shoal-pool/shoal/internal/launch"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -46,7 +45,7 @@ func (b *Batch) Files(ctx context.Context, by access.Subject, id shoal.JobID) (u
 			switch {
 			case err == nil:
 				outputs = append(outputs, files.Output{Name: name, Place: at})
-			case book.Broken(err):
+			case store.Broken(err):
 				return err
 			case nowhere == nil:
 				nowhere = shoal.Errorf(shoal.KindOf(err), "cannot read output %s: %w", name, err)

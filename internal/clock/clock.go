@@ -4,12 +4,14 @@
 // time that passes: two hours' notice, half an hour with nobody there. When the clock is set, by hand, by NTP after a boot, or because
 // the host was suspended, all of them become other promises at once. So whoever ends things asks Keep first. It compares the wall clock with one
 // that nobody can set, and by as much as the two have come apart it moves what has begun and not ended: whatever was to end in two hours
-// still ends in two hours, and the bill counts the time that passed. Schedules, which mean the wall clock, stay.
+// still ends in two hours, and the bill counts the time that passed. Schedules, which mean the wall clock, stay. Tasks are moved by package
+// batch, which keeps them in memory: it asks by how much all was moved.
 package clock
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,6 +33,8 @@ const (
 	restartStep = time.Minute
 	// setting is the name of the mark on record.
 	setting = "clock"
+	// movedSetting is by how much all was moved since there is a record.
+	movedSetting = "clock.moved"
 )
 
 // Config is what a Keeper needs. Only Store must be set.
@@ -51,6 +55,7 @@ type Keeper struct {
 
 	mu      sync.Mutex // held while what is on record is moved, so that nobody decides meanwhile
 	offset  time.Duration
+	moved   time.Duration
 	started bool
 }
 
@@ -82,13 +87,26 @@ func (k *Keeper) apart() time.Duration {
 func (k *Keeper) Keep(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.keep(ctx)
+}
+
+// Moved is Keep for who moves times of its own, and says by how much all else has been moved since there is a record.
+func (k *Keeper) Moved(ctx context.Context) (time.Duration, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := k.keep(ctx)
+	return k.moved, err
+}
+
+// keep is Keep. k.mu is held.
+func (k *Keeper) keep(ctx context.Context) error {
 	apart := k.apart()
 	by := apart - k.offset
 	if k.started && by.Abs() < step {
 		k.offset = apart
 		return nil
 	}
-	moved := false
+	moved, total := false, time.Duration(0)
 	err := k.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		now, was, err := k.marks(tx)
 		if err != nil {
@@ -98,8 +116,12 @@ func (k *Keeper) Keep(ctx context.Context) error {
 		if !k.started && now.Boot != "" && now.Boot == was.Boot { // since an earlier process left it
 			by, least = now.Offset-was.Offset, restartStep
 		}
+		if total, err = movedInAll(tx); err != nil {
+			return err
+		}
 		if moved = by.Abs() >= least; moved {
-			err = move(tx, by)
+			total += by
+			err = errors.Join(move(tx, by, k.cfg.Wall().UTC().Round(0)), tx.SetSetting(movedSetting, total.String()))
 		}
 		if err != nil || now.Boot == "" {
 			return err
@@ -113,11 +135,20 @@ func (k *Keeper) Keep(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot have what is on record fit the clock: %w", err)
 	}
-	k.offset, k.started = apart, true
+	k.offset, k.moved, k.started = apart, total, true
 	if moved {
 		k.cfg.Log.Warn(sentence(by))
 	}
 	return nil
+}
+
+// movedInAll is what is on record of by how much all was moved.
+func movedInAll(tx *store.Tx) (total time.Duration, err error) {
+	text, err := tx.Setting(movedSetting)
+	if err == nil && text != "" {
+		total, err = time.ParseDuration(text)
+	}
+	return total, err
 }
 
 // mark is how the clock stood to the time since a boot. Processes leave it for later ones on the same host.

@@ -75,7 +75,16 @@ func (w *world) ages() (live map[string]time.Duration, gone time.Time) {
 		if err != nil {
 			return err
 		}
-		open, err := tx.IntervalsSince(time.Time{})
+		bill, billed := time.Duration(0), []store.Interval{}
+		if billed, err = tx.IntervalsSince(time.Time{}); err != nil {
+			return err
+		}
+		for _, i := range billed {
+			if i.End.IsZero() {
+				i.End = now
+			}
+			bill += i.End.Sub(i.Start)
+		}
 		gone = old.Since
 		for name, t := range map[string]time.Time{
 			"pool set until": p.Fixed.Until, "pool paused": p.Paused.Since,
@@ -83,7 +92,7 @@ func (w *world) ages() (live map[string]time.Duration, gone time.Time) {
 			"machine ends": m.EndsAt, "cordon since": m.Cordons[0].Since, "cordon deadline": m.Cordons[0].Deadline,
 			"session since": s.Since, "session started": s.Started, "session kept": s.KeepUntil, "desktop left": s.LeftDesktop, "session ends": s.Ends,
 			"part since": s.Parts[0].Since, "app since": a.Since, "app started": a.Started, "app used": a.LastActivity, "app ends": a.Ends,
-			"bill": open[0].Start,
+			"bill": now.Add(-bill),
 		} {
 			live[name] = now.Sub(t)
 		}
@@ -115,6 +124,11 @@ func TestKeep(t *testing.T) {
 				}
 				if err := k.Keep(t.Context()); err != nil {
 					t.Fatal(err)
+				}
+			}
+			for _, k := range []*Keeper{k, New(Config{Store: w.db, Wall: w.wall})} { // whoever moves times of its own hears the same after a restart
+				if moved, err := k.Moved(t.Context()); err != nil || moved != w.ahead {
+					t.Errorf("seed %d: moved by %s in all, not %s: %v", seed, moved, w.ahead, err)
 				}
 			}
 			live, gone := w.ages()

@@ -8,8 +8,9 @@ import (
 )
 
 // move moves all that has begun and not ended. Machines that are gone, and what has ended, keep their times.
-func move(tx *store.Tx, by time.Duration) error {
-	for _, move := range []func(*store.Tx, time.Duration) error{movePools, moveMachines, moveSessions, moveApps, (*store.Tx).MoveOpenIntervals} {
+func move(tx *store.Tx, by time.Duration, now time.Time) error {
+	bill := func(tx *store.Tx, by time.Duration) error { return tx.MoveOpenIntervals(by, now) }
+	for _, move := range []func(*store.Tx, time.Duration) error{movePools, moveMachines, moveSessions, moveApps, bill} {
 		if err := move(tx, by); err != nil {
 			return err
 		}

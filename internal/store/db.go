@@ -50,6 +50,15 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	return db.in.Update(ctx, func(t *commit.Tx) error { return fn(&Tx{db: t}) })
 }
 
+// Broken reports whether an error is of the store rather than of what was asked.
+func Broken(err error) bool {
+	switch shoal.KindOf(err) {
+	case shoal.KindInternal, shoal.KindUnavailable, shoal.KindCancelled:
+		return true
+	}
+	return false
+}
+
 // Rev is the revision of the last committed change.
 func (db *DB) Rev() shoal.Rev { return db.in.Revs().All }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -33,9 +34,23 @@ func (tx *Tx) CloseInterval(kind shoal.ObjectKind, id string, end time.Time) err
 	return err
 }
 
-// MoveOpenIntervals moves the starts of what is open: the clock was set.
-func (tx *Tx) MoveOpenIntervals(by time.Duration) error {
-	_, err := tx.change("UPDATE intervals SET start = start + ? WHERE stop = 0", int64(by))
+// MoveOpenIntervals has what is open last for as long as it did, although the clock was set by so much and shows now. Put forward, it
+// ends when the clock was set and begins anew, so that what was there before stays beside what it was there with; put back, it would
+// overlap itself, so its start is moved.
+func (tx *Tx) MoveOpenIntervals(by time.Duration, now time.Time) error {
+	if by < 0 {
+		_, err := tx.change("UPDATE intervals SET start = start + ? WHERE stop = 0", int64(by))
+		return err
+	}
+	open, err := tx.IntervalsSince(time.Unix(0, math.MaxInt64))
+	for _, i := range open {
+		if err == nil {
+			err = tx.CloseInterval(i.Kind, i.ID, now.Add(-by))
+		}
+		if i.Start = now; err == nil {
+			err = tx.OpenInterval(i)
+		}
+	}
 	return err
 }
 

@@ -30,7 +30,7 @@ const (
 
 // Input is what a bill is made of.
 type Input struct {
-	// Intervals of machines and sessions; those without an end last until Until.
+	// Intervals of machines, sessions and tasks; those without an end last until Until.
 	Intervals []Interval
 	// Attempts at tasks. One occupies its machine from Placed to Ended, one that has not ended until Until.
 	Attempts []shoal.Attempt
@@ -170,11 +170,11 @@ type occupant struct {
 func occupantsByMachine(in Input) map[shoal.MachineID][]occupant {
 	all := map[shoal.MachineID][]occupant{}
 	for _, i := range in.Intervals {
-		if i.Kind != shoal.ObjectSession {
+		if i.Kind == shoal.ObjectMachine {
 			continue
 		}
 		if s, ok := clip(i.Start, i.End, in.Since, in.Until); ok {
-			all[i.Machine] = append(all[i.Machine], occupant{span: s, user: i.User, id: i.ID})
+			all[i.Machine] = append(all[i.Machine], occupant{span: s, user: i.User, job: i.job(), id: i.ID})
 		}
 	}
 	for _, a := range in.Attempts {

@@ -85,6 +85,29 @@ func TestBill(t *testing.T) {
 	}
 }
 
+// When the clock was put forward by 5000 s, after 100 s, the bill counts the time that passed: of who had gone, who stays and what runs.
+func TestClockSet(t *testing.T) {
+	t.Parallel()
+	was := session("7/3#1@m-1", "carol", "m-1", 60, 100)
+	was.Kind = shoal.ObjectTask
+	in := usage.Input{Since: at(0), Until: at(5200), Intervals: []usage.Interval{machine("m-1", 0, 100), machine("m-1", 5100, 0),
+		session("s-1", "alice", "m-1", 0, 40), session("s-2", "bob", "m-1", 80, 100), session("s-2", "bob", "m-1", 5100, 0), was},
+		Attempts: []shoal.Attempt{attempt("7", "carol", "m-1", 5060, 5150)}}
+	byUser, byJob := map[string]float64{}, map[string]float64{}
+	for _, r := range usage.Bill(in, usage.ByUser).Rows {
+		byUser[r.Key] = r.MachineSeconds
+	}
+	for _, r := range usage.Bill(in, usage.ByJob).Rows {
+		byJob[r.Key] = r.MachineSeconds
+	}
+	if diff := cmp.Diff(map[string]float64{"alice": 40, "(idle)": 20, "carol": 20 + 10 + 25, "bob": 10 + 25 + 50}, byUser); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]float64{"(sessions)": 40 + 10 + 25 + 50, "(idle)": 20, "7": 20 + 10 + 25}, byJob); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestCurrencies(t *testing.T) {
 	t.Parallel()
 	free, euro, dollar := machine("m-1", 0, 10), machine("m-1", 10, 20), machine("m-2", 0, 10)

@@ -35,6 +35,7 @@ type Config struct {
 	Lease    time.Duration // for which agents let tasks run without an answer; 0: fence.Longest
 	// Held says why nothing more of a user's jobs starts now; empty: it does. Reconsider tells of a change.
 	Held    func(shoal.UserName) string
+	Moved   func(context.Context) (time.Duration, error) // see clock.Keeper; may be nil
 	Secrets vault.Vault
 	Key     []byte // a secret from which the keys of attempts follow; random if there is none
 	Wake    func() // wakes the engine: demand changed; may be nil
@@ -60,10 +61,11 @@ type Book struct {
 	looked   time.Time
 	lookCost time.Duration
 	began    time.Time
-	next     time.Time // when package sched may have something new to say by itself
-	saved    time.Time // when what users used was last stored
-	judge    time.Time // when it may be known of more machines that they are silent for too long
-	frozen   bool      // too many are silent together, in these pools
+	moved    time.Duration // what runs was moved by so much, of what Config.Moved says
+	next     time.Time     // when package sched may have something new to say by itself
+	saved    time.Time     // when what users used was last stored
+	judge    time.Time     // when it may be known of more machines that they are silent for too long
+	frozen   bool          // too many are silent together, in these pools
 	frozenIn map[shoal.PoolName]bool
 	failing  bool // the last transaction could not be stored
 	ahead    bool // the scheduler was told what is not on disk

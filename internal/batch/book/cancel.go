@@ -107,8 +107,6 @@ func (g *Group) Requeue(r *Row, without, with []int) {
 	if j, ok := g.b.sched.Job(r.ID); ok {
 		s.Again = slices.DeleteFunc(slices.Clone(j.Again), func(p int) bool { return out[p] })
 	}
-	s.Again = append(s.Again, with...)
-	slices.Sort(s.Again)
-	s.Again = slices.Compact(s.Again)
+	s.Again = slices.Compact(slices.Sorted(slices.Values(append(s.Again, with...))))
 	g.changes = append(g.changes, sched.PutJob(s))
 }

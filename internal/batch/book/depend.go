@@ -10,6 +10,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/batch/book/outlook"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/sched"
+	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // waiter is a job that waits for another, or whose tasks wait for the other's.
@@ -114,7 +115,7 @@ func (g *Group) waitersOf(id shoal.JobID) []waiter {
 // unblock lets a job start if all that it waited for has ended as it should.
 func (g *Group) unblock(d *Row) error {
 	reason, err := g.Blockers(d.Spec.After)
-	if err != nil && !Broken(err) { // one of them never will
+	if err != nil && !store.Broken(err) { // one of them never will
 		return g.Cancel(d, err.Error())
 	}
 	if err != nil {
@@ -127,9 +128,7 @@ func (g *Group) unblock(d *Row) error {
 		g.demand = true
 		s := g.schedJob(d.Job)
 		if j, ok := g.b.sched.Job(d.ID); ok {
-			s.Again = append(slices.Clone(j.Again), g.again[d.ID]...)
-			slices.Sort(s.Again)
-			s.Again = slices.Compact(s.Again)
+			s.Again = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(j.Again), g.again[d.ID]...))))
 		}
 		g.changes = append(g.changes, sched.PutJob(s))
 	}

@@ -72,7 +72,7 @@ func (g *Group) finish(a *shoal.Attempt, from, to shoal.JobState) error {
 	g.again[a.Job] = append(g.again[a.Job], task.Position)
 	memory := outcome.Memory(j.Job, *a, g.b.world.Pools[j.Spec.Pool])
 	if wait := outcome.Postpone(a.Attempt); wait > 0 {
-		g.later[task] = again{g.Now.Add(wait), memory}
+		g.later[task] = again{time.Now().Add(wait), memory}
 	} else {
 		g.changes = append(g.changes, sched.Again{Task: task, Memory: memory})
 	}
@@ -87,7 +87,7 @@ const refill = 10 * time.Minute
 func (g *Group) keepPlaces(task sched.Task, a shoal.Attempt) {
 	var machines []shoal.MachineID
 	for _, m := range a.Members {
-		if m.State != shoal.JobLost && g.b.nodeGone(m.Machine, m.Epoch) == "" {
+		if m.State != shoal.JobLost && g.b.world.Gone(m.Machine, m.Epoch) == "" {
 			machines = append(machines, m.Machine)
 		}
 	}
@@ -142,13 +142,8 @@ func (g *Group) outcome(r *Row) error {
 	if err != nil {
 		return err
 	}
-	c := r.Counts
-	switch {
-	case len(worst) == 0:
-	case c.Total() == 1:
-		r.Reason = cancelled + worst[0].Reason
-	default:
-		r.Reason = cancelled + fmt.Sprintf("%d of %s did not succeed; the first is %s: %s", c.Failed+c.TimedOut+c.Cancelled, outcome.Tasks(c.Total()), worst[0].TaskRef, worst[0].Reason)
+	if len(worst) > 0 {
+		r.Reason = cancelled + outcome.Worst(r.Counts, worst[0])
 	}
 	return nil
 }

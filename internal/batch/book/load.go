@@ -34,8 +34,8 @@ func (b *Book) load(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.seen = -1
-	b.sched, b.live, b.waiting, b.active = l.state, l.lives, l.waiting, l.active
 	clear(b.behind)
+	b.sched, b.live, b.waiting, b.active, b.moved = l.state, l.lives, l.waiting, l.active, l.moved
 	for _, a := range l.lives {
 		b.stand(a.attempt)
 		b.watch(a)
@@ -53,6 +53,7 @@ type loading struct {
 	lives   map[shoal.TaskRef]*live
 	waiting map[shoal.JobID][]waiter
 	of      map[shoal.JobID][]shoal.Attempt // those that are live
+	moved   time.Duration
 }
 
 func (l *loading) read() error {
@@ -64,6 +65,9 @@ func (l *loading) read() error {
 		if l.b.serial, err = strconv.ParseInt(serial, 10, 64); err != nil {
 			return err
 		}
+	}
+	if l.moved, err = outlook.LoadMoved(l.Tx); err != nil {
+		return err
 	}
 	attempts, err := l.Tx.LiveAttempts()
 	if err != nil {
@@ -145,7 +149,7 @@ func (l *loading) job1(j shoal.Job) error {
 			one = newLive(l.b, j, p, a)
 		}
 		if gang.Decided(a) && one.decided.IsZero() {
-			one.decided = l.Now
+			one.decided = time.Now()
 		}
 		l.lives[a.TaskRef] = one
 		l.state.Apply(outlook.Start(a, p, l.Now.Add(graceful+slack))...)
@@ -245,31 +249,16 @@ func (b *Book) look(ctx context.Context) error {
 	if idle || b.cfg.Store.Rev() == b.seen || start.Sub(b.looked) < b.lookCost*lookShare {
 		return nil
 	}
-	var machines []shoal.Machine
-	var sessions []shoal.Session
-	var pools []shoal.Pool
-	var groups []shoal.Group
+	var world outlook.World
+	var changes []sched.Change
 	var rev shoal.Rev
 	err := b.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
-		if rev, err = tx.Rev(); err != nil {
-			return err
-		}
-		if machines, err = tx.LiveMachines(); err != nil {
-			return err
-		}
-		if sessions, err = tx.LiveSessions(); err != nil {
-			return err
-		}
-		if groups, err = tx.Groups().List(); err != nil {
-			return err
-		}
-		pools, err = tx.Pools().List()
+		world, changes, rev, err = outlook.Look(tx)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	world, changes := outlook.Of(machines, sessions, pools, groups)
 	b.mu.Lock()
 	b.sched.Apply(changes...)
 	b.mu.Unlock()

@@ -32,7 +32,7 @@ func (b *Book) bury(ctx context.Context) error {
 			if m.State.Ended() {
 				continue
 			}
-			if reason := b.nodeGone(m.Machine, m.Epoch); reason != "" {
+			if reason := b.world.Gone(m.Machine, m.Epoch); reason != "" {
 				lost = append(lost, loss{ref: ref, rank: rank, reason: reason})
 			} else if l.idempotent && b.world.Machines[m.Machine].Health == shoal.HealthDown {
 				lost = append(lost, loss{ref, rank, fmt.Sprintf("its machine %s does not answer", m.Machine), len(l.attempt.Members) == 0})
@@ -42,7 +42,7 @@ func (b *Book) bury(ctx context.Context) error {
 	b.mu.Lock()
 	orphans := b.sched.Jobs(func(p shoal.PoolName) bool { _, there := b.world.Pools[p]; return !there })
 	for ref, l := range b.spare {
-		if b.nodeGone(l.attempt.Machine, l.attempt.Epoch) != "" {
+		if b.world.Gone(l.attempt.Machine, l.attempt.Epoch) != "" {
 			delete(b.spare, ref)
 		}
 	}
@@ -81,22 +81,6 @@ func (b *Book) lose(ctx context.Context, lost []loss, orphans []shoal.JobID) err
 		return nil
 	})
 	return err
-}
-
-// nodeGone says why nothing of an attempt can be running on a machine any more; empty if it can.
-func (b *Book) nodeGone(id shoal.MachineID, epoch int) string {
-	m, ok := b.world.Machines[id]
-	switch {
-	case !ok:
-		return fmt.Sprintf("its machine %s is gone", id)
-	case m.State == shoal.MachineFailed && m.Reason != "":
-		return fmt.Sprintf("its machine %s failed: %s", m.ID, m.Reason)
-	case m.State == shoal.MachineStopped || m.State == shoal.MachineFailed || m.State == shoal.MachineGone:
-		return fmt.Sprintf("its machine %s is %s", m.ID, m.State)
-	case m.State == shoal.MachineRequested || m.State == shoal.MachineBooting || m.Epoch != epoch:
-		return fmt.Sprintf("its machine %s was started anew", m.ID)
-	}
-	return ""
 }
 
 // lose ends a node of an attempt whose machine is no more as it was.

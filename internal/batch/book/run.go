@@ -10,6 +10,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/batch/gang"
 	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/sched"
+	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // Run does the work until ctx ends. Store errors are waited out. It can be called once.
@@ -25,7 +26,7 @@ func (b *Book) Run(ctx context.Context) error {
 	b.began = time.Now()
 	for {
 		ok := b.tries.Do(ctx, "look at the machines", b.look)
-		ok = b.tries.Do(ctx, "look after what runs", b.chores) && ok
+		ok = b.tries.Do(ctx, "have what runs fit the clock", b.fit) && b.tries.Do(ctx, "look after what runs", b.chores) && ok
 		ok = b.tries.Do(ctx, "record what was asked and start tasks", b.turn) && ok
 		ok = b.tries.Do(ctx, "store what was used", b.save) && ok
 		if err := b.rest(ctx, ok); err != nil {
@@ -116,7 +117,7 @@ func (b *Book) turn(ctx context.Context) error {
 		runs++
 		for i, r := range queue {
 			err := r.do(g)
-			if err != nil && Broken(err) {
+			if err != nil && store.Broken(err) {
 				return err
 			}
 			results[i] = err
@@ -153,15 +154,6 @@ func (b *Book) plan() sched.Plan {
 	plan := b.sched.Plan(now, budget)
 	b.next = b.sched.Next(now)
 	return plan
-}
-
-// Broken reports whether an error is of the store rather than of one request.
-func Broken(err error) bool {
-	switch shoal.KindOf(err) {
-	case shoal.KindInternal, shoal.KindUnavailable, shoal.KindCancelled:
-		return true
-	}
-	return false
 }
 
 // apply makes a committed group true in memory, and tells everybody whom it concerns.
@@ -250,7 +242,7 @@ func (b *Book) applyAttempt(g *Group, a *shoal.Attempt) {
 		}
 	}
 	if gang.Decided(*a) && !gang.Decided(l.attempt) {
-		l.decided = g.Now
+		l.decided = time.Now()
 	}
 	l.attempt = *a
 	b.watch(l)

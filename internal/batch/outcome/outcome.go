@@ -116,6 +116,14 @@ func Postpone(attempt int) time.Duration {
 	return min(time.Second<<min(attempt-3, 10), time.Minute)
 }
 
+// Worst says in a sentence how a job ended, by its tasks and the first of them that did not succeed.
+func Worst(c shoal.Counts, first shoal.Attempt) string {
+	if c.Total() == 1 {
+		return first.Reason
+	}
+	return fmt.Sprintf("%d of %s did not succeed; the first is %s: %s", c.Failed+c.TimedOut+c.Cancelled, Tasks(c.Total()), first.TaskRef, first.Reason)
+}
+
 // Told reports whether an attempt ended so because somebody told it to.
 func Told(s shoal.JobState) bool {
 	return s == shoal.JobCancelled || s == shoal.JobLost || s == shoal.JobPreempted
@@ -255,6 +263,15 @@ func Within(t, from, now time.Time) time.Time {
 		return from
 	}
 	return t.UTC().Round(0)
+}
+
+// Move moves past times by so much, because the clock was set; a zero one says that there is none. What began after it was set stays in the past.
+func Move(by time.Duration, now time.Time, times ...*time.Time) {
+	for _, t := range times {
+		if !t.IsZero() {
+			*t = Within(t.Add(by), time.Time{}, now)
+		}
+	}
 }
 
 // Ran is for how long an attempt ran that came to an end of its own; 0: it did not.

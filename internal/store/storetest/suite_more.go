@@ -251,12 +251,22 @@ func testIntervals(t *testing.T, db *store.DB) {
 			return err
 		})
 	}
-	Update(t, db, func(tx *store.Tx) error { return tx.MoveOpenIntervals(-5 * time.Second) })
+	Update(t, db, func(tx *store.Tx) error { return tx.MoveOpenIntervals(-5*time.Second, at(500)) })
 	again.Start, session.Start = at(395), at(105)
 	View(t, db, func(tx *store.Tx) error {
 		got, err := tx.IntervalsSince(at(0))
 		if diff := cmp.Diff([]store.Interval{machine, again, session}, got); diff != "" {
 			t.Errorf("after what is open was moved:\n%s", diff)
+		}
+		return err
+	})
+	Update(t, db, func(tx *store.Tx) error { return tx.MoveOpenIntervals(time.Hour, at(4200)) }) // from 600
+	before, beforeIt := again, session
+	before.End, beforeIt.End, again.Start, session.Start = at(600), at(600), at(4200), at(4200)
+	View(t, db, func(tx *store.Tx) error {
+		got, err := tx.IntervalsSince(at(0))
+		if diff := cmp.Diff([]store.Interval{machine, before, again, beforeIt, session}, got); diff != "" {
+			t.Errorf("after the clock was put forward:\n%s", diff)
 		}
 		return err
 	})

@@ -4,6 +4,7 @@ package outlook
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/batch/after"
 	"github.com/shoal-pool/shoal/internal/batch/gang"
 	"github.com/shoal-pool/shoal/internal/sched"
+	"github.com/shoal-pool/shoal/internal/store"
 )
 
 // Job is a job as placement sees it, without tasks that must start again. A task is gone so long after its
@@ -55,6 +57,32 @@ type World struct {
 	Sitting  map[shoal.MachineID][]sched.Sitting
 }
 
+// Look reads what there is, and says it to the scheduler.
+func Look(tx *store.Tx) (World, []sched.Change, shoal.Rev, error) {
+	rev, err := tx.Rev()
+	if err != nil {
+		return World{}, nil, 0, err
+	}
+	machines, err := tx.LiveMachines()
+	if err != nil {
+		return World{}, nil, 0, err
+	}
+	sessions, err := tx.LiveSessions()
+	if err != nil {
+		return World{}, nil, 0, err
+	}
+	groups, err := tx.Groups().List()
+	if err != nil {
+		return World{}, nil, 0, err
+	}
+	pools, err := tx.Pools().List()
+	if err != nil {
+		return World{}, nil, 0, err
+	}
+	w, changes := Of(machines, sessions, pools, groups)
+	return w, changes, rev, nil
+}
+
 // Of sorts what there is, and says it to the scheduler.
 func Of(machines []shoal.Machine, sessions []shoal.Session, pools []shoal.Pool, groups []shoal.Group) (World, []sched.Change) {
 	w := World{Machines: make(map[shoal.MachineID]shoal.Machine, len(machines)), Pools: map[shoal.PoolName]shoal.Pool{}, Sitting: map[shoal.MachineID][]sched.Sitting{}}
@@ -89,6 +117,22 @@ func Of(machines []shoal.Machine, sessions []shoal.Session, pools []shoal.Pool, 
 		}
 	}
 	return w, []sched.Change{places, settings, weights}
+}
+
+// Gone says why nothing of an attempt can be running on a machine any more; empty if it can.
+func (w World) Gone(id shoal.MachineID, epoch int) string {
+	m, ok := w.Machines[id]
+	switch {
+	case !ok:
+		return fmt.Sprintf("its machine %s is gone", id)
+	case m.State == shoal.MachineFailed && m.Reason != "":
+		return fmt.Sprintf("its machine %s failed: %s", m.ID, m.Reason)
+	case m.State == shoal.MachineStopped || m.State == shoal.MachineFailed || m.State == shoal.MachineGone:
+		return fmt.Sprintf("its machine %s is %s", m.ID, m.State)
+	case m.State == shoal.MachineRequested || m.State == shoal.MachineBooting || m.Epoch != epoch:
+		return fmt.Sprintf("its machine %s was started anew", m.ID)
+	}
+	return ""
 }
 
 // Most is how many machines a pool may have.

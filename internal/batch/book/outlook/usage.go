@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/batch/gang"
+	"github.com/shoal-pool/shoal/internal/batch/outcome"
 	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -75,3 +77,37 @@ func SaveUsage(ctx context.Context, db *store.DB, usage []sched.UserUsage, now t
 	}
 	return db.Update(ctx, func(tx *store.Tx) error { return tx.SetSetting(usageSetting, text) })
 }
+
+// Move moves the times of an attempt that runs by so much, because the clock was set. Where it was before that, put forward, is kept for the bill.
+func Move(tx *store.Tx, a *shoal.Attempt, by time.Duration, now time.Time) error {
+	was, left := a.Placed, a.Placed.Add(by)
+	if set := now.Add(-by); left.After(set) {
+		left = set
+	}
+	outcome.Move(by, now, &a.Placed, &a.Started)
+	if by < 0 || !left.After(was) {
+		return nil
+	}
+	for _, m := range gang.Nodes(*a) {
+		i := store.Interval{Kind: shoal.ObjectTask, ID: a.AttemptRef.String() + "@" + string(m.Machine), Pool: a.Pool, Machine: m.Machine, User: a.User, Start: was, End: left}
+		if err := tx.OpenInterval(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// movedSetting is by how much the times of what runs were moved, because the clock was set.
+const movedSetting = "batch.moved"
+
+// LoadMoved is what SaveMoved stored last; zero: nothing yet.
+func LoadMoved(tx *store.Tx) (by time.Duration, err error) {
+	text, err := tx.Setting(movedSetting)
+	if err == nil && text != "" {
+		by, err = time.ParseDuration(text)
+	}
+	return by, err
+}
+
+// SaveMoved stores by how much the times of what runs have been moved in all.
+func SaveMoved(tx *store.Tx, by time.Duration) error { return tx.SetSetting(movedSetting, by.String()) }
