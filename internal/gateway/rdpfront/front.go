@@ -60,7 +60,7 @@ type Front struct {
 	door *gateway.Door
 	log  quiet
 
-	all   *gateway.Counts // connections
+	all   *gateway.Counts // connections that the door has let in
 	users *gateway.Counts // those that have said whose they are
 }
 
@@ -87,10 +87,6 @@ func (f *Front) receive(ctx context.Context, conn net.Conn, pool shoal.PoolName,
 			f.cfg.Log.Error("a connection failed through a mistake of ours", "panic", r, "stack", string(debug.Stack()))
 		}
 	}()
-	if !f.all.Enter("") {
-		return
-	}
-	defer f.all.Leave("")
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()

@@ -376,6 +376,22 @@ func TestAFloodIsBounded(t *testing.T) {
 	}
 }
 
+// Those that the door does not let in take no place of users.
+func TestAFloodBeforeTheDoorTakesNoPlaces(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Limits{Connections: 60, Door: gateway.DoorLimits{Full: 20, Early: 20}})
+	for range 150 {
+		w.dial(seen[:5])
+	}
+	until(t, "the door is full", func() bool { return w.front.door.Guests() == 20 })
+	for range 60 {
+		if n := w.front.all.Each()[""]; n == 60 {
+			t.Fatalf("%d places are taken, by 20 guests", n)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // Who has taken xrdp's port on the machine gets nobody.
 func TestWhoIsNotThePoolsGetsNobody(t *testing.T) {
 	t.Parallel()

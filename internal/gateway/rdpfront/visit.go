@@ -53,6 +53,10 @@ func (v *visit) serve(ctx context.Context, cancel context.CancelFunc) {
 		return
 	}
 	defer v.guest.Leave()
+	if !f.all.Enter("") {
+		return
+	}
+	defer f.all.Leave("")
 	_ = v.conn.SetDeadline(time.Now().Add(packetTime))
 	q, err := readRequest(v.conn)
 	if err != nil {
