@@ -8,6 +8,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +52,34 @@ type world struct {
 	broker *broker.Broker
 	*gatehub.Hub
 	dialed []shoal.MachineID
+	trust  chan struct{} // closed once machines trust gateways; nil: they do
+}
+
+// trusted returns once machines trust gateways.
+func (w *world) trusted(ctx context.Context, _ shoal.MachineID, _ shoal.Rev) error {
+	if w.trust == nil {
+		return nil
+	}
+	select {
+	case <-w.trust:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// live is the only session that has not ended.
+func (w *world) live() (id shoal.SessionID) {
+	w.t.Helper()
+	storetest.View(w.t, w.db, func(tx *store.Tx) error {
+		sessions, err := tx.LiveSessions()
+		if len(sessions) != 1 {
+			w.t.Fatalf("%d sessions", len(sessions))
+		}
+		id = sessions[0].ID
+		return err
+	})
+	return id
 }
 
 func newWorld(t *testing.T) *world {
@@ -69,7 +99,7 @@ func newWorld(t *testing.T) *world {
 	w.broker = broker.New(broker.Config{Store: w.db, Accounts: ready{}})
 	w.Hub = gatehub.New(gatehub.Config{Store: w.db, Key: bytes.Repeat([]byte("k"), 32), Own: w.own, HostCA: newKey(t), Sessions: w.broker, Router: w.broker,
 		HostKey:  func() (string, error) { return "the host key", nil },
-		Password: func(context.Context, shoal.UserName, string, string) error { return nil }, Trusted: ready{}.AccountsReady,
+		Password: func(context.Context, shoal.UserName, string, string) error { return nil }, Trusted: w.trusted,
 		Environ: func(context.Context, shoal.UserName, shoal.PoolName) api.GatewayEnviron {
 			return api.GatewayEnviron{Vars: map[string]string{"KEY": "secret"}}
 		},
@@ -303,6 +333,70 @@ func TestLease(t *testing.T) {
 			t.Errorf("after it there are %q", w.parts())
 		}
 	})
+}
+
+// A session that ends while its login still waits for the machine to trust the gateway is not forgotten, nor one whose gateway
+// connects anew meanwhile.
+func TestEndsWhileTheMachineLearnsToTrust(t *testing.T) {
+	for _, anew := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.enrol("one")
+			trust := make(chan struct{})
+			w.trust = trust
+			var known sync.Map // sessions, of the gateway
+			var told atomic.Bool
+			stream := func(ctx context.Context) {
+				_ = w.Stream(ctx, "one", "first", func(all ...api.GatewayRecord) error {
+					for _, r := range all {
+						for _, id := range r.Ended {
+							if _, ok := known.Load(id); ok {
+								told.Store(true)
+							}
+						}
+					}
+					return nil
+				})
+			}
+			ctx, end := context.WithCancel(t.Context())
+			defer end()
+			go stream(ctx)
+			time.Sleep(time.Second)
+			go func() {
+				_ = w.Login(t.Context(), "one", api.GatewayLogin{Part: "ssh-1", User: "alice", Pool: "lab"}, func(a api.GatewayAnswer) error {
+					if a.Route != nil {
+						known.Store(a.Route.Session, true)
+					}
+					if a.Refused != nil {
+						told.Store(true)
+					}
+					return nil
+				})
+			}()
+			synctest.Wait()
+			id := w.live()
+			if anew {
+				go stream(ctx)
+				synctest.Wait()
+				if err := w.Report(ctx, "one", api.GatewayReport{All: true, Parts: []api.GatewayPart{{Part: "ssh-1"}}}); err != nil {
+					t.Error(err)
+				}
+				close(trust)
+				synctest.Wait()
+			}
+			if err := w.broker.End(ctx, id); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			if !anew {
+				close(trust)
+			}
+			time.Sleep(time.Second)
+			if !told.Load() {
+				t.Errorf("the gateway is not told that the session has ended (connected anew: %t)", anew)
+			}
+		})
+	}
 }
 
 // Whatever a token says, it is looked at within bounds.

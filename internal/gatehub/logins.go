@@ -68,15 +68,23 @@ func (h *Hub) Login(ctx context.Context, name api.GatewayName, req api.GatewayLo
 	if err != nil {
 		return err
 	}
-	h.watch(name, target.Session, route.Watch{Done: target.Done, Used: target.Used})
 	err = h.trusted(ctx, name, target.Machine)
+	select {
+	case <-target.Done:
+		h.cfg.Router.Closed(target.Session, part)
+		return say(api.GatewayAnswer{Refused: &shoal.Reason{Code: "ended", Sentence: "your session was ended"}})
+	default:
+	}
 	if err == nil {
 		err = say(api.GatewayAnswer{Route: &api.GatewayRoute{Session: target.Session, User: target.User, Pool: target.Pool, Machine: target.Machine, Address: target.Address}})
 	}
 	if err != nil {
 		h.cfg.Router.Closed(target.Session, part)
+		return err
 	}
-	return err
+	// Not before: a gateway forgets what it hears of a session that it does not know yet, and may have opened another stream meanwhile.
+	h.watch(name, target.Session, route.Watch{Done: target.Done, Used: target.Used})
+	return nil
 }
 
 // trustTime is how long a login waits for its machine to trust a gateway. One that does not answer may do so all the same.
