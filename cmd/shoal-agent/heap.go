@@ -11,6 +11,8 @@ import (
 // most of the processor time of an idle machine would be the collection that Go makes every two minutes all the same:
 // while there are no tasks, garbage is collected when there is some.
 type heap struct {
+	idle int // on how many processors it runs while there are no tasks
+
 	mu    sync.Mutex
 	tasks bool
 }
@@ -20,8 +22,13 @@ const (
 	tasksHeap   = 200     // by how many percent the heap grows between two collections while there are tasks
 )
 
-func newHeap() *heap {
-	h := &heap{}
+// newHeap makes the heap of an agent without tasks. One that carries people's connections, since nobody else reaches the
+// machine, runs on two processors also then.
+func newHeap(carries bool) *heap {
+	h := &heap{idle: 1}
+	if carries {
+		h.idle = atMost(2)
+	}
 	h.working(false)
 	return h
 }
@@ -33,16 +40,19 @@ func (h *heap) working(on bool) {
 	h.tasks = on
 	h.mu.Unlock()
 	if on {
-		runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
+		runtime.GOMAXPROCS(atMost(2))
 		debug.SetMemoryLimit(math.MaxInt64)
 		debug.SetGCPercent(tasksHeap)
 		return
 	}
-	runtime.GOMAXPROCS(1)
+	runtime.GOMAXPROCS(h.idle)
 	debug.SetGCPercent(-1)
 	debug.FreeOSMemory()
 	h.bound()
 }
+
+// atMost is so many processors, or all that there are.
+func atMost(n int) int { return min(n, runtime.NumCPU()) }
 
 // bound allows an idle agent some garbage beside what it needs now, and does so again after each collection.
 func (h *heap) bound() {

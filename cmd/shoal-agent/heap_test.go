@@ -13,7 +13,7 @@ import (
 func TestHeap(t *testing.T) {
 	percent := debug.SetGCPercent(100)
 	procs := runtime.GOMAXPROCS(0)
-	h := newHeap()
+	h := newHeap(false)
 	t.Cleanup(func() {
 		h.working(true)
 		debug.SetGCPercent(percent)

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/shoal-pool/shoal"
@@ -69,7 +70,7 @@ func runAgent(ctx context.Context, log *slog.Logger) error {
 	people := &agent.People{}
 	groups, looked := openSlices(log, m.gpus != nil), make(chan struct{}, 1)
 	run, err := runner.Open(runner.Config{Dir: filepath.Join(state, "tasks"), Agent: agentPath, Groups: groups, Lookup: person(people),
-		Mounts: people.Mounts, Working: newHeap().working, GPUs: m.gpus.settings(), Adapt: m.gpus.adapt, Log: log})
+		Mounts: people.Mounts, Working: newHeap(!strings.HasPrefix(join.Control, "unix:")).working, GPUs: m.gpus.settings(), Adapt: m.gpus.adapt, Log: log})
 	if err != nil {
 		return err
 	}
