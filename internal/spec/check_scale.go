@@ -35,6 +35,9 @@ func completeScale(s *shoal.Scale) {
 
 func (c *checks) scale(p shoal.Pool) {
 	s := p.Scale
+	if s.Idle.After <= 0 {
+		c.wrong("scale.idle.after", "write 1s for almost at once, or leave it out for 30m", "it has to be more than 0s")
+	}
 	if unused := shoal.Duration(s.Idle.UnusedFor()); s.Idle.Warn > unused {
 		c.wrong("scale.idle.warn", "", "the warning (%s) would come before the session is unused (%s)", s.Idle.Warn, unused)
 	}
@@ -124,6 +127,9 @@ func (c *checks) rule(at string, r shoal.Rule, p shoal.Pool) {
 			c.wrong(at+".to", "leave one of them out", "a rule changes the size either by a number of machines or to one")
 		}
 		c.within(at+".to", *r.To, 0, p.Size.Max)
+		if r.Above != nil && *r.To == 0 {
+			c.wrong(at+".to", "write above for more machines, below for fewer", "no pool is made larger by having 0 machines")
+		}
 	}
 	if r.Window < 0 || r.Window > maxWindow {
 		c.wrong(at+".window", "", "%s is not between 0s and %s", r.Window, maxWindow)
