@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -34,6 +35,16 @@ func (w *world) steer(action string, revision int) api.RolloutStatus {
 		w.t.Fatal(err)
 	}
 	return r
+}
+
+// why is all that is said of a machine.
+func (w *world) why(id shoal.MachineID) string {
+	w.t.Helper()
+	why, err := w.engine.Load().WhyMachine(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return fmt.Sprint(why.Reasons)
 }
 
 // made counts machines that run, by their image.
@@ -150,6 +161,9 @@ func TestRolloutPause(t *testing.T) {
 		if r := w.rollout(); r.State != api.RolloutPaused || r.Old != 1 || w.ever() != 1 {
 			t.Errorf("%+v", r)
 		}
+		if why := w.why(w.machines()[0].ID); !strings.Contains(why, "it is replaced when nobody is on it, once the rollout goes on, which is paused") {
+			t.Error(why)
+		}
 		w.broken.Store(true)
 		w.steer("resume", 0)
 		later(10 * time.Minute)
@@ -171,6 +185,21 @@ func TestRolloutPause(t *testing.T) {
 		wantKind(t, err, shoal.KindDenied)
 		_, err = e.Rollout(ctx, host(), "none")
 		wantKind(t, err, shoal.KindNotFound)
+	})
+}
+
+// An old machine on which nobody is goes sooner than others, and its hour is said.
+func TestRolloutHour(t *testing.T) {
+	in(t, fake.Config{}, lab(min1), func(t *testing.T, w *world) {
+		later(30 * time.Second)
+		m := w.machines()[0]
+		w.put(lab(image("better")))
+		later(10 * time.Second)
+		if why, at := w.why(m.ID), m.IdleAt.Add(time.Minute).Format("15:04:05 MST"); !strings.Contains(why, "it goes at "+at+" unless somebody comes") {
+			t.Errorf("not at %s: %s", at, why)
+		}
+		later(time.Minute)
+		w.want("ready", w.is("ready"), 0)
 	})
 }
 

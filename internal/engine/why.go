@@ -233,6 +233,8 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 		}
 		if !m.EndsAt.IsZero() {
 			until = ", and at " + m.EndsAt.Format("2006-01-02 15:04 MST") + " at the latest"
+		} else if p, ok := j.Pool(m.Pool); ok && p.Paused != nil {
+			until = ", once the rollout goes on, which is paused"
 		}
 		add("outdated", "%s; it is replaced when nobody is on it%s", why, until)
 	}
@@ -308,10 +310,11 @@ func (j *judging) explainSleep(m shoal.Machine, add func(code, format string, ar
 		return
 	}
 	s.Pool.Scale.Idle.After = max(s.Pool.Scale.Idle.After, 1)
-	at := m.IdleAt.Add(time.Duration(s.Pool.Scale.Idle.After))
-	// What would be decided at that time, if nothing changed until then?
-	for _, c := range scale.Decide(s, later(at, j.now)).Retire {
-		if c.Machine == m.ID {
+	// What would be decided at those times, if nothing changed until then?
+	idle := time.Duration(s.Pool.Scale.Idle.After)
+	for _, wait := range []time.Duration{min(scale.OutdatedAfter, idle), idle} {
+		at := m.IdleAt.Add(wait)
+		if slices.ContainsFunc(scale.Decide(s, later(at, j.now)).Retire, func(c scale.Change) bool { return c.Machine == m.ID }) {
 			add("idle", "nobody is on it for %s; it goes at %s unless somebody comes", ago(j.now, m.IdleAt), at.Format("15:04:05 MST"))
 			return
 		}

@@ -108,7 +108,7 @@ func (p *plan) replace(m *Machine) bool {
 	running := slices.DeleteFunc(slices.Clone(p.serving), func(x *Machine) bool { return x == m || x.pending() })
 	blocked := p.blocked()
 	if m.mayGo() && !m.IdleAt.IsZero() {
-		if at := m.IdleAt.Add(min(outdatedAfter, p.idleTime())); p.now.Before(at) {
+		if at := m.IdleAt.Add(min(OutdatedAfter, p.idleTime())); p.now.Before(at) {
 			p.due(at)
 			return true
 		}

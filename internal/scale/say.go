@@ -168,7 +168,7 @@ func Sentence(d Decision) string {
 	why := d.Because.Sentence
 	switch {
 	case len(d.Restore) > 0 && why == "":
-		why = "they are wanted again"
+		why = map[bool]string{true: "it is wanted again", false: "they are wanted again"}[len(d.Restore) == 1]
 	case d.Create == 0 && len(d.Restore) == 0 && len(d.Retire) > 0:
 		why = d.Retire[0].Reason.Sentence
 	case d.Create == 0 && len(d.Restore) == 0 && len(d.Cordon)+len(d.Roll)+len(d.Force) > 0:

@@ -90,10 +90,12 @@ type Change struct {
 	Reason  shoal.Reason
 }
 
+// OutdatedAfter is for how long an outdated machine is empty until it is replaced; that of the pool, if that is shorter.
+const OutdatedAfter = time.Minute
+
 // The patience of the autoscaler.
 const (
 	defaultIdle   = 30 * time.Minute
-	outdatedAfter = time.Minute      // an outdated machine is replaced when empty for so long
 	unneededAfter = 10 * time.Second // a request that nobody needs any more is dropped
 	silentAfter   = 5 * time.Minute  // a machine that does not answer and holds nobody is replaced
 )
