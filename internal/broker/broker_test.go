@@ -654,6 +654,39 @@ func TestGoneWithASeat(t *testing.T) {
 	})
 }
 
+// A connection that is closed and comes again under its name, as a front end does whose way to the machine broke, is on record,
+// however late it is recorded that it was closed.
+func TestAgainUnderItsName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shoal.Pool{Seats: 8, Size: shoal.Size{Max: 1}})
+		w.machine("m-1", shoal.MachineReady)
+		first, other := w.login("u00", "p"), w.login("u01", "q")
+		release := make(chan struct{})
+		go w.db.Update(t.Context(), func(*store.Tx) error { <-release; return nil })
+		synctest.Wait()
+		w.Closed(other.Session, "q") // it is being recorded, behind the other
+		synctest.Wait()
+		w.Closed(first.Session, "p")
+		again := make(chan route.Target, 1)
+		go func() {
+			target, err := w.Login(t.Context(), route.Request{User: "u00", Pool: "lab"}, "p", nil)
+			if err != nil {
+				t.Error(err)
+			}
+			again <- target
+		}()
+		synctest.Wait()
+		close(release)
+		if target := <-again; target.Session != first.Session {
+			t.Errorf("%+v after %+v", target, first)
+		}
+		later(3 * time.Second)
+		if s := w.session(first.Session); s.State != shoal.SessionActive || len(s.Parts) != 1 {
+			t.Errorf("a session with a connection is %s, its parts are %+v", s.State, s.Parts)
+		}
+	})
+}
+
 // A client that goes away the moment it gets its seat leaves nothing behind, however that falls.
 func TestWithdraw(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -24,7 +24,12 @@ type verdict struct {
 // pass seats the line as far as there are seats, in one transaction.
 func (b *Broker) pass(ctx context.Context) error {
 	b.mu.Lock()
-	line := slices.Clone(b.line)
+	closing := map[string]bool{}
+	for _, p := range b.closing {
+		closing[p.id] = true
+	}
+	// Who comes again under the name of a part that is gone has her turn once that is recorded: both would be taken for one.
+	line := slices.DeleteFunc(slices.Clone(b.line), func(w *waiter) bool { return closing[w.partID] })
 	gone := make([]bool, len(line))
 	for i, w := range line {
 		gone[i] = w.gone
