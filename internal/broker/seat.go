@@ -24,12 +24,7 @@ type verdict struct {
 // pass seats the line as far as there are seats, in one transaction.
 func (b *Broker) pass(ctx context.Context) error {
 	b.mu.Lock()
-	closing := map[string]bool{}
-	for _, p := range b.closing {
-		closing[p.id] = true
-	}
-	// Who comes again under the name of a part that is gone has her turn once that is recorded: both would be taken for one.
-	line := slices.DeleteFunc(slices.Clone(b.line), func(w *waiter) bool { return closing[w.partID] })
+	line := slices.Clone(b.line)
 	gone := make([]bool, len(line))
 	for i, w := range line {
 		gone[i] = w.gone
@@ -100,6 +95,8 @@ func (b *Broker) deliver(line []*waiter, verdicts []verdict) {
 			left = append(left, part{v.seat.target.Session, w.partID, true})
 			b.drop(w)
 		default:
+			// She may have come again under the name of a part that is gone, which is not recorded yet: there is but the new one now.
+			b.closing = slices.DeleteFunc(b.closing, func(p part) bool { return p.session == v.seat.target.Session && p.id == w.partID })
 			w.result <- v.outcome
 			b.drop(w)
 		}
@@ -353,6 +350,7 @@ func take(tx *store.Tx, w *waiter, v *verdict, pool shoal.Pool, d route.Decision
 	}
 	was := s.State
 	s.Found = false
+	s.Parts = slices.DeleteFunc(slices.Clone(s.Parts), func(p shoal.Part) bool { return p.ID == w.partID })
 	s.Parts = append(s.Parts, shoal.Part{ID: w.partID, Kind: w.req.Kind, Source: w.req.Source, Since: now})
 	desktopUse(&s, now)
 	if s.Ending == endsSession { // it is used again
