@@ -25,6 +25,8 @@ const (
 	maxWait = time.Second
 	// newcomer is how long a guest is left in peace: a login by key over a long line takes less.
 	newcomer = 2 * time.Second
+	// crowdShare: a source with one in so many of all guests makes room even for whom it is too new to be shown out else.
+	crowdShare = 4
 	// promising is how long one is who has offered a key that would do: a signature follows, also from a
 	// client that is slow.
 	promising = 15 * time.Second
@@ -108,6 +110,9 @@ func (d *Door) Enter(ctx context.Context, from string, showOut func()) *Guest {
 		if full || rand.IntN(d.limits.Full-d.limits.Early+1) < over {
 			out := d.tiresome(time.Now())
 			if out == nil && full {
+				out = d.crowding(from)
+			}
+			if out == nil && full {
 				d.forget(from)
 				return nil
 			}
@@ -127,13 +132,10 @@ func (d *Door) Enter(ctx context.Context, from string, showOut func()) *Guest {
 func (d *Door) queue(ctx context.Context, from string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.waiting >= maxWaiting {
-		return false
-	}
 	s := d.at(from)
 	now := time.Now()
 	wait := s.next.Sub(now)
-	if wait > maxWait {
+	if wait > maxWait || wait > 0 && d.waiting >= maxWaiting {
 		return false
 	}
 	s.next = now.Add(max(wait, 0))
@@ -194,6 +196,23 @@ func (d *Door) tiresome(now time.Time) *Guest {
 		}
 	}
 	return worst
+}
+
+// crowding returns the guest to show out for one of another source where all are too new to be tiresome, if there is one: the
+// newest of a source that takes much of the room, and far more than hers. Who has offered a key that would do stays.
+func (d *Door) crowding(from string) *Guest {
+	var newest *Guest
+	hers := d.at(from).guests
+	for g := range d.guests {
+		n := d.sources[g.source].guests
+		if g.source == from || g.peace > newcomer || n*crowdShare < len(d.guests) || n < 2*(hers+1) {
+			continue
+		}
+		if newest == nil || g.since.After(newest.since) {
+			newest = g
+		}
+	}
+	return newest
 }
 
 func (d *Door) worse(a, b *Guest) bool {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -34,8 +35,13 @@ func TestDoorShowsOutGuessersOfTheLargestSource(t *testing.T) {
 		if shown.Load() != 1 || last.Load() != "flood" {
 			t.Errorf("%d were shown out, the last of %v; want one of flood", shown.Load(), last.Load())
 		}
+		for _, from := range []string{"late", "late"} { // there are six of the flood, then five
+			if g := enter(from); g == nil {
+				t.Error("the flood, however new, does not make room")
+			}
+		}
 		if g := enter("late"); g != nil {
-			t.Error("let in although all others are new and did nothing wrong")
+			t.Error("let in although all others are new, did nothing wrong, and are hardly more")
 		}
 		time.Sleep(newcomer)
 		if g := enter("late"); g == nil {
@@ -79,6 +85,59 @@ func TestDoorBelievesWhoOfferedAKey(t *testing.T) {
 	})
 }
 
+// However many come from one source and say nothing, somebody from elsewhere comes in.
+func TestDoorKeepsAFloodFromShuttingIt(t *testing.T) {
+	for _, perSecond := range []int{50, 200, 400, 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			d := NewDoor(DoorLimits{})
+			ctx, cancel := context.WithCancel(t.Context())
+			knock := func() {
+				gone := make(chan struct{})
+				g := d.Enter(ctx, "flood", func() { close(gone) })
+				if g == nil {
+					d.TurnAway(ctx)
+					return
+				}
+				select {
+				case <-gone:
+				case <-ctx.Done():
+					g.Leave()
+				}
+			}
+			go func() {
+				for ctx.Err() == nil {
+					go knock()
+					time.Sleep(time.Second / time.Duration(perSecond))
+				}
+			}()
+			time.Sleep(10 * time.Second)
+			const tries = 100
+			in := 0
+			for range tries {
+				time.Sleep(370 * time.Millisecond)
+				if g := d.Enter(ctx, "elsewhere", func() { t.Error("it is shown out for the flood") }); g != nil {
+					in++
+					g.Leave()
+				}
+			}
+			if in < tries {
+				t.Errorf("while %d a second come from one source, %d of %d come in from elsewhere", perSecond, in, tries)
+			}
+			cancel()
+			time.Sleep(time.Second)
+		})
+	}
+}
+
+// Those who wait for their turn keep nobody out who has none to wait for.
+func TestDoorQueuesAreOfTheirSources(t *testing.T) {
+	d := NewDoor(DoorLimits{})
+	d.waiting = maxWaiting
+	if d.Enter(t.Context(), "elsewhere", func() {}) == nil {
+		t.Error("turned away although there is room")
+	}
+}
+
 func TestDoorForgetsSources(t *testing.T) {
 	d := NewDoor(DoorLimits{})
 	var in []*Guest
@@ -88,11 +147,12 @@ func TestDoorForgetsSources(t *testing.T) {
 	for _, g := range in {
 		g.Leave()
 	}
-	d.waiting = maxWaiting
-	if d.Enter(t.Context(), "one more", func() {}) != nil {
-		t.Error("somebody came in although too many wait")
+	full := NewDoor(DoorLimits{Full: 1})
+	full.Enter(t.Context(), "one", func() {})
+	if full.Enter(t.Context(), "one more", func() {}) != nil {
+		t.Error("somebody came in although there is no room")
 	}
-	if len(d.sources) != 0 {
+	if len(d.sources) != 0 || len(full.sources) != 1 {
 		t.Errorf("%d sources are remembered", len(d.sources))
 	}
 }
