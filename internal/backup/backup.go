@@ -67,7 +67,7 @@ func SaveTo(ctx context.Context, p Place, out io.Writer) error {
 	return errors.Join(save(ctx, p, from, p.Data, out), from.Close())
 }
 
-// save writes a backup to out. Its copy of the store lies below beside meanwhile.
+// save writes a backup to out. Until then its copy of the store lies below beside.
 func save(ctx context.Context, p Place, from *store.DB, beside string, out io.Writer) error {
 	dir, err := os.MkdirTemp(beside, ".shoal-backup-") // made 0700
 	if err != nil {
@@ -82,8 +82,17 @@ func save(ctx context.Context, p Place, from *store.DB, beside string, out io.Wr
 	if err := errors.Join(store.Copy(ctx, from, to), to.Close()); err != nil {
 		return err
 	}
+	f, err := os.Open(copied)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// It goes before anything is written: when whoever reads standard output is gone, a write is the end of this process.
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
 	w := tar.NewWriter(out)
-	if err := add(w, copied, storeName); err != nil {
+	if err := add(w, f, storeName); err != nil {
 		return err
 	}
 	for _, name := range kept() {
@@ -97,7 +106,12 @@ func save(ctx context.Context, p Place, from *store.DB, beside string, out io.Wr
 			if err != nil {
 				return err
 			}
-			return add(w, path, inside)
+			f, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return add(w, f, inside)
 		})
 		if err != nil {
 			return err
@@ -109,13 +123,8 @@ func save(ctx context.Context, p Place, from *store.DB, beside string, out io.Wr
 	return w.Close()
 }
 
-// add adds a file to an archive.
-func add(w *tar.Writer, path, name string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+// add adds a file to an archive, by a name.
+func add(w *tar.Writer, f *os.File, name string) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/shoal-pool/shoal"
@@ -337,5 +338,36 @@ func TestMigrate(t *testing.T) {
 	}
 	if left, err := filepath.Glob(path + ".half*"); err != nil || len(left) > 0 {
 		t.Errorf("what was interrupted has left %v, %v", left, err)
+	}
+}
+
+// firstWrite calls a function once, before the first byte is written.
+type firstWrite struct {
+	once sync.Once
+	do   func()
+}
+
+func (w *firstWrite) Write(data []byte) (int, error) {
+	w.once.Do(w.do)
+	return len(data), nil
+}
+
+// Whoever reads a backup may go away, which kills a program that writes to its standard output: no copy of the store is left then.
+func TestNothingIsLeftOfABackupCutShort(t *testing.T) {
+	data := t.TempDir()
+	db, err := file.Open(t.Context(), filepath.Join(data, "shoal.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	server(t, db, data, 3)
+	var left []string
+	if err := backup.SaveTo(t.Context(), backup.Place{Data: data}, &firstWrite{do: func() {
+		left, err = filepath.Glob(filepath.Join(data, ".shoal-backup-*"))
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || len(left) > 0 {
+		t.Errorf("while the backup is written there is %q, %v", left, err)
 	}
 }
