@@ -267,6 +267,32 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// When a program of somebody else's takes the port of an app before the app does, the app is started again at another.
+func TestAnotherPort(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	o := order("a-port01", "echo $SHOAL_PORT >> ports; while [ ! -e go ]; do sleep 0.05; done; "+page)
+	r.Want([]api.AppOrder{o}, []string{"127.0.0.1"})
+	ports := func() []string {
+		b, err := os.ReadFile(filepath.Join(r.home, "ports"))
+		if err != nil {
+			return nil
+		}
+		return strings.Fields(string(b))
+	}
+	r.until("it is told a port", func() bool { return len(ports()) == 1 })
+	other, err := net.Listen("tcp", "127.0.0.1:"+ports()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	r.until("it is told another", func() bool { return len(ports()) == 2 })
+	if err := os.WriteFile(filepath.Join(r.home, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.report(o.ID, "runs", in(shoal.AppRunning))
+}
+
 // When its supervisor is killed, the app goes as well, with all it has started, and that is told.
 func TestKilledSupervisor(t *testing.T) {
 	t.Parallel()

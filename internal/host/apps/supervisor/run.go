@@ -47,6 +47,10 @@ func (s *supervisor) run() apps.State {
 			if !a.taken || try == tries || s.ending() {
 				break
 			}
+			if err := s.enclose(); err != nil { // since all that was in it was killed, nothing more may start in it
+				end.Report = failed(err.Error())
+				break
+			}
 		}
 	}
 	if s.door != nil {
@@ -66,16 +70,8 @@ func failed(why string) api.AppReport { return api.AppReport{State: shoal.AppFai
 
 // setUp makes what the app needs. why says what could not be done.
 func (s *supervisor) setUp() (why string, err error) {
-	if s.o.Groups != nil {
-		tree, err := cgroups.Open(*s.o.Groups)
-		if err == nil {
-			// As much as a login of hers.
-			s.group, err = tree.Task(s.o.Person.UID, apps.GroupName(s.o.Order.ID), shoal.Resources{CPUs: 4000})
-		}
-		if err != nil {
-			return "cannot give it a slice of the machine", err
-		}
-		s.tell(func(x *apps.State) { x.Group = true })
+	if err := s.enclose(); err != nil {
+		return "cannot give it a slice of the machine", err
 	}
 	if s.o.Local != "" { // it stays when the app ends, for the next one here
 		if err := localdisk.MakeIn(s.o.Local, s.o.Person.UID, s.o.Person.GID); err != nil {
@@ -84,6 +80,23 @@ func (s *supervisor) setUp() (why string, err error) {
 	}
 	s.door, err = openDoor(s.dir, s.o.Person.UID, s.admits)
 	return "cannot open the gateway's way in", err
+}
+
+// enclose makes the app's control group, if the machine has any.
+func (s *supervisor) enclose() error {
+	if s.o.Groups == nil {
+		return nil
+	}
+	tree, err := cgroups.Open(*s.o.Groups)
+	if err != nil {
+		return err
+	}
+	// As much as a login of hers.
+	s.group, err = tree.Task(s.o.Person.UID, apps.GroupName(s.o.Order.ID), shoal.Resources{CPUs: 4000})
+	if err == nil {
+		s.tell(func(x *apps.State) { x.Group = true })
+	}
+	return err
 }
 
 // attempt is the app at one port.
