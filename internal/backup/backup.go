@@ -146,6 +146,13 @@ func Restore(ctx context.Context, p Place, path string) (err error) {
 		return shoal.Errorf(shoal.KindNotFound, "cannot read the backup: %w", err)
 	}
 	defer in.Close()
+	if real, err := filepath.EvalSymlinks(p.Data); err == nil { // what it leads to is the place
+		p.Data = real
+	}
+	if err := os.Remove(p.Data); err != nil && !errors.Is(err, fs.ErrNotExist) { // found out before anything is copied
+		return shoal.Errorf(shoal.KindConflict, "cannot restore into %s: it cannot be replaced: %w", p.Data, err).
+			WithHint("where a disk is mounted, name a directory on it with --data")
+	}
 	// All of it is made beside the place and moved there in the end, so that half of it is never taken for the whole.
 	if err := os.MkdirAll(filepath.Dir(p.Data), 0o755); err != nil {
 		return err
@@ -173,9 +180,6 @@ func Restore(ctx context.Context, p Place, path string) (err error) {
 		if err := os.Remove(copied); err != nil {
 			return err
 		}
-	}
-	if err := os.Remove(p.Data); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
 	}
 	return os.Rename(dir, p.Data)
 }

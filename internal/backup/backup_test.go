@@ -4,12 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/backup"
@@ -369,5 +372,42 @@ func TestNothingIsLeftOfABackupCutShort(t *testing.T) {
 	}
 	if err != nil || len(left) > 0 {
 		t.Errorf("while the backup is written there is %q, %v", left, err)
+	}
+}
+
+// A place that cannot be replaced is refused before anything is copied, and one that a link leads to stays where it is.
+func TestPlaces(t *testing.T) {
+	dir := t.TempDir()
+	saved, from := filepath.Join(dir, "saved"), backup.Place{Data: filepath.Join(dir, "from")}
+	if err := os.Mkdir(from.Data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	db, err := file.Open(t.Context(), filepath.Join(from.Data, "shoal.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	server(t, db, from.Data, 1)
+	if err := backup.Save(t.Context(), from, saved); err != nil {
+		t.Fatal(err)
+	}
+	disk, link := filepath.Join(dir, "disk"), filepath.Join(dir, "link")
+	if err := errors.Join(os.Mkdir(disk, 0o755), unix.Mount("tmpfs", disk, "tmpfs", 0, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
+	err = backup.Restore(t.Context(), backup.Place{Data: disk, Database: "postgres://nobody@127.0.0.1:1/none"}, saved)
+	if shoal.KindOf(err) != shoal.KindConflict || !strings.Contains(shoal.HintOf(err), "a directory on it") || !empty(t, disk) {
+		t.Errorf("onto a disk: %v", err)
+	}
+	there := filepath.Join(disk, "data")
+	if err := errors.Join(os.Mkdir(there, 0o755), os.Symlink(there, link)); err != nil {
+		t.Fatal(err)
+	}
+	if err := backup.Restore(t.Context(), backup.Place{Data: link}, saved); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(there, "shoal.db")); err != nil {
+		t.Errorf("by a link: %v", err)
 	}
 }
