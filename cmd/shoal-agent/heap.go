@@ -13,8 +13,9 @@ import (
 type heap struct {
 	idle int // on how many processors it runs while there are no tasks
 
-	mu    sync.Mutex
-	tasks bool
+	mu      sync.Mutex
+	tasks   bool
+	watched bool // the next collection calls bound
 }
 
 const (
@@ -48,16 +49,24 @@ func (h *heap) working(on bool) {
 	runtime.GOMAXPROCS(h.idle)
 	debug.SetGCPercent(-1)
 	debug.FreeOSMemory()
+	h.mu.Lock()
 	h.bound()
+	h.mu.Unlock()
 }
 
 // atMost is so many processors, or all that there are.
 func atMost(n int) int { return min(n, runtime.NumCPU()) }
 
-// bound allows an idle agent some garbage beside what it needs now, and does so again after each collection.
-func (h *heap) bound() {
+// collected is called after a collection.
+func (h *heap) collected() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.watched = false
+	h.bound()
+}
+
+// bound allows an idle agent some garbage beside what it needs now, and does so again after each collection. h.mu is held.
+func (h *heap) bound() {
 	if h.tasks {
 		return
 	}
@@ -65,5 +74,8 @@ func (h *heap) bound() {
 	runtime.ReadMemStats(&m)
 	used := int64(m.Sys - m.HeapIdle)
 	debug.SetMemoryLimit(used + used/8 + idleGarbage)
-	runtime.AddCleanup(new([2]*heap), (*heap).bound, h)
+	if !h.watched {
+		h.watched = true
+		runtime.AddCleanup(new([2]*heap), (*heap).collected, h)
+	}
 }
