@@ -116,12 +116,12 @@ func (k *Keeper) keep(ctx context.Context) error {
 		if !k.started && now.Boot != "" && now.Boot == was.Boot { // since an earlier process left it
 			by, least = now.Offset-was.Offset, restartStep
 		}
-		if total, err = movedInAll(tx); err != nil {
+		if total, err = tx.DurationSetting(movedSetting); err != nil {
 			return err
 		}
 		if moved = by.Abs() >= least; moved {
 			total += by
-			err = errors.Join(move(tx, by, k.cfg.Wall().UTC().Round(0)), tx.SetSetting(movedSetting, total.String()))
+			err = errors.Join(move(tx, by, k.cfg.Wall().UTC().Round(0)), tx.SetDurationSetting(movedSetting, total))
 		}
 		if err != nil || now.Boot == "" {
 			return err
@@ -140,15 +140,6 @@ func (k *Keeper) keep(ctx context.Context) error {
 		k.cfg.Log.Warn(sentence(by))
 	}
 	return nil
-}
-
-// movedInAll is what is on record of by how much all was moved.
-func movedInAll(tx *store.Tx) (total time.Duration, err error) {
-	text, err := tx.Setting(movedSetting)
-	if err == nil && text != "" {
-		total, err = time.ParseDuration(text)
-	}
-	return total, err
 }
 
 // mark is how the clock stood to the time since a boot. Processes leave it for later ones on the same host.

@@ -120,6 +120,20 @@ func (tx *Tx) SetSetting(key, value string) error {
 	return err
 }
 
+// DurationSetting returns a stored duration, zero if there is none.
+func (tx *Tx) DurationSetting(key string) (d time.Duration, err error) {
+	text, err := tx.Setting(key)
+	if err == nil && text != "" {
+		d, err = time.ParseDuration(text)
+	}
+	return d, err
+}
+
+// SetDurationSetting stores a duration.
+func (tx *Tx) SetDurationSetting(key string, d time.Duration) error {
+	return tx.SetSetting(key, d.String())
+}
+
 // Credentials is the store as a directory of users sees it: users, their password hashes and API
 // tokens, each call a transaction of its own.
 type Credentials struct{ DB *DB }

@@ -38,5 +38,5 @@ func (g *Group) move(by, inAll time.Duration) error {
 			outcome.Move(by, g.Now, &r.Submitted, &r.Since, &r.Started)
 		}
 	}
-	return outlook.SaveMoved(g.Tx, inAll)
+	return g.Tx.SetDurationSetting(outlook.MovedSetting, inAll)
 }

@@ -66,7 +66,7 @@ func (l *loading) read() error {
 			return err
 		}
 	}
-	if l.moved, err = outlook.LoadMoved(l.Tx); err != nil {
+	if l.moved, err = l.Tx.DurationSetting(outlook.MovedSetting); err != nil {
 		return err
 	}
 	attempts, err := l.Tx.LiveAttempts()

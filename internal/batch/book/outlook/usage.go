@@ -97,17 +97,5 @@ func Move(tx *store.Tx, a *shoal.Attempt, by time.Duration, now time.Time) error
 	return nil
 }
 
-// movedSetting is by how much the times of what runs were moved, because the clock was set.
-const movedSetting = "batch.moved"
-
-// LoadMoved is what SaveMoved stored last; zero: nothing yet.
-func LoadMoved(tx *store.Tx) (by time.Duration, err error) {
-	text, err := tx.Setting(movedSetting)
-	if err == nil && text != "" {
-		by, err = time.ParseDuration(text)
-	}
-	return by, err
-}
-
-// SaveMoved stores by how much the times of what runs have been moved in all.
-func SaveMoved(tx *store.Tx, by time.Duration) error { return tx.SetSetting(movedSetting, by.String()) }
+// MovedSetting is by how much the times of what runs were moved in all, because the clock was set.
+const MovedSetting = "batch.moved"
