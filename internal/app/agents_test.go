@@ -2,12 +2,9 @@ package app_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,24 +29,8 @@ func TestAgentsDoor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if err := a.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	}()
-	ca, err := os.ReadFile(filepath.Join(data, "tls", "agents", "ca.crt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
+	defer running(t, a)()
+	roots := authority(t, filepath.Join(data, "tls", "agents", "ca.crt"))
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
 	for path, want := range map[string]int{"/agent/v1/join": 401, "/agent/v1/report": 401, "/api/v1/pools": 404, "/": 404} {
 		res, err := client.Post("https://"+address+path, "application/json", bytes.NewReader([]byte(`{"machine":"m-1","epoch":1,"token":"x"}`)))

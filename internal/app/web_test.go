@@ -25,6 +25,31 @@ import (
 	"github.com/shoal-pool/shoal/provider"
 )
 
+// running has a server work until stop is called.
+func running(t *testing.T, a *app.App) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := errors.Join(<-ended, a.Close(context.WithoutCancel(t.Context()))); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// authority is the authority in a file, for a client that trusts no other.
+func authority(t *testing.T, file string) *x509.CertPool {
+	t.Helper()
+	ca, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	return roots
+}
+
 func TestWebRefusals(t *testing.T) {
 	for _, c := range []struct {
 		web  app.Web
@@ -71,19 +96,8 @@ func TestWebDoors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-		ended := make(chan error, 1)
-		go func() { ended <- a.Run(ctx) }()
-		return https, chp, func() {
-			cancel()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-			if err := a.Close(context.WithoutCancel(t.Context())); err != nil {
-				t.Error(err)
-			}
-			machines.Close()
-		}
+		end := running(t, a)
+		return https, chp, func() { end(); machines.Close() }
 	}
 	https, chp, stop := start()
 	pemText, err := os.ReadFile(filepath.Join(data, "tls", "ca.crt"))
@@ -170,21 +184,8 @@ func TestPagesWhereGatewaysAreElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := errors.Join(<-ended, a.Close(context.WithoutCancel(t.Context()))); err != nil {
-			t.Error(err)
-		}
-	}()
-	ca, err := os.ReadFile(filepath.Join(data, "tls", "ca.crt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
+	defer running(t, a)()
+	roots := authority(t, filepath.Join(data, "tls", "ca.crt"))
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
