@@ -476,10 +476,9 @@ func (c *cluster) cordoned(t *testing.T) {
 	}
 }
 
-// rooted: images may say that they run as somebody, and the first process of a machine has to be root's.
-func (c *cluster) rooted(t *testing.T, p *Provider) {
-	sp := spec("m-rooted")
-	sp.Image = "localhost/hers:1"
+// process makes a machine, and returns a process of it once it runs.
+func (c *cluster) process(t *testing.T, p *Provider, sp provider.MachineSpec) (pid int) {
+	t.Helper()
 	if err := p.Create(t.Context(), sp); err != nil {
 		t.Fatal(err)
 	}
@@ -488,7 +487,15 @@ func (c *cluster) rooted(t *testing.T, p *Provider) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pids[len(pids)-1]))
+	return pids[len(pids)-1]
+}
+
+// rooted: images may say that they run as somebody, and the first process of a machine has to be root's.
+func (c *cluster) rooted(t *testing.T, p *Provider) {
+	sp := spec("m-rooted")
+	sp.Image = "localhost/hers:1"
+	pid := c.process(t, p, sp)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil || !strings.Contains(string(b), "\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n") {
 		t.Errorf("its first process is %s, %v", b, err)
 	}
@@ -521,15 +528,8 @@ func (c *cluster) grows(t *testing.T, p *Provider) {
 func (c *cluster) evicted(t *testing.T, p *Provider) {
 	sp := spec("m-evicted")
 	sp.Config["ephemeralStorage"] = "1Mi"
-	if err := p.Create(t.Context(), sp); err != nil {
-		t.Fatal(err)
-	}
-	c.until(t, p, sp.ID, func(o provider.Observed) bool { return o.Phase == provider.PhaseRunning })
-	pids, err := c.processes(t.Context(), name(sp.ID))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(fmt.Sprintf("/proc/%d/root/much", pids[len(pids)-1]), make([]byte, 8<<20), 0o644); err != nil {
+	pid := c.process(t, p, sp)
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/root/much", pid), make([]byte, 8<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	c.until(t, p, sp.ID, func(o provider.Observed) bool {
