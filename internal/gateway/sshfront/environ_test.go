@@ -22,7 +22,6 @@ func TestEnviron(t *testing.T) {
 	})
 	m := w.newMachine("m-1")
 	w.router.to(m)
-	before := len(m.children())
 	const notes = "shoal: a note\nshoal: another\n"
 	for _, c := range []struct {
 		args      []string
@@ -37,7 +36,7 @@ func TestEnviron(t *testing.T) {
 			t.Errorf("%q: got %q and %q", c.args, got.out, got.err)
 		}
 	}
-	w.until("connections to the machine end with their logins", func() bool { return len(m.children()) == before })
+	w.until("connections to the machine end with their logins", func() bool { return m.logins() == 0 })
 	if len(asked) != 3 || asked[0] != "alice lab" {
 		t.Errorf("it was asked for %q", asked)
 	}
