@@ -28,7 +28,7 @@ func TestHomesAreCarried(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := w.machine("m-one", linked(3))
-	w.must(addr, "alice", "mkdir -p .config && echo mine > .config/settings && mkfifo pipe && echo kept > notebooks/remote/kept")
+	w.must(addr, "alice", "mkdir -p .config && echo mine > .config/settings && echo hers >> .profile && mkfifo pipe && echo kept > notebooks/remote/kept")
 	archives := filepath.Join(w.share, "notebooks/alice/.shoal-home")
 	w.until("she has left and the home is archived", func() bool { _, err := os.Stat(filepath.Join(archives, "m-one.tar.zst")); return err == nil })
 	alice := w.hold(addr, "alice")
@@ -45,13 +45,13 @@ func TestHomesAreCarried(t *testing.T) {
 	addr = w.machine("m-two", linked(3))
 	host, port, _ := strings.Cut(addr, ":")
 	cmd := exec.Command("ssh", append(w.person("alice@lab"), "-tt", "-p", port, "alice@"+host)...)
-	cmd.Stdin = strings.NewReader("cat .config/settings late notebooks/remote/kept; readlink team; exit\n")
+	cmd.Stdin = strings.NewReader("tail -n 1 .profile; cat .config/settings late notebooks/remote/kept; readlink team; exit\n")
 	said, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v: %s", err, said)
 	}
 	out := string(said)
-	for _, want := range []string{"on the disk of machine m-two", "Brought back from the archive", "mine\r\nlate\r\nkept\r\n/mnt/data\r\n"} {
+	for _, want := range []string{"on the disk of machine m-two", "Brought back from the archive", "hers\r\nmine\r\nlate\r\nkept\r\n/mnt/data\r\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("she sees %q, without %q", out, want)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,10 @@ const (
 	maxSkel      = 1 << 20
 	maxSkelDepth = 8
 )
+
+// skelTime is of when all is that comes from skel: older than whatever people write, so that what they have changed in it
+// on another machine takes its place when it comes back. Archives of some formats know no time before 1980.
+func skelTime() time.Time { return time.Date(1980, time.January, 2, 0, 0, 0, 0, time.UTC) }
 
 // copySkel copies what a new home begins with. Nobody but root can reach the new directory meanwhile.
 func copySkel(skel string, fd, uid, gid int) error { return copyTree(skel, fd, uid, gid, 0) }
@@ -47,6 +52,10 @@ func copyTree(from string, fd, uid, gid, depth int) error {
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", full, err)
+		}
+		if !info.IsDir() {
+			at := unix.NsecToTimespec(skelTime().UnixNano())
+			_ = unix.UtimesNanoAt(fd, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW) // not every file server can, of links
 		}
 	}
 	return nil

@@ -89,6 +89,11 @@ func TestHomes(t *testing.T) {
 	for range 2 {
 		do(t, w)
 	}
+	for _, name := range []string{".profile", "sub/file", "link"} { // what is archived of her home is newer
+		if st := stat(t, filepath.Join(home, name)); st.Mtim.Sec != skelTime().Unix() {
+			t.Errorf("%s is of %v", name, time.Unix(st.Mtim.Unix()).UTC())
+		}
+	}
 	for _, c := range []struct {
 		path string
 		uid  uint32
