@@ -122,8 +122,8 @@ func (o Order) left(name string) bool {
 	return slices.ContainsFunc(o.Leave, func(l string) bool { return name == l || strings.HasPrefix(name, l+"/") })
 }
 
-// choose takes what there is room for: where that is not all, the largest files stay behind. It says which.
-func (o Order) choose(all []entry) (kept []entry, left string) {
+// choose takes what there is room for: where that is not all, the largest files stay behind. It says which, by name and in words.
+func (o Order) choose(all []entry) (kept []entry, out map[string]bool, left string) {
 	limit := o.Limit
 	if limit == 0 {
 		limit = Limit
@@ -144,7 +144,7 @@ func (o Order) choose(all []entry) (kept []entry, left string) {
 		sum += bySize[n].size
 		n++
 	}
-	out := map[string]bool{}
+	out = map[string]bool{}
 	var told []string
 	for i := len(bySize) - 1; i >= n; i-- {
 		e := bySize[i]
@@ -155,7 +155,7 @@ func (o Order) choose(all []entry) (kept []entry, left string) {
 		}
 	}
 	if len(out) == 0 {
-		return all, ""
+		return all, nil, ""
 	}
 	more := ""
 	if len(out) > len(told) {
@@ -163,7 +163,7 @@ func (o Order) choose(all []entry) (kept []entry, left string) {
 	}
 	left = fmt.Sprintf("%s of files are not archived, since no more than %s of a home are: %s%s; keep them on the share",
 		shoal.Bytes(lost), shoal.Bytes(limit), strings.Join(told, ", "), more)
-	return slices.DeleteFunc(slices.Clone(all), func(e entry) bool { return out[e.name] }), left
+	return slices.DeleteFunc(slices.Clone(all), func(e entry) bool { return out[e.name] }), out, left
 }
 
 // openStore opens the directory of the archives, and makes it if need be.

@@ -183,8 +183,6 @@ func TestTwoMachines(t *testing.T) {
 	}
 }
 
-// What is too large stays behind, the largest first, and that is told here and where the rest comes back. A sparse file
-// counts as what it would be.
 // A disk that takes no more files has not taken what an archive holds: the next machine, or the next try, brings it back.
 func TestFullDisk(t *testing.T) {
 	p := newPerson(t)
@@ -217,6 +215,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// What is too large stays behind, the largest first, and that is told here and where the rest comes back. A sparse file
+// counts as what it would be.
 func TestTooLarge(t *testing.T) {
 	p := newPerson(t)
 	p.write("m-1", ".bashrc", "small")
@@ -234,6 +234,44 @@ func TestTooLarge(t *testing.T) {
 	}
 	if got := p.restore("m-2"); got.Left != done.Left || p.read("m-2", "data/large") == "" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What there is no more room for stays in the archive of another machine that holds it, until it fits or is removed.
+func TestLeftElsewhere(t *testing.T) {
+	p := newPerson(t)
+	p.write("m-1", "model", strings.Repeat("x", 900))
+	p.save("m-1")
+	p.restore("m-2")
+	p.write("m-2", "model.new", strings.Repeat("y", 500))
+	save := func(machine string) Done {
+		t.Helper()
+		Tick()
+		o := p.order(machine)
+		o.Limit = 1000
+		done, err := o.Save()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.was[machine] = done
+		return done
+	}
+	if done := save("m-2"); !strings.Contains(done.Left, "~/model (900B)") || len(done.Merged) != 1 || p.archives() != "m-1.tar.zst m-2.tar.zst" {
+		t.Errorf("%+v, %s", done, p.archives())
+	}
+	p.restore("m-3")
+	if p.read("m-3", "model") == "" || p.read("m-3", "model.new") == "" {
+		t.Error("something is lost")
+	}
+	p.write("m-3", "notes", "z")
+	if save("m-3"); p.archives() != "m-1.tar.zst m-3.tar.zst" { // that of m-2 holds nothing which ours does not
+		t.Errorf("there are %s", p.archives())
+	}
+	if err := os.Remove(filepath.Join(p.home("m-3"), "model.new")); err != nil {
+		t.Fatal(err)
+	}
+	if done := save("m-3"); done.Left != "" || len(done.Merged) > 0 || p.archives() != "m-3.tar.zst" {
+		t.Errorf("%+v, %s", done, p.archives())
 	}
 }
 

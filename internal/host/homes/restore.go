@@ -67,6 +67,9 @@ func (o Order) Restore() (Done, error) {
 	return done, nil
 }
 
+// maxWindow bounds the memory that an archive takes to be read.
+const maxWindow = 64 << 20
+
 // extract brings back one archive.
 func (o Order) extract(dir *os.Root, name string, home *os.Root) (files int, bytes int64, left string, err error) {
 	f, err := dir.Open(name)
@@ -74,7 +77,7 @@ func (o Order) extract(dir *os.Root, name string, home *os.Root) (files int, byt
 		return 0, 0, "", err
 	}
 	defer f.Close()
-	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
+	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxWindow))
 	if err != nil {
 		return 0, 0, "", err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
@@ -34,7 +35,7 @@ func (o Order) Save() (Done, error) {
 		done.Nothing = true
 		return done, nil
 	}
-	kept, left := o.choose(all)
+	kept, out, left := o.choose(all)
 	dir, err := o.openStore(true)
 	if err != nil {
 		return done, fmt.Errorf("cannot open the archives of the home: %w", err)
@@ -60,14 +61,41 @@ func (o Order) Save() (Done, error) {
 		return done, errors.Join(fmt.Errorf("cannot archive the home: %w", err), dir.Remove(tmp))
 	}
 	done.Left, done.Saved, done.Merged = left, began, nil
-	for name, at := range o.Merged { // what they held is in ours
+	for name, at := range o.Merged { // what they held is in ours, but for what was left out
 		if info, err := dir.Lstat(name); err == nil && name != o.Machine+suffix && info.ModTime().UnixNano() == at {
-			if dir.Remove(name) != nil { // then it is merged still
+			if holds(dir, name, out) || dir.Remove(name) != nil { // then it is merged still
 				done.Merged = o.Merged
 			}
 		}
 	}
 	return done, nil
+}
+
+// holds reports whether an archive holds any of some files, or cannot be read so that it may.
+func holds(dir *os.Root, name string, files map[string]bool) bool {
+	if len(files) == 0 {
+		return false
+	}
+	f, err := dir.Open(name)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxWindow))
+	if err != nil {
+		return true
+	}
+	defer z.Close()
+	t := tar.NewReader(z)
+	for {
+		h, err := t.Next()
+		if err != nil {
+			return !errors.Is(err, io.EOF)
+		}
+		if files[path.Clean(h.Name)] {
+			return true
+		}
+	}
 }
 
 // write writes an archive. What goes or changes meanwhile is as it was found, or not there.
