@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +183,87 @@ func TestTwoMachines(t *testing.T) {
 	p.write("m-3", "three", "3")
 	if p.save("m-3"); p.archives() != "m-3.tar.zst" {
 		t.Errorf("there are %s", p.archives())
+	}
+}
+
+// A link that was changed on a machine is not held back by an older one that came back elsewhere afterwards.
+func TestNewerLink(t *testing.T) {
+	p := newPerson(t)
+	p.order("m-1")
+	current := filepath.Join(p.home("m-1"), "current")
+	if err := os.Symlink("one", current); err != nil {
+		t.Fatal(err)
+	}
+	p.save("m-1")
+	if err := errors.Join(os.Remove(current), os.Symlink("two", current)); err != nil {
+		t.Fatal(err)
+	}
+	Tick()
+	p.restore("m-2")
+	p.save("m-1")
+	p.restore("m-2")
+	if to, err := os.Readlink(filepath.Join(p.home("m-2"), "current")); to != "two" {
+		t.Errorf("it leads to %s, %v", to, err)
+	}
+}
+
+// What is new in a directory that its user may not write to herself, such as Go's cache of modules, comes back all the same.
+func TestReadOnlyDirectory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to be somebody else")
+	}
+	const uid = 54323
+	p := newPerson(t)
+	p.order("m-2")
+	for dir := p.dir; dir != os.TempDir(); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mode := func(mode os.FileMode) {
+		t.Helper()
+		if err := os.Chmod(filepath.Join(p.home("m-1"), "mod"), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.write("m-1", "mod/one", "1")
+	mode(0o555)
+	p.save("m-1")
+	if err := exec.Command("chown", "-R", strconv.Itoa(uid), p.home("m-2"), filepath.Join(p.dir, "share")).Run(); err != nil {
+		t.Fatal(err)
+	}
+	restore := func() {
+		t.Helper()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread() // and ends with the goroutine
+			if err := unix.Setfsuid(uid); err != nil {
+				t.Error(err)
+				return
+			}
+			got, err := p.order("m-2").Restore()
+			if err != nil {
+				t.Error(err)
+			}
+			p.was["m-2"] = got
+		}()
+		<-done
+	}
+	restore()
+	mode(0o755)
+	p.write("m-1", "mod/two", "2")
+	mode(0o555)
+	p.save("m-1")
+	if err := os.Chown(filepath.Join(p.dir, "share", store, "m-1"+suffix), uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	restore()
+	if got := p.read("m-2", "mod/one") + p.read("m-2", "mod/two"); got != "12" {
+		t.Errorf("there is %q", got)
+	}
+	if info, err := os.Stat(filepath.Join(p.home("m-2"), "mod")); err != nil || info.Mode().Perm() != 0o555 {
+		t.Error(info, err)
 	}
 }
 

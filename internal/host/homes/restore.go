@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -111,6 +112,7 @@ func (o Order) extract(dir *os.Root, name string, home *os.Root) (files int, byt
 			}
 			if err == nil { // otherwise something else is there by now
 				dirs = append(dirs, h)
+				_ = home.Chmod(at, 0o700) // she may have kept herself from writing there
 			}
 		case tar.TypeReg:
 			did, err := file(home, at, h, t)
@@ -195,7 +197,17 @@ func symlink(home *os.Root, at string, h *tar.Header) error {
 		return err
 	}
 	_ = home.Remove(at)
-	return home.Symlink(h.Linkname, at)
+	if err := home.Symlink(h.Linkname, at); err != nil {
+		return err
+	}
+	dir, err := home.Open(path.Dir(at))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	when := unix.NsecToTimespec(h.ModTime.UnixNano())
+	_ = unix.UtimesNanoAt(int(dir.Fd()), path.Base(at), []unix.Timespec{when, when}, unix.AT_SYMLINK_NOFOLLOW) // else it is as new as this
+	return nil
 }
 
 // finish gives directories their modes and times, the deepest first.
