@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
@@ -64,6 +65,7 @@ type task struct {
 	runtime *containerRuntime // of its container; nil: none
 	gpus    []string          // nodes that were made the task's user's own
 	limit   *time.Timer
+	armed   time.Time   // when its time began
 	alarm   *time.Timer // for the signal ahead of the limit
 	kill    *time.Timer
 	first   int             // the pid of the process that runs now
@@ -199,17 +201,25 @@ func (t *task) work() {
 
 // arm lets the time limit begin now.
 func (t *task) arm() {
+	t.armed = time.Now()
 	if limit := time.Duration(t.req.Order.TimeLimit); limit > 0 {
 		t.limit.Reset(limit)
 	}
 }
 
-// alarmAhead sets the timer of the signal, so long before the limit as it should be. Before the command nobody listens for it.
+// alarmAhead sets the timer of the signal, now that the command is about to begin: before, nobody listens for it.
 func (t *task) alarmAhead() {
-	o := t.req.Order
-	if o.Signal != "" && o.TimeLimit > 0 {
-		t.alarm.Reset(max(0, time.Duration(o.TimeLimit-o.SignalAhead)))
+	if o := t.req.Order; o.Signal != "" && o.TimeLimit > 0 {
+		t.alarm.Reset(untilSignal(o, time.Since(t.armed)))
 	}
+}
+
+// listenTime is how long a command has to begin to listen, when the signal is due before it does.
+const listenTime = time.Second
+
+// untilSignal is when the signal comes so long before the limit as it should, of which something is spent.
+func untilSignal(o api.TaskOrder, spent time.Duration) time.Duration {
+	return max(time.Duration(o.TimeLimit-o.SignalAhead)-spent, listenTime)
 }
 
 // held tells that the task is ready and waits until it may begin, which is when its time begins.

@@ -1,0 +1,24 @@
+package supervisor
+
+import (
+	"testing"
+	"time"
+
+	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/api"
+)
+
+// What is spent on the preparation does not put the signal off: the limit has run meanwhile.
+func TestUntilSignal(t *testing.T) {
+	for _, c := range []struct{ limit, ahead, spent, want time.Duration }{
+		{time.Hour, time.Minute, 0, 59 * time.Minute},
+		{time.Hour, time.Minute, 10 * time.Minute, 49 * time.Minute},
+		{time.Hour, time.Minute, 59*time.Minute + 30*time.Second, listenTime},
+		{time.Minute, time.Hour, 0, listenTime},
+	} {
+		o := api.TaskOrder{TimeLimit: shoal.Duration(c.limit), SignalAhead: shoal.Duration(c.ahead)}
+		if got := untilSignal(o, c.spent); got != c.want {
+			t.Errorf("%v ahead of %v, of which %v are spent: in %v", c.ahead, c.limit, c.spent, got)
+		}
+	}
+}
