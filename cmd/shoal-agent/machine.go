@@ -229,8 +229,12 @@ func (m *machine) end(uids []int) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), endTime)
 		defer cancel()
-		if err := accounts.End(ctx, fresh, endGrace); err != nil {
-			m.log.Error("what disabled users run does not end", "uids", fresh)
+		err := accounts.End(ctx, fresh, endGrace)
+		if err == nil {
+			err = m.keeper.Ended(fresh)
+		}
+		if err != nil {
+			m.log.Error("what disabled users run does not end", "uids", fresh, "error", err)
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			for _, uid := range fresh {

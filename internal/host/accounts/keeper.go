@@ -40,7 +40,7 @@ func New(cfg Config) *Keeper { return &Keeper{cfg: cfg} }
 // Outcome is what a Write found out.
 type Outcome struct {
 	Users []api.Account // who has an account now, disabled ones included
-	Gone  []int         // uids of users who may have nothing running: disabled, or no longer listed
+	Gone  []int         // uids of users who may have nothing running: disabled, or no longer listed and not Ended
 }
 
 // Write makes the accounts as wanted. Each file is replaced at once, passwd as the last, so a user
@@ -65,25 +65,42 @@ func (k *Keeper) Write(want api.Accounts) (Outcome, error) {
 	for _, p := range m.problems {
 		k.cfg.Log.Warn("an account was left out: " + p)
 	}
+	m.mine.Gone = leaving(mine, m)
 	if err := k.store(old, m, mine); err != nil {
 		return Outcome{}, fmt.Errorf("cannot write the accounts: %w", err)
 	}
-	out := Outcome{Users: m.users}
-	for name, uid := range mine.Users {
-		if now, ok := m.mine.Users[name]; !ok || now != uid {
-			out.Gone = append(out.Gone, uid)
-		}
-	}
+	out := Outcome{Users: m.users, Gone: slices.Clone(m.mine.Gone)}
 	for _, u := range m.users {
 		if u.Disabled {
 			out.Gone = append(out.Gone, u.UID)
 		}
 	}
-	// A number that someone else has now is hers.
-	out.Gone = slices.DeleteFunc(out.Gone, func(uid int) bool {
-		return slices.ContainsFunc(m.users, func(u api.Account) bool { return u.UID == uid && !u.Disabled })
-	})
+	slices.Sort(out.Gone)
 	return out, nil
+}
+
+// leaving are the uids of users that are no longer listed. A number that someone else has now is hers.
+func leaving(mine names, m merged) []int {
+	gone := slices.Clone(mine.Gone)
+	for _, uid := range mine.Users {
+		gone = append(gone, uid)
+	}
+	slices.Sort(gone)
+	return slices.DeleteFunc(slices.Compact(gone), func(uid int) bool {
+		return slices.ContainsFunc(m.users, func(u api.Account) bool { return u.UID == uid })
+	})
+}
+
+// Ended says that nothing of these uids runs any more. Those of users who are no longer listed are among what Write finds until then.
+func (k *Keeper) Ended(uids []int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	mine, err := k.load()
+	if err != nil {
+		return fmt.Errorf("cannot read which accounts are Shoal's: %w", err)
+	}
+	mine.Gone = slices.DeleteFunc(mine.Gone, func(uid int) bool { return slices.Contains(uids, uid) })
+	return k.remember(mine)
 }
 
 // Prepare adds the accounts that the machine itself needs and leaves all others as they are.
@@ -153,7 +170,7 @@ func (k *Keeper) store(old files, m merged, mine names) error {
 		}
 	}
 	if len(changed) > 0 {
-		either := names{Users: maps.Clone(mine.Users), Groups: maps.Clone(mine.Groups)}
+		either := names{Users: maps.Clone(mine.Users), Groups: maps.Clone(mine.Groups), Gone: mine.Gone}
 		maps.Copy(either.Users, m.mine.Users)
 		maps.Copy(either.Groups, m.mine.Groups)
 		if err := k.remember(either); err != nil {

@@ -19,6 +19,7 @@ type files struct {
 type names struct {
 	Users  map[string]int  `json:"users"`
 	Groups map[string]bool `json:"groups"`
+	Gone   []int           `json:"gone,omitempty"` // uids of users there were, whose processes have not ended yet
 }
 
 // System is an account that the machine itself needs. It gets a number below 1000 if the image has

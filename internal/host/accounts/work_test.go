@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -281,6 +282,23 @@ func TestKeeper(t *testing.T) {
 	out, err := k.Write(want)
 	if err != nil || len(out.Gone) != 2 {
 		t.Errorf("gone are %v, %v", out.Gone, err)
+	}
+	// An agent that dies before what they ran has ended hears of them again, until it says so or the number is somebody's.
+	for _, want := range []api.Accounts{want, {Users: append(want.Users, account("carol", 20003))}} {
+		if out, err := k.Write(want); err != nil || !slices.Equal(out.Gone, []int{20001, 20002}) {
+			t.Errorf("gone are %v then, %v", out.Gone, err)
+		}
+	}
+	if err := k.Ended([]int{20001}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if out, err := k.Write(want); err != nil || !slices.Equal(out.Gone, []int{20002, 20003}) {
+			t.Errorf("gone are %v at last, %v", out.Gone, err)
+		}
+	}
+	if out, err := k.Write(api.Accounts{Users: append(want.Users, account("dora", 20003))}); err != nil || !slices.Equal(out.Gone, []int{20002}) {
+		t.Errorf("gone are %v although one is somebody else's, %v", out.Gone, err)
 	}
 	if text := read(t, dir, "passwd"); !strings.Contains(text, "postgres") || strings.Contains(text, "alice") || !strings.Contains(text, "bob:x:20002") {
 		t.Errorf("passwd is\n%s", text)
