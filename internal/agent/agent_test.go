@@ -88,6 +88,25 @@ func TestQuickBoot(t *testing.T) {
 	})
 }
 
+// A machine is ready once it has what its snapshot says: what is sent to one that is ready must not be undone by that.
+func TestReadyIsLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, snapshot(5))
+		h.tasks.slow = time.Second
+		h.start()
+		ready := func(r api.Report) bool { return r.Boot != nil && r.Boot.Ready }
+		time.Sleep(h.tasks.slow - time.Millisecond)
+		if got := h.reports(); slices.ContainsFunc(got, ready) || len(h.tasks.heard()) > 0 {
+			t.Errorf("it says too soon: %+v", got)
+		}
+		time.Sleep(time.Millisecond)
+		if got := h.reports(); !slices.ContainsFunc(got, ready) || !slices.Equal(h.tasks.heard(), []string{"want 0"}) {
+			t.Errorf("then it says %+v", got)
+		}
+		h.end()
+	})
+}
+
 func TestSlowBootSaysWhatItDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, snapshot(5))

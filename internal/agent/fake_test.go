@@ -140,6 +140,7 @@ func (f *fakeHost) Load(shoal.Resources) shoal.Load { return shoal.Load{Processe
 // fakeTasks notes what it is told, and reports what it is given until that is acknowledged.
 type fakeTasks struct {
 	changed chan struct{}
+	slow    time.Duration // Want takes so long
 
 	mu      sync.Mutex
 	said    []string
@@ -153,7 +154,7 @@ func (f *fakeTasks) note(format string, args ...any) {
 	f.said = append(f.said, fmt.Sprintf(format, args...))
 }
 
-func (f *fakeTasks) Want(o []api.TaskOrder)   { f.note("want %d", len(o)) }
+func (f *fakeTasks) Want(o []api.TaskOrder)   { time.Sleep(f.slow); f.note("want %d", len(o)) }
 func (f *fakeTasks) Start(o api.TaskOrder)    { f.note("start %s", o.Ref) }
 func (f *fakeTasks) Stop(o api.StopOrder)     { f.note("stop %s", o.Ref) }
 func (f *fakeTasks) Forget(x api.ForgetTask)  { f.note("forget %d", len(x.Refs)) }

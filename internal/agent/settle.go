@@ -169,11 +169,10 @@ func (a *Agent) desktop(ctx context.Context) error {
 	return a.cfg.Desktop.Serve(try, *order)
 }
 
-// ready ends the boot.
+// ready ends the boot. It is told when the snapshot has been handed over, which would undo what is sent to a machine that is ready.
 func (a *Agent) ready(accounts api.Accounts, seq int) error {
 	a.mu.Lock()
 	a.want.booted = true
-	a.out.boot, a.out.notYet, a.out.rev = &api.BootReport{Ready: true}, time.Time{}, accounts.Rev
 	if a.want.seq != seq {
 		poke(a.kick)
 	}
@@ -183,6 +182,9 @@ func (a *Agent) ready(accounts api.Accounts, seq int) error {
 	if a.wantTasks() != nil {
 		a.rejoinNow()
 	}
+	a.mu.Lock()
+	a.out.boot, a.out.notYet = &api.BootReport{Ready: true}, time.Time{}
+	a.mu.Unlock()
 	a.tried(accounts, seq, nil)
 	return nil
 }
