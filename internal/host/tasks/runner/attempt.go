@@ -34,7 +34,7 @@ type attempt struct {
 	came     int64               // counts those that came
 	start    *tasks.StartRequest // until its end
 	stop     shoal.JobState
-	older    *attempt // waited for
+	older    *attempt // waited for, or was when this ended
 	unwanted bool     // forgotten before its end
 
 	started    time.Time
@@ -113,11 +113,11 @@ func (r *Runner) start(o api.TaskOrder) {
 	if o.Container != nil && r.cfg.Mounts != nil {
 		a.start.Mounts = r.cfg.Mounts()
 	}
-	if newest != nil && newest.phase != ended {
+	if newest != nil {
 		r.stop(newest, shoal.JobLost)
-		if newest.phase != ended {
-			a.phase, a.older = waiting, newest
-		}
+	}
+	if a.older = newest.live(); a.older != nil {
+		a.phase = waiting
 	}
 	r.add(a)
 	r.shares(o, p)
@@ -125,6 +125,14 @@ func (r *Runner) start(o api.TaskOrder) {
 	if a.phase == sent {
 		r.hand(a)
 	}
+}
+
+// live is the attempt itself, or if that has ended the one that it had waited for; nil: none of them lives.
+func (a *attempt) live() *attempt {
+	for a != nil && a.phase == ended {
+		a = a.older
+	}
+	return a
 }
 
 // letBegin lets an attempt begin that was to get ready only.
@@ -188,7 +196,7 @@ func (r *Runner) end(a *attempt, end tasks.Result) {
 	if a.phase == ended {
 		return
 	}
-	a.phase, a.result, a.start, a.older = ended, end, nil, nil
+	a.phase, a.result, a.start = ended, end, nil
 	a.size = end.Bytes
 	if a.started.IsZero() {
 		a.started = end.Started
@@ -242,7 +250,11 @@ func (r *Runner) forget(a *attempt) {
 	delete(r.attempts, a.ref)
 	defer r.jobOut(a.ref.Job)
 	if r.newest[a.ref.TaskRef] == a {
-		delete(r.newest, a.ref.TaskRef)
+		if older := a.live(); older != nil {
+			r.newest[a.ref.TaskRef] = older
+		} else {
+			delete(r.newest, a.ref.TaskRef)
+		}
 	}
 	if a.unsaved {
 		r.queue = append(r.queue, tasks.Request{Drop: &a.ref})
