@@ -202,7 +202,7 @@ func NewRecord(dir, name, spare string, first Line) (*Recorder, error) {
 	r := &Recorder{fd: fd}
 	if err := r.write(b); err != nil {
 		r.Close()
-		return nil, err
+		return nil, errors.Join(err, unix.Unlink(path)) // what does not say whose it is would be taken for a torn one
 	}
 	return r, nil
 }

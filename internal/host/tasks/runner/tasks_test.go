@@ -315,7 +315,12 @@ func TestOutputLimitAndFullDisk(t *testing.T) {
 		_, err = filler.Write(make([]byte, 4096))
 	}
 	filler.Close()
-	none := b.run(order("3", "exit 5"))
+	o := order("3", "exit 5")
+	b.runner.Start(o)
+	b.until("it has ended", func() bool { return len(b.runner.Running()) == 0 })
+	must(t, b.runner.Close())
+	b.open() // before anybody was told
+	none := b.end(o.Ref)
 	if r := none.report; r.State != shoal.JobFailed || r.Cause != shoal.CauseSetupFailed || !strings.Contains(r.Reason, "no space left") {
 		t.Errorf("no record: %+v", r)
 	}
