@@ -9,7 +9,6 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
-	"github.com/shoal-pool/shoal/internal/host/gpu"
 )
 
 // Runner and supervisor exchange lines of JSON over a Unix socket that is root's alone. They may be of
@@ -87,12 +86,6 @@ type Settings struct {
 	GPUs   *GPUs           `json:"gpus,omitempty"`
 	Idle   time.Duration   `json:"idle"` // ns
 	Limit  int64           `json:"limit"`
-}
-
-// GPUs are those of a machine, of which each task has its own.
-type GPUs struct {
-	Nodes []gpu.Device `json:"nodes"` // by number
-	Mode  uint32       `json:"mode"`  // of a node that no task has
 }
 
 // WriteLines writes each value as a line of JSON.

@@ -97,8 +97,17 @@ func (r *Runner) adopt(h *tasks.Hello) error {
 	}
 	if h != nil {
 		r.adoptHello(h)
+	} else {
+		r.takeGPUs()
 	}
 	return nil
+}
+
+// takeGPUs takes back what tasks had, when nobody watches over any.
+func (r *Runner) takeGPUs() {
+	if err := r.cfg.GPUs.TakeAll(); err != nil {
+		r.cfg.Log.Warn("a GPU stays a user's whose task was lost", "error", err)
+	}
 }
 
 // adoptHello takes what is not on disk.
@@ -201,6 +210,7 @@ func (r *Runner) supervisorGone() {
 			r.lost(a, rec)
 		}
 	}
+	r.takeGPUs()
 }
 
 // lost ends an attempt whose supervisor is no more. Its processes are killed: nobody can tell any more how they end.

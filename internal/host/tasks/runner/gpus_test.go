@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 // TestGPUs: a task can open its own GPU and nobody else's, by rules of its control group or by the nodes' permissions. The
 // nodes are those of harmless devices.
 func TestGPUs(t *testing.T) {
+	const group = 44
 	for name, groups := range map[string]bool{"rules": true, "permissions": false} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -27,7 +29,7 @@ func TestGPUs(t *testing.T) {
 			for i, minor := range []uint32{7, 5} { // full, zero
 				d := gpu.Device{Path: filepath.Join(dir, "nvidia"+string('0'+rune(i))), Major: 1, Minor: minor}
 				must(t, unix.Mknod(d.Path, unix.S_IFCHR|0o666, int(unix.Mkdev(d.Major, d.Minor))))
-				must(t, os.Chmod(d.Path, 0o666))
+				must(t, errors.Join(os.Chmod(d.Path, 0o666), os.Chown(d.Path, 0, group)))
 				nodes = append(nodes, d)
 			}
 			b := newBox(t, groups, func(c *Config) {
@@ -81,12 +83,30 @@ func TestGPUs(t *testing.T) {
 					t.Errorf("%+v", s.report)
 				}
 			}
-			for _, d := range nodes {
-				var st unix.Stat_t
-				must(t, unix.Stat(d.Path, &st))
-				if st.Uid != 0 || st.Mode&0o777 != 0o666 {
-					t.Errorf("%s stays uid %d's, with mode %o", d.Path, st.Uid, st.Mode&0o777)
+			asBefore := func() {
+				t.Helper()
+				for _, d := range nodes {
+					var st unix.Stat_t
+					must(t, unix.Stat(d.Path, &st))
+					if st.Uid != 0 || st.Gid != group || st.Mode&0o777 != 0o666 {
+						t.Errorf("%s stays uid %d's and gid %d's, with mode %o", d.Path, st.Uid, st.Gid, st.Mode&0o777)
+					}
 				}
+			}
+			asBefore()
+			for i, job := range []string{"6", "7"} { // nobody is left to give it back
+				lost := order(job, "echo has; sleep 1000", func(o *api.TaskOrder) { o.GPUs = []int{0} })
+				b.runner.Start(lost)
+				b.says(lost.Ref, "has")
+				if i == 1 {
+					must(t, b.runner.Close())
+				}
+				kill(t, b.supervisorPID())
+				if i == 1 {
+					b.open()
+				}
+				b.end(lost.Ref)
+				asBefore()
 			}
 			s := b.run(with("5", "alice", 2))
 			if s.report.Cause != shoal.CauseSetupFailed || !strings.Contains(s.report.Reason, "no GPU 2") {

@@ -3,8 +3,6 @@ package supervisor
 import (
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
 )
@@ -34,7 +32,7 @@ func (t *task) takeGPUs() error {
 	}
 	for _, n := range own {
 		path := all.Nodes[n].Path
-		if err := set(path, t.req.Person.UID, 0o600); err != nil {
+		if err := all.Give(path, t.req.Person.UID); err != nil {
 			return err
 		}
 		t.gpus = append(t.gpus, path)
@@ -45,19 +43,11 @@ func (t *task) takeGPUs() error {
 // returnGPUs takes the nodes back.
 func (t *task) returnGPUs() {
 	for _, path := range t.gpus {
-		if err := set(path, 0, t.s.set.GPUs.Mode); err != nil {
+		if err := t.s.set.GPUs.Take(path); err != nil {
 			t.note("its GPU stays its user's: " + err.Error())
 		}
 	}
 	t.gpus = nil
-}
-
-// set gives a device node to a user. Nobody but root may change what is in /dev.
-func set(path string, uid int, mode uint32) error {
-	if err := unix.Lchown(path, uid, 0); err != nil {
-		return err
-	}
-	return unix.Chmod(path, mode)
 }
 
 // containerGPUs are the options by which a container runtime lets the task's GPUs in.
