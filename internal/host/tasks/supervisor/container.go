@@ -251,14 +251,26 @@ func (t *task) endContainer() {
 		return
 	}
 	t.firsts = append(t.firsts, tasks.Started{PID: pid, Born: tasks.Born(pid)})
-	select {
-	case e := <-gone:
-		if e.status != 0 {
-			t.note(fmt.Sprintf("%s rm said that it failed: its container may still be there", t.runtime.name))
-		}
-	case <-time.After(removeTime):
-		_ = syscall.Kill(-pid, syscall.SIGKILL)
-		<-gone
+	switch e, inTime := within(removeTime, gone, func() { _ = syscall.Kill(-pid, syscall.SIGKILL) }); {
+	case !inTime:
 		t.note("its container could not be removed in time")
+	case e.status != 0:
+		t.note(fmt.Sprintf("%s rm said that it failed: its container may still be there", t.runtime.name))
 	}
+}
+
+// within waits for the end of a process that has a limit. Once killed it is waited for only as long as that may take: its home's
+// file server may hold it.
+func within(limit time.Duration, gone <-chan exit, kill func()) (e exit, inTime bool) {
+	select {
+	case e = <-gone:
+		return e, true
+	case <-time.After(limit):
+	}
+	kill()
+	select {
+	case e = <-gone:
+	case <-time.After(deadTime):
+	}
+	return e, false
 }

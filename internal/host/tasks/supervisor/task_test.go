@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -20,5 +21,22 @@ func TestUntilSignal(t *testing.T) {
 		if got := untilSignal(o, c.spent); got != c.want {
 			t.Errorf("%v ahead of %v, of which %v are spent: in %v", c.ahead, c.limit, c.spent, got)
 		}
+	}
+}
+
+// A process that does not end when it is killed, since a file server holds it, is not waited for for ever.
+func TestWithin(t *testing.T) {
+	for _, ends := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			gone, killed := make(chan exit, 1), false
+			kill := func() {
+				if killed = true; ends {
+					gone <- exit{}
+				}
+			}
+			if _, inTime := within(time.Minute, gone, kill); inTime || !killed {
+				t.Errorf("in time is %v, killed is %v", inTime, killed)
+			}
+		})
 	}
 }
