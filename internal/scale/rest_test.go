@@ -61,3 +61,19 @@ func TestComesToRest(t *testing.T) {
 		}
 	})
 }
+
+// While machines that a rule asked for are on their way, another rule takes none that the first would miss: machines came and
+// went for ever where one started before the last was gone.
+func TestOnTheirWay(t *testing.T) {
+	p := pool(sized(1, 10, 6))
+	p.Seats = 4
+	p.Scale.Rules = []shoal.Rule{
+		{Metric: shoal.MetricQueue, Aggregate: "min", Window: shoal.Duration(3 * time.Minute), Below: ptr(48.0), By: shoal.Step{Percent: 22}},
+		{Metric: shoal.MetricCPU, Aggregate: "last", Window: shoal.Duration(10 * time.Minute), Above: ptr(97.0), By: shoal.Step{Percent: 23},
+			Cooldown: shoal.Duration(2 * time.Minute)},
+	}
+	past := []scale.Past{{At: start(), Sessions: 13, CPU: 794, Queue: queue(13, cpu(1))}}
+	if got := scale.Replay(p, past, start().Add(4*time.Hour), 275*time.Second); got.Made > 12 {
+		t.Errorf("%d machines are made of the ten that there may be", got.Made)
+	}
+}

@@ -249,7 +249,7 @@ func (p *plan) followRules() {
 		if len(p.serving) <= t.high || m.pending() || !m.mayGo() && (last || m.Tasks > 0) {
 			continue
 		}
-		if !p.enoughWithout(m) || last && p.running() > 1 {
+		if !p.enough(p.thereWithout(m)) || last && p.running() > 1 {
 			continue
 		}
 		p.Rule = t.rule

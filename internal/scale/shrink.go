@@ -69,6 +69,11 @@ func (p *plan) enoughWithout(m *Machine) bool {
 	return p.enough(rest)
 }
 
+// thereWithout are the machines that serve, but one and those on their way: until they are there that one may be needed.
+func (p *plan) thereWithout(m *Machine) []*Machine {
+	return slices.DeleteFunc(slices.Clone(p.serving), func(x *Machine) bool { return x == m || x.pending() })
+}
+
 // enough reports whether nothing is short with so many machines, and no rule would want more.
 func (p *plan) enough(on []*Machine) bool {
 	return p.short(on).machines() <= 0 && !p.wanted(len(on))
@@ -187,8 +192,7 @@ func (p *plan) dropIdle() {
 		return cmp.Or(compareBool(!a.Old(), !b.Old()), a.IdleAt.Compare(b.IdleAt))
 	})
 	for _, m := range idle {
-		// Those on their way do not count: until they are there this one may be needed.
-		rest := slices.DeleteFunc(slices.Clone(p.serving), func(x *Machine) bool { return x == m || x.pending() })
+		rest := p.thereWithout(m)
 		if !p.enough(rest) || len(p.reserve) > 0 && len(rest) == 0 {
 			continue // what others drain for stays open
 		}
