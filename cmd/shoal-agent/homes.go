@@ -78,7 +78,9 @@ func (m *machine) roll(want api.Accounts, mounts []api.AgentMount) error {
 	now := int64(0)
 	for _, u := range want.Users {
 		h := accounts.Home{Path: filepath.Clean(u.Home), UID: u.UID, GID: u.GID}
-		if u.Disabled || !m.made[h.Key()] {
+		_, err := os.Stat(r.file(u.Name))
+		fresh := errors.Is(err, fs.ErrNotExist)
+		if u.Disabled && fresh || !u.Disabled && !m.made[h.Key()] { // what one who is disabled now has here is archived still
 			continue
 		}
 		l := local{UID: u.UID, GID: u.GID, Home: h.Path, Dir: accounts.Notebooks(mounts[i], u.Name), Share: string(mounts[i].Share)}
@@ -86,7 +88,7 @@ func (m *machine) roll(want api.Accounts, mounts []api.AgentMount) error {
 			l.Leave = append(l.Leave, link.Path)
 		}
 		r.Homes[u.Name] = l
-		if _, err := os.Stat(r.file(u.Name)); errors.Is(err, fs.ErrNotExist) {
+		if fresh {
 			if now == 0 {
 				now = homes.Tick()
 			}
@@ -437,7 +439,9 @@ func (l *leavers) save(name shoal.UserName) {
 	defer func() { <-l.turn }()
 	ctx, cancel := context.WithTimeout(context.Background(), saveTime)
 	defer cancel()
-	if _, err := readRoster().do(ctx, "save", name); err != nil {
+	r := readRoster()
+	l.m.afterEnd(ctx, r.Homes[name].UID)
+	if _, err := r.do(ctx, "save", name); err != nil {
 		l.m.log.Warn("a home is not archived; the machine's end tries again", "user", name, "error", err)
 	}
 }

@@ -59,4 +59,15 @@ func TestHomesAreCarried(t *testing.T) {
 	if got := w.must(addr, "bob", "readlink team notebooks/remote; cat /mnt/data/notebooks/alice/kept || true"); !strings.HasPrefix(got, "/mnt/data\n/mnt/data/notebooks/bob\n") || strings.Contains(got, "kept\n") {
 		t.Errorf("bob has %q", got)
 	}
+
+	// So is that of a user who is disabled: she may come back.
+	bob := w.hold(addr, "bob")
+	bob.answer("echo his > his; echo done")
+	next := linked(4).Accounts
+	next.Users[1].Disabled = true
+	w.control.send("m-two", api.Record{Accounts: &next})
+	w.until("what he had is archived", func() bool {
+		_, err := os.Stat(filepath.Join(w.share, "notebooks/bob/.shoal-home/m-two.tar.zst"))
+		return err == nil
+	})
 }

@@ -42,7 +42,7 @@ type machine struct {
 	made map[string]bool // homes and group directories that are known to be there
 
 	mu      sync.Mutex
-	ending  map[int]bool              // uids whose processes are being ended, or were
+	ending  map[int]chan struct{}     // of uids whose processes are being ended, or were: closed then
 	trouble map[shoal.UserName]string // what could not be made last
 }
 
@@ -56,7 +56,7 @@ func newMachine(state string, log *slog.Logger) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{state: state, sshd: server, vault: v, log: log, made: map[string]bool{}, ending: map[int]bool{},
+	m := &machine{state: state, sshd: server, vault: v, log: log, made: map[string]bool{}, ending: map[int]chan struct{}{},
 		keeper: accounts.New(accounts.Config{Etc: "/etc", State: filepath.Join(state, "accounts.json"), Log: log,
 			System: []accounts.System{{Name: "sshd", Home: "/run/sshd", Shell: "/usr/sbin/nologin"},
 				{Name: sshd.ProbeUser, Home: "/", Shell: "/bin/sh"}}})}
@@ -217,9 +217,10 @@ func (m *machine) end(uids []int) {
 		}
 	}
 	var fresh []int
+	done := make(chan struct{})
 	for _, uid := range uids {
-		if !m.ending[uid] {
-			m.ending[uid] = true
+		if m.ending[uid] == nil {
+			m.ending[uid] = done
 			fresh = append(fresh, uid)
 		}
 	}
@@ -227,6 +228,7 @@ func (m *machine) end(uids []int) {
 		return
 	}
 	go func() {
+		defer close(done)
 		ctx, cancel := context.WithTimeout(context.Background(), endTime)
 		defer cancel()
 		err := accounts.End(ctx, fresh, endGrace)
@@ -242,6 +244,20 @@ func (m *machine) end(uids []int) {
 			}
 		}
 	}()
+}
+
+// afterEnd waits until nothing of a uid is being ended: what runs as it meanwhile would be as well.
+func (m *machine) afterEnd(ctx context.Context, uid int) {
+	m.mu.Lock()
+	done := m.ending[uid]
+	m.mu.Unlock()
+	if done == nil {
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // Files makes what is missing, each mount in a process of its own and all at the same time.
