@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -19,14 +20,22 @@ const (
 )
 
 // End ends what a user has on the machine, if a fresh look finds that nothing of it has been in use for so long. What is
-// of her tasks, web apps and desktops stays. With a negative time it is ended whether or not it is used. It returns once nothing is left, or with a reason why something is.
+// of her tasks, web apps and desktops stays, and so does a connection by which she comes again meanwhile. With a negative time it
+// is ended whether or not it is used. It returns once nothing is left, or with a reason why something is.
 func (w *Watcher) End(ctx context.Context, user shoal.UserName, unused time.Duration) error {
 	began := time.Now()
+	visits := map[process]bool{{}: true} // what belongs to no connection
 	for first := true; ; first = false {
 		own, err := w.unused(user, unused, first && unused >= 0)
 		if err != nil {
 			return err
 		}
+		if first {
+			for _, p := range own {
+				visits[p.visit] = true
+			}
+		}
+		own = slices.DeleteFunc(own, func(p *proc) bool { return !visits[p.visit] })
 		if len(own) == 0 {
 			return nil
 		}

@@ -62,6 +62,7 @@ func judge(procs []proc, user func(uid int) bool, client func(uid, connections i
 		switch t.role(p, 0) {
 		case plain, visiting, leftover, editor:
 			f.own = append(f.own, p)
+			p.visit = t.visit(p)
 			if p.last.After(f.kernel) {
 				f.kernel = p.last
 			}
@@ -124,6 +125,20 @@ func sshd(name string) bool { return name == "sshd" || name == "sshd-session" }
 func (t *tree) connection(p *proc) bool {
 	parent := t.byPID[p.ppid]
 	return sshd(p.name) && p.uid != 0 && !p.task && parent != nil && parent.uid == 0 && sshd(parent.name)
+}
+
+// visit is the connection that p belongs to, through whatever it came from that.
+func (t *tree) visit(p *proc) process {
+	for range 1000 { // a loop, put together from two moments
+		if p == nil {
+			break
+		}
+		if t.connection(p) {
+			return process{p.pid, p.born}
+		}
+		p = t.byPID[p.ppid]
+	}
+	return process{}
 }
 
 // role finds what p is, by itself and by what it comes from.

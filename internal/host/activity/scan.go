@@ -23,6 +23,7 @@ type proc struct {
 	// Of a notebook's kernel, as its server says: it computes nothing, and when it last did.
 	waits bool
 	last  time.Time
+	visit process // the connection that it belongs to, if judge found one
 }
 
 // scan reads all processes but the kernel's own.

@@ -1,6 +1,10 @@
 package activity
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -141,15 +145,12 @@ func TestEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	_ = os.Chmod(dir, 0o755)
+	_ = os.Chmod(dir, 0o777)
 	top := filepath.Join(dir, "top") // what only shows something
-	if err := exec.Command("cp", "/bin/sleep", top).Run(); err != nil {
+	if err := errors.Join(exec.Command("cp", "/bin/bash", top).Run(), exec.Command("mkfifo", "-m", "666", filepath.Join(dir, "fifo")).Run()); err != nil {
 		t.Fatal(err)
 	}
-	stubborn := as(t, alice, top, "1000")
-	if err := stubborn.Process.Signal(syscall.SIGSTOP); err != nil { // it waits, and no signal but the last reaches it
-		t.Fatal(err)
-	}
+	stubborn := as(t, alice, top, "-c", "cd "+dir+"; trap ': >asked' HUP; exec 3<>fifo; while :; do read x <&3; done")
 	other := as(t, bob, "/bin/sleep", "1000")
 	unused := func(m map[shoal.UserName]api.UserActivity) bool {
 		return m["alice"].Unused > 0 && m["alice"].InUse == "" && strings.HasPrefix(m["bob"].InUse, "sleep runs")
@@ -176,7 +177,12 @@ func TestEnd(t *testing.T) {
 		}
 		<-gone
 	}
+	fresh := make(chan func() bool, 1)
+	go func() { fresh <- loginMeanwhile(t, dir) }()
 	end("alice", stubborn, 0)
+	if alive := <-fresh; !alive() {
+		t.Error("she has come again meanwhile, and is ended as well")
+	}
 	if err := w.End(t.Context(), "carol", 0); err != nil {
 		t.Errorf("one who has nothing: %v", err)
 	}
@@ -188,6 +194,37 @@ func TestEnd(t *testing.T) {
 	}
 	end("bob", other, -1) // on somebody's word
 	look(t, w, "nobody", func(m map[shoal.UserName]api.UserActivity) bool { return len(m) == 0 })
+}
+
+// loginMeanwhile makes what looks like a connection of alice's, once a process of hers has been asked to end. It returns whether that
+// is still there, and then ends it.
+func loginMeanwhile(t *testing.T, dir string) (alive func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, "asked")); err == nil {
+			break
+		}
+	}
+	sshd := filepath.Join(dir, "sshd")
+	if err := exec.Command("cp", "/bin/bash", sshd).Run(); err != nil {
+		t.Error(err)
+	}
+	child := fmt.Sprintf("setpriv --reuid=%d --regid=%d --clear-groups %s -c 'echo in; read x; echo out'", alice, alice, sshd)
+	cmd := exec.Command(sshd, "-c", child+"; :")
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		t.Error(err)
+		return func() bool { return false }
+	}
+	said := bufio.NewReader(out)
+	_, _ = said.ReadString('\n')
+	return func() bool {
+		_, _ = in.Write([]byte("x\n"))
+		b, _ := io.ReadAll(said)
+		_ = cmd.Wait()
+		return string(b) == "out\n"
+	}
 }
 
 // What a pool's own command says, and what becomes of one that cannot say it.
