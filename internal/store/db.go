@@ -45,7 +45,8 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // an error of kind internal.
 //
 // fn may run twice and must have no other effects. It must not keep tx, nor call Update.
-// Once fn waits in line, the end of ctx no longer stops it.
+// Once fn waits in line, the end of ctx no longer stops it. Where the connection to the database breaks as the
+// changes are committed, Update returns once the database has told what became of them, or ctx ends.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	return db.in.Update(ctx, func(t *commit.Tx) error { return fn(&Tx{db: t}) })
 }

@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -13,9 +14,16 @@ const (
 	beats = 5
 	// pause is for how long after a failure no new connection is tried for.
 	pause = 500 * time.Millisecond
-	// patience is for how long who changed something waits to be told whether it is stored, when the answer was lost.
-	patience = 20 * time.Second
 )
+
+// doubt is a group of whose commit nobody knows whether it happened. Who asked for it waits on: an answer that may be wrong would leave
+// what others have in memory different from what is stored.
+type doubt struct {
+	group []*request
+	errs  []error // of the closures
+	state Revs    // if it is stored
+	why   error
+}
 
 // connect makes a connection for Updates where there is none, and takes over what a commit has left of which nobody
 // knew whether it happened.
@@ -57,30 +65,28 @@ func (w *writer) connect() (err error) {
 	return nil
 }
 
-// resolve finds out what became of a commit whose answer was lost, as soon as the database can be asked: nobody else moves
-// the revision. It returns nil if everything is stored.
-func (w *writer) resolve(state Revs, unsure error) error {
-	w.drop()
-	for begun := time.Now(); time.Since(begun) < patience; {
-		w.failed = nil
-		if err := w.connect(); errors.Is(err, ErrLost) {
-			return unsure
-		} else if err != nil {
-			select {
-			case <-w.store.quit:
-				return unsure
-			case <-time.After(pause):
-			}
-			continue
-		}
-		if w.store.Revs().All != state.All {
-			return shoal.Errorf(shoal.KindUnavailable, "cannot change the store: the connection to the database broke, and nothing of the change is stored").
-				WithHint("repeat it")
-		}
-		w.store.announce(state)
-		return nil
+// resolve tells those of a group in doubt what became of it, as soon as the database can be asked: nobody else moves the revision.
+func (w *writer) resolve() {
+	d := w.doubt
+	if d == nil {
+		return
 	}
-	return unsure
+	err := w.connect()
+	switch {
+	case errors.Is(err, ErrLost):
+		err = d.why
+	case err != nil:
+		return
+	case w.store.Revs().All != d.state.All:
+		err = shoal.Errorf(shoal.KindUnavailable, "cannot change the store: the connection to the database broke, and nothing of the change is stored").
+			WithHint("repeat it")
+	default:
+		w.store.announce(d.state)
+	}
+	w.doubt = nil
+	for i, r := range d.group {
+		r.result <- cmp.Or(d.errs[i], err)
+	}
 }
 
 // drop closes the connection for Updates.
@@ -93,6 +99,7 @@ func (w *writer) drop() {
 
 // renew uses the connection, so that the database knows that this process lives.
 func (w *writer) renew() {
+	w.resolve()
 	if w.connect() != nil {
 		return // Leads tells
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -20,6 +21,7 @@ type request struct {
 	turn   chan *Tx      // writer → caller: run it now
 	ran    chan error    // caller → writer: the closure's error
 	result chan error    // writer → caller: it is on disk, or why not
+	unsure chan struct{} // closed by the writer when the answer may take a while: whether it is on disk cannot be found out now
 	gone   chan struct{} // closed when the caller's goroutine ended within the closure
 }
 
@@ -28,7 +30,7 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return shoal.Errorf(shoal.KindCancelled, "cannot change the store: %w", err)
 	}
-	r := &request{turn: make(chan *Tx), ran: make(chan error), result: make(chan error, 1), gone: make(chan struct{})}
+	r := &request{turn: make(chan *Tx), ran: make(chan error), result: make(chan error, 1), unsure: make(chan struct{}), gone: make(chan struct{})}
 	select {
 	case <-s.quit:
 		return ErrClosed()
@@ -41,10 +43,16 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	case <-s.stopped:
 		return ErrClosed()
 	}
+	unsure := r.unsure
+	var gone <-chan struct{}
 	for {
 		select {
 		case tx := <-r.turn:
 			r.play(fn, tx)
+		case <-unsure:
+			unsure, gone = nil, ctx.Done()
+		case <-gone:
+			return shoal.Errorf(shoal.KindCancelled, "cannot tell whether the store was changed: %w", ctx.Err())
 		case err := <-r.result:
 			return err
 		case <-s.stopped:
@@ -106,6 +114,7 @@ func (e *panicError) Error() string { return fmt.Sprintf("%v\n%s", e.value, e.st
 type writer struct {
 	store  *Store
 	conn   Conn
+	doubt  *doubt    // nil: none
 	failed error     // why there is no connection
 	again  time.Time // when one is tried for again
 }
@@ -154,7 +163,16 @@ func (w *writer) gather(group []*request) []*request {
 // one large update which no longer fits on the disk does not fail the small ones beside it.
 func (w *writer) settle(group []*request) {
 	errs, err := w.commit(group)
-	if err != nil && len(group) > 1 && !errors.Is(err, ErrUnsure) {
+	if errors.Is(err, ErrUnsure) {
+		w.doubt.why = err
+		if w.resolve(); w.doubt != nil {
+			for _, r := range group {
+				close(r.unsure)
+			}
+		}
+		return
+	}
+	if err != nil && len(group) > 1 {
 		for _, r := range group {
 			w.settle([]*request{r})
 		}
@@ -178,6 +196,7 @@ func (w *writer) commit(group []*request) (errs []error, err error) {
 			err = w.store.db.Explain(err)
 		}
 	}()
+	w.resolve()
 	if err := w.connect(); err != nil {
 		return nil, err
 	}
@@ -199,7 +218,8 @@ func (w *writer) commit(group []*request) (errs []error, err error) {
 	}
 	switch err := w.conn.Commit(start, state.All); {
 	case errors.Is(err, ErrUnsure):
-		return errs, w.resolve(state, err)
+		w.doubt = &doubt{group: slices.Clone(group), errs: errs, state: state}
+		return nil, err
 	case errors.Is(err, ErrLost):
 		w.lose()
 		return nil, err

@@ -19,8 +19,10 @@ import (
 	"github.com/shoal-pool/shoal/internal/store/postgres"
 )
 
-func putUser(db *store.DB, name string) error {
-	return db.Update(context.Background(), func(tx *store.Tx) error {
+func putUser(db *store.DB, name string) error { return putUserIn(context.Background(), db, name) }
+
+func putUserIn(ctx context.Context, db *store.DB, name string) error {
+	return db.Update(ctx, func(tx *store.Tx) error {
 		_, err := tx.Users().Insert(shoal.User{Name: shoal.UserName(name)})
 		return err
 	})
@@ -145,8 +147,8 @@ func TestFrozen(t *testing.T) {
 	}
 }
 
-// While the database is away, changes are refused with what to do; once it is back everything goes on under the same
-// leader, nothing that was stored is lost, and nothing is stored twice.
+// While the database is away, changes are refused with what to do, but for those that may be stored, which wait; once it is back
+// everything goes on under the same leader, nothing that was stored is lost, and nothing is stored twice.
 func TestDatabaseGoesAndComes(t *testing.T) {
 	own, err := cluster.New(t.Context(), "fsync=off")
 	if err != nil {
@@ -161,7 +163,6 @@ func TestDatabaseGoesAndComes(t *testing.T) {
 	epoch := db.Epoch()
 	stop := make(chan struct{})
 	done := make(chan map[string]bool)
-	var refused atomic.Int64
 	go func() {
 		stored := map[string]bool{}
 		for i := 0; ; i++ {
@@ -175,9 +176,7 @@ func TestDatabaseGoesAndComes(t *testing.T) {
 			switch err := putUser(db, name); {
 			case err == nil:
 				stored[name] = true
-			case shoal.KindOf(err) == shoal.KindUnavailable && shoal.HintOf(err) != "":
-				refused.Add(1)
-			default:
+			case shoal.KindOf(err) != shoal.KindUnavailable || shoal.HintOf(err) == "":
 				t.Errorf("%s: %v", shoal.KindOf(err), err)
 				<-stop
 			}
@@ -189,8 +188,13 @@ func TestDatabaseGoesAndComes(t *testing.T) {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
-		was := refused.Load()
-		until(t, "it is told", func() bool { return refused.Load() > was })
+		asked := 0
+		until(t, "it is told", func() bool {
+			asked++
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return shoal.KindOf(putUserIn(ctx, db, fmt.Sprintf("asked-%d-%d", i, asked))) == shoal.KindUnavailable
+		})
 		if err := db.View(t.Context(), func(tx *store.Tx) error { _, err := tx.Users().List(); return err }); shoal.KindOf(err) != shoal.KindUnavailable {
 			t.Errorf("a view without a database: %v", err)
 		}
