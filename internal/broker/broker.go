@@ -41,8 +41,7 @@ type Broker struct {
 	poke chan struct{} // wakes Run
 
 	// Of Run alone:
-	tries  *retry.Tries
-	unsure bool // a commit failed: what is on disk may be more than was answered
+	tries *retry.Tries
 
 	// Of the goroutine that tends what nobody uses alone:
 	told   map[shoal.SessionID]told

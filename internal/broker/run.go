@@ -26,11 +26,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	for {
 		changed := b.cfg.Store.Changed()
 		ok := b.tries.Do(ctx, "record closed parts", b.recordClosed)
-		if !b.tries.Do(ctx, "seat the line", b.pass) {
-			ok, b.unsure = false, true
-		} else if b.unsure {
-			b.unsure = !b.tries.Do(ctx, "clear orphans", b.clearOrphans)
-		}
+		ok = b.tries.Do(ctx, "seat the line", b.pass) && ok
 		ok = b.tries.Do(ctx, "end sessions", b.sweep) && ok
 		if err := b.rest(ctx, changed, ok); err != nil {
 			return err
@@ -105,32 +101,6 @@ func (b *Broker) restart(ctx context.Context) error {
 				err = disconnect(tx, s, "the server was restarted; what lives on the machine is not known yet")
 			}
 			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// clearOrphans ends waiting rows that nobody in the line stands for. A commit that failed may have
-// reached the disk all the same, and such a row would be demand for ever.
-func (b *Broker) clearOrphans(ctx context.Context) error {
-	b.mu.Lock()
-	stands := map[shoal.SessionID]bool{}
-	for _, w := range b.line {
-		stands[w.session] = true
-	}
-	b.mu.Unlock()
-	return b.cfg.Store.Update(ctx, func(tx *store.Tx) error {
-		all, err := tx.LiveSessions()
-		if err != nil {
-			return err
-		}
-		for _, s := range all {
-			if s.State != shoal.SessionWaiting || stands[s.ID] {
-				continue
-			}
-			if err := finish(tx, s, "nobody waits for it any more"); err != nil {
 				return err
 			}
 		}
