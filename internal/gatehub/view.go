@@ -146,47 +146,74 @@ func (v *view) people(tx *store.Tx, old *view) error {
 	return nil
 }
 
-// usersInRecord is how many users one record tells, so that no line is long.
-const usersInRecord = 500
+// recordSize is about how many bytes a record is at most: gateways read lines of up to 4 MiB.
+const recordSize = 256 << 10
+
+// records are those that tell a change, none of them long.
+type records struct {
+	all  []api.GatewayRecord
+	size int // of the last
+}
+
+// room is the record that takes what is about so many bytes long.
+func (r *records) room(size int) *api.GatewayRecord {
+	if len(r.all) == 0 || r.size+size > recordSize {
+		r.all, r.size = append(r.all, api.GatewayRecord{}), 0
+	}
+	r.size += size
+	return &r.all[len(r.all)-1]
+}
+
+// The least that a name, and something with several fields, takes.
+const (
+	nameSize  = 4
+	thingSize = 80
+)
 
 // since is what has changed in v for somebody who knows old; nil: she knows nothing.
-func (v *view) since(old *view) (all []api.GatewayRecord) {
+func (v *view) since(old *view) []api.GatewayRecord {
+	var all records
 	first := old == nil
 	if first {
 		old = &view{}
-		all = append(all, api.GatewayRecord{Reset: true})
+		all.room(0).Reset = true
 	}
-	var users []api.GatewayUser
 	for name, u := range v.users {
 		if old.users[name] != u {
-			users = append(users, *u)
+			size := thingSize + len(u.Name) + len(u.Shell)
+			for _, g := range u.Groups {
+				size += nameSize + len(g)
+			}
+			for _, key := range u.Keys {
+				size += nameSize + len(key)
+			}
+			r := all.room(size)
+			r.Users = append(r.Users, *u)
 		}
 	}
-	for some := range slices.Chunk(users, usersInRecord) {
-		all = append(all, api.GatewayRecord{Users: some})
-	}
-	var rest api.GatewayRecord
 	for name := range old.users {
 		if v.users[name] == nil {
-			rest.NoUsers = append(rest.NoUsers, name)
+			r := all.room(nameSize + len(name))
+			r.NoUsers = append(r.NoUsers, name)
 		}
 	}
 	if !slices.Equal(v.pools, old.pools) {
-		rest.Pools = v.pools
+		all.room(thingSize * len(v.pools)).Pools = v.pools
 	}
-	for id, r := range v.routes {
-		if old.routes[id] != r {
-			rest.Routes = append(rest.Routes, r)
+	for id, to := range v.routes {
+		if old.routes[id] != to {
+			r := all.room(thingSize + len(to.Session) + len(to.User) + len(to.Pool) + len(to.Machine) + len(to.Address))
+			r.Routes = append(r.Routes, to)
 		}
 	}
 	for id := range old.routes {
 		if _, stays := v.routes[id]; !stays {
-			rest.NoRoutes = append(rest.NoRoutes, id)
+			r := all.room(nameSize + len(id))
+			r.NoRoutes = append(r.NoRoutes, id)
 		}
 	}
-	rest.Whole = first
-	if !reflect.DeepEqual(rest, api.GatewayRecord{}) {
-		all = append(all, rest)
+	if first {
+		all.room(0).Whole = true
 	}
-	return all
+	return all.all
 }
