@@ -175,16 +175,28 @@ func (o *Own) open() error {
 	}
 	o.ca, o.key = pair.Leaf, key
 	if time.Until(o.ca.NotAfter) < leafLife {
-		return o.create()
+		return o.certify() // for the same key: at no moment is there one of another certificate, and who trusts the former trusts this one's
 	}
 	return nil
 }
 
-func (o *Own) create() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func (o *Own) create() (err error) {
+	if o.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return err
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(o.key)
 	if err != nil {
 		return err
 	}
+	// The certificate first: where there is a key, there is its certificate.
+	if err := o.certify(); err != nil {
+		return err
+	}
+	return put(filepath.Join(o.dir, keyFile), "PRIVATE KEY", secret, 0o600)
+}
+
+// certify makes the authority's certificate for its key.
+func (o *Own) certify() error {
 	now := time.Now()
 	host, _ := os.Hostname()
 	ca := &x509.Certificate{
@@ -192,23 +204,17 @@ func (o *Own) create() error {
 		NotBefore: now.Add(-skew), NotAfter: now.Add(caLife),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
+	if o.ca != nil {
+		ca.Subject = o.ca.Subject
+	}
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, o.key.Public(), o.key)
 	if err != nil {
 		return err
 	}
 	if o.ca, err = x509.ParseCertificate(der); err != nil {
 		return err
 	}
-	o.key = key
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	// The certificate first: where there is a key, there is its certificate.
-	if err := put(filepath.Join(o.dir, CAFile), "CERTIFICATE", der, 0o644); err != nil {
-		return err
-	}
-	return put(filepath.Join(o.dir, keyFile), "PRIVATE KEY", secret, 0o600)
+	return put(filepath.Join(o.dir, CAFile), "CERTIFICATE", der, 0o644)
 }
 
 func put(path, kind string, der []byte, mode fs.FileMode) error {

@@ -97,6 +97,43 @@ func TestOwnRenews(t *testing.T) {
 	})
 }
 
+// An authority near its end is made anew in one step, after which its key on disk is that of its certificate, and who trusts the former
+// certificate is shown one that it has signed.
+func TestOwnAuthorityRenews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		first, err := certs.FromOwn(dir, []string{"shoal.example.org"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := os.ReadFile(filepath.Join(dir, "ca.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(first.CA().NotAfter) - 24*time.Hour)
+		second, err := certs.FromOwn(dir, []string{"shoal.example.org"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second.CA().NotAfter.Before(time.Now().Add(365 * 24 * time.Hour)) {
+			t.Errorf("it ends %v still", second.CA().NotAfter)
+		}
+		for _, ca := range []*x509.Certificate{first.CA(), second.CA()} {
+			if _, err := shake(t, second.TLS(), pool(ca), "shoal.example.org"); err != nil {
+				t.Error(err)
+			}
+		}
+		// As after a crash between the two files, had it written both.
+		if err := os.WriteFile(filepath.Join(dir, "ca.key"), key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		third, err := certs.FromOwn(dir, []string{"shoal.example.org"})
+		if err != nil || !third.CA().Equal(second.CA()) {
+			t.Errorf("opened again: %v", err)
+		}
+	})
+}
+
 func TestFilesAreReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string) *x509.Certificate {
