@@ -67,12 +67,17 @@ func (k *Keeper) Run(ctx context.Context) error {
 	for {
 		changed := k.cfg.Store.Changed()
 		var wanted []wish
-		tries.Do(ctx, "read whose homes are to be mounted", func(ctx context.Context) error {
+		if !tries.Do(ctx, "read whose homes are to be mounted", func(ctx context.Context) error {
 			return k.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
 				wanted, err = k.wishes(tx)
 				return err
 			})
-		})
+		}) {
+			if err := retry.Sleep(ctx, retryFirst); err != nil {
+				return err
+			}
+			continue
+		}
 		next := k.mount(ctx, wanted, landed)
 		if err := retry.Sleep(ctx, rest); err != nil {
 			return err
