@@ -2,7 +2,9 @@ package billing_test
 
 import (
 	"context"
+	"database/sql"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/billing"
 	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
 
@@ -136,5 +139,56 @@ func TestNoBudget(t *testing.T) {
 			t.Error(err)
 		}
 		stop()
+	})
+}
+
+// giveUp ends what logs too much.
+type giveUp struct {
+	left int
+	end  func()
+}
+
+func (g *giveUp) Write(b []byte) (int, error) {
+	if g.left--; g.left < 0 {
+		g.end()
+	}
+	return len(b), nil
+}
+
+// A store that cannot be read is asked again now and then, and the trouble is told once.
+func TestStoreFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "store.db")
+		db := storetest.OpenAt(t, path)
+		storetest.Update(t, db, func(tx *store.Tx) error {
+			_, err := tx.Users().Put(shoal.User{Name: "bob", Budget: shoal.Budget{PerMonth: 1, Currency: "EUR", Stop: true}})
+			return err
+		})
+		other, err := sql.Open("sqlite", file.DataSource(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		do := func(statement string) {
+			if _, err := other.Exec(statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		log := &giveUp{left: 5, end: cancel}
+		k := billing.New(db, slog.New(slog.NewTextHandler(log, nil)), nil)
+		done := make(chan struct{})
+		go func() { defer close(done); _ = k.Run(ctx) }()
+		time.Sleep(10 * time.Second)
+		do("ALTER TABLE users RENAME TO away")
+		time.Sleep(10 * time.Minute)
+		do("ALTER TABLE away RENAME TO users")
+		if log.left < 4 {
+			t.Errorf("%d lines are logged about it", 5-log.left)
+		}
+		time.Sleep(time.Minute)
+		cancel()
+		<-done
 	})
 }

@@ -8,12 +8,15 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/usage"
 )
 
 const (
 	lookEvery = time.Minute
+	// retryEvery is when a store that does not answer is asked again.
+	retryEvery = 5 * time.Second
 	// rest is how much longer than a look there is none: a bill of much history takes a while.
 	rest = 20
 	// pause is how soon a change of a budget is seen.
@@ -131,29 +134,29 @@ func (k *Keeper) Refuse(ctx context.Context, user shoal.UserName) error {
 func (k *Keeper) Run(ctx context.Context) error {
 	var seen store.PeopleMark
 	var due time.Time
+	tries := retry.New(k.log, "budgets")
 	for {
-		changed := k.db.Changed()
+		changed, began := k.db.Changed(), time.Now()
 		var mark store.PeopleMark
 		err := k.db.View(ctx, func(tx *store.Tx) (err error) {
 			mark, err = tx.PeopleMark()
 			return err
 		})
 		if err == nil && (mark != seen || !due.IsZero() && !time.Now().Before(due)) {
-			began := time.Now()
 			var all []usage.Standing
 			if all, err = k.look(ctx); err == nil {
 				err = k.tell(ctx, all)
 			}
 			due = time.Time{}
-			if err != nil || len(all) > 0 {
+			if len(all) > 0 {
 				due = time.Now().Add(max(lookEvery, rest*time.Since(began)))
 			}
 			if err == nil {
 				seen = mark
 			}
 		}
-		if err != nil && ctx.Err() == nil {
-			k.log.Warn("budgets cannot be looked at; trying again", "err", err)
+		if !tries.Done(ctx, "look at the budgets", err) {
+			due = time.Now().Add(max(retryEvery, rest*time.Since(began)))
 		}
 		if !wait(ctx, changed, due) {
 			return nil
