@@ -4,6 +4,7 @@ package backup
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,11 @@ func save(ctx context.Context, p Place, from *store.DB, beside string, out io.Wr
 		return err
 	}
 	w := tar.NewWriter(out)
-	if err := add(w, f, storeName); err != nil {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := add(w, f, info, storeName, info.Size()); err != nil {
 		return err
 	}
 	for _, name := range kept() {
@@ -106,12 +111,17 @@ func save(ctx context.Context, p Place, from *store.DB, beside string, out io.Wr
 			if err != nil {
 				return err
 			}
-			f, err := os.Open(path)
-			if err != nil {
+			info, err := d.Info()
+			var text []byte
+			if err == nil {
+				text, err = os.ReadFile(path) // at once, for it may change meanwhile
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			} else if err != nil {
 				return err
 			}
-			defer f.Close()
-			return add(w, f, inside)
+			return add(w, bytes.NewReader(text), info, inside, int64(len(text)))
 		})
 		if err != nil {
 			return err
@@ -123,16 +133,12 @@ func save(ctx context.Context, p Place, from *store.DB, beside string, out io.Wr
 	return w.Close()
 }
 
-// add adds a file to an archive, by a name.
-func add(w *tar.Writer, f *os.File, name string) error {
-	info, err := f.Stat()
-	if err != nil {
+// add adds so many bytes of a file to an archive, by a name.
+func add(w *tar.Writer, text io.Reader, of fs.FileInfo, name string, size int64) error {
+	if err := w.WriteHeader(&tar.Header{Name: name, Mode: int64(of.Mode().Perm()), Size: size, ModTime: of.ModTime(), Format: tar.FormatPAX}); err != nil {
 		return err
 	}
-	if err := w.WriteHeader(&tar.Header{Name: name, Mode: int64(info.Mode().Perm()), Size: info.Size(), ModTime: info.ModTime(), Format: tar.FormatPAX}); err != nil {
-		return err
-	}
-	_, err = io.CopyN(w, f, info.Size())
+	_, err := io.CopyN(w, text, size)
 	return err
 }
 

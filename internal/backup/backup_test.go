@@ -411,3 +411,62 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("by a link: %v", err)
 	}
 }
+
+// atName does something when the name of a file is written.
+type atName struct {
+	bytes.Buffer
+	name string
+	do   func()
+}
+
+func (w *atName) Write(data []byte) (int, error) {
+	if w.do != nil && bytes.Contains(data, []byte(w.name)) {
+		w.do()
+		w.do = nil
+	}
+	return w.Buffer.Write(data)
+}
+
+// A file that goes, grows or shrinks while a backup is made of a server at work, as certificates are renewed for instance, is in it as it
+// was or is not, and the backup is good.
+func TestFilesChangeMeanwhile(t *testing.T) {
+	db := storetest.OpenAt(t, filepath.Join(t.TempDir(), "other.db"))
+	for what, change := range map[string]func(path string) error{
+		"gone":   func(path string) error { return errors.Join(os.Remove(path), os.Remove(path+".lock")) },
+		"grown":  func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte("more"), 1000), 0o600) },
+		"shrunk": func(path string) error { return os.Truncate(path, 0) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			data := filepath.Join(dir, "data")
+			server(t, db, data, 0)
+			own, err := file.Open(t.Context(), filepath.Join(data, "shoal.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer own.Close()
+			path := filepath.Join(data, "keys", "user_ca")
+			if err := os.WriteFile(path+".lock", nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out := &atName{name: "keys/user_ca", do: func() {
+				if err := change(path); err != nil {
+					t.Error(err)
+				}
+			}}
+			if err := backup.SaveTo(t.Context(), backup.Place{Data: data}, out); err != nil {
+				t.Fatal(err)
+			}
+			saved, to := filepath.Join(dir, "saved"), filepath.Join(dir, "to")
+			if err := os.WriteFile(saved, out.Bytes(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := backup.Restore(t.Context(), backup.Place{Data: to}, saved); err != nil {
+				t.Fatal(err)
+			}
+			if text, err := os.ReadFile(filepath.Join(to, "keys", "user_ca")); err != nil || string(text) != "a key" {
+				t.Errorf("restored is %q, %v", text, err)
+			}
+		})
+	}
+}
