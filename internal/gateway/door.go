@@ -30,6 +30,8 @@ const (
 	// promising is how long one is who has offered a key that would do: a signature follows, also from a
 	// client that is slow.
 	promising = 15 * time.Second
+	// maxKnown bounds from how many sources it is known that somebody has logged in.
+	maxKnown = 10_000
 	// maxWaiting bounds those who wait for their turn, of all sources.
 	maxWaiting = 1000
 	// awayTime is how long those who are not let in, or shown out, are left standing: who
@@ -40,13 +42,15 @@ const (
 
 // Door lets in connections that have not authenticated yet, and shows out guests to keep room:
 // those of the source that has the most, among them first those who guessed passwords. So a
-// crowd of guessers gets in its own way, and somebody with a key gets in, from elsewhere and from beside them.
+// crowd of guessers gets in its own way, and somebody with a key gets in, from elsewhere and from beside them. Where a crowd comes from
+// everywhere, guests from where somebody has logged in before stay, and come in, before all others.
 type Door struct {
 	limits DoorLimits
 
 	mu      sync.Mutex
 	guests  map[*Guest]struct{}
 	sources map[string]*source
+	known   map[string]struct{} // sources from which somebody has logged in
 	waiting int
 	away    int
 }
@@ -75,7 +79,7 @@ func NewDoor(l DoorLimits) *Door {
 	if l.Early <= 0 || l.Early > l.Full {
 		l.Early = min(defaultEarly, l.Full)
 	}
-	return &Door{limits: l, guests: map[*Guest]struct{}{}, sources: map[string]*source{}}
+	return &Door{limits: l, guests: map[*Guest]struct{}{}, sources: map[string]*source{}, known: map[string]struct{}{}}
 }
 
 // Source returns what counts as one source of connections: an address, of IPv6 the network of a site.
@@ -108,7 +112,7 @@ func (d *Door) Enter(ctx context.Context, from string, showOut func()) *Guest {
 	if over := n - d.limits.Early; over >= 0 {
 		full := n >= d.limits.Full
 		if full || rand.IntN(d.limits.Full-d.limits.Early+1) < over {
-			out := d.tiresome(time.Now())
+			out := d.tiresome(from, time.Now())
 			if out == nil && full {
 				out = d.crowding(from)
 			}
@@ -177,8 +181,8 @@ func (d *Door) forget(from string) {
 	}
 }
 
-// tiresome returns the guest to show out, if there is one.
-func (d *Door) tiresome(now time.Time) *Guest {
+// tiresome returns the guest to show out for one of a source, if there is one.
+func (d *Door) tiresome(from string, now time.Time) *Guest {
 	most := 0
 	for _, s := range d.sources {
 		most = max(most, s.guests)
@@ -191,6 +195,9 @@ func (d *Door) tiresome(now time.Time) *Guest {
 		if 2*d.sources[g.source].guests < most { // it is not these who take the room
 			continue
 		}
+		if d.before(g.source, from) && !d.crowd(g.source, from) {
+			continue
+		}
 		if worst == nil || d.worse(g, worst) {
 			worst = g
 		}
@@ -199,13 +206,12 @@ func (d *Door) tiresome(now time.Time) *Guest {
 }
 
 // crowding returns the guest to show out for one of another source where all are too new to be tiresome, if there is one: the
-// newest of a source that takes much of the room, and far more than hers. Who has offered a key that would do stays.
+// newest of a source that takes much of the room, and far more than hers, or of any that is not known where hers is. Who has offered a key
+// that would do stays.
 func (d *Door) crowding(from string) *Guest {
 	var newest *Guest
-	hers := d.at(from).guests
 	for g := range d.guests {
-		n := d.sources[g.source].guests
-		if g.source == from || g.peace > newcomer || n*crowdShare < len(d.guests) || n < 2*(hers+1) {
+		if g.source == from || g.peace > newcomer || !d.crowd(g.source, from) && !d.before(from, g.source) {
 			continue
 		}
 		if newest == nil || g.since.After(newest.since) {
@@ -215,7 +221,24 @@ func (d *Door) crowding(from string) *Guest {
 	return newest
 }
 
+// crowd reports whether a source takes much of the room, and far more than another.
+func (d *Door) crowd(source, other string) bool {
+	n := d.sources[source].guests
+	return n*crowdShare >= len(d.guests) && n >= 2*(d.at(other).guests+1)
+}
+
+// before reports whether guests of a source come before those of another: somebody has logged in from there.
+func (d *Door) before(from, other string) bool {
+	_, is := d.known[from]
+	_, too := d.known[other]
+	return is && !too
+}
+
+// worse orders guests: those of unknown sources, of many, who guess, who are old.
 func (d *Door) worse(a, b *Guest) bool {
+	if d.before(a.source, b.source) || d.before(b.source, a.source) {
+		return d.before(b.source, a.source)
+	}
 	if x, y := d.sources[a.source].guests, d.sources[b.source].guests; x != y {
 		return x > y
 	}
@@ -260,6 +283,21 @@ func (g *Guest) Promise() {
 	g.door.mu.Lock()
 	defer g.door.mu.Unlock()
 	g.peace = promising
+}
+
+// Welcome is Leave for a guest that has authenticated: others from there come before those from elsewhere from now on.
+func (g *Guest) Welcome() {
+	d := g.door
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.known[g.source] = struct{}{}
+	for other := range d.known {
+		if len(d.known) <= maxKnown {
+			break
+		}
+		delete(d.known, other)
+	}
+	g.leave()
 }
 
 // Leave gives the place back: the guest has authenticated or has gone. It may be called again.

@@ -130,6 +130,54 @@ func TestDoorKeepsAFloodFromShuttingIt(t *testing.T) {
 }
 
 // Those who wait for their turn keep nobody out who has none to wait for.
+// A crowd from everywhere does not keep out who has logged in from her address before, nor is she shown out while she types.
+func TestDoorKnowsWhoWasWelcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := NewDoor(DoorLimits{Full: 20, Early: 10})
+		shown := map[string]bool{}
+		n := 0
+		crowd := func(many int) (in int) {
+			for range many {
+				n++
+				if d.Enter(t.Context(), fmt.Sprint("bot", n), func() {}) != nil {
+					in++
+				}
+			}
+			return in
+		}
+		enter := func(from string) *Guest { return d.Enter(t.Context(), from, func() { shown[from] = true }) }
+		enter("home").Welcome()
+		if crowd(100) > 20 {
+			t.Error("there is more room than there is")
+		}
+		if g := enter("abroad"); g != nil {
+			t.Error("somebody nobody knows was let in, where all are as new")
+		}
+		g := enter("home")
+		if g == nil {
+			t.Fatal("who was welcome before is not let in")
+		}
+		for range 30 { // she types her password, which is a guess as long as it is not looked at
+			time.Sleep(time.Second)
+			crowd(100)
+		}
+		g.Guess()
+		crowd(100)
+		synctest.Wait()
+		if shown["home"] {
+			t.Error("who was welcome before was shown out")
+		}
+		g.Leave()
+		for range 20 { // a crowd from where somebody is known does not keep all others out
+			enter("home")
+		}
+		time.Sleep(newcomer)
+		if enter("abroad") == nil {
+			t.Error("a crowd from a known address has shut the door")
+		}
+	})
+}
+
 func TestDoorQueuesAreOfTheirSources(t *testing.T) {
 	d := NewDoor(DoorLimits{})
 	d.waiting = maxWaiting

@@ -144,7 +144,7 @@ func (v *visit) admit(meta ssh.ConnMetadata, credential string) error {
 	if v.shownOut.Load() {
 		return errDenied
 	}
-	v.guest.Leave()
+	v.guest.Welcome()
 	v.wire.SetDeadline(time.Time{})
 	if !v.counted {
 		v.counted = v.front.count(name.User)
