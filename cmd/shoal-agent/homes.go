@@ -37,7 +37,7 @@ const (
 	saveTime  = 10 * time.Minute // for one to be archived after its user has left
 	lastTime  = 4 * time.Minute  // for all that is not archived yet when the machine ends; its provider gives it a little more
 	restTime  = 20 * time.Second // between looks at the home of somebody who is connected
-	lockTime  = 20 * time.Second // for what else is done to the home
+	lockTime  = 20 * time.Second // for what else is done to a home that somebody waits for
 )
 
 // roster is whose homes are archived, and where.
@@ -139,7 +139,7 @@ func (r roster) do(ctx context.Context, what string, name shoal.UserName) (homes
 	if !ok {
 		return homes.Done{Nothing: true}, nil
 	}
-	unlock, err := lockHome(ctx, name)
+	unlock, err := lockHome(ctx, filepath.Join(agentDir, "home-"+string(name)+".lock"), patienceOf(what))
 	if err != nil {
 		return homes.Done{}, err
 	}
@@ -161,13 +161,22 @@ func (r roster) do(ctx context.Context, what string, name shoal.UserName) (homes
 	return done, errors.Join(err, r.put(name, next))
 }
 
+// patienceOf is how long the home may be somebody else's to work at. Nobody waits for an archive but a machine that ends, and
+// that loses what is in none.
+func patienceOf(what string) time.Duration {
+	if what == "save" {
+		return saveTime
+	}
+	return lockTime
+}
+
 // lockHome waits until nobody else works at a home.
-func lockHome(ctx context.Context, name shoal.UserName) (func(), error) {
-	f, err := os.OpenFile(filepath.Join(agentDir, "home-"+string(name)+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+func lockHome(ctx context.Context, path string, patience time.Duration) (func(), error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(lockTime); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
 			return func() { _ = f.Close() }, nil
 		}
