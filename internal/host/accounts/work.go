@@ -1,6 +1,7 @@
 package accounts
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -352,7 +353,7 @@ func link(home int, l Link) error {
 }
 
 func newHome(parent int, name, skel string, h Home) error {
-	tmp := fmt.Sprintf(".shoal-new-%s-%d", name, unix.Getpid())
+	tmp := ".shoal-new-" + name + "-" + rand.Text() // which nobody has left
 	if err := unix.Mkdirat(parent, tmp, 0o700); err != nil {
 		return err
 	}

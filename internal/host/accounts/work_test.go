@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -115,6 +116,17 @@ func TestHomes(t *testing.T) {
 	if list, err := os.ReadDir(filepath.Dir(home)); err != nil || len(list) != 1 {
 		t.Errorf("beside her home lies %v", list)
 	}
+}
+
+// What one who was killed has left beside a home does not keep it from being made: in a machine that is started anew, processes have
+// the same numbers.
+func TestHomeOfBefore(t *testing.T) {
+	needRoot(t)
+	root := place(t)
+	if err := os.Mkdir(fmt.Sprintf("%s/.shoal-new-alice-%d", root, os.Getpid()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	do(t, Work{Root: root, Homes: []Home{{Path: root + "/alice", UID: 20001, GID: 20001}}})
 }
 
 // People plant links and directories where root comes along; nothing outside changes and nobody's files change hands.
