@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // Dir is where the directories of users are, a directory each.
@@ -69,10 +71,14 @@ func MakeIn(dir string, uid, gid int) error {
 	return own(Of(dir, uid), uid, gid)
 }
 
+// own makes a directory of a user's. One that is root's was made by who did not live to give it away; nobody else makes any there.
 func own(dir string, uid, gid int) error {
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrExist) {
-		return nil
+		var st unix.Stat_t
+		if err = unix.Lstat(dir, &st); err == nil && st.Uid != 0 {
+			return nil
+		}
 	}
 	if err == nil {
 		err = os.Lchown(dir, uid, gid)

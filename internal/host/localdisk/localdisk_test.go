@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMakeIn(t *testing.T) {
@@ -22,6 +24,25 @@ func TestMakeIn(t *testing.T) {
 	}
 	if err := MakeIn(filepath.Join(dir, "a", "b"), 1, 1); err == nil {
 		t.Error("made a directory in one that is not there")
+	}
+}
+
+// A directory that was made, and not given to its user before the end of who made it, is given to her by the next.
+func TestHalfMade(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("owners are changed by root only")
+	}
+	const uid = 28601
+	dir := t.TempDir()
+	if err := os.Mkdir(Of(dir, uid), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := MakeIn(dir, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(Of(dir, uid), &st); err != nil || st.Uid != uid || st.Gid != uid {
+		t.Errorf("it is %d:%d's, %v", st.Uid, st.Gid, err)
 	}
 }
 
