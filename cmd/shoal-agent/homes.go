@@ -65,8 +65,8 @@ type record struct {
 	Error  string           `json:"error,omitempty"` // why there is no newer archive
 }
 
-// roll says whose homes are archived, if any are.
-func (m *machine) roll(want api.Accounts, mounts []api.AgentMount) error {
+// roll says whose homes are archived, if any are. Fresh are the paths of those that were made just now.
+func (m *machine) roll(want api.Accounts, mounts []api.AgentMount, fresh map[string]bool) error {
 	i := slices.IndexFunc(mounts, func(a api.AgentMount) bool { return a.Links && !a.ReadOnly })
 	if i < 0 {
 		return nil
@@ -76,23 +76,25 @@ func (m *machine) roll(want api.Accounts, mounts []api.AgentMount) error {
 		return err
 	}
 	now := int64(0)
-	for _, u := range want.Users {
-		h := accounts.Home{Path: filepath.Clean(u.Home), UID: u.UID, GID: u.GID}
-		_, err := os.Stat(r.file(u.Name))
-		fresh := errors.Is(err, fs.ErrNotExist)
-		if u.Disabled && fresh || !u.Disabled && !m.made[h.Key()] { // what one who is disabled now has here is archived still
+	for _, u := range want.Users { // disabled ones too: they may have left something
+		l := local{UID: u.UID, GID: u.GID, Home: filepath.Clean(u.Home), Dir: accounts.Notebooks(mounts[i], u.Name), Share: string(mounts[i].Share)}
+		var st unix.Stat_t
+		if distant(l.Home, mounts) || unix.Lstat(l.Home, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != u.UID {
 			continue
 		}
-		l := local{UID: u.UID, GID: u.GID, Home: h.Path, Dir: accounts.Notebooks(mounts[i], u.Name), Share: string(mounts[i].Share)}
 		for _, link := range accounts.LinksTo(mounts[i], u.Name) {
 			l.Leave = append(l.Leave, link.Path)
 		}
 		r.Homes[u.Name] = l
-		if fresh {
-			if now == 0 {
-				now = homes.Tick()
+		if _, err := os.Stat(r.file(u.Name)); errors.Is(err, fs.ErrNotExist) {
+			var rec record
+			if fresh[l.Home] { // it holds what each new home does, which is no loss
+				if now == 0 {
+					now = homes.Tick()
+				}
+				rec.Saved = now
 			}
-			if err := r.put(u.Name, record{Saved: now}); err != nil { // it holds what each new home does, which is no loss
+			if err := r.put(u.Name, rec); err != nil {
 				return err
 			}
 		}

@@ -27,9 +27,10 @@ func TestHomesAreCarried(t *testing.T) {
 	if err := os.Chmod(w.share, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	archives := filepath.Join(w.share, "notebooks/alice/.shoal-home")
+	becomesLinked(t, w, archives)
 	addr := w.machine("m-one", linked(3))
 	w.must(addr, "alice", "mkdir -p .config && echo mine > .config/settings && echo hers >> .profile && mkfifo pipe && echo kept > notebooks/remote/kept")
-	archives := filepath.Join(w.share, "notebooks/alice/.shoal-home")
 	w.until("she has left and the home is archived", func() bool { _, err := os.Stat(filepath.Join(archives, "m-one.tar.zst")); return err == nil })
 	alice := w.hold(addr, "alice")
 	alice.answer("echo late > late; echo done")
@@ -45,13 +46,13 @@ func TestHomesAreCarried(t *testing.T) {
 	addr = w.machine("m-two", linked(3))
 	host, port, _ := strings.Cut(addr, ":")
 	cmd := exec.Command("ssh", append(w.person("alice@lab"), "-tt", "-p", port, "alice@"+host)...)
-	cmd.Stdin = strings.NewReader("tail -n 1 .profile; cat .config/settings late notebooks/remote/kept; readlink team; exit\n")
+	cmd.Stdin = strings.NewReader("tail -n 1 .profile; cat .config/settings early late notebooks/remote/kept; readlink team; exit\n")
 	said, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v: %s", err, said)
 	}
 	out := string(said)
-	for _, want := range []string{"on the disk of machine m-two", "Brought back from the archive", "hers\r\nmine\r\nlate\r\nkept\r\n/mnt/data\r\n"} {
+	for _, want := range []string{"on the disk of machine m-two", "Brought back from the archive", "hers\r\nmine\r\nearly\r\nlate\r\nkept\r\n/mnt/data\r\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("she sees %q, without %q", out, want)
 		}
@@ -70,4 +71,26 @@ func TestHomesAreCarried(t *testing.T) {
 		_, err := os.Stat(filepath.Join(w.share, "notebooks/bob/.shoal-home/m-two.tar.zst"))
 		return err == nil
 	})
+}
+
+// becomesLinked: where homes come to link to a share while people have some already, these get the links, and what is in them is
+// archived though nobody touches it any more.
+func becomesLinked(t *testing.T, w *world, archives string) {
+	t.Helper()
+	before := linked(2)
+	before.Mounts[0].Links = false
+	addr := w.machine("m-old", before)
+	w.must(addr, "alice", "echo early > early")
+	w.control.srv.Close()
+	after := linked(2)
+	after.Machine, after.Pool = "m-old", "lab"
+	w.control.want(after)
+	w.control.listen(t, filepath.Join(w.dir, "control", "agent.sock"))
+	w.until("she has the links", func() bool { return w.in("m-old", "readlink /home/alice/team || true") == "/mnt/data" })
+	w.must(addr, "alice", "true")
+	w.until("what she had is archived", func() bool { _, err := os.Stat(filepath.Join(archives, "m-old.tar.zst")); return err == nil })
+	if err := w.local.Delete(t.Context(), "m-old"); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the machine is gone", func() bool { o, err := w.local.Observe(t.Context()); return err == nil && len(o.Machines) == 0 })
 }

@@ -284,14 +284,15 @@ func (m *machine) Files(ctx context.Context, want api.Accounts, mounts []api.Age
 	}
 	all.Wait()
 	var trouble []accounts.Problem
+	fresh := map[string]bool{} // the paths of homes that were made now
 	for i, d := range done {
-		m.remember(works[i].Root, d)
+		m.remember(works[i].Root, d, fresh)
 		trouble = append(trouble, d.Problems...)
 		if len(d.Awaited) > 0 {
 			errs = append(errs, shoal.Errorf(shoal.KindUnavailable, "%d homes are not mounted yet, %s among them", len(d.Awaited), d.Awaited[0]))
 		}
 	}
-	if err := m.roll(want, mounts); err != nil {
+	if err := m.roll(want, mounts, fresh); err != nil {
 		errs = append(errs, fmt.Errorf("cannot say whose homes are archived: %w", err))
 	}
 	if err := m.troubled(trouble); err != nil {
@@ -316,10 +317,13 @@ func (m *machine) missing(w accounts.Work) accounts.Work {
 	return w
 }
 
-// remember notes what is there now.
-func (m *machine) remember(root string, d accounts.Done) {
+// remember notes what is there now, and which homes are fresh.
+func (m *machine) remember(root string, d accounts.Done, fresh map[string]bool) {
 	for _, h := range d.Homes {
 		m.made[h.Key()] = true
+		if h.New {
+			fresh[h.Path] = true
+		}
 	}
 	for _, x := range d.GroupDirs {
 		m.made[x.Key(root)] = true

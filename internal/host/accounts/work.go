@@ -38,6 +38,7 @@ type Home struct {
 	Bare    bool   `json:"bare,omitempty"`
 	Mounted bool   `json:"mounted,omitempty"`
 	Links   []Link `json:"links,omitempty"` // that it holds
+	New     bool   `json:"new,omitempty"`   // of what is done: it was made just now
 }
 
 // Link is a symbolic link in a home.
@@ -152,7 +153,8 @@ func (w Work) Do() (Done, error) {
 		}
 	}
 	for _, h := range w.Homes {
-		switch err := w.home(root, h); {
+		made, err := w.home(root, h)
+		switch h.New = made; {
 		case err == nil:
 			done.Homes = append(done.Homes, h)
 		case errors.Is(err, errAwaited):
@@ -191,31 +193,31 @@ func broken(err error) bool {
 var errAwaited = errors.New("it is not mounted yet")
 
 // home makes a home if nothing is at its place: aside first and then moved, so that it is never seen half made, and
-// what is found at its place is somebody's and left alone.
-func (w Work) home(root int, h Home) error {
+// what is found at its place is somebody's and left alone. It reports whether it made one.
+func (w Work) home(root int, h Home) (made bool, err error) {
 	rel, err := relative(w.Root, h.Path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	dir, name := path.Split(rel)
 	if h.Mounted {
-		return w.mounted(root, rel, h)
+		return false, w.mounted(root, rel, h)
 	}
 	parent, err := parents(root, dir)
 	if err != nil {
-		return squashed(err, path.Join(w.Root, path.Dir(path.Clean(dir))))
+		return false, squashed(err, path.Join(w.Root, path.Dir(path.Clean(dir))))
 	}
 	defer unix.Close(parent)
 	var st unix.Stat_t
 	switch err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
 	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		return errors.New("something that is no directory is at its place")
+		return false, errors.New("something that is no directory is at its place")
 	case err == nil && int(st.Uid) != h.UID:
-		return fmt.Errorf("a directory of uid %d, and not of its user's (%d), is at its place: move it away, or give it to her with chown", st.Uid, h.UID)
+		return false, fmt.Errorf("a directory of uid %d, and not of its user's (%d), is at its place: move it away, or give it to her with chown", st.Uid, h.UID)
 	case err == nil:
-		return makeLinks(parent, name, h)
+		return false, makeLinks(parent, name, h)
 	case !errors.Is(err, unix.ENOENT):
-		return err
+		return false, err
 	}
 	skel := w.Skel
 	if h.Bare {
@@ -238,9 +240,9 @@ func (w Work) home(root int, h Home) error {
 		err = squashed(own, path.Join(w.Root, dir))
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return makeLinks(parent, name, h)
+	return true, makeLinks(parent, name, h)
 }
 
 // squashed says what is to be done where neither root nor a user may make a directory.
@@ -515,8 +517,8 @@ func owned(fd int) error {
 	return nil
 }
 
-// Key names a home with its owner, for who remembers what is made.
-func (h Home) Key() string { return fmt.Sprintf("%s %d %d", h.Path, h.UID, h.GID) }
+// Key names a home with its owner and its links, for who remembers what is made.
+func (h Home) Key() string { return fmt.Sprintf("%s %d %d %q", h.Path, h.UID, h.GID, h.Links) }
 
 // Key names a directory below a root with its group and mode, for who remembers what is made.
 func (d Dir) Key(root string) string { return fmt.Sprintf("%s %s %d %o", root, d.Path, d.GID, d.Mode) }
