@@ -177,7 +177,7 @@ func Restore(ctx context.Context, p Place, path string) (err error) {
 		return fmt.Errorf("cannot use the backup: %w", err)
 	}
 	if p.Database != "" {
-		err = copyTo(ctx, from, p.Database)
+		err = copyTo(ctx, func() (*store.DB, error) { return from, nil }, p.Database, "--database")
 	}
 	if err = errors.Join(err, from.Close(), os.Remove(copied+".lock")); err != nil {
 		return err
@@ -241,36 +241,62 @@ func (p Place) peek(ctx context.Context) (*store.DB, error) {
 }
 
 // Migrate copies a store into another, neither of which a server may be using: sqlite:PATH or an address of PostgreSQL's.
-func Migrate(ctx context.Context, from, to string) (err error) {
-	path, ok := strings.CutPrefix(from, "sqlite:")
-	if ok {
-		if _, err := os.Stat(path); err != nil {
-			return shoal.Errorf(shoal.KindNotFound, "cannot migrate: %w", err)
+func Migrate(ctx context.Context, from, to string) error {
+	if err := holds(ctx, from); err != nil {
+		return fmt.Errorf("cannot use --from: %w", err)
+	}
+	return copyTo(ctx, func() (*store.DB, error) {
+		source, err := open(ctx, from)
+		if err != nil {
+			err = fmt.Errorf("cannot use --from: %w", err)
 		}
-	}
-	source, err := open(ctx, from)
-	if err != nil {
-		return err
-	}
-	return errors.Join(copyTo(ctx, source, to), source.Close())
+		return source, err
+	}, to, "--to")
 }
 
-// copyTo leaves no file where there was none, unless all is in it.
-func copyTo(ctx context.Context, from *store.DB, to string) (err error) {
+// holds refuses what no server has ever used, and leaves it as it is: it would become a store by being opened.
+func holds(ctx context.Context, where string) (err error) {
+	version := 0
+	if path, ok := strings.CutPrefix(where, "sqlite:"); ok && path != "" {
+		version, err = file.Version(ctx, path)
+	} else if postgres.Is(where) {
+		version, err = postgres.Version(ctx, where)
+	} else {
+		_, err = open(ctx, where) // which says what would do
+	}
+	if err == nil && version == 0 {
+		return shoal.Errorf(shoal.KindNotFound, "there is no store in %s", postgres.Redact(where)).WithHint("no server was ever started with it: is it the right one?")
+	}
+	return err
+}
+
+// copyTo copies a store, which it opens last and closes, into one that is empty, which a flag names. It leaves no file where there was none,
+// unless all is in it.
+func copyTo(ctx context.Context, from func() (*store.DB, error), to, flag string) (err error) {
 	if path, ok := strings.CutPrefix(to, "sqlite:"); ok {
-		if _, absent := os.Stat(path); errors.Is(absent, fs.ErrNotExist) {
-			defer func() {
-				if err != nil {
-					_, _ = os.Remove(path), os.Remove(path+".lock")
-				}
-			}()
+		for _, name := range []string{path, path + ".lock"} {
+			if _, absent := os.Stat(name); errors.Is(absent, fs.ErrNotExist) {
+				defer func() {
+					if err != nil {
+						_ = os.Remove(name)
+					}
+				}()
+			}
 		}
 	}
 	target, err := open(ctx, to)
 	if err != nil {
+		return fmt.Errorf("cannot use %s: %w", flag, err)
+	}
+	defer func() { err = errors.Join(err, target.Close()) }()
+	if err := store.Unused(ctx, target); err != nil {
+		return fmt.Errorf("cannot use %s: %w", flag, err)
+	}
+	source, err := from()
+	if err != nil {
 		return err
 	}
-	return errors.Join(store.Copy(ctx, from, target), target.Close())
+	return errors.Join(store.Copy(ctx, source, target), source.Close())
 }
 
 func open(ctx context.Context, where string) (*store.DB, error) {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
@@ -341,6 +342,82 @@ func TestMigrate(t *testing.T) {
 	}
 	if left, err := filepath.Glob(path + ".half*"); err != nil || len(left) > 0 {
 		t.Errorf("what was interrupted has left %v, %v", left, err)
+	}
+}
+
+// What is no store is not taken for one, not even for one with nothing in it, and is left as it is; what others have beside a store in a database is
+// no part of it.
+func TestMigrateWhatIsNone(t *testing.T) {
+	pg, err := cluster.New(t.Context(), "fsync=off")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pg.Close()
+	database := func(more ...string) string {
+		t.Helper()
+		a, err := pg.Database(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		db, err := pgx.Connect(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close(t.Context())
+		for _, text := range more {
+			if _, err := db.Exec(t.Context(), text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return a
+	}
+	dir := t.TempDir()
+	text, nothing, path := filepath.Join(dir, "text"), filepath.Join(dir, "nothing"), filepath.Join(dir, "shoal.db")
+	if err := errors.Join(os.WriteFile(text, []byte("root:x:0:0\n"), 0o644), os.WriteFile(nothing, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for from, kind := range map[string]shoal.Kind{"sqlite:" + text: shoal.KindNotFound, "sqlite:" + nothing: shoal.KindNotFound, "sqlite:" + dir: shoal.KindInvalid,
+		"sqlite:": shoal.KindInvalid, database(): shoal.KindNotFound} {
+		err := backup.Migrate(t.Context(), from, "sqlite:"+path)
+		if shoal.KindOf(err) != kind || !strings.Contains(fmt.Sprint(err), "--from") {
+			t.Errorf("from %s: %v", from, err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Errorf("it has left %v, %v", left, err)
+	}
+	for _, name := range []string{text, nothing} {
+		if info, err := os.Stat(name); err != nil || info.Mode() != 0o644 || info.Size() > 0 != (name == text) {
+			t.Errorf("%s has changed: %v, %v", name, info, err)
+		}
+	}
+	db, err := file.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server(t, db, dir, 3)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const beside = `CREATE TABLE "the others'" (x int); CREATE VIEW looks AS SELECT * FROM "the others'"`
+	to := database(beside)
+	for what, c := range map[string]struct{ to, says, hint string }{
+		"a table of theirs":     {database(beside, `INSERT INTO "the others'" VALUES (1)`), "the others'", "is empty"},
+		"one that we need":      {database("CREATE TABLE users (x int)"), `"users" already exists`, "a database of its own"},
+		"a directory not there": {"sqlite:" + filepath.Join(dir, "absent", "shoal.db"), "absent", "mkdir"},
+		"itself":                {"sqlite:" + path, "has been used", "is empty"},
+	} {
+		err := backup.Migrate(t.Context(), "sqlite:"+path, c.to)
+		if !strings.Contains(fmt.Sprint(err), "cannot use --to: ") || !strings.Contains(fmt.Sprint(err), c.says) || !strings.Contains(shoal.HintOf(err), c.hint) {
+			t.Errorf("%s: %v (hint %q)", what, err, shoal.HintOf(err))
+		}
+	}
+	if err := backup.Migrate(t.Context(), "sqlite:"+path, to); err != nil {
+		t.Fatal(err)
+	}
+	saved := filepath.Join(dir, "saved")
+	if err := errors.Join(backup.Migrate(t.Context(), to, "sqlite:"+path+".back"), backup.Save(t.Context(), backup.Place{Data: dir, Database: to}, saved)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ func Newest(have int) error {
 	return shoal.Errorf(shoal.KindInvalid, "it was last used by an older version of shoal").WithHint("start this version's server on it once")
 }
 
-// tables are the tables with their columns.
+// tables are the tables with their columns, and perhaps tables of others.
 func (tx *Tx) tables() (map[string][]string, error) {
 	all := map[string][]string{}
 	err := tx.query(func(rows Rows) error {
@@ -42,7 +43,14 @@ func Copy(ctx context.Context, from, to *DB) error {
 			if err != nil {
 				return err
 			}
+			known, err := target.tables() // of the same schema
+			if err != nil {
+				return err
+			}
 			for table, columns := range tables {
+				if known[table] == nil { // somebody else's, beside ours
+					continue
+				}
 				if err := copyTable(ctx, source, target, table, columns); err != nil {
 					return err
 				}
@@ -65,26 +73,37 @@ func (tx *Tx) lastJob() (id int64, err error) {
 	return id, err
 }
 
-// unused refuses a store in which anything was ever kept.
+// Unused refuses a store in which anything was ever kept.
+func Unused(ctx context.Context, db *DB) error { return db.View(ctx, (*Tx).unused) }
+
 func (tx *Tx) unused() error {
-	used := tx.db.Job > 0 || tx.db.All > freshRev
+	used := func(what string) error {
+		return shoal.Errorf(shoal.KindConflict, "cannot copy into a store that has been used%s", what).WithHint("name one that is empty, or that does not exist yet")
+	}
 	tables, err := tx.tables()
 	if err != nil {
 		return err
 	}
-	for table := range tables {
+	for _, table := range slices.Sorted(maps.Keys(tables)) {
 		if table == "counters" {
 			continue
 		}
-		if err := tx.query(func(Rows) error { used = true; return nil }, "SELECT 1 FROM "+table+" LIMIT 1"); err != nil {
+		some := false
+		if err := tx.query(func(Rows) error { some = true; return nil }, "SELECT 1 FROM "+quoted(table)+" LIMIT 1"); err != nil {
 			return err
 		}
+		if some {
+			return used(": something is in its table " + table)
+		}
 	}
-	if used {
-		return shoal.Errorf(shoal.KindConflict, "cannot copy into a store that has been used").WithHint("name one that is empty, or that does not exist yet")
+	if tx.db.Job > 0 || tx.db.All > freshRev {
+		return used("")
 	}
 	return nil
 }
+
+// quoted is a name as others may have chosen it.
+func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 func copyTable(ctx context.Context, source, target *Tx, table string, columns []string) error {
 	list := strings.Join(columns, ", ")

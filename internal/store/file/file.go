@@ -4,11 +4,15 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io/fs"
+	"net/url"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // and the driver "sqlite"
+	lib "modernc.org/sqlite/lib"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -65,6 +69,24 @@ func Peek(ctx context.Context, path string) (*store.DB, error) {
 	return store.New(s), nil
 }
 
+// Version is of which schema the store at path is, without a change to it or its file; 0: there is none in the file.
+func Version(ctx context.Context, path string) (have int, err error) {
+	if info, err := os.Stat(path); err != nil {
+		return 0, shoal.Errorf(shoal.KindNotFound, "cannot read the store: %w", err)
+	} else if !info.Mode().IsRegular() {
+		return 0, shoal.Errorf(shoal.KindInvalid, "cannot read the store: %s is not a file", path)
+	}
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?mode=ro&_pragma=busy_timeout(10000)")
+	if err != nil {
+		return 0, err
+	}
+	err = db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&have)
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == lib.SQLITE_NOTADB {
+		have, err = 0, nil
+	}
+	return have, errors.Join(explain(err), db.Close())
+}
+
 func (f *file) open(ctx context.Context, path string) (s *commit.Store, err error) {
 	if err := secure(path); err != nil {
 		return nil, shoal.Errorf(shoal.KindUnavailable, "%w", err)
@@ -87,7 +109,9 @@ func (f *file) open(ctx context.Context, path string) (s *commit.Store, err erro
 
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, shoal.Errorf(shoal.KindUnavailable, "cannot open the store: %w", err).WithHint("make the directory first: mkdir -m 700 %s", filepath.Dir(path))
+	} else if err != nil {
 		return nil, shoal.Errorf(shoal.KindUnavailable, "cannot open the store: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {

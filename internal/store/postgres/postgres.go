@@ -60,9 +60,38 @@ func Open(ctx context.Context, address string, opts Options) (*store.DB, error) 
 	d := &database{config: config}
 	s, err := d.open(ctx, opts)
 	if err != nil {
-		return nil, shoal.Errorf(shoal.KindOf(explain(err)), "cannot open the store in %s: %w", d.name(), explain(err)).WithHint("%s", shoal.HintOf(explain(err)))
+		return nil, d.refused(err)
 	}
 	return store.New(s), nil
+}
+
+// refused says why a store could not be opened.
+func (d *database) refused(err error) error {
+	err = explain(err)
+	hint := shoal.HintOf(err)
+	if hint == goesOn { // nothing does that has not begun
+		hint = "is PostgreSQL running? Does it listen at that address?"
+	}
+	return shoal.Errorf(shoal.KindOf(err), "cannot open the store in %s: %w", d.name(), err).WithHint("%s", hint)
+}
+
+// Version is of which schema the store in a database is, without a change to it; 0: there is none.
+func Version(ctx context.Context, address string) (int, error) {
+	config, err := Parse(address)
+	if err != nil {
+		return 0, err
+	}
+	d := &database{config: config}
+	c, err := d.connect(ctx, patience, map[string]string{"default_transaction_read_only": "on"})
+	if err != nil {
+		return 0, d.refused(err)
+	}
+	defer c.Discard()
+	have, err := schema(c)
+	if err != nil {
+		return 0, d.refused(err)
+	}
+	return have, nil
 }
 
 // Peek opens the store in a database to be read only, while a server uses it perhaps. Updates of it fail.
@@ -74,7 +103,7 @@ func Peek(ctx context.Context, address string) (*store.DB, error) {
 	d := &database{config: config}
 	c, err := d.connect(ctx, patience, map[string]string{"default_transaction_read_only": "on"})
 	if err != nil {
-		return nil, explain(err)
+		return nil, d.refused(err)
 	}
 	var s *commit.Store
 	if err = newest(c); err == nil {
@@ -82,7 +111,7 @@ func Peek(ctx context.Context, address string) (*store.DB, error) {
 	}
 	if err != nil {
 		c.Discard()
-		return nil, explain(err)
+		return nil, d.refused(err)
 	}
 	return store.New(s), nil
 }
@@ -242,7 +271,7 @@ func (d *database) open(ctx context.Context, opts Options) (*commit.Store, error
 	c, err := d.lead(ctx)
 	for waits := false; errors.Is(err, errHeld) || waits && unreachable(err); c, err = d.lead(ctx) {
 		if opts.Standby == nil && time.Since(began) > lingers {
-			return nil, shoal.Errorf(shoal.KindConflict, "another server leads").WithHint("is `shoal serve` already running on this database?")
+			return nil, shoal.Errorf(shoal.KindConflict, "another server leads").WithHint("is `shoal serve` running on this database? Stop it first")
 		}
 		if opts.Standby != nil && !waits {
 			waits = true
@@ -294,7 +323,8 @@ func (d *database) Epoch() int64 { return d.epoch.Load() }
 
 // Columns are what PostgreSQL knows of them.
 func (*database) Columns() string {
-	return "SELECT table_name::text, column_name::text FROM information_schema.columns WHERE table_schema = current_schema() AND table_name <> 'schema_version' ORDER BY table_name, ordinal_position"
+	return `SELECT table_name::text, column_name::text FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+		WHERE table_schema = current_schema() AND table_type = 'BASE TABLE' AND table_name <> 'schema_version' ORDER BY table_name, ordinal_position`
 }
 
 // Close has nothing left to close.
@@ -345,6 +375,9 @@ func says(err error) error {
 	case "53100":
 		return shoal.Errorf(shoal.KindUnavailable, "cannot write to the database: its disk is full: %w", err).
 			WithHint("free some space where PostgreSQL keeps its data; nothing stored is lost and work goes on by itself")
+	case "42P07": // ours that is not there yet
+		return shoal.Errorf(shoal.KindConflict, "cannot make the store's tables: others have one of that name in this database: %w", err).
+			WithHint("give Shoal a database of its own: createdb --owner USER NAME, as PostgreSQL's administrator")
 	case "3D000":
 		return shoal.Errorf(shoal.KindNotFound, "cannot use the store: %w", err).WithHint("make it: createdb --owner USER NAME, as PostgreSQL's administrator")
 	case "42501", "28000", "28P01":

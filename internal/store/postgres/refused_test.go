@@ -52,7 +52,7 @@ func TestRefused(t *testing.T) {
 		"no such user":       {as("nobody-there", "", ""), shoal.KindDenied, `role "nobody-there" does not exist`, "must be able to connect"},
 		"no such database":   {as("shoal", "nowhere", ""), shoal.KindNotFound, `database "nowhere" does not exist`, "createdb"},
 		"no rights":          {as("guest", "", ""), shoal.KindDenied, "permission denied for schema public", "to make tables"},
-		"nobody listens":     {"postgres://shoal@127.0.0.1:1/shoal", shoal.KindUnavailable, "connection refused", "is PostgreSQL running?"},
+		"nobody listens":     {"postgres://shoal@127.0.0.1:1/shoal", shoal.KindUnavailable, "connection refused", "Does it listen at that address?"},
 		"no socket":          {"postgres:///shoal?host=/nowhere", shoal.KindUnavailable, "no such file", "is PostgreSQL running?"},
 		"a PostgreSQL of 13": {refusing(t, "42704", `unrecognized configuration parameter "idle_session_timeout"`), shoal.KindInvalid, "too old", "14 or later"},
 		"a pooler":           {refusing(t, "08P01", "unsupported startup parameter: idle_session_timeout"), shoal.KindInvalid, "a pooler", "PostgreSQL itself"},
