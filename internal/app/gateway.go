@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -47,7 +48,7 @@ func runGateway(ctx context.Context, opts Options) error {
 	}
 	way := reach.New(reach.Config{Dial: dial, HostCA: g.HostCA(), Machine: g.Machine, Here: func(string) bool { return false }, Back: g.Back, Log: opts.Log})
 	front, err := sshfront.New(sshfront.Config{HostKey: g.HostKey(), UserCA: key, HostCA: g.HostCA(), Directory: g, Router: g, Dial: way.Dial,
-		Environ: g.Environ, Lingers: opts.Linger > 0, Log: opts.Log})
+		Environ: g.Environ, Lingers: opts.Linger > 0, Waits: true, Log: opts.Log})
 	if err != nil {
 		return err
 	}
@@ -65,6 +66,10 @@ func runGateway(ctx context.Context, opts Options) error {
 	return nil
 }
 
+// settles is for how long a gateway that is told to end, and lingers, takes people as before: whatever leads them to it, such as the balancers of a
+// cluster, takes that long to notice.
+const settles = 10 * time.Second
+
 // letIn lets people in once it is known whom.
 func letIn(ctx context.Context, opts Options, g *remote.Gateway, front *sshfront.Front) error {
 	if err := g.Ready(ctx); err != nil {
@@ -78,8 +83,17 @@ func letIn(ctx context.Context, opts Options, g *remote.Gateway, front *sshfront
 		}
 	}
 	opts.Log.Info("serving", "gateway", string(g.Name()), "ssh", door.Addr(), "data", opts.Data)
-	err := front.Serve(ctx, door)
-	lingering, cancel := context.WithTimeout(context.WithoutCancel(ctx), opts.Linger)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	longer := min(settles, opts.Linger)
+	defer context.AfterFunc(ctx, func() {
+		if longer > 0 {
+			opts.Log.Info("told to end: people are taken for a moment longer", "for", longer)
+		}
+		time.AfterFunc(longer, stop)
+	})()
+	err := front.Serve(serving, door)
+	lingering, cancel := context.WithTimeout(context.WithoutCancel(ctx), opts.Linger-longer)
 	defer cancel()
 	front.Linger(lingering)
 	return err

@@ -189,7 +189,7 @@ EOF`)
 }
 
 // replaced has the gateways' pods made anew, as for a new version. They are who they were, without their tokens, which were good once. Who is
-// connected through one stays until she goes, and others come in by the other meanwhile.
+// connected through one stays until she goes, and others come in meanwhile at any time: none of those who log in, one after the other, is refused.
 func replaced(d *desk) {
 	const gateways = `kubectl -n shoal exec shoal-0 -- shoal gateway list -o json`
 	d.retry(`[ "$(` + gateways + ` | jq 'map(.connections // 0) | add')" = 0 ]`) // those of before
@@ -197,6 +197,7 @@ func replaced(d *desk) {
 	talks("before")
 	d.retry(gateways + ` | jq -e 'map(.connections // 0) | add == 1'`)
 	hers := strings.TrimSpace(d.sh(gateways + ` | jq -r '.[] | select(.connections == 1) | .name'`))
+	came, end := d.talk(`while ! [ -e updated ]; do ssh -n alice@$address true; done; cat`)
 	d.sh(`kubectl -n shoal delete secret shoal-gateways
 kubectl -n shoal rollout restart statefulset shoal-gateway`)
 	d.retry(`kubectl -n shoal logs ` + hers + ` | grep 'ssh connections go on here'`)
@@ -204,7 +205,10 @@ kubectl -n shoal rollout restart statefulset shoal-gateway`)
 	talks("while her gateway is to end")
 	d.sh(`kubectl -n shoal get pod ` + hers + ` -o jsonpath='{.metadata.deletionTimestamp}' | grep .`)
 	leave()
-	d.sh(`kubectl -n shoal rollout status statefulset shoal-gateway --timeout=5m`)
+	d.sh(`kubectl -n shoal rollout status statefulset shoal-gateway --timeout=5m
+touch updated`)
+	came("all have come in")
+	end()
 	d.retry(`[ "$(kubectl -n shoal exec shoal-0 -- shoal gateway list | grep -c connected)" = 2 ]`)
 	d.sh(`ssh alice@$address true`) // by the same host key
 }

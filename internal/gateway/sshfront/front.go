@@ -31,6 +31,8 @@ type Config struct {
 	Limits    Limits
 	// Lingers: who is at a machine when Serve ends stays, for as long as Linger lets them.
 	Lingers bool
+	// Waits: who is on her way to one then stays likewise, since the Router goes on.
+	Waits bool
 	// Environ says what a login to a pool finds. It may take a moment, and is asked once for each connection. Nil: nothing.
 	Environ func(ctx context.Context, user shoal.UserName, pool shoal.PoolName) gateway.Environ
 }
@@ -102,7 +104,7 @@ func New(cfg Config) (*Front, error) {
 
 // Serve takes connections from ln, which it closes, until ctx ends. Then it tells the users that it does,
 // ends their connections, and returns when the last one is gone. A Front that lingers ends only the connections that have
-// come to no machine yet.
+// come to no machine yet; one that waits, too, ends none.
 func (f *Front) Serve(ctx context.Context, ln net.Listener) error {
 	visiting, end := context.WithCancel(context.WithoutCancel(ctx))
 	accepting, stop := context.WithCancel(ctx)
@@ -166,7 +168,7 @@ func (f *Front) Linger(ctx context.Context) {
 func (f *Front) farewell(stay bool) {
 	var all sync.WaitGroup
 	for _, v := range f.present() {
-		if stay && v.arrived() {
+		if stay && (f.cfg.Waits || v.arrived()) {
 			continue
 		}
 		all.Go(func() {

@@ -257,6 +257,34 @@ func TestLinger(t *testing.T) {
 	}
 }
 
+// Who is held when a gateway that waits serves nobody new any more comes to her machine.
+func TestLingerWhileHeld(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Lingers, c.Waits = true, true })
+	m, held, let := w.newMachine("m-1"), make(chan struct{}), make(chan struct{})
+	w.router.set(func(ctx context.Context, _ route.Request, _ func(string)) (*machine, error) {
+		close(held)
+		select {
+		case <-let:
+			return m, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	cmd := w.ssh("alice@127.0.0.1", "echo there")
+	said := &lockedBuffer{}
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-held
+	w.stop()
+	close(let)
+	w.front.Linger(t.Context())
+	if err := cmd.Wait(); err != nil || !strings.Contains(said.String(), "there") {
+		t.Errorf("%v: told %q", err, said.String())
+	}
+}
+
 // Who is still held when the gateway ends is not told that she is denied.
 func TestShutdownWhileHeld(t *testing.T) {
 	w := newWorld(t)
