@@ -92,8 +92,41 @@ type bench struct {
 	wrong []error
 }
 
+// failf notes what is wrong, once.
 func (b *bench) failf(format string, args ...any) {
-	b.wrong = append(b.wrong, fmt.Errorf(format, args...))
+	err := fmt.Errorf(format, args...)
+	if !slices.ContainsFunc(b.wrong, func(noted error) bool { return noted.Error() == err.Error() }) {
+		b.wrong = append(b.wrong, err)
+	}
+}
+
+// same looks whether a machine that was seen to run is what it was.
+func (b *bench) same(was provider.Observed, what string) {
+	if all, ok := b.look(); ok && was.Phase == provider.PhaseRunning && all[was.ID] != was {
+		b.failf("%s changed the machine: it was %s, and is %s", what, said(was), said(all[was.ID]))
+	}
+}
+
+// phase is that of a machine, with the provider's reason.
+func phase(o provider.Observed) string {
+	if o.Reason == "" {
+		return string(o.Phase)
+	}
+	return fmt.Sprintf("%s (%s)", o.Phase, o.Reason)
+}
+
+// said is what a provider said of a machine.
+func said(o provider.Observed) string {
+	if o.ID == "" {
+		return "not listed"
+	}
+	text := fmt.Sprintf("%s of pool %q, %s", o.ID, o.Pool, o.Phase)
+	for _, part := range []struct{ name, value string }{{"address", o.Address}, {"providerId", o.ProviderID}, {"reason", o.Reason}, {"outdated", o.Outdated}, {"trouble", o.Trouble}} {
+		if part.value != "" {
+			text += fmt.Sprintf(", %s %q", part.name, part.value)
+		}
+	}
+	return text
 }
 
 // ok notes an error of something that must succeed.
@@ -183,7 +216,7 @@ func (b *bench) until(id shoal.MachineID, want provider.Phase) provider.Observed
 		}
 		last = seen
 		if seen.Phase == provider.PhaseFailed && want != gone || b.ctx.Err() != nil || time.Now().After(deadline) {
-			b.failf("machine %s is %s (%s), and should be %s", id, seen.Phase, seen.Reason, want)
+			b.failf("machine %s is %s, and should be %s", id, phase(seen), want)
 			return last
 		}
 	}
@@ -201,7 +234,7 @@ func (b *bench) stays(id shoal.MachineID, want provider.Phase) {
 			seen.Phase = gone
 		}
 		if seen.Phase != want {
-			b.failf("machine %s did not stay %s: it is %s (%s)", id, want, seen.Phase, seen.Reason)
+			b.failf("machine %s did not stay %s: it is %s", id, want, phase(seen))
 			return
 		}
 		time.Sleep(b.Poll)
@@ -216,7 +249,7 @@ func (b *bench) made(n int) (provider.MachineSpec, provider.Observed) {
 	}
 	seen := b.until(spec.ID, provider.PhaseRunning)
 	if seen.Phase == provider.PhaseRunning && (seen.Address == "" || seen.ProviderID == "" || seen.Pool != spec.Pool) {
-		b.failf("a running machine is described as %+v", seen)
+		b.failf("a running machine has an address, a providerId and its pool, and this one is %s", said(seen))
 	}
 	return spec, seen
 }

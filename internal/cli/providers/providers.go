@@ -22,6 +22,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/spec"
 	"github.com/shoal-pool/shoal/provider"
 	"github.com/shoal-pool/shoal/provider/providertest"
+	"github.com/shoal-pool/shoal/provider/wire"
 )
 
 // Env is the command line that the commands are part of.
@@ -41,8 +42,10 @@ func (env Env) schema(args cobra.PositionalArgs) *cobra.Command {
 		Short: "Print the JSON Schema of a provider's settings: what a pool's providerConfig can hold",
 		Args:  args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return env.with(cmd.Context(), args[0], func(p *program.Provider, _ program.Config) error {
-				d, err := p.Describe(cmd.Context())
+			ctx, stop := env.Interruptible(cmd.Context()) // the executable has a process group of its own, and would be left behind
+			defer stop()
+			return env.with(ctx, args[0], func(p *program.Provider, cfg program.Config) error {
+				d, err := describe(ctx, p, cfg)
 				if err != nil {
 					return err
 				}
@@ -78,8 +81,8 @@ They have no server to join, so their agents wait in vain.`,
 		Args:    args,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, name := range only {
-				if !slices.ContainsFunc(providertest.Checks(), func(c providertest.Check) bool { return c.Name == name }) {
-					return shoal.Errorf(shoal.KindInvalid, "there is no check %q", name)
+				if !slices.Contains(names(), name) {
+					return shoal.Errorf(shoal.KindInvalid, "there is no check %q", name).WithHint("there are %s", strings.Join(names(), ", "))
 				}
 			}
 			like, err := machineOf(file)
@@ -137,6 +140,14 @@ func (env Env) with(ctx context.Context, path string, do func(*program.Provider,
 	return do(p, cfg)
 }
 
+// names are those of the checks.
+func names() (all []string) {
+	for _, c := range providertest.Checks() {
+		all = append(all, c.Name)
+	}
+	return all
+}
+
 // machineOf is a machine as the pool in a file has them.
 func machineOf(file string) (m provider.MachineSpec, err error) {
 	m = provider.MachineSpec{Pool: "check", Resources: shoal.Resources{CPUs: 1000, Memory: 1 << 30}}
@@ -166,14 +177,23 @@ func machineOf(file string) (m provider.MachineSpec, err error) {
 	return m, nil
 }
 
+// describe asks an executable what it can do.
+func describe(ctx context.Context, p *program.Provider, cfg program.Config) (wire.Description, error) {
+	d, err := p.Describe(ctx)
+	if err != nil && ctx.Err() == nil {
+		err = shoal.Errorf(shoal.KindInvalid, "%s is no provider: %w", cfg.Path, err)
+	}
+	return d, err
+}
+
 // most is how many different machines the checks ask for.
 const most = 16
 
 // checkAll runs the suite and says how each check went.
 func (env Env) checkAll(ctx context.Context, p *program.Provider, cfg program.Config, like provider.MachineSpec, patience time.Duration, only []string) error {
-	d, err := p.Describe(ctx)
+	d, err := describe(ctx, p, cfg)
 	if err != nil {
-		return shoal.Errorf(shoal.KindInvalid, "%s is no provider: %w", cfg.Path, err)
+		return err
 	}
 	env.Say("%s: protocol %d, mode %s, mounts by the %s, stop %t", filepath.Base(cfg.Path), d.Protocol, d.Mode, d.Capabilities.Mounts, d.Capabilities.Stop)
 	if d.Capabilities.Mounts == provider.MountsByAgent {
