@@ -172,7 +172,7 @@ func (m *machine) MarkBooted() error { return os.WriteFile(bootedFile, nil, 0o60
 func (m *machine) Accounts(want api.Accounts, mounts []api.AgentMount) error {
 	out, err := m.keeper.Write(want)
 	if err != nil {
-		return err
+		return errors.Join(err, m.shutOut(want))
 	}
 	principals, away := map[string]string{}, false
 	for _, u := range out.Users {
@@ -199,6 +199,18 @@ func (m *machine) Accounts(want api.Accounts, mounts []api.AgentMount) error {
 	}
 	m.end(out.Gone)
 	return nil
+}
+
+// shutOut does without files of accounts, for which there may be no room, what can be done about users who may not be here.
+func (m *machine) shutOut(want api.Accounts) error {
+	may, gone := map[string]bool{}, []int{}
+	for _, u := range want.Users {
+		if may[string(u.Name)] = !u.Disabled; u.Disabled && u.UID >= firstPerson {
+			gone = append(gone, u.UID)
+		}
+	}
+	m.end(gone)
+	return m.sshd.Keep(func(user string) bool { return may[user] })
 }
 
 // Times of ending what disabled users run.

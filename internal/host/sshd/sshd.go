@@ -302,21 +302,10 @@ func WithEnv(principal string, variables []string) string {
 }
 
 // Principals says what a certificate must name for each user. Who is not listed cannot log in.
-// It is not for concurrent calls.
+// It is not for concurrent calls, nor is Keep.
 func (s *Server) Principals(of map[string]string) error {
-	if s.known == nil {
-		if err := s.readPrincipals(); err != nil {
-			return fmt.Errorf("cannot read who may log in: %w", err)
-		}
-	}
-	for user := range s.known {
-		if _, ok := of[user]; ok || user == ProbeUser {
-			continue
-		}
-		if err := os.Remove(filepath.Join(s.path("principals"), user)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("cannot shut out %s: %w", user, err)
-		}
-		delete(s.known, user)
+	if err := s.Keep(func(user string) bool { _, ok := of[user]; return ok }); err != nil {
+		return err
 	}
 	for user, principal := range of {
 		if s.known[user] == principal {
@@ -326,6 +315,25 @@ func (s *Server) Principals(of map[string]string) error {
 			return fmt.Errorf("cannot let in %s: %w", user, err)
 		}
 		s.known[user] = principal
+	}
+	return nil
+}
+
+// Keep shuts out all users but those who may still log in.
+func (s *Server) Keep(may func(user string) bool) error {
+	if s.known == nil {
+		if err := s.readPrincipals(); err != nil {
+			return fmt.Errorf("cannot read who may log in: %w", err)
+		}
+	}
+	for user := range s.known {
+		if user == ProbeUser || may(user) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(s.path("principals"), user)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot shut out %s: %w", user, err)
+		}
+		delete(s.known, user)
 	}
 	return nil
 }
