@@ -211,7 +211,7 @@ func (p *plan) takeBack() {
 func (p *plan) clear() {
 	for i := range p.Machines {
 		m := &p.Machines[i]
-		if m.rolled() && !m.Old() && !p.retired(m.ID) && !slices.Contains(p.Restore, m.ID) {
+		if m.rolled() && !m.Old() && m.Wanted == shoal.WantRun && !p.retired(m.ID) && !slices.Contains(p.Restore, m.ID) {
 			p.Restore = append(p.Restore, m.ID)
 		}
 	}

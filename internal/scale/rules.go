@@ -252,6 +252,9 @@ func (p *plan) followRules() {
 		if !p.enough(p.thereWithout(m)) || last && p.running() > 1 {
 			continue
 		}
+		if !m.mayGo() && len(m.Cordons) > 0 {
+			continue // what a rollout left is taken from it first
+		}
 		p.Rule = t.rule
 		if m.mayGo() {
 			p.retire(m, code, "%s", t.rule)

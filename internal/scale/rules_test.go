@@ -156,10 +156,12 @@ func carryOut(s scale.State, d scale.Decision) scale.State {
 		m.Cordons = slices.Clone(m.Cordons)
 		at := func(c scale.Change) bool { return c.Machine == m.ID }
 		switch {
-		case slices.ContainsFunc(d.Retire, at):
+		case slices.ContainsFunc(d.Retire, at), slices.ContainsFunc(d.Force, at):
 			m.Wanted, m.State = shoal.WantDelete, shoal.MachineStopping
 		case slices.ContainsFunc(d.Cordon, at):
 			by(shoal.CordonAutoscaler)(m)
+		case slices.ContainsFunc(d.Roll, at):
+			by(shoal.CordonRollout)(m)
 		case slices.Contains(d.Restore, m.ID):
 			m.Cordons = nil
 		}
@@ -183,7 +185,9 @@ func TestStaysOpen(t *testing.T) {
 		after := carryOut(s, d)
 		could, does := false, false
 		for _, m := range after.Machines {
-			ours := !slices.ContainsFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner != shoal.CordonAutoscaler })
+			ours := !slices.ContainsFunc(m.Cordons, func(c shoal.Cordon) bool {
+				return c.Owner != shoal.CordonAutoscaler && c.Owner != shoal.CordonRollout
+			})
 			could = could || m.State == shoal.MachineReady && m.Wanted == shoal.WantRun && m.Health != shoal.HealthDown && ours
 			does = does || m.Accepts()
 		}
@@ -221,7 +225,9 @@ func TestMoreDemandIsNeverLess(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := draw(t)
 		s.Pool.Deleting, s.Pool.Fixed = false, nil
-		left := func(d scale.Decision) int { return d.Create + len(d.Restore) - len(d.Retire) - len(d.Cordon) }
+		left := func(d scale.Decision) int {
+			return d.Create + len(d.Restore) - len(d.Retire) - len(d.Cordon) - len(d.Roll) - len(d.Force)
+		}
 		before := left(scale.Decide(s, start()))
 		s.Waiting += rapid.IntRange(1, 9).Draw(t, "more")
 		if after := left(scale.Decide(s, start())); after < before {

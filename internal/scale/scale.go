@@ -105,8 +105,8 @@ func Decide(s State, now time.Time) Decision {
 	p := newPlan(s, now)
 	p.shrink()
 	p.grow()
-	p.stayOpen()
 	p.clear()
+	p.stayOpen()
 	p.say()
 	return p.Decision
 }
@@ -239,20 +239,36 @@ func (p *plan) overspent() (what string, until time.Time) {
 	return "", time.Time{}
 }
 
-// stayOpen takes a machine's cordon back where else none would take people while machines run: whoever logs in finds
-// one. What an operator or a schedule wants without machines is left alone.
+// stayOpen takes a machine's cordon back, or does not give it one, where else none would take people while machines run: whoever
+// logs in finds one. What an operator or a schedule wants without machines is left alone.
 func (p *plan) stayOpen() {
-	if p.limit == 0 || p.Pool.Deleting || len(p.Restore) > 0 {
+	if p.limit == 0 || p.Pool.Deleting {
 		return
 	}
-	open := func(m *Machine) bool { return m.Accepts() && !p.retired(m.ID) }
-	if slices.ContainsFunc(p.serving, open) {
+	open := func(m *Machine) bool {
+		then := *m
+		if slices.Contains(p.Restore, m.ID) {
+			then.Cordons = nil
+		}
+		return then.Accepts() && !p.retired(m.ID)
+	}
+	if slices.ContainsFunc(p.serving, open) || slices.ContainsFunc(p.reserve, open) {
 		return
 	}
 	best := slices.DeleteFunc(slices.Clone(p.reserve), func(m *Machine) bool { return m.Wanted != shoal.WantRun || m.Health == shoal.HealthDown })
 	slices.SortStableFunc(best, func(a, b *Machine) int { return compareBool(a.rolled(), b.rolled()) })
 	if len(best) > 0 {
 		p.Restore = append(p.Restore, best[0].ID)
+		return
+	}
+	takes := func(c Change) bool {
+		return slices.ContainsFunc(p.Machines, func(m Machine) bool { return m.ID == c.Machine && m.Accepts() })
+	}
+	for _, given := range []*[]Change{&p.Cordon, &p.Roll} {
+		if i := slices.IndexFunc(*given, takes); i >= 0 {
+			*given = slices.Delete(*given, i, i+1)
+			return
+		}
 	}
 }
 

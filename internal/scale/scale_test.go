@@ -429,6 +429,12 @@ func TestInvariants(t *testing.T) {
 				t.Fatalf("%s twice: %+v", c.Machine, d)
 			}
 		}
+		for _, id := range d.Restore {
+			m := byID[id]
+			if m.Cordons = nil; m.Accepts() {
+				serving++
+			}
+		}
 		before := 0
 		for _, m := range s.Machines {
 			if m.Accepts() {

@@ -76,7 +76,7 @@ func (p *plan) thereWithout(m *Machine) []*Machine {
 
 // enough reports whether nothing is short with so many machines, and no rule would want more.
 func (p *plan) enough(on []*Machine) bool {
-	return p.short(on).machines() <= 0 && !p.wanted(len(on))
+	return p.lacks(on) <= 0 && !p.wanted(len(on))
 }
 
 // dropExcess brings a pool down to its limit: what is not there yet goes first, then what is empty;
