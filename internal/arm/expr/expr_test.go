@@ -80,7 +80,7 @@ func TestFunctions(t *testing.T) {
 		{"equals(uniqueString('a'), uniqueString('a'))", "true"}, {"equals(uniqueString('a', 'b'), uniqueString('ab'))", "false"}, {"length(uniqueString('x'))", "13"},
 		// dates
 		{"dateTimeAdd('2020-04-07 14:53:14Z', '-P9D')", `"2020-03-29 14:53:14Z"`}, {"dateTimeAdd('20200407T145314Z', 'PT1H', 'yyyy-MM-dd HH:mm')", `"2020-04-07 15:53"`},
-		{"dateTimeToEpoch('1970-01-02T00:00:00Z')", "86400"}, {"dateTimeFromEpoch(86400)", `"1970-01-02T00:00:00Z"`}, {"dateTimeAdd('2020-01-31T00:00:00Z', 'P1M', 'd MMM yy, H tt \\h')", `"2 Mar 20, 0 AM h"`},
+		{"dateTimeToEpoch('1970-01-02T00:00:00Z')", "86400"}, {"dateTimeFromEpoch(86400)", `"1970-01-02T00:00:00Z"`}, {"dateTimeAdd('2020-01-31T00:00:00Z', 'P1M', 'd MMM yy, H tt \\h')", `"1 Mar 20, 0 AM h"`}, {"dateTimeAdd('2024-01-01T00:00:00Z', 'P1Y')", `"2024-12-31T00:00:00Z"`}, {"dateTimeAdd('2023-03-01T00:00:00Z', '-P1M')", `"2023-01-30T00:00:00Z"`},
 		// addresses
 		{"cidrSubnet('10.144.0.0/20', 24, 3)", `"10.144.3.0/24"`}, {"cidrHost('10.144.3.0/24', 0)", `"10.144.3.1"`}, {"parseCidr('10.144.0.0/20').broadcast", `"10.144.15.255"`}, {"parseCidr('10.144.0.0/20').netmask", `"255.255.240.0"`},
 		{"parseCidr('10.0.0.0/24').lastUsable", `"10.0.0.254"`}, {"cidrSubnet('fd00::/56', 64, 2)", `"fd00:0:0:2::/64"`}, {"cidrHost('fd00::/64', 1)", `"fd00::1"`},

@@ -79,7 +79,8 @@ func dateTimeAdd(c *Call) (*tree.Value, error) {
 			n[i] = -v
 		}
 	}
-	t = t.AddDate(n[0], n[1], 7*n[2]+n[3]).Add(time.Duration(n[4])*time.Hour + time.Duration(n[5])*time.Minute + time.Duration(n[6])*time.Second)
+	// A year is 365 days and a month 30, as the old service's reference has it.
+	t = t.AddDate(0, 0, 365*n[0]+30*n[1]+7*n[2]+n[3]).Add(time.Duration(n[4])*time.Hour + time.Duration(n[5])*time.Minute + time.Duration(n[6])*time.Second)
 	if len(c.Args) < 3 {
 		return tree.StringValue(t.Format(layout)), nil
 	}
