@@ -64,17 +64,24 @@ func (t *translation) cloudConfig(p *pool, text string, v *tree.Value) {
 		if !ok || section != "mounts" && section != "runcmd" {
 			continue
 		}
-		words := split(item)
+		var words []string
 		if list, ok := strings.CutPrefix(strings.TrimSpace(item), "["); ok {
 			words = listed(strings.TrimSuffix(list, "]"))
 		}
-		if section == "mounts" && len(words) > 2 {
+		var shares []mounted
+		switch {
+		case section == "mounts" && len(words) > 2:
 			words = slices.Concat([]string{"mount", "-t", words[2], words[0], words[1], "-o"}, append(words[3:], "")[:1])
+			fallthrough
+		case len(words) > 0:
+			if m, ok := mountIn(words); ok && t.tellable(m) {
+				shares = []mounted{m}
+			}
+		default:
+			shares, _ = t.mounts(item)
 		}
-		if m, ok := mountIn(words); ok && t.tellable(m) {
-			m.more, found = false, true
-			t.mount(p, "customData", m, v, false)
-		}
+		found = found || len(shares) > 0
+		t.mountAll(p, "customData", shares, false, v, false)
 	}
 	if found {
 		t.note(v.At, "customData: of the configuration of cloud-init its mounts are taken; the rest is left out")
@@ -107,24 +114,10 @@ func listed(list string) []string {
 // lines is for a script: of its lines that mount a share comes the share; one that does nothing of the kind may become the
 // pool's setup.
 func (t *translation) lines(p *pool, title, text string, uris []string, public bool, v *tree.Value) {
-	found, more := false, false
-	var shares []mounted
-	for l := range strings.Lines(text) {
-		l = strings.TrimSpace(l)
-		m, ok := mountOf(l)
-		switch {
-		case ok && t.tellable(m):
-			shares = append(shares, m)
-			found, more = true, more || m.more
-		case l != "" && !strings.HasPrefix(l, "#") && !strings.HasPrefix(l, "mkdir ") && !strings.HasPrefix(l, "set "):
-			more = true
-		}
+	shares, more := t.mounts(text)
+	if len(shares) > 0 {
+		t.mountAll(p, title, shares, more, v, public)
+		return
 	}
-	for i, m := range shares {
-		m.more = more && i == len(shares)-1
-		t.mount(p, title, m, v, public)
-	}
-	if !found {
-		t.script(p, title, text, uris, v.Hides(), v.At)
-	}
+	t.script(p, title, text, uris, v.Hides(), v.At)
 }

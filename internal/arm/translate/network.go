@@ -132,6 +132,10 @@ func (t *translation) rule(p *pool, lb *arm.Resource, rule *tree.Value) {
 	name := rule.Get("name").Tell()
 	v := rule.Get("properties")
 	path := fmt.Sprintf("%s rule %s", what(lb), tree.Clip(name, 60))
+	if protocol := v.Get("protocol"); protocol.Present() && !strings.EqualFold(protocol.Tell(), "tcp") {
+		t.note(protocol.At, "%s: the gateway has no front end for %s; the rule is left out", path, protocol.Show())
+		return
+	}
 	front, ok1 := t.port(v.Get("frontendPort"), path, rule.At)
 	back, ok2 := t.port(v.Get("backendPort"), path, rule.At)
 	if !ok1 || !ok2 {
@@ -139,10 +143,6 @@ func (t *translation) rule(p *pool, lb *arm.Resource, rule *tree.Value) {
 	}
 	probe := t.probe(lb, v.Get("probe", "id").Tell())
 	distribution := strings.ToLower(v.Get("loadDistribution").Tell())
-	if protocol := v.Get("protocol"); protocol.Present() && !strings.EqualFold(protocol.Tell(), "tcp") {
-		t.note(protocol.At, "%s: the gateway has no front end for %s; the rule is left out", path, protocol.Show())
-		return
-	}
 	switch {
 	case back == 22:
 		t.note(rule.At, "%s: port %d is the gateway's own ssh, at its --ssh-listen", path, front)

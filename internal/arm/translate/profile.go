@@ -127,6 +127,8 @@ func (t *translation) user(p *pool, os *tree.Value) {
 		data := k.Get("keyData")
 		text := strings.Join(strings.Fields(data.Text()), " ")
 		switch {
+		case data.Uncertain():
+			t.note(data.At, "the public key of %s is known only once something is deployed (%s): it is left out; --answers FILE says what it is", lower, tree.Clip(data.Sketch(), 200))
 		case !keyLine.MatchString(text):
 			t.wrong(placeOf(data, p), "osProfile.linuxConfiguration.ssh.publicKeys", "give the line of a .pub file", "this is no public key of SSH")
 		case !slices.Contains(u.Keys, text):
@@ -135,6 +137,10 @@ func (t *translation) user(p *pool, os *tree.Value) {
 	}
 	off, _ := os.Get("linuxConfiguration", "disablePasswordAuthentication").AsBool()
 	password := os.Get("adminPassword")
+	if password.Uncertain() {
+		t.note(password.At, "the password of %s is known only once something is deployed (%s): it is left out; --answers FILE says what it is", lower, tree.Clip(password.Sketch(), 200))
+		password = nil
+	}
 	given := password.Present() && !off && !keyLine.MatchString(password.Text())
 	if given && !slices.ContainsFunc(t.out.Passwords, func(o Password) bool { return o.User == u.Name && o.Value.Text() == password.Text() }) {
 		t.out.Passwords = append(t.out.Passwords, Password{u.Name, password.Hidden(), password.At})

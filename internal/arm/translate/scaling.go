@@ -45,7 +45,7 @@ func (t *translation) autoscales() {
 			break
 		}
 		i := slices.IndexFunc(t.pools, func(p *pool) bool { return slices.Contains(p.ids, tree.Fold(strings.TrimRight(target, "/"))) })
-		rules := t.rules(chosen, what(r), i >= 0)
+		rules := t.rules(chosen, what(r), target, i >= 0)
 		if i >= 0 {
 			p := t.pools[i]
 			p.Size, p.places["size"] = size, chosen.At
@@ -92,12 +92,15 @@ func (t *translation) bounds(profile *tree.Value, title string) (shoal.Size, boo
 }
 
 // rules makes ours of the rules by which the old services changed the size, and tells which are left out.
-func (t *translation) rules(profile *tree.Value, title string, known bool) (rules []shoal.Rule) {
+func (t *translation) rules(profile *tree.Value, title, target string, known bool) (rules []shoal.Rule) {
 	for _, r := range profile.Get("rules").Items() {
 		trigger, action := r.Get("metricTrigger"), r.Get("scaleAction")
 		words := fmt.Sprintf("%s %s %s over %s → %s %s", trigger.Get("metricName").Tell(), operator(trigger.Get("operator").Tell()), number(trigger.Get("threshold")),
-			trigger.Get("timeWindow").Tell(), strings.ToLower(action.Get("direction").Tell()), number(action.Get("value")))
+			trigger.Get("timeWindow").Tell(), strings.ToLower(action.Get("direction").Tell()), amount(action))
 		rule, why := ruleOf(trigger, action)
+		if of := trigger.Get("metricResourceUri").Tell(); of != "" && !strings.EqualFold(naming.Last(of), naming.Last(target)) {
+			why = "it measures something else than the pool, " + tree.Clip(naming.Last(of), 60)
+		}
 		switch {
 		case why == "" && known:
 			rules = append(rules, rule)
@@ -172,6 +175,18 @@ func span(s string) shoal.Duration {
 		}
 	}
 	return 0
+}
+
+// amount is by how much an action changes the number of machines, or to what.
+func amount(action *tree.Value) string {
+	n := number(action.Get("value"))
+	switch strings.ToLower(action.Get("type").Tell()) {
+	case "percentchangecount":
+		return n + "%"
+	case "exactcount":
+		return "to " + n
+	}
+	return n
 }
 
 func number(v *tree.Value) string {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/arm"
 	"github.com/shoal-pool/shoal/internal/arm/tree"
 	"github.com/shoal-pool/shoal/internal/spec/naming"
 )
@@ -25,11 +26,22 @@ func (t *translation) extensions() {
 			}
 			p := t.pools[i]
 			if len(p.ids) > 1 && owner != p.ids[0] {
-				continue // the same for each copy of a machine
+				if !t.forFirst(r, p) {
+					t.note(r.At, "extension %s: it is for one machine of pool %q, whose machines are all the same: it is left out", tree.Clip(r.Name, 60), p.Name)
+				}
+				continue
 			}
 			t.extension(p, naming.Last(r.Name), r.Body.Get("properties"), r.At)
 		}
 	}
+}
+
+// forFirst reports whether an extension is there for the pool's first machine, too, from the same place of the template: then it is
+// the same for each copy.
+func (t *translation) forFirst(r *arm.Resource, p *pool) bool {
+	return slices.ContainsFunc(t.of(kind(r)), func(o *arm.Resource) bool {
+		return o.At == r.At && strings.HasPrefix(tree.Fold(o.ID), p.ids[0]+"/")
+	})
 }
 
 // extension reads one: scripts that mount a share become the share, other scripts the pool's setup.
@@ -57,28 +69,35 @@ func (t *translation) extension(p *pool, name string, v *tree.Value, at tree.Pla
 		return
 	}
 	if command.Kind == tree.Unknown {
-		if m, ok := mountOf(command.Sketch()); ok && t.tellable(m) {
-			m.key = "" // a deployment alone has it
-			t.mount(p, title, m, command, false)
+		if shares, more := t.mounts(command.Sketch()); len(shares) > 0 {
+			for i := range shares {
+				shares[i].key = "" // a deployment alone has it
+			}
+			t.mountAll(p, title, shares, more, command, false)
 			return
 		}
 		t.note(command.At, "%s: its command is known only once something is deployed (%s): it is left out", title, tree.Clip(command.Sketch(), 200))
 		return
 	}
+	if shares, more := t.mounts(command.Text()); len(shares) > 0 {
+		t.mountAll(p, title, shares, more, command, public)
+		return
+	}
 	var uris []string
+	secret := command.Hides()
 	for _, settings := range []string{"settings", "protectedSettings"} {
 		for _, u := range v.Get(settings, "fileUris").Items() {
-			uris = append(uris, u.Text())
+			if u.Kind == tree.Unknown {
+				t.note(u.At, "%s: what it downloads is known only once something is deployed (%s): it is left out", title, tree.Clip(u.Sketch(), 200))
+				return
+			}
+			uris, secret = append(uris, u.Text()), secret || u.Hides()
 		}
-	}
-	if m, ok := mountOf(command.Text()); ok && t.tellable(m) {
-		t.mount(p, title, m, command, public)
-		return
 	}
 	if public {
 		t.note(command.At, "%s: a secret stands in its public settings, where everybody reads it who may look at the machines: replace it", title)
 	}
-	t.script(p, title, command.Text(), uris, command.Hides() || slices.ContainsFunc(v.Get("protectedSettings", "fileUris").Items(), (*tree.Value).Hides), command.At)
+	t.script(p, title, command.Text(), uris, secret, command.At)
 }
 
 // script makes a setup of a script, if that is wanted.
@@ -126,8 +145,61 @@ type mounted struct {
 	more    bool // the command does something else too
 }
 
-// mountOf recognises scripts that mount a share, and the commands that they are made of.
-func mountOf(command string) (mounted, bool) { return mountIn(split(command)) }
+// mounts finds what a script mounts, command by command, and whether it does something else too.
+func (t *translation) mounts(script string) (shares []mounted, more bool) {
+	for _, c := range simple(script) {
+		words := split(c)
+		if len(words) > 0 && words[0] == "sudo" {
+			words = words[1:]
+		}
+		if len(words) > 2 && words[len(words)-2] == "-c" && !doesMore(words[:len(words)-1]) {
+			inner, also := t.mounts(words[len(words)-1])
+			shares, more = append(shares, inner...), more || also
+			continue
+		}
+		m, ok := mountIn(words)
+		switch {
+		case ok && t.tellable(m):
+			shares, more = append(shares, m), more || m.more
+		case len(words) > 0 && words[0] != "mkdir" && words[0] != "set":
+			more = true
+		}
+	}
+	return shares, more
+}
+
+// simple takes a script apart where, in no quotes, a line or a command ends.
+func simple(script string) []string {
+	script = strings.NewReplacer("\\\r\n", " ", "\\\n", " ").Replace(script)
+	var all []string
+	from, quote, escaped := 0, byte(0), false
+	for i := 0; i < len(script); i++ {
+		c := script[i]
+		switch {
+		case escaped:
+			escaped = false
+		case c == '\\' && quote != '\'':
+			escaped = true
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '\'' || c == '"':
+			quote = c
+		case c == '#' && strings.TrimSpace(script[from:i]) == "": // a comment may hold any quotes
+			end := strings.IndexByte(script[i:], '\n')
+			if end < 0 {
+				return all
+			}
+			i += end
+			from = i + 1
+		case c == '&' && i > 0 && script[i-1] == '>': // 2>&1
+		case c == ';' || c == '&' || c == '|' || c == '\n':
+			all, from = append(all, script[from:i]), i+1
+		}
+	}
+	return append(all, script[from:])
+}
 
 func mountIn(words []string) (mounted, bool) {
 	for i, w := range words {
@@ -137,7 +209,7 @@ func mountIn(words []string) (mounted, bool) {
 			m.source = "azurefiles://" + m.account + "/" + m.share
 			m.more = doesMore(words[:i]) || len(words) > i+6
 			return m, m.account != "" && m.share != ""
-		case w == "mount" && len(words) > i+4:
+		case path.Base(w) == "mount" && len(words) > i+4:
 			if m, ok := mountCommand(words[i+1:]); ok {
 				m.more = m.more || doesMore(words[:i])
 				return m, true
@@ -186,15 +258,8 @@ func mountCommand(words []string) (mounted, bool) {
 				options = words[i]
 			}
 		case strings.HasPrefix(w, "-"):
-		case w == "&&" || w == ";" || w == "||" || w == "|":
-			m.more = true
-			i = len(words)
 		default:
-			plain = append(plain, strings.TrimSuffix(w, ";"))
-			if strings.HasSuffix(w, ";") {
-				m.more = i+1 < len(words)
-				i = len(words)
-			}
+			plain = append(plain, w)
 		}
 	}
 	if len(plain) < 2 {
@@ -254,6 +319,14 @@ func split(command string) []string {
 		words = append(words, b.String())
 	}
 	return words
+}
+
+// mountAll makes shares of what a script mounts.
+func (t *translation) mountAll(p *pool, title string, shares []mounted, more bool, command *tree.Value, public bool) {
+	for i, m := range shares {
+		m.more = more && i == len(shares)-1
+		t.mount(p, title, m, command, public)
+	}
 }
 
 // mount makes a share of what a script mounts.
