@@ -31,7 +31,8 @@ func (p *program) jobSubmit() *cobra.Command {
 		Use:   "submit -f FILE",
 		Short: "Submit the jobs of a file: documents, batch scripts, and job.json of Batch AI",
 		Long: `Submit the jobs that a file describes; ` + "`shoal run`" + ` submits one from the command line. A file holds documents of the
-kind Job, or is a batch script with options of ` + "`shoal run`" + ` in lines that begin with #SHOAL, or a job.json of Batch AI.
+kind Job, or is a batch script with options of ` + "`shoal run`" + ` in lines that begin with #SHOAL, or a job.json of Batch AI. A script
+that has options for another system only, as in lines with #SBATCH, is refused; --lenient takes it without any.
 
 Of a job.json, --share says which directories of shares its mounts are. It is read strictly; --lenient takes older and
 misspelt files, and says what it let pass. --dry-run -o yaml shows what would be submitted, and works without a server.`,

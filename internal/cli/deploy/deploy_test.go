@@ -135,6 +135,10 @@ func TestRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	bicep := filepath.Join(dir, "main.bicep")
+	if err := os.WriteFile(bicep, []byte("param location string\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	err := (&world{}).run("--template-file", inside, "--what-if")
 	has(t, "the error", err, "4 mistakes", "and not ../outside.json", "by https, or lie beside the template", "there is no file gone.json")
 	if strings.Contains(err, "sig=") || strings.Contains(err, `"very"`) {
@@ -144,6 +148,7 @@ func TestRefused(t *testing.T) {
 		"there is no template":             {"--what-if"},
 		"cannot read two templates":        {"--what-if", "--template-file", "a", "--template-uri", "b"},
 		"no such file":                     {"--what-if", "--template-file", "gone.json"},
+		"it is written in Bicep":           {"--what-if", "--template-file", bicep},
 		`cannot read the parameters "x"`:   {"--what-if", "--template-file", inside, "--parameters", "x"},
 		"the variable NOPE is not set":     {"--what-if", "--template-file", inside, "p=env:NOPE"},
 		"cannot read --size-map":           {"--what-if", "--template-file", inside, "--size-map", "X=1"},

@@ -54,6 +54,9 @@ func (l *loader) template(file, uri string) (arm.File, error) {
 	if err != nil {
 		return arm.File{}, err
 	}
+	if strings.EqualFold(filepath.Ext(file), ".bicep") {
+		return arm.File{}, shoal.Errorf(shoal.KindInvalid, "cannot read %s: it is written in Bicep, and templates are read in JSON", file).WithHint("az bicep build --file %s makes one of it", file)
+	}
 	l.dir, l.own = filepath.Dir(whole), filepath.Base(whole)
 	return arm.File{Name: file, URI: (&url.URL{Scheme: "file", Path: filepath.ToSlash(whole)}).String(), Data: data}, nil
 }

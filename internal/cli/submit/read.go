@@ -1,6 +1,7 @@
 package submit
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -27,7 +28,7 @@ type Foreign struct {
 // Bind adds the flags.
 func (o *Foreign) Bind(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.BoolVar(&o.Lenient, "lenient", false, "read old and misspelt files of Batch AI, and say what was let pass")
+	f.BoolVar(&o.Lenient, "lenient", false, "read old and misspelt files of Batch AI, and scripts without their options for other systems, and say what was let pass")
 	f.StringArrayVar(&o.Shares, "share", nil, "a mount of a Batch AI file is this directory of a share, `A=SHARE:/PATH`; *=SHARE:/PATH is for all others; @FILE has one in each line; may be repeated")
 }
 
@@ -77,11 +78,13 @@ func Jobs(c Config, paths []string, o Options) (spec.Set, error) {
 			case kind == batchai.KindCluster, kind == batchai.KindServer:
 				return set, notAJob(f.Name, kind)
 			case script.Is(f.Data):
-				j, err := c.script(f)
+				j, err := c.script(f, o.Lenient)
 				if err != nil {
 					return set, err
 				}
 				set.Jobs = append(set.Jobs, j)
+			case isTemplate(f.Data):
+				return set, template(f.Name)
 			default:
 				documents = append(documents, f)
 			}
@@ -129,6 +132,9 @@ func Objects(c Config, files []spec.File, o Foreign) (spec.Set, error) {
 		case batchai.KindServer:
 			return spec.Set{}, notAJob(f.Name, kind)
 		default:
+			if isTemplate(f.Data) {
+				return spec.Set{}, template(f.Name)
+			}
 			documents = append(documents, f)
 		}
 	}
@@ -188,6 +194,16 @@ func notAJob(name string, kind batchai.Kind) error {
 	return shoal.Errorf(shoal.KindInvalid, "%s describes a cluster of Batch AI's, not a job", name).WithHint("`shoal apply -f %s` makes a pool of it", name)
 }
 
+// isTemplate reports whether a file is a deployment template of Azure's, by its schema.
+func isTemplate(data []byte) bool {
+	data = bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\uFEFF")))
+	return bytes.HasPrefix(data, []byte("{")) && bytes.Contains(data, []byte("eploymentTemplate.json"))
+}
+
+func template(name string) error {
+	return shoal.Errorf(shoal.KindInvalid, "%s is a deployment template of Azure's", name).WithHint("`shoal deploy --template-file %s` makes pools and shares of it", name)
+}
+
 func (c Config) options(o Options, table map[string]batchai.Place) batchai.Options {
 	return batchai.Options{Lenient: o.Lenient, Shares: table, Account: c.Getenv("AZURE_BATCHAI_STORAGE_ACCOUNT"), Name: o.Name, Items: o.Items,
 		OnMachine: slices.Contains(o.Sets, "container=")}
@@ -235,11 +251,17 @@ func (c Config) table(list []string) (map[string]batchai.Place, error) {
 }
 
 // script makes a job of a batch script, whose options are in its head.
-func (c Config) script(f spec.File) (j shoal.JobSpec, err error) {
+func (c Config) script(f spec.File, lenient bool) (j shoal.JobSpec, err error) {
 	text := string(f.Data)
 	words, err := script.Options(text, script.Marker)
 	if err != nil {
 		return j, shoal.Errorf(shoal.KindInvalid, "%s: %w", f.Name, err)
+	}
+	if marker, line := script.Foreign(text); line > 0 && len(words) == 0 {
+		if !lenient {
+			return j, foreign(f.Name, marker, line)
+		}
+		c.Note("%s:%d: lines with %s hold options for another system: they are left out (--lenient)", f.Name, line, marker)
 	}
 	var o Flags
 	cmd := &cobra.Command{}
@@ -274,6 +296,16 @@ func (c Config) script(f spec.File) (j shoal.JobSpec, err error) {
 		return j, spec.Invalid(m)
 	}
 	return j, nil
+}
+
+// foreign refuses a script whose options would be lost.
+func foreign(name, marker string, line int) error {
+	e := shoal.Errorf(shoal.KindInvalid, "%s:%d: lines with %s hold options for another system, and without them this would be another job", name, line, marker)
+	const hint = "write the options of `shoal run` in lines with " + script.Marker + "; --lenient takes the script without any"
+	if marker == "#SBATCH" {
+		return e.WithHint("the sbatch that `shoal compat slurm DIR` makes reads them. Or " + hint)
+	}
+	return e.WithHint(hint)
 }
 
 // lineOf guesses the line of a wrong option: that of the first word which the error speaks of.

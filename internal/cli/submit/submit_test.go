@@ -118,6 +118,13 @@ func TestJobs(t *testing.T) {
 		"pool.yaml":    "kind: Pool\nname: lab\n",
 		"cluster.json": `{"properties":{"vmSize":"STANDARD_D1","scaleSettings":{"autoScale":{"minimumNodeCount":0,"maximumNodeCount":2}}}}`,
 		"server.json":  `{"properties":{"vmSize":"STANDARD_D1","dataDisks":{}}}`,
+		"slurm.sh":     "#!/bin/bash\n# a comment\n#SBATCH --array=1-9 --mem=64G\necho hi\n",
+		"pbs.sh":       "#!/bin/bash\n#PBS -l walltime=1:00:00\necho hi\n",
+		"sge.sh":       "#!/bin/bash\n#$ -pe smp 4\necho hi\n",
+		"both.sh":      "#!/bin/bash\n#SBATCH -c 2\n#SHOAL --cpus 2\necho hi\n",
+		"late.sh":      "#!/bin/bash\necho hi\n#SBATCH -c 2\n",
+		"latin.sh":     "#!/bin/bash\necho caf\xe9\n",
+		"azure.json":   `{"$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#", "resources": []}`,
 		"map":          "# where things are\nlogs=team:/logs\n",
 	})
 	var notes []string
@@ -145,10 +152,18 @@ func TestJobs(t *testing.T) {
 	if j := set.Jobs[0]; j.Name != "train" || j.Resources.CPUs != 4000 || j.Array != "1-10" || j.MaxRunning != 2 || j.Labels["team"] != "x" || !strings.HasSuffix(j.Command, `exec /bin/bash "$f"`) {
 		t.Errorf("got %+v", j)
 	}
-	for name, msg := range map[string]string{"bad.sh": "bad.sh:3: the options of the script: unknown flag: --cpu", "word.sh": `"x" is no option`, "pool.yaml": "what is no job", "cluster.json": "cluster", "server.json": "file server", "missing": "no such file"} {
+	for name, msg := range map[string]string{"bad.sh": "bad.sh:3: the options of the script: unknown flag: --cpu", "word.sh": `"x" is no option`, "pool.yaml": "what is no job", "cluster.json": "cluster", "server.json": "file server", "missing": "no such file",
+		"slurm.sh": "slurm.sh:3: lines with #SBATCH", "pbs.sh": "pbs.sh:2: lines with #PBS", "sge.sh": "sge.sh:2: lines with #$", "latin.sh": "UTF-8", "azure.json": "deployment template"} {
 		if _, err := read(Options{}, name); err == nil || !strings.Contains(err.Error(), msg) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	notes = nil
+	if set, err = read(Options{}, "both.sh", "late.sh"); err != nil || len(set.Jobs) != 2 || len(notes) != 0 {
+		t.Errorf("%v, %q", err, notes)
+	}
+	if set, err = read(Options{Foreign: Foreign{Lenient: true}}, "slurm.sh"); err != nil || len(set.Jobs) != 1 || !strings.Contains(notes[len(notes)-1], "slurm.sh:3:") {
+		t.Errorf("%v, %q", err, notes)
 	}
 	for _, share := range []string{"logs", "logs=team", "logs=Team:/x", "=team:/x", "@/none", "logs=team:/a/../b"} {
 		if _, err := read(Options{Foreign: Foreign{Shares: []string{share}}}, "job.json"); err == nil {
@@ -165,6 +180,13 @@ func TestJobs(t *testing.T) {
 	objects, err := Objects(c, files, Foreign{Name: "gpu"})
 	if err != nil || len(objects.Pools) != 2 || !slices.ContainsFunc(objects.Pools, func(p shoal.Pool) bool { return p.Name == "gpu" && p.Size.Max == 2 }) {
 		t.Errorf("%+v, %v", objects, err)
+	}
+	azure, err := Disk(nil).Files([]string{filepath.Join(dir, "azure.json")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Objects(c, azure, Foreign{}); err == nil || !strings.Contains(shoal.HintOf(err), "shoal deploy --template-file") {
+		t.Errorf("a template: %v", err)
 	}
 	if _, err := Objects(c, files[1:], Foreign{Name: "gpu"}); err == nil {
 		t.Error("--name without a use is taken")

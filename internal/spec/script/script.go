@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -55,6 +56,27 @@ func Options(text, marker string) ([]Word, error) {
 	return all, nil
 }
 
+// Foreign finds the first line that holds options for another system than ours, among those before the first
+// command: the word that it begins with. It is line 0 where there is none.
+func Foreign(text string) (marker string, line int) {
+	n := 0
+	for l := range strings.SplitSeq(text, "\n") {
+		n++
+		if trimmed := strings.TrimSpace(l); trimmed != "" && trimmed[0] != '#' {
+			break
+		}
+		word, rest, _ := strings.Cut(strings.ReplaceAll(l, "\t", " "), " ")
+		rest = strings.TrimSpace(rest)
+		switch word {
+		case "#SBATCH", "#PBS", "#BSUB", "#$": // of Slurm, PBS, LSF and Grid Engine
+			if strings.HasPrefix(rest, "-") || word == "#SBATCH" {
+				return word, n
+			}
+		}
+	}
+	return "", 0
+}
+
 // Split divides a line into words as a shell would, without expanding anything; a # begins a comment.
 func Split(line string) ([]string, error) {
 	var all []string
@@ -98,14 +120,26 @@ func Split(line string) ([]string, error) {
 	return all, nil
 }
 
+// Text refuses what would not arrive on a machine as it was written: a job's command is text in UTF-8.
+func Text(s string) error {
+	switch {
+	case strings.ContainsRune(s, 0):
+		return shoal.Errorf(shoal.KindInvalid, "the script is not text")
+	case !utf8.ValidString(s):
+		return shoal.Errorf(shoal.KindInvalid, "the script is not text in UTF-8").WithHint("iconv -f latin1 -t utf8 makes it such, if it is in Latin 1")
+	}
+	return nil
+}
+
 // Command is a shell command that runs a script from a file of its own, by the interpreter that its first
 // line names, else by sh.
 func Command(text string) (string, error) {
 	switch {
 	case len(text) > maxSize:
 		return "", shoal.Errorf(shoal.KindInvalid, "the script has more than %s", shoal.Bytes(maxSize)).WithHint("keep the data in files of a share")
-	case strings.ContainsRune(text, 0):
-		return "", shoal.Errorf(shoal.KindInvalid, "the script is not text")
+	}
+	if err := Text(text); err != nil {
+		return "", err
 	}
 	text = strings.ReplaceAll(text, "\r\n", "\n")
 	run := "/bin/sh"
