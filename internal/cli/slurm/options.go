@@ -19,9 +19,9 @@ type options struct {
 	time, mem, memPerCPU, memPerGPU, gres, signal, comment        string
 	account, qos, nodes                                           string
 	gpus, gpusPerNode, gpusPerTask                                string
-	tasks, perNode, cpus                                          int
+	tasks, perNode, cpus, cpusPerGPU                              int
 	parsable, wait, quiet, requeue, noRequeue, exclusive, testing bool
-	label, killOnBadExit, help                                    bool
+	label, killOnBadExit, help, ignorePBS                         bool
 }
 
 // flagSet defines the options. Those without a meaning here are gathered in ignored when they are used.
@@ -57,6 +57,7 @@ func (o *options) flagSet(name string, ignored *[]string) *pflag.FlagSet {
 	f.IntVarP(&o.tasks, "ntasks", "n", o.tasks, "")
 	f.IntVar(&o.perNode, "ntasks-per-node", o.perNode, "")
 	f.IntVarP(&o.cpus, "cpus-per-task", "c", o.cpus, "")
+	f.IntVar(&o.cpusPerGPU, "cpus-per-gpu", o.cpusPerGPU, "")
 	f.BoolVar(&o.parsable, "parsable", o.parsable, "")
 	f.BoolVarP(&o.wait, "wait", "W", o.wait, "")
 	f.BoolVar(&o.requeue, "requeue", o.requeue, "")
@@ -74,13 +75,14 @@ func (o *options) flagSet(name string, ignored *[]string) *pflag.FlagSet {
 	} else {
 		f.BoolVarP(&o.quiet, "quiet", "Q", o.quiet, "")
 		ignore(f, ignored, true, "mem-bind", "distribution/m", "nodelist/w", "cpu-bind")
-		ignore(f, ignored, false, "oversubscribe/s", "overcommit/O", "no-kill/k", "spread-job", "use-min-nodes", "verbose/v", "ignore-pbs")
+		ignore(f, ignored, false, "oversubscribe/s", "overcommit/O", "no-kill/k", "spread-job", "use-min-nodes", "verbose/v")
+		f.BoolVar(&o.ignorePBS, "ignore-pbs", o.ignorePBS, "")
 	}
 	ignore(f, ignored, false, "contiguous", "reboot", "wait-all-nodes", "no-bell")
 	ignore(f, ignored, true, "cpu-freq", "delay-boot", "extra", "gpus-per-socket", "mcs-label", "network", "ntasks-per-gpu", "power", "prefer", "container-id")
 	ignore(f, ignored, true, "mail-type", "mail-user", "constraint/C", "licenses/L", "exclude/x", "nice", "priority", "clusters/M", "cluster-constraint",
 		"profile", "acctg-freq", "core-spec/S", "hint", "tmp", "reservation", "switches", "wckey", "get-user-env", "threads-per-core", "sockets-per-node", "cores-per-socket",
-		"time-min", "mincpus", "gres-flags", "gpu-bind", "gpu-freq", "cpus-per-gpu", "ntasks-per-core", "ntasks-per-socket", "extra-node-info/B", "propagate", "kill-on-invalid-dep", "deadline", "batch", "thread-spec", "container")
+		"time-min", "mincpus", "gres-flags", "gpu-bind", "gpu-freq", "ntasks-per-core", "ntasks-per-socket", "extra-node-info/B", "propagate", "kill-on-invalid-dep", "deadline", "batch", "thread-spec", "container")
 	refuse(f, "hold/H", "begin/b", "burst-buffer", "bbf", "gid", "uid", "export-file", "nodefile/F", "tres-per-task")
 	return f
 }

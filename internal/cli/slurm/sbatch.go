@@ -36,13 +36,9 @@ func (c *command) sbatch(ctx context.Context, args []string) error {
 		return err
 	}
 	// Options of the command line win over those of the environment, and these over those of the script.
-	written, err := directives(script)
-	if err != nil {
+	o = options{ignorePBS: o.ignorePBS}
+	if ignored, err = c.directives(&o, script); err != nil {
 		return err
-	}
-	o = options{}
-	if _, ignored, err = c.parse(&o, written); err != nil {
-		return fmt.Errorf("a line #SBATCH: %w", err)
 	}
 	c.leaveOut(o, ignored)
 	c.environmentOptions(&o)
@@ -143,6 +139,11 @@ func (c *command) submit(ctx context.Context, o options, spec shoal.JobSpec) (sh
 			return shoal.Job{}, err
 		}
 	}
+	if b, err := memory(o.mem); err == nil && b == 0 && !o.exclusive {
+		if err := c.allMemory(ctx, to, &spec); err != nil {
+			return shoal.Job{}, err
+		}
+	}
 	if err := c.singleton(ctx, to, &spec); err != nil {
 		return shoal.Job{}, err
 	}
@@ -162,6 +163,19 @@ func wholeMachine(ctx context.Context, to *client.Client, spec *shoal.JobSpec) e
 	spec.Resources = p.Machine
 	spec.Resources.GPUs = gpus
 	return nil
+}
+
+// allMemory asks for all memory of each machine, which is what --mem=0 means.
+func (c *command) allMemory(ctx context.Context, to *client.Client, spec *shoal.JobSpec) error {
+	if spec.Pool == "" {
+		c.note("--mem=0 is all memory of a machine where --partition names the pool; without one the job gets the pool's default")
+		return nil
+	}
+	p, err := to.Pool(ctx, spec.Pool)
+	if err == nil {
+		spec.Resources.Memory = p.Machine.Memory
+	}
+	return err
 }
 
 // notName is what the name of a job cannot hold.
@@ -218,6 +232,9 @@ func (c *command) spec(o options) (s shoal.JobSpec, err error) {
 	if o.cpus > 0 {
 		s.Env["SLURM_CPUS_PER_TASK"] = strconv.Itoa(o.cpus)
 	}
+	if o.cpusPerGPU > 0 {
+		s.Env["SLURM_CPUS_PER_GPU"] = strconv.Itoa(o.cpusPerGPU)
+	}
 	if o.perNode > 0 {
 		s.Env["SLURM_NTASKS_PER_NODE"] = strconv.Itoa(o.perNode)
 	}
@@ -260,7 +277,7 @@ func (o *options) amounts(s *shoal.JobSpec) (err error) {
 			return err
 		}
 	}
-	if o.tasks < 0 || o.perNode < 0 || o.cpus < 0 || o.tasks > 1<<20 || o.perNode > 1<<20 || o.cpus > 1<<20 {
+	if o.tasks < 0 || o.perNode < 0 || o.cpus < 0 || o.cpusPerGPU < 0 || max(o.tasks, o.perNode, o.cpus, o.cpusPerGPU) > 1<<20 {
 		return shoal.Errorf(shoal.KindInvalid, "Invalid number of tasks or processors")
 	}
 	nodes, perTask := s.Nodes.Min, max(o.cpus, 1)
@@ -270,32 +287,13 @@ func (o *options) amounts(s *shoal.JobSpec) (err error) {
 	if o.tasks > 0 || o.perNode > 0 || o.cpus > 0 {
 		s.Resources.CPUs = shoal.MilliCPU(1000 * cpus)
 	}
-	gpus := 0
-	for _, g := range []struct {
-		text  string
-		times int
-		over  int
-	}{{o.gpus, 1, nodes}, {o.gpusPerNode, 1, 1}, {o.gpusPerTask, tasksPerNode, 1}} {
-		if g.text != "" {
-			n, err := gpuCount(g.text)
-			if err != nil {
-				return err
-			}
-			gpus = max(gpus, (n*g.times+g.over-1)/g.over)
-		}
+	gpus, err := o.gpusOf(tasksPerNode, nodes)
+	if err != nil {
+		return err
 	}
-	for _, word := range words(o.gres) {
-		kind, amount, _ := strings.Cut(word, ":")
-		if kind != "gpu" {
-			return shoal.Errorf(shoal.KindInvalid, "Invalid generic resource (gres) specification %q", word).WithHint("machines have GPUs: --gres=gpu:1")
-		}
-		n := 1
-		if amount != "" {
-			if n, err = gpuCount(amount); err != nil {
-				return err
-			}
-		}
-		gpus = max(gpus, n)
+	if o.cpusPerGPU > 0 && gpus > 0 {
+		cpus = max(cpus, o.cpusPerGPU*gpus)
+		s.Resources.CPUs = shoal.MilliCPU(1000 * cpus)
 	}
 	s.Resources.GPUs = gpus
 	for _, m := range []struct {
@@ -309,9 +307,40 @@ func (o *options) amounts(s *shoal.JobSpec) (err error) {
 		if err != nil {
 			return err
 		}
-		s.Resources.Memory = max(s.Resources.Memory, b*shoal.Bytes(m.times)) // 0 is all of a machine in Slurm, the pool's default here
+		s.Resources.Memory = max(s.Resources.Memory, b*shoal.Bytes(m.times))
 	}
 	return nil
+}
+
+// gpusOf is how many GPUs are asked for on each machine.
+func (o *options) gpusOf(tasksPerNode, nodes int) (gpus int, err error) {
+	for _, g := range []struct {
+		text  string
+		times int
+		over  int
+	}{{o.gpus, 1, nodes}, {o.gpusPerNode, 1, 1}, {o.gpusPerTask, tasksPerNode, 1}} {
+		if g.text != "" {
+			n, err := gpuCount(g.text)
+			if err != nil {
+				return 0, err
+			}
+			gpus = max(gpus, (n*g.times+g.over-1)/g.over)
+		}
+	}
+	for _, word := range words(o.gres) {
+		kind, amount, _ := strings.Cut(word, ":")
+		if kind != "gpu" {
+			return 0, shoal.Errorf(shoal.KindInvalid, "Invalid generic resource (gres) specification %q", word).WithHint("machines have GPUs: --gres=gpu:1")
+		}
+		n := 1
+		if amount != "" {
+			if n, err = gpuCount(amount); err != nil {
+				return 0, err
+			}
+		}
+		gpus = max(gpus, n)
+	}
+	return gpus, nil
 }
 
 // indexes translates --array, with the number of tasks that may run at a time.

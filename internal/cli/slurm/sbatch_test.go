@@ -78,6 +78,9 @@ func newWorld(t *testing.T) *world {
 			{Name: "lab", Uses: []shoal.Use{shoal.UseBatch}, Size: shoal.Size{Max: 4}, Default: true}, {Name: "people", Uses: []shoal.Use{shoal.UseInteractive}},
 			{Name: "gpu", Uses: []shoal.Use{shoal.UseBatch}, Size: shoal.Size{Max: 2}, Machine: shoal.Resources{GPUs: 2}, Limits: shoal.Limits{MaxTimeLimit: shoal.Duration(time.Hour)}}}})
 	})
+	mux.HandleFunc("GET /api/v1/pools/{name}", func(rw http.ResponseWriter, r *http.Request) {
+		answer(rw, shoal.Pool{Name: shoal.PoolName(r.PathValue("name")), Machine: shoal.Resources{CPUs: 4000, Memory: 3 << 30}})
+	})
 	mux.HandleFunc("GET /api/v1/machines", func(rw http.ResponseWriter, r *http.Request) {
 		answer(rw, api.List[shoal.Machine]{Items: []shoal.Machine{{ID: "m-aaa", Pool: "lab", State: shoal.MachineReady}}})
 	})
@@ -180,6 +183,9 @@ func TestSbatchHabits(t *testing.T) {
 		{"--job=short --cpus-per-t=2 --wrap=true", func(s shoal.JobSpec) any { return s.Name + s.Env["SLURM_CPUS_PER_TASK"] }, "short2"},
 		{"--job short -c2 --mem-per-cpu=100 --wrap=true", func(s shoal.JobSpec) any { return s.Env["SLURM_MEM_PER_CPU"] + s.Resources.Memory.String() }, "100200MiB"},
 		{"--contiguous --cpu-freq=high --wait-all-nodes -A phys --parti=lab --wrap=true", func(s shoal.JobSpec) any { return s.Env["SLURM_JOB_ACCOUNT"] + s.Labels["account"] }, "physphys"},
+		{"--gpus=2 --cpus-per-gpu=8 --mem-per-cpu=100 --wrap=true", func(s shoal.JobSpec) any { return s.Resources }, shoal.Resources{CPUs: 16_000, Memory: 1600 << 20, GPUs: 2}},
+		{"-p gpu --mem=0 --wrap=true", func(s shoal.JobSpec) any { return s.Resources.Memory }, shoal.Bytes(3 << 30)},
+		{"--mem=0 --wrap=true", func(s shoal.JobSpec) any { return s.Resources.Memory }, shoal.Bytes(0)},
 	} {
 		code, _, errs := w.run("", "sbatch", strings.Fields(c.args)...)
 		if code != 0 || len(w.submitted) != i+1 {
@@ -188,6 +194,12 @@ func TestSbatchHabits(t *testing.T) {
 		if got := c.want(w.submitted[i]); got != c.is {
 			t.Errorf("%s: %v, want %v", c.args, got, c.is)
 		}
+	}
+	if code, _, errs := w.run("#!/bin/sh\n#PBS -l x\n", "sbatch", "--ignore-pbs"); code != 0 {
+		t.Errorf("--ignore-pbs: %s", errs)
+	}
+	if code, _, errs := w.run("#!/bin/sh\n#SBATCH -c 2\n#PBS -l x\n", "sbatch"); code != 0 {
+		t.Errorf("lines for both systems: %s", errs)
 	}
 	script := filepath.Join(w.dir, "x.sh")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o644); err != nil {
@@ -227,7 +239,12 @@ func TestSbatchRefuses(t *testing.T) {
 		{"#!/bin/sh\n", []string{"--signal", "WHAT@1"}, "Invalid --signal"},
 		{"#!/bin/sh\n", []string{"--nonsense"}, "unknown flag: --nonsense"},
 		{"#!/bin/sh\n#SBATCH --job-name='open\n", nil, "line 2 of the script: a ' is not closed"},
-		{"#!/bin/sh\n#SBATCH --bad\n", nil, "a line #SBATCH: unknown flag"},
+		{"#!/bin/sh\n#SBATCH --bad\n", nil, "line 2 of the script: unknown flag"},
+		{"#!/bin/sh\n#SBATCH -c 2\n#SBATCH hetjob\n#SBATCH -c 4\n", nil, "line 3 of the script: the tasks of a job all ask for the same"},
+		{"#!/bin/sh\n#SBATCH -J my job\n#SBATCH --mem=4G\n", nil, "line 2 of the script: Invalid argument: job"},
+		{"#!/bin/sh\n#PBS -l walltime=1:00:00\n", nil, "line 2 of the script: options in lines with #PBS"},
+		{"#!/bin/sh\r\n#SBATCH -c 2\r\n", nil, "DOS line breaks"},
+		{"#!/bin/sh\necho caf\xe9\n", nil, "not text in UTF-8"},
 		{"#!/bin/sh\n", []string{"-o", "%q"}, "has no meaning here"},
 		{"#!/bin/sh\n", []string{"--gres=fpga:1"}, "generic resource"},
 		{"#!/bin/sh\n" + strings.Repeat("x", maxScript), nil, "more than 60 KiB"},
@@ -262,12 +279,9 @@ func FuzzScript(f *testing.F) {
 	f.Add("#!/bin/sh\n#SBATCH -J x --mem=4G -a 1-3%2 # c\n#SBATCH --time='1:2'\nx")
 	f.Add("#!/bin/sh\n#SBATCH -o \"%j\\\" -d afterok:1\n")
 	f.Fuzz(func(t *testing.T, script string) {
-		options, err := directives(script)
-		if err != nil {
-			return
-		}
 		w := newWorldless()
-		_ = Main(context.Background(), "sbatch", append(options, "--wrap=true"), w)
+		w.Stdin = strings.NewReader(script)
+		_ = Main(context.Background(), "sbatch", nil, w)
 		if command, err := asCommand(script, nil, w.Quote); err == nil && !strings.Contains(command, script) {
 			t.Errorf("the script is not whole")
 		}

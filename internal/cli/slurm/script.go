@@ -11,14 +11,35 @@ import (
 // maxScript bounds a batch script: it travels as the job's command.
 const maxScript = 60 << 10
 
-// directives returns the options that a script's #SBATCH lines hold.
-func directives(text string) ([]string, error) {
+// directives reads the options that a script's #SBATCH lines hold, and returns those that have no meaning here. A mistake is told with
+// its line.
+func (c *command) directives(o *options, text string) (ignored []string, err error) {
 	words, err := script.Options(text, "#SBATCH")
-	options := make([]string, len(words))
-	for i, w := range words {
-		options[i] = w.Text
+	if err != nil {
+		return nil, err
 	}
-	return options, err
+	if marker, line := script.Foreign(text); len(words) == 0 && !o.ignorePBS && (marker == "#PBS" || marker == "#BSUB") {
+		return nil, shoal.Errorf(shoal.KindInvalid, "line %d of the script: options in lines with %s are not read here, and leaving them out would change what the job does", line, marker).
+			WithHint("write them as #SBATCH, or give --ignore-pbs")
+	}
+	for len(words) > 0 {
+		line := words[0].Line
+		var args []string
+		for len(words) > 0 && words[0].Line == line {
+			args, words = append(args, words[0].Text), words[1:]
+		}
+		rest, none, err := c.parse(o, args)
+		ignored = append(ignored, none...)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("line %d of the script: %w", line, err)
+		case len(rest) > 0 && (rest[0] == "hetjob" || rest[0] == "packjob"):
+			return nil, shoal.Errorf(shoal.KindInvalid, "line %d of the script: the tasks of a job all ask for the same here, so there is no %s", line, rest[0]).WithHint("submit a job for each part")
+		case len(rest) > 0:
+			return nil, shoal.Errorf(shoal.KindInvalid, "line %d of the script: Invalid argument: %s", line, rest[0]).WithHint("a value that has spaces stands in quotes")
+		}
+	}
+	return ignored, nil
 }
 
 // asCommand is a shell command that runs a script with arguments, from a file of its own, as Slurm does. The file goes
@@ -27,8 +48,11 @@ func asCommand(text string, args []string, quote func([]string) string) (string,
 	if len(text) > maxScript {
 		return "", shoal.Errorf(shoal.KindInvalid, "the script has more than %d KiB", maxScript>>10).WithHint("keep the data in files of the share")
 	}
-	if strings.ContainsRune(text, 0) {
-		return "", shoal.Errorf(shoal.KindInvalid, "the script is not text")
+	if err := script.Text(text); err != nil {
+		return "", err
+	}
+	if strings.Contains(text, "\r\n") {
+		return "", shoal.Errorf(shoal.KindInvalid, "Batch script contains DOS line breaks (\\r\\n) instead of expected UNIX line breaks (\\n)").WithHint("sed -i 's/\\r$//' SCRIPT makes them such")
 	}
 	if !strings.HasPrefix(text, "#!") {
 		return "", shoal.Errorf(shoal.KindInvalid, "This does not look like a batch script").
