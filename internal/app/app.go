@@ -269,6 +269,7 @@ type part struct {
 func (a *App) Run(ctx context.Context) error {
 	asked := ctx
 	g, ctx := errgroup.WithContext(asked)
+	defer context.AfterFunc(ctx, a.store.GiveUp)()
 	for _, part := range slices.Concat(a.webRuns(), a.jupyterRuns(), a.agentRuns(), []part{
 		{"engine", a.engine.Run}, {"batch", a.runBatch}, {"broker", a.broker.Run}, {"apps", a.apps.Run}, {"agents", a.hub.Run},
 		{"desktops", a.desk.Run}, {"endpoints", a.endpoints.Run},

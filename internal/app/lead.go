@@ -41,6 +41,7 @@ func (a *App) openStore(ctx context.Context) (*store.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	context.AfterFunc(ctx, db.GiveUp)
 	a.onClose(func(context.Context) error { return db.Close() }) // the last that is done: another server begins then
 	return db, a.alone()
 }

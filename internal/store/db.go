@@ -46,10 +46,14 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 //
 // fn may run twice and must have no other effects. It must not keep tx, nor call Update.
 // Once fn waits in line, the end of ctx no longer stops it. Where the connection to the database breaks as the
-// changes are committed, Update returns once the database has told what became of them, or ctx ends.
+// changes are committed, Update returns once the database has told what became of them: a wrong word would leave what
+// others have in memory different from what is stored. GiveUp ends that wait.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	return db.in.Update(ctx, func(t *commit.Tx) error { return fn(&Tx{db: t}) })
 }
+
+// GiveUp ends the wait for a database that has not told what became of a commit. It is called when the process ends.
+func (db *DB) GiveUp() { db.in.GiveUp() }
 
 // Broken reports whether an error is of the store rather than of what was asked.
 func Broken(err error) bool {

@@ -13,7 +13,7 @@ import (
 )
 
 // While a database is away nobody is told that a change failed which may be stored: who asked is told what became of it
-// once the database is back, or hears no more when she goes herself. Others are refused meanwhile.
+// once the database is back, or that it is not known when the process ends. Others are refused meanwhile.
 func TestDoubt(t *testing.T) {
 	for _, stored := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -54,8 +54,10 @@ func TestDoubt(t *testing.T) {
 			db.set(true, stored)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			if err := change(ctx); shoal.KindOf(err) != shoal.KindCancelled {
-				t.Errorf("who goes away is told %v", err)
+			began = time.Now()
+			time.AfterFunc(outage, s.GiveUp)
+			if err := change(ctx); !errors.Is(err, commit.ErrUnsure) || time.Since(began) != outage {
+				t.Errorf("who goes away is told %v after %v", err, time.Since(began))
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)

@@ -50,6 +50,8 @@ type Store struct {
 	quit    chan struct{} // closed by Close: no more requests
 	stopped chan struct{} // closed when the writer has ended
 	lost    chan struct{} // closed when another process has taken over
+	gaveUp  chan struct{} // closed by giveUp
+	giveUp  func()
 
 	revs  atomic.Pointer[Revs] // of what is committed
 	used  atomic.Int64         // when the writing connection was last seen to work: nanoseconds after start
@@ -73,9 +75,11 @@ func Open(db Database, c Conn) (*Store, error) {
 		quit:    make(chan struct{}),
 		stopped: make(chan struct{}),
 		lost:    make(chan struct{}),
+		gaveUp:  make(chan struct{}),
 		changed: make(chan struct{}),
 		start:   time.Now(),
 	}
+	s.giveUp = sync.OnceFunc(func() { close(s.gaveUp) })
 	revs, err := readRevs(c)
 	if err != nil {
 		return nil, db.Explain(err)
@@ -165,6 +169,10 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 	}
 	return s.db.Explain(err)
 }
+
+// GiveUp has nobody wait any longer to be told whether a commit happened whose answer was lost: this process ends, and with it all that
+// would have to know.
+func (s *Store) GiveUp() { s.giveUp() }
 
 // Revs are the revisions of the last committed changes.
 func (s *Store) Revs() Revs { return *s.revs.Load() }

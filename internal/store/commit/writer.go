@@ -50,9 +50,9 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 		case tx := <-r.turn:
 			r.play(fn, tx)
 		case <-unsure:
-			unsure, gone = nil, ctx.Done()
+			unsure, gone = nil, s.gaveUp
 		case <-gone:
-			return shoal.Errorf(shoal.KindCancelled, "cannot tell whether the store was changed: %w", ctx.Err())
+			return shoal.Errorf(shoal.KindUnavailable, "cannot tell whether the store was changed: the server ends: %w", ErrUnsure)
 		case err := <-r.result:
 			return err
 		case <-s.stopped:
