@@ -3,6 +3,7 @@ package gatehub
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -34,6 +35,9 @@ func (l *link) queue(r api.GatewayRecord) {
 
 // mostWaiting is how many records wait for a gateway that takes none, before its stream is ended.
 const mostWaiting = 10_000
+
+// recordsAtOnce is how many records are sent together: each time a gateway is waited for anew.
+const recordsAtOnce = 16
 
 // Stream sends a gateway what it is to know, with send on the caller's goroutine, until ctx ends, send fails, the gateway
 // opens another stream, or is removed. It returns why it ended, never nil. At names the gateway's process: while one is heard of,
@@ -96,8 +100,10 @@ func (h *Hub) feed(ctx context.Context, l *link, send func(...api.GatewayRecord)
 			known = now
 		}
 		if len(records) > 0 {
-			if err := errors.Join(send(records...), ctx.Err()); err != nil {
-				return err
+			for some := range slices.Chunk(records, recordsAtOnce) {
+				if err := errors.Join(send(some...), ctx.Err()); err != nil {
+					return err
+				}
 			}
 			beat.Reset(api.GatewayBeat)
 			continue
