@@ -246,14 +246,39 @@ func (d *Desk) Check(ctx context.Context, machine shoal.MachineID, user shoal.Us
 			return err
 		}
 	}
+	v, sure := d.shown(v)
+	if sure {
+		d.SignedIn(user, v.Source)
+	}
+	return nil
+}
+
+// shown lets the visit in by which a user has shown her password. The machine does not say which one that is: it is the one in which
+// something was typed last, but a stranger who says her name may type all the time. Where others come from elsewhere it is one from where
+// she is known to come; sure is false if there is none such.
+func (d *Desk) shown(typed *Visit) (v *Visit, sure bool) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	v, sure = typed, true
+	known := d.knows(typed)
+	for other := range d.visits {
+		if other == typed || other.Machine != typed.Machine || other.User != typed.User || other.isIn || Source(other.Source) == Source(typed.Source) {
+			continue
+		}
+		if sure = known; !known && d.knows(other) {
+			v, known, sure = other, true, true
+		}
+	}
 	if !v.isIn {
 		v.isIn = true
 		close(v.proved)
 	}
-	d.mu.Unlock()
-	d.SignedIn(user, v.Source)
-	return nil
+	return v, sure
+}
+
+// knows reports whether a visit comes from where its user has shown who she is. The caller holds mu.
+func (d *Desk) knows(v *Visit) bool {
+	return slices.Contains(d.recent(Source(v.Source), v.Pool), v.User)
 }
 
 // pending finds the visit for which a password is asked: of several, that in which something was typed last.

@@ -187,6 +187,45 @@ func TestPasswordsAreLookedAtForWhoIsWaitedForThere(t *testing.T) {
 	}
 }
 
+// A stranger who says her name, and whose client speaks all the time, gets neither her place nor her good name by the password that she types.
+func TestPasswordsAreNotTakenForAStrangers(t *testing.T) {
+	const good = "the password of alice"
+	for _, c := range []struct {
+		what         string
+		known        bool // she has signed in from there before
+		stranger     bool // there is one
+		proved, kept bool // she is let in for certain; it is kept that she has signed in from there
+	}{
+		{"alone", false, false, true, true},
+		{"from a known address", true, true, true, true},
+		{"from an unknown one", false, true, false, false},
+	} {
+		d, _ := newDesk(t)
+		if c.known {
+			d.SignedIn("alice", "192.0.2.1:4000")
+		}
+		now := time.Now()
+		_, proved, leave := attend(d, "alice", "m-1", "192.0.2.1:4001", now)
+		defer leave()
+		if c.stranger {
+			_, _, leave := attend(d, "alice", "m-1", "198.51.100.7:4002", now.Add(time.Second))
+			defer leave()
+		}
+		if err := d.Check(t.Context(), "m-1", "alice", good); err != nil {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		if c.proved && !is(proved) {
+			t.Errorf("%s: she is not let in", c.what)
+		}
+		if hers := d.Recent("192.0.2.1:4003"); (len(hers) > 0) != c.kept {
+			t.Errorf("%s: known from there are %q", c.what, hers)
+		}
+		if others := d.Recent("198.51.100.7:4004"); len(others) > 0 {
+			t.Errorf("%s: known at the stranger's address are %q", c.what, others)
+		}
+	}
+}
+
 func TestTicketsAreGoodOnceAndForAWhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
