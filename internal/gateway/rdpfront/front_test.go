@@ -282,6 +282,23 @@ func TestAClientThatGoesAwayIsNoDemand(t *testing.T) {
 	until(t, "she is gone", func() bool { return len(w.front.all.Each()) == 0 })
 }
 
+// Nor is one that goes away once its user has shown her password, while her place is looked for still.
+func TestAClientThatGoesAwayWithoutItsPlaceIsNoDemand(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, Limits{})
+	w.session()
+	c := w.dial(seen)
+	m, _ := w.arrives()
+	say(t, m, c, "confirmed")
+	if err := w.desk.Check(t.Context(), "m-1", "alice", "right"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "she waits", func() bool { n, _ := w.counts(); return n == 1 })
+	c.Close()
+	m.Close()
+	until(t, "she is gone", func() bool { return len(w.front.all.Each()) == 0 })
+}
+
 func TestHoldingHasAnEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, Limits{Hold: 50 * time.Millisecond})

@@ -230,9 +230,11 @@ func (v *visit) pipe(ctx context.Context, user shoal.UserName, back net.Conn) {
 	proved, leave := f.cfg.Desk.Attend(&desk.Visit{User: user, Pool: v.pool, Machine: v.target.Machine, Source: v.source,
 		Active: func() time.Time { return time.Unix(0, v.active.Load()) }, Wrong: v.guest.Guess})
 	defer leave()
+	ctx, cancel := context.WithCancel(ctx)
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
+		defer cancel() // whoever waits for a place still is gone
 		gateway.Pipe(v.conn, &watched{v.in, &v.active}, back, linger)
 	}()
 	defer func() {
