@@ -235,10 +235,9 @@ func (r *Runner) lost(a *attempt, rec tasks.Record) {
 		}
 		tasks.KillStrays(a.uid, scratch, firsts)
 	}
-	for _, dir := range []string{scratch, r.cfg.FilesOf(a.name)} {
-		if err := tasks.RemoveScratch(dir); err != nil {
-			r.cfg.Log.Warn("a directory of a task stays", "error", err)
-		}
+	r.clear(scratch)
+	if err := tasks.RemoveScratch(r.cfg.FilesOf(a.name)); err != nil {
+		r.cfg.Log.Warn("a directory of a task stays", "error", err)
 	}
 	if rec.Started != nil {
 		end.Started = rec.Started.At

@@ -106,13 +106,13 @@ func (r *Runner) clear(dir string) {
 	if !strings.HasPrefix(filepath.Base(dir), gonePrefix) {
 		gone = filepath.Join(r.cfg.Scratch, fmt.Sprintf("%s%d", gonePrefix, time.Now().UnixNano()))
 		if err := os.Rename(dir, gone); err != nil {
-			r.cfg.Log.Warn("a job's scratch directory stays", "error", err)
+			r.cfg.Log.Warn("a scratch directory stays", "error", err)
 			return
 		}
 	}
 	go func() { // ends with the process; what is left is found by the next
 		if err := tasks.RemoveScratch(gone); err != nil {
-			r.cfg.Log.Warn("a job's scratch directory stays", "error", err)
+			r.cfg.Log.Warn("a scratch directory stays", "error", err)
 		}
 	}()
 }

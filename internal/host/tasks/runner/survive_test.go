@@ -15,10 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/cgroups"
 	"github.com/shoal-pool/shoal/internal/host/tasks"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // setup is what a process with a Runner is told.
@@ -400,6 +403,31 @@ func TestRoomOfALostTask(t *testing.T) {
 	if _, err := os.Stat(room); err == nil {
 		t.Error("its scratch directory stays")
 	}
+}
+
+// TestRoomThatTakesLong: what lost tasks have left is removed in its own time, while nobody waits for it who has the machine to
+// report on. A mount stands for what takes long.
+func TestRoomThatTakesLong(t *testing.T) {
+	b := newBox(t, true)
+	o := order("1", `mkdir $SHOAL_SCRATCH/sub; echo $SHOAL_SCRATCH; sleep 600`)
+	b.runner.Start(o)
+	b.says(o.Ref, "\n")
+	room := strings.TrimSpace(string(b.of(o.Ref).out[0]))
+	if err := unix.Mount("tmpfs", room+"/sub", "tmpfs", 0, "size=1M"); err != nil {
+		need.Missing(t, "a small file system cannot be mounted: "+err.Error())
+	}
+	kill(t, b.supervisorPID())
+	b.end(o.Ref)
+	if _, err := os.Lstat(room); err == nil {
+		t.Error("it is removed before the end is told")
+	}
+	left, _ := filepath.Glob(b.cfg.Scratch + "/*/sub")
+	for _, at := range left {
+		must(t, unix.Unmount(at, unix.MNT_DETACH))
+	}
+	must(t, b.runner.Close())
+	b.open() // which removes what is left
+	b.until("nothing is left", func() bool { left, _ := filepath.Glob(b.cfg.Scratch + "/" + gonePrefix + "*"); return len(left) == 0 })
 }
 
 func TestRecordsOfForgottenAttempts(t *testing.T) {
