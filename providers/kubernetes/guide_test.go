@@ -102,9 +102,12 @@ func (d *desk) try(script string) (string, error) {
 func (c *cluster) guide(t *testing.T) {
 	d := c.newDesk(t)
 	c.storage(t)
-	balancing, stop := context.WithCancel(t.Context())
+	around, stop := context.WithCancel(t.Context())
+	var parts sync.WaitGroup
+	defer parts.Wait()
 	defer stop()
-	go c.Balance(balancing)
+	parts.Go(func() { c.Balance(around) })
+	parts.Go(func() { c.Enforce(around) })
 	database := c.database(t, d)
 	text, err := os.ReadFile(filepath.Join(root, "docs/guides/kubernetes.md"))
 	if err != nil {

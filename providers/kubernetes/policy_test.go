@@ -1,119 +1,114 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/shoal-pool/shoal/internal/rig"
 )
 
-// policies holds the network policies that were applied against who has to reach whom. The cluster of the tests has a network that knows no
-// policies, as a node's bridge is one, so it is their meaning that is looked at here, and not what a network makes of them.
+// policies has each of those who are about come to each of the others, by the network policies that were applied and that the nodes obey: what they
+// allow has to work, and what they forbid must not.
 func (c *cluster) policies(t *testing.T) {
-	t.Helper()
-	list, err := c.admin.NetworkingV1().NetworkPolicies("shoal").List(t.Context(), metav1.ListOptions{})
-	if err != nil {
+	stranger := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "stranger", Namespace: "shoal", Labels: map[string]string{"app": "other"}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "pause", Image: "localhost/pause:1", ImagePullPolicy: corev1.PullNever}}, TerminationGracePeriodSeconds: new(int64)}}
+	if _, err := c.admin.CoreV1().Pods("shoal").Create(t.Context(), stranger, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	pods, err := c.admin.CoreV1().Pods("shoal").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=shoal"})
-	if err != nil || len(pods.Items) == 0 {
-		t.Fatalf("the server's pods: %d, %v", len(pods.Items), err)
+	running := func(selector string, least int) []corev1.Pod {
+		t.Helper()
+		var found []corev1.Pod
+		if err := rig.Until(t.Context(), patience, "pods run with "+selector, func() (bool, error) {
+			list, err := c.admin.CoreV1().Pods("shoal").List(t.Context(), metav1.ListOptions{LabelSelector: selector, FieldSelector: "status.phase=Running"})
+			if err != nil {
+				return false, err
+			}
+			found = slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { // those of tests beside this one
+				return p.DeletionTimestamp != nil || p.Labels["app.kubernetes.io/managed-by"] == "shoal" && p.Spec.Containers[0].Image != image
+			})
+			return len(found) >= least, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return found
 	}
+	machines := running("app.kubernetes.io/managed-by=shoal", 2)
+	server, gateway, machine, another := &running("app.kubernetes.io/name=shoal", 1)[0], &running("app.kubernetes.io/name=shoal-gateway", 1)[0], &machines[0], &machines[1]
+	stranger = &running("app=other", 1)[0]
 	served := map[string]int32{}
-	for _, p := range pods.Items[0].Spec.Containers[0].Ports {
+	for _, p := range server.Spec.Containers[0].Ports {
 		served[p.Name] = p.ContainerPort
 	}
-	pod, err := c.provider("policies").pod(spec("m-policy"), settings{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ways, err := c.admin.CoreV1().Pods("shoal").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=shoal-gateway"})
-	if err != nil || len(ways.Items) == 0 {
-		t.Fatalf("the gateways' pods: %d, %v", len(ways.Items), err)
-	}
-	outside, stranger, server, machine, gateway := labels.Set(nil), labels.Set{"app": "other"}, labels.Set(pods.Items[0].Labels), labels.Set(pod.Labels), labels.Set(ways.Items[0].Labels)
-	sshd := map[string]int32{pod.Spec.Containers[0].Ports[0].Name: sshPort}
+	var all sync.WaitGroup
+	defer all.Wait()
 	for _, x := range []struct {
 		what     string
-		from, to labels.Set
-		ports    map[string]int32 // of who is reached
+		from, to *corev1.Pod // nil: outside
 		port     int32
 		may      bool
 	}{
-		{"people to the server's ssh, which gateways have taken over", outside, server, served, served["ssh"], false},
-		{"people to the pages", outside, server, served, served["https"], true},
-		{"people to the agents' door", outside, server, served, served["agents"], false},
-		{"people to the API without TLS", outside, server, served, served["api"], false},
-		{"another pod to the API without TLS", stranger, server, served, served["api"], false},
-		{"a machine to the API without TLS", machine, server, served, served["api"], false},
-		{"a machine to the agents' door", machine, server, served, served["agents"], true},
-		{"another pod to the agents' door", stranger, server, served, served["agents"], false},
-		{"the server to a machine's sshd", server, machine, sshd, sshPort, true},
-		{"a machine to another", machine, machine, sshd, 29500, true},
-		{"people to a gateway", outside, gateway, served, served["ssh"], true},
-		{"a gateway to the agents' door", gateway, server, served, served["agents"], true},
-		{"a gateway to the API without TLS", gateway, server, served, served["api"], false},
-		{"a gateway to a machine's sshd", gateway, machine, sshd, sshPort, true},
-		{"a gateway to a machine's other ports", gateway, machine, sshd, 8888, false},
-		{"people to a machine's sshd", outside, machine, sshd, sshPort, false},
-		{"another pod to a machine's sshd", stranger, machine, sshd, sshPort, false},
+		{"people to the server's ssh, which gateways have taken over", nil, server, served["ssh"], false},
+		{"people to the pages", nil, server, served["https"], true},
+		{"people to the agents' door", nil, server, served["agents"], false},
+		{"people to the API without TLS", nil, server, served["api"], false},
+		{"another pod to the API without TLS", stranger, server, served["api"], false},
+		{"a machine to the API without TLS", machine, server, served["api"], false},
+		{"a machine to the agents' door", machine, server, served["agents"], true},
+		{"another pod to the agents' door", stranger, server, served["agents"], false},
+		{"the server to a machine's sshd", server, machine, sshPort, true},
+		{"a machine to another", machine, another, 29500, true},
+		{"people to a gateway", nil, gateway, served["ssh"], true},
+		{"a gateway to the agents' door", gateway, server, served["agents"], true},
+		{"a gateway to the API without TLS", gateway, server, served["api"], false},
+		{"a gateway to a machine's sshd", gateway, machine, sshPort, true},
+		{"a gateway to a machine's other ports", gateway, machine, 8888, false},
+		{"people to a machine's sshd", nil, machine, sshPort, false},
+		{"another pod to a machine's sshd", stranger, machine, sshPort, false},
 	} {
 		if x.port == 0 {
 			t.Errorf("%s: the server's pod has no such port", x.what)
+			continue
 		}
-		if may := admits(t, list.Items, x.ports, x.from, x.to, x.port); may != x.may {
-			t.Errorf("%s: %v by the policies", x.what, may)
-		}
+		all.Go(func() {
+			if comes, err := c.comes(t.Context(), x.from, x.to, x.port); err != nil || comes != x.may {
+				t.Errorf("%s: %v, %v", x.what, comes, err)
+			}
+		})
 	}
 }
 
-// admits reads policies as Kubernetes defines them, as far as ours go: pods of one namespace, chosen by labels, and what comes in. From is
-// nil for who is outside of the cluster.
-func admits(t *testing.T, policies []networkingv1.NetworkPolicy, ports map[string]int32, from, to labels.Set, port int32) bool {
-	t.Helper()
-	chosen := func(s metav1.LabelSelector, pod labels.Set) bool {
-		by, err := metav1.LabelSelectorAsSelector(&s)
+// comes tries a connection between pods; from nil: from outside. One that is refused has come there, too: nobody listens. One that is forbidden gets no
+// answer.
+func (c *cluster) comes(ctx context.Context, from, to *corev1.Pod, port int32) (bool, error) {
+	args := []string{"timeout", "4", "bash", "-c", fmt.Sprintf("</dev/tcp/%s/%d", to.Status.PodIP, port)}
+	if from != nil {
+		pids, err := c.processes(ctx, from.Name)
 		if err != nil {
-			t.Fatal(err)
+			return false, err
 		}
-		return by.Matches(pod)
+		args = append([]string{"nsenter", "--target", strconv.Itoa(pids[0]), "--net"}, args...)
 	}
-	closed := false
-	for _, p := range policies {
-		if !chosen(p.Spec.PodSelector, to) {
-			continue
-		}
-		if !slices.Equal(p.Spec.PolicyTypes, []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}) {
-			t.Fatalf("policy %s is of %v", p.Name, p.Spec.PolicyTypes)
-		}
-		closed = true
-		for _, rule := range p.Spec.Ingress {
-			fits := len(rule.Ports) == 0 || slices.ContainsFunc(rule.Ports, func(n networkingv1.NetworkPolicyPort) bool {
-				if n.Protocol != nil && *n.Protocol != corev1.ProtocolTCP || n.EndPort != nil {
-					t.Fatalf("policy %s has a port that is not read here", p.Name)
-				}
-				return n.Port.IntVal == port || n.Port.StrVal != "" && ports[n.Port.StrVal] == port
-			})
-			comes := len(rule.From) == 0 || from != nil && slices.ContainsFunc(rule.From, func(peer networkingv1.NetworkPolicyPeer) bool {
-				if peer.PodSelector == nil || peer.NamespaceSelector != nil || peer.IPBlock != nil {
-					t.Fatalf("policy %s has a peer that is not read here", p.Name)
-				}
-				return chosen(*peer.PodSelector, from)
-			})
-			if fits && comes {
-				return true
-			}
-		}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	out, err := cmd.CombinedOutput()
+	switch {
+	case err == nil, strings.Contains(string(out), "Connection refused"):
+		return true, nil
+	case cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 124:
+		return false, nil
 	}
-	return !closed
+	return false, fmt.Errorf("%w: %s", err, out)
 }
 
 // confined looks at the processes of servers and gateways, and at what a gateway may ask of the cluster: nothing.
