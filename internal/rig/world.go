@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // World is a server of one's own, made of the built binaries, with users who all have the same key.
@@ -158,14 +158,10 @@ func (w *World) makeKey() error {
 // Key is the file of the users' private key; the public one lies beside it.
 func (w *World) Key() string { return filepath.Join(w.Dir, "key") }
 
-// FreePort finds a port of loopback that nobody listens on.
+// FreePort finds a port of loopback that nobody listens at, and keeps it from others until this process ends: servers come and
+// go there.
 func FreePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	port, _, err := need.HoldPort()
 	return port, err
 }
 

@@ -31,7 +31,7 @@ type Server struct {
 }
 
 // patience is how long a server may take to start or stop.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // newServer finds a port and makes the directory.
 func newServer(name, dir string) (*Server, error) {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,18 +53,22 @@ func StandIn(root, dir string) (string, error) {
 
 // Start starts a proxy on free ports and waits until both answer. Its output goes to a file in dir.
 func Start(ctx context.Context, program, dir string, args ...string) (*Proxy, error) {
-	ports, err := freePorts(2)
+	port, err := rig.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{Addr: "127.0.0.1:" + ports[0], API: "http://127.0.0.1:" + ports[1] + "/api/routes", done: make(chan error, 1)}
+	apiPort, err := rig.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{Addr: "127.0.0.1:" + port, API: "http://127.0.0.1:" + apiPort + "/api/routes", done: make(chan error, 1)}
 	log, err := os.CreateTemp(dir, "proxy-*.log")
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
 	p.log = log.Name()
-	p.Cmd = exec.Command(program, append([]string{"--ip", "127.0.0.1", "--port", ports[0], "--api-ip", "127.0.0.1", "--api-port", ports[1], "--log-level", "warn"}, args...)...)
+	p.Cmd = exec.Command(program, append([]string{"--ip", "127.0.0.1", "--port", port, "--api-ip", "127.0.0.1", "--api-port", apiPort, "--log-level", "warn"}, args...)...)
 	p.Cmd.Env = append(os.Environ(), "CONFIGPROXY_AUTH_TOKEN="+Token, nodePath)
 	p.Cmd.Stdout, p.Cmd.Stderr = log, log
 	if err := p.Cmd.Start(); err != nil {
@@ -187,24 +190,4 @@ func Websocket(ctx context.Context, addr, path string, o *websocket.DialOptions)
 		c.SetReadLimit(64 << 20)
 	}
 	return c, r, err
-}
-
-func freePorts(n int) ([]string, error) {
-	var ports []string
-	var held []net.Listener
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		held = append(held, l)
-		u := url.URL{Host: l.Addr().String()}
-		ports = append(ports, u.Port())
-	}
-	for _, l := range held {
-		if err := l.Close(); err != nil {
-			return nil, err
-		}
-	}
-	return ports, nil
 }
