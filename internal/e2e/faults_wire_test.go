@@ -1,12 +1,14 @@
 package e2e
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -166,7 +168,11 @@ func TestLeaderCutOffElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := "198.51.100." + door[len(door)-2:] // of a network for examples; machines have a way to this address alone
+	n, err := strconv.Atoi(door)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := fmt.Sprintf("198.51.100.%d", 1+n%250) // of a network for examples; machines have a way to this address alone
 	ports := make([]string, 2)
 	for i := range ports {
 		if ports[i], err = rig.FreePort(); err != nil {
