@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // A real notebook server that a user started: its kernel is in use while it computes, and of a server that does not answer.
@@ -27,13 +27,8 @@ func TestKernelsOfARealServer(t *testing.T) {
 	if err := os.Chown(dir, alice, alice); err != nil {
 		t.Skip("processes of others need root")
 	}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	server := as(t, alice, "/usr/bin/env", "HOME="+dir, "JUPYTER_RUNTIME_DIR="+dir, "/usr/bin/python3", "-m", "notebook", "--no-browser", "--ip=127.0.0.1", fmt.Sprintf("--port=%d", port), "--notebook-dir="+dir)
+	port := need.Port(t)
+	server := as(t, alice, "/usr/bin/env", "HOME="+dir, "JUPYTER_RUNTIME_DIR="+dir, "/usr/bin/python3", "-m", "notebook", "--no-browser", "--ip=127.0.0.1", "--port="+port, "--notebook-dir="+dir)
 	n := notebook{server.Process.Pid, alice, dir}
 	var at access
 	wait(t, "the server", func() bool { at, err = n.reach(); return err == nil })
@@ -41,7 +36,7 @@ func TestKernelsOfARealServer(t *testing.T) {
 		t.Error("with somebody else's rights her token was read")
 	}
 
-	req, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d%sapi/kernels", port, at.BaseURL), strings.NewReader(`{"name": "python3"}`))
+	req, err := http.NewRequest(http.MethodPost, "http://127.0.0.1:"+port+at.BaseURL+"api/kernels", strings.NewReader(`{"name": "python3"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +87,7 @@ time.sleep(0.5)`, filepath.Join(dir, "kernel-"+id+".json"), code, end))
 
 func wait(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if is() {
 			return
 		}

@@ -254,7 +254,7 @@ func TestSite(t *testing.T) {
 	if s.Held() == "" {
 		t.Log("it has answered already")
 	}
-	for end := time.Now().Add(30 * time.Second); s.Held() != "" && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); s.Held() != "" && time.Now().Before(end); time.Sleep(time.Millisecond) {
 	}
 	if s.Held() != "" {
 		t.Errorf("%q", s.Held())

@@ -24,6 +24,9 @@ import (
 	"github.com/shoal-pool/shoal/internal/host/tasks"
 )
 
+// patience is how long a test waits for what takes a moment.
+const patience = 2 * time.Minute
+
 // aliceUID is nobody else's on this host.
 const aliceUID = 28631
 
@@ -111,7 +114,7 @@ func (r *rig) open() {
 
 func (r *rig) until(what string, is func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			all, _ := r.Collect()
 			r.t.Fatalf("%s: not so; %+v", what, all)
@@ -142,7 +145,7 @@ func in(s shoal.AppState) func(api.AppReport) bool {
 
 func order(id shoal.AppID, command string) api.AppOrder {
 	return api.AppOrder{ID: id, User: "alice", Endpoint: "web", Command: command, BaseURL: "/shoal/app/lab/web/",
-		Ready: shoal.Probe{Path: "/ok", Interval: shoal.Duration(100 * time.Millisecond), Timeout: shoal.Duration(20 * time.Second), Threshold: 2}}
+		Ready: shoal.Probe{Path: "/ok", Interval: shoal.Duration(100 * time.Millisecond), Timeout: shoal.Duration(patience), Threshold: 2}}
 }
 
 // get asks through the gateway's way in, as a user of the machine would who is not root.
@@ -150,7 +153,7 @@ func get(port int, path string) (string, error) {
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		return errors.Join(c.Control(func(fd uintptr) { err = syscall.Fchown(int(fd), aliceUID, -1) }), err)
 	}}
-	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}
+	c := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}
 	resp, err := c.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
 	if err != nil {
 		return "", err
@@ -234,7 +237,8 @@ func TestLife(t *testing.T) {
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	for _, c := range []struct {
+	const late = 10 * time.Second // that a program of an instant has come to what it does, also where there is much to do
+	cases := []struct {
 		id      shoal.AppID
 		command string
 		change  func(*api.AppOrder)
@@ -245,22 +249,24 @@ func TestFailures(t *testing.T) {
 		{"a-exit", "echo the database is missing; exit 3", nil, "its command ended with exit code 3 before it answered", "the database is missing\n", 3},
 		{"a-zero", "true", nil, "ended with exit code 0 before it answered", "", 0},
 		{"a-signal", "kill -9 $$", nil, "ended by signal 9 (SIGKILL) before it answered", "", 137},
-		{"a-deaf", "echo hello; sleep 100", nil, "did not answer at /ok within 300ms: nothing listens at 127.0.0.1:$SHOAL_PORT", "hello\n", 0},
+		{"a-deaf", "echo hello; sleep 100", nil, "did not answer at /ok within 10s: nothing listens at 127.0.0.1:$SHOAL_PORT", "hello\n", 0},
 		{"a-error", "touch ill; " + page, nil, "it answers 500", "secret is None\n", 0},
 		{"a-nobody", "true", func(o *api.AppOrder) { o.User = "carol" }, "user carol has no account", "", 0},
 		{"a-lost", "", nil, "the machine was started again", "", 0},
 		{"a-nul", "true \x00", nil, "holds a zero byte", "", 0},
-	} {
+	}
+	for _, c := range cases { // at once, since some take their time
 		o := order(c.id, c.command)
-		o.Ready.Timeout = shoal.Duration(300 * time.Millisecond)
-		if c.id == "a-error" {
-			o.Ready.Timeout = shoal.Duration(5 * time.Second)
+		if c.id == "a-deaf" || c.id == "a-error" {
+			o.Ready.Timeout = shoal.Duration(late)
 		}
 		if c.change != nil {
 			c.change(&o)
 		}
 		r.Start(o)
-		got := r.report(o.ID, "has failed", in(shoal.AppFailed))
+	}
+	for _, c := range cases {
+		got := r.report(c.id, "has failed", in(shoal.AppFailed))
 		if !strings.Contains(got.Reason, c.reason) || got.Log != c.log || got.ExitCode != c.code {
 			t.Errorf("%s: %q, %q, %d", c.id, got.Reason, got.Log, got.ExitCode)
 		}

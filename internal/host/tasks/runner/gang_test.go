@@ -92,6 +92,10 @@ func TestIdle(t *testing.T) {
 	b.runner.Start(o)
 	b.until("it runs", func() bool { b.pump(); return b.of(o.Ref).report.State == shoal.JobRunning })
 	guest := startAs(t, firstUID, "trap '' TERM; exec sleep 1000")
+	b.until("it ignores the signal", func() bool {
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", guest.Process.Pid))
+		return err == nil && string(name) == "sleep\n"
+	})
 	must(t, b.cfg.Groups.Find(firstUID, "1.0.1").Add(guest.Process.Pid))
 	b.runner.Stop(api.StopOrder{Ref: o.Ref, State: shoal.JobCancelled})
 	s := b.end(o.Ref)
@@ -217,10 +221,16 @@ func TestJobDirectoriesGo(t *testing.T) {
 	fill("2")
 	b.runner.Forget(api.ForgetTask{Jobs: []shoal.JobID{"2"}})
 	b.until("a job's directory goes with the job", gone("2"))
-	b.runner.cfg.jobTime = 50 * time.Millisecond
 	fill("3")
+	b.runner.mu.Lock()
+	b.runner.cfg.jobTime = 50 * time.Millisecond
+	b.runner.mu.Unlock()
+	b.run(order("3", "true", func(o *api.TaskOrder) { o.Ref.Index = 1 }))
+	b.runner.Forget(api.ForgetTask{Refs: []shoal.AttemptRef{{TaskRef: shoal.TaskRef{Job: "3", Index: 1}, Attempt: 1}}})
 	b.until("a job's directory goes after a while", gone("3"))
+	b.runner.mu.Lock()
 	b.runner.cfg.jobTime = time.Hour
+	b.runner.mu.Unlock()
 	fill("4")
 	b.settleDown()
 	must(t, b.runner.Close())

@@ -21,6 +21,20 @@ func fenced(r api.TaskReport) bool {
 	return r.State == shoal.JobLost && r.Cause == shoal.CauseMachineLost && strings.Contains(r.Reason, "longer than the lease")
 }
 
+// shorten has the lease end at a time, which only tests do.
+func (b *box) shorten(until time.Duration) {
+	b.runner.mu.Lock()
+	b.runner.lease, b.runner.leaseTold = 0, 0
+	b.runner.mu.Unlock()
+	b.runner.Renew(until)
+}
+
+// told waits until the supervisor has been told all there was: it takes one thing after another.
+func (b *box) told() {
+	b.t.Helper()
+	b.run(order("9", "true", func(o *api.TaskOrder) { o.Idempotent = true }))
+}
+
 // Without an answer for the length of the lease, tasks end that must not run twice, however stubborn they are; nothing
 // is started until there is an answer again.
 func TestLease(t *testing.T) {
@@ -39,11 +53,8 @@ func TestLease(t *testing.T) {
 		b.says(ending.Ref, "ready")
 		b.runner.Stop(api.StopOrder{Ref: ending.Ref, State: shoal.JobCancelled})
 
-		b.runner.mu.Lock()
-		b.runner.lease, b.runner.leaseTold = 0, 0 // only in tests does a lease get shorter
-		b.runner.mu.Unlock()
-		b.runner.Renew(tasks.Uptime() + short)
 		until := tasks.Uptime() + short
+		b.shorten(until)
 		if s := b.end(bound.Ref); !fenced(s.report) {
 			t.Errorf("%+v", s.report)
 		}
@@ -72,9 +83,11 @@ func TestLease(t *testing.T) {
 func TestLeaseWithoutAgent(t *testing.T) {
 	b := newBox(t, true)
 	o := order("1", "echo ready; exec sleep 1000")
-	b.runner.Renew(tasks.Uptime() + 5*short)
+	b.runner.Renew(tasks.Uptime() + long)
 	b.runner.Start(o)
 	b.says(o.Ref, "ready")
+	b.shorten(tasks.Uptime() + 5*short)
+	b.told()
 	must(t, b.runner.Close())
 	b.until("nothing runs any more", func() bool { return len(processesOf(firstUID)) == 0 })
 	b.open()
@@ -88,12 +101,15 @@ func TestLeaseWithoutAgent(t *testing.T) {
 func TestLeaseAndStandstill(t *testing.T) {
 	b := newBox(t, true)
 	o := order("1", "echo ready; exec sleep 1000")
-	b.runner.Renew(tasks.Uptime() + 5*short)
+	b.runner.Renew(tasks.Uptime() + long)
 	b.runner.Start(o)
 	b.says(o.Ref, "ready")
+	until := tasks.Uptime() + 5*short
+	b.shorten(until)
+	b.told()
 	pid := b.supervisorPID()
 	must(t, syscall.Kill(pid, syscall.SIGSTOP))
-	time.Sleep(6 * short)
+	time.Sleep(until + short - tasks.Uptime())
 	b.runner.Renew(tasks.Uptime() + long)
 	b.runner.Start(order("2", "true"))
 	must(t, syscall.Kill(pid, syscall.SIGCONT))

@@ -55,7 +55,7 @@ func TestCopies(t *testing.T) {
 		}
 		// Another attempt goes on with the file; another job begins it anew. Both streams may go into one.
 		again := func(job string, attempt int) {
-			s := b.run(order(job, "echo out; sleep 0.05; echo err >&2; sleep 0.05; echo out", func(o *api.TaskOrder) {
+			s := b.run(order(job, "last() { until [ \"$(tail -n 1 log)\" = $1 ]; do sleep 0.02; done; }; echo out; last out; echo err >&2; last err; echo out", func(o *api.TaskOrder) {
 				o.Ref.Attempt, o.Stdout, o.Stderr = attempt, "log", "log"
 			}))
 			if s.report.State != shoal.JobSucceeded {
@@ -111,7 +111,7 @@ func TestSignalAhead(t *testing.T) {
 		var refs []shoal.AttemptRef
 		for i, c := range []string{wants, "sh -c '" + strings.ReplaceAll(wants, "'", `"`) + "'; exit 0", "exec sleep 1000"} {
 			o := order(fmt.Sprint(i+1), c, func(o *api.TaskOrder) {
-				o.Signal, o.SignalAhead, o.TimeLimit = "USR1", shoal.Duration(time.Minute), shoal.Duration(time.Minute+time.Second)
+				o.Signal, o.SignalAhead, o.TimeLimit = "USR1", shoal.Duration(time.Minute), shoal.Duration(time.Minute+trapTime)
 			})
 			b.runner.Start(o)
 			refs = append(refs, o.Ref)
@@ -138,9 +138,9 @@ func TestEndsAreExact(t *testing.T) {
 		state shoal.JobState
 		cause shoal.Cause
 	}{{shoal.JobCancelled, shoal.CauseCancelled}, {shoal.JobPreempted, shoal.CausePreempted}, {shoal.JobTimedOut, shoal.CauseTimeLimit}} {
-		o := order(fmt.Sprint(i+1), flood)
+		o := order(fmt.Sprint(i+1), flood, func(o *api.TaskOrder) { o.Grace = shoal.Duration(time.Second) })
 		if c.state == shoal.JobTimedOut {
-			o.TimeLimit = shoal.Duration(300 * time.Millisecond)
+			o.TimeLimit = shoal.Duration(trapTime)
 		}
 		b.runner.Start(o)
 		b.says(o.Ref, "deaf\n")

@@ -276,9 +276,14 @@ func TestKillTheSupervisorUnderLoad(t *testing.T) {
 	b := newBox(t, true)
 	const tasks = 200
 	for i := range tasks {
-		b.runner.Start(order("1", "echo $SHOAL_JOB_ID >> ran; echo x", func(o *api.TaskOrder) { o.Ref.Index = i }))
+		command := "echo $SHOAL_JOB_ID >> ran; echo x"
+		if i%40 == 0 {
+			command += "; sleep 1000" // however fast the others are, this one is lost
+		}
+		b.runner.Start(order("1", command, func(o *api.TaskOrder) { o.Ref.Index = i }))
 		if i%40 == 20 {
-			b.until("one has ended", func() bool { b.pump(); return len(b.state) > i/2 })
+			b.says(ref("1", i-20, 1), "x")
+			b.until("some have begun", func() bool { b.pump(); return len(b.state) > i/2 })
 			_ = syscall.Kill(b.supervisorPID(), syscall.SIGKILL)
 		}
 	}
@@ -302,11 +307,12 @@ func TestKillTheSupervisorUnderLoad(t *testing.T) {
 }
 
 func TestHungSupervisorIsReplaced(t *testing.T) {
-	b := newBox(t, true, func(c *Config) { c.helloTime, c.startTime = time.Second, 5*time.Second })
+	b := newBox(t, true)
 	o := order("1", "echo ready; sleep 1000")
 	b.runner.Start(o)
 	b.says(o.Ref, "ready")
 	must(t, b.runner.Close())
+	b.cfg.helloTime = time.Second
 	pid := b.supervisorPID()
 	must(t, syscall.Kill(pid, syscall.SIGSTOP))
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
