@@ -4,15 +4,37 @@ package storetest
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/file"
 )
+
+// empty is the file of a store in which there is nothing, made once: each test would make the same, ten times slower than it
+// is copied.
+var empty = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "shoal-store-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "store.db")
+	db, err := file.Open(context.Background(), path)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
 
 // Open opens a new store in a directory of the test and closes it when the test ends. Within a
 // synctest bubble call it there; the store then lives on the bubble's clock.
@@ -24,6 +46,15 @@ func Open(t testing.TB) *store.DB {
 // OpenAt opens the store at path like Open.
 func OpenAt(t testing.TB, path string) *store.DB {
 	t.Helper()
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		text, err := empty()
+		if err == nil {
+			err = os.WriteFile(path, text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	db, err := file.Open(context.Background(), path)
 	if err != nil {
 		t.Fatal(err)
