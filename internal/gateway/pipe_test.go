@@ -26,7 +26,7 @@ func pair(t *testing.T) (a, b *net.TCPConn) {
 		t.Fatal(err)
 	}
 	for _, x := range []net.Conn{c, d} {
-		x.SetDeadline(time.Now().Add(20 * time.Second))
+		x.SetDeadline(time.Now().Add(time.Minute))
 		t.Cleanup(func() { x.Close() })
 	}
 	return c.(*net.TCPConn), d.(*net.TCPConn)

@@ -33,7 +33,7 @@ func port(t *testing.T) (net.Listener, int) {
 
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for range 3000 {
+	for range 20_000 {
 		if is() {
 			return
 		}

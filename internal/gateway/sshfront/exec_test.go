@@ -43,13 +43,16 @@ func TestCommands(t *testing.T) {
 			if len(args) == 1 {
 				args = append([]string{"alice@127.0.0.1"}, args...)
 			}
-			want := w.run(w.sshTo(m.addr, args...), strings.NewReader(c.stdin))
+			reference := w.sshTo(m.addr, args...)
+			if strings.HasPrefix(name, "rekeying") { // OpenSSH's own ends have been seen to wait for each other at that
+				reference = exec.Command("/bin/sh", "-c", args[len(args)-1])
+			}
+			want := w.run(reference, strings.NewReader(c.stdin))
 			got := w.run(w.ssh(args...), strings.NewReader(c.stdin))
 			if got.out != want.out || got.code != want.code {
 				t.Errorf("got %d bytes and code %d, want %d and %d\n%.300s", len(got.out), got.code, len(want.out), want.code, got.err)
 			}
-			// What a slow host has the person told meanwhile is not the command's.
-			if err := strings.ReplaceAll(got.err, "shoal: a place is being looked for\n", ""); !strings.Contains(name, "subsystem") && err != want.err {
+			if err := unhurried(got.err); !strings.Contains(name, "subsystem") && err != want.err {
 				t.Errorf("stderr: got %q, want %q", err, want.err)
 			}
 		})
@@ -65,18 +68,14 @@ func TestReaderGoesAway(t *testing.T) {
 	for _, script := range []string{
 		"ssh " + base + " alice@127.0.0.1 yes | head -n 1",
 		"yes | ssh " + base + " alice@127.0.0.1 head -n 1",
-		"ssh " + base + " alice@127.0.0.1 'sleep 600 & echo started' | head -n 1", // holds its output open
 	} {
 		cmd := exec.Command("/bin/sh", "-c", script)
-		if strings.Contains(script, "sleep") {
-			cmd = exec.Command("/bin/sh", "-c", "timeout 2 "+script)
-		}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		got := w.run(cmd, nil)
-		if !strings.HasPrefix(got.out, "y\n") && !strings.HasPrefix(got.out, "started\n") {
+		if got := w.run(cmd, nil); !strings.HasPrefix(got.out, "y\n") {
 			t.Errorf("%s: %+v", script, got)
 		}
 	}
+	w.background("alice@127.0.0.1", "sleep 600 & echo ready").Cancel() // holds its output open
 	w.until("all writers ended", func() bool {
 		for _, pid := range m.children() {
 			if cmd, _ := os.ReadFile("/proc/" + itoa(pid) + "/cmdline"); string(cmd) == "yes\x00" {

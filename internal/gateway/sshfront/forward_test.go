@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // echo serves the upper case of what comes, to the end of input, and then says how much it was.
@@ -61,17 +63,6 @@ func ask(network, addr, text string) (string, error) {
 	return string(all), err
 }
 
-func freePort(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	return port
-}
-
 // background starts a client and returns when it has logged in and printed ready.
 func (w *world) background(args ...string) *exec.Cmd {
 	w.t.Helper()
@@ -112,7 +103,7 @@ func TestForwards(t *testing.T) {
 			t.Errorf("%s: got %.60q, want %q", what, got, want)
 		}
 	}
-	local, remote, dynamic := freePort(t), freePort(t), freePort(t)
+	local, remote, dynamic := need.Port(t), need.Port(t), need.Port(t)
 	sockets, err := os.MkdirTemp("/tmp", "shoal-sock-")
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +125,7 @@ func TestForwards(t *testing.T) {
 	if got.out != want {
 		t.Errorf("-W: got %.60q, want %q", got.out, want)
 	}
-	got = w.run(w.ssh("-W", "127.0.0.1:"+freePort(t), "alice@127.0.0.1"), nil)
+	got = w.run(w.ssh("-W", "127.0.0.1:"+need.Port(t), "alice@127.0.0.1"), nil)
 	if got.code == 0 || !strings.Contains(got.err, "open failed: connect failed") {
 		t.Errorf("-W to a closed port: %+v", got)
 	}
@@ -388,7 +379,7 @@ for i in $(seq 200); do test -S code.sock && break; sleep 0.05; done
 echo listeningOn==ready==
 `
 	connect := func(port string) *exec.Cmd {
-		cmd := w.ssh("-T", "-D", "127.0.0.1:"+port, "-o", "ConnectTimeout=15", "alice@127.0.0.1", "sh")
+		cmd := w.ssh("-T", "-D", "127.0.0.1:"+port, "-o", "ConnectTimeout=120", "alice@127.0.0.1", "sh")
 		out := &lockedBuffer{}
 		cmd.Stdout = out
 		in, err := cmd.StdinPipe()
@@ -421,7 +412,7 @@ echo listeningOn==ready==
 		return string(body)
 	}
 	target := echo(t, "tcp", "127.0.0.1:0").Addr().String()
-	port := freePort(t)
+	port := need.Port(t)
 	first := connect(port)
 	if got, err := ask("tcp", socks(t, "127.0.0.1:"+port, target), "x"); err != nil || got != "X 1" {
 		t.Errorf("through the dynamic forward: %q, %v", got, err)
@@ -432,7 +423,7 @@ echo listeningOn==ready==
 	first.Process.Kill() // dropped
 	first.Wait()
 	w.until("the gateway has noticed", func() bool { return w.router.open() == 0 })
-	port = freePort(t)
+	port = need.Port(t)
 	connect(port)
 	if got := get(); got != "code" {
 		t.Errorf("after the drop: %q", got)

@@ -95,13 +95,13 @@ func (w *world) dial() *net.TCPConn {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return c.(*net.TCPConn)
 }
 
 func (w *world) until(what string, is func() bool) {
 	w.t.Helper()
-	for range 2000 {
+	for range 20_000 {
 		w.mu.Lock()
 		ok := is()
 		w.mu.Unlock()

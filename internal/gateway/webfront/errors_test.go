@@ -17,6 +17,7 @@ import (
 
 	"github.com/shoal-pool/shoal/internal/gateway/webfront"
 	"github.com/shoal-pool/shoal/internal/gateway/webfront/routes"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 func prefixes(texts ...string) (all []netip.Prefix) {
@@ -28,12 +29,7 @@ func prefixes(texts ...string) (all []netip.Prefix) {
 
 // deadPort is one on which nobody listens.
 func deadPort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return "http://127.0.0.1:" + need.Port(t)
 }
 
 func TestNobodyThere(t *testing.T) {
@@ -231,7 +227,7 @@ func TestOddNames(t *testing.T) {
 	w.route("/", backend(t, echo("x")))
 	for _, name := range []string{"%", "%zz", "%FF", "%C3", "%00", "%0d%0a", "%25", "%2e%2e", "Alice", "ALICE@EXAMPLE.ORG", "\xff\xfe", "ä", "%C3%A4", "a b", "a+b", "%F0%9F%90%9F", "<script>", "\"", "{}", "|", "^", "`", "..", "%5c", "~"} {
 		text := "GET /user/" + name + "/tree HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-		answer := w.raw(text)
+		answer := w.whole(text)
 		if !strings.HasPrefix(answer, "HTTP/1.1 200") && !strings.HasPrefix(answer, "HTTP/1.1 400") {
 			t.Errorf("%q: %.100q", name, answer)
 		}

@@ -28,7 +28,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/need"
 )
 
-// patience bounds each wait for JupyterHub.
+// patience bounds each wait.
 const patience = 2 * time.Minute
 
 // hub is Debian's JupyterHub with the front end as its proxy, by the three lines of configuration that the guide gives.
@@ -95,9 +95,10 @@ c.JupyterHub.spawner_class = "simple"
 c.SimpleLocalProcessSpawner.home_dir_template = "%s/homes/{username}"
 c.Spawner.args = ["--allow-root"]
 c.Spawner.default_url = "/tree"
+c.Spawner.start_timeout = c.Spawner.http_timeout = %d
 c.JupyterHub.cleanup_servers = True
 %s
-`, l.Addr(), port, freePort(t), dir, subdomains)
+`, l.Addr(), port, need.Port(t), dir, int(patience.Seconds()), subdomains)
 	if err := os.WriteFile(filepath.Join(dir, "config.py"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -134,11 +135,6 @@ c.JupyterHub.cleanup_servers = True
 		return res.StatusCode == 200
 	})
 	return h
-}
-
-func freePort(t *testing.T) string {
-	u, _ := url.Parse(deadPort(t))
-	return u.Port()
 }
 
 func (h *hub) until(what string, ok func() bool) {

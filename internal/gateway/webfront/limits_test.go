@@ -56,7 +56,7 @@ func TestWebsocketLimits(t *testing.T) {
 			t.Errorf("%s: another user's gave %d", c.name, res.StatusCode)
 		}
 		open[0].Close()
-		for end := time.Now().Add(10 * time.Second); ; {
+		for end := time.Now().Add(patience); ; {
 			if _, _, res := w.websocket("/user/alice/x"); res.StatusCode == 101 {
 				break
 			}
@@ -87,7 +87,7 @@ func TestConnectionLimits(t *testing.T) {
 		t.Errorf("the fourth connection was answered: %.60q", got)
 	}
 	open[0].Close()
-	for end := time.Now().Add(10 * time.Second); w.raw("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == ""; {
+	for end := time.Now().Add(patience); w.whole("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == ""; {
 		if time.Now().After(end) {
 			t.Fatal("one that has gone still counts")
 		}
@@ -319,7 +319,7 @@ func TestHTTP2TooMuch(t *testing.T) {
 			break
 		}
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("headers without end do not end the connection")
 	}

@@ -49,7 +49,7 @@ func start(t *testing.T, cfg webfront.Config) *world {
 			if err != nil {
 				t.Errorf("the front end ended with %v", err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Error("the front end does not end")
 		}
 	})
@@ -125,8 +125,13 @@ func (w *world) send(method, path string, body io.Reader, headers ...string) (*h
 	return res, string(text)
 }
 
-// raw sends bytes as they are and returns all that comes until the connection is closed, or quiet for a second.
-func (w *world) raw(text string) string {
+// raw sends bytes as they are and returns all that comes within a second, or until the connection is closed.
+func (w *world) raw(text string) string { return w.rawFor(text, time.Second) }
+
+// whole sends bytes that ask for the connection to be closed and returns all that comes.
+func (w *world) whole(text string) string { return w.rawFor(text, patience) }
+
+func (w *world) rawFor(text string, most time.Duration) string {
 	w.Helper()
 	c, err := net.Dial("tcp", w.addr)
 	if err != nil {
@@ -136,7 +141,7 @@ func (w *world) raw(text string) string {
 	if _, err := io.WriteString(c, text); err != nil {
 		return ""
 	}
-	_ = c.SetReadDeadline(time.Now().Add(time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(most))
 	all, _ := io.ReadAll(c)
 	return string(all)
 }
@@ -154,7 +159,7 @@ func (w *world) websocket(path string, headers ...string) (net.Conn, *bufio.Read
 	w.Cleanup(func() { c.Close() })
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n%s\r\n", path, w.addr, lines(headers))
 	r := bufio.NewReader(c)
-	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	res, err := http.ReadResponse(r, nil)
 	if err != nil {
 		w.Fatal(err)

@@ -22,7 +22,7 @@ import (
 
 // pebble starts Debian's ACME server, which finds all names at 127.0.0.1 and comes to the ports given. It returns its directory's
 // URL, the file with whom to trust about that, and a client that does.
-func pebble(t *testing.T, httpPort, tlsPort int) (directory, root string, client *http.Client, management string) {
+func pebble(t *testing.T, httpPort, tlsPort string) (directory, root string, client *http.Client, management string) {
 	program, names := need.Program(t, "pebble"), need.Program(t, "pebble-challtestsrv")
 	dir := t.TempDir()
 	own, err := certs.FromOwn(dir, []string{"localhost", "127.0.0.1"})
@@ -41,8 +41,8 @@ func pebble(t *testing.T, httpPort, tlsPort int) (directory, root string, client
 	}
 	write("cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}))
 	write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
-	ports := freePorts(t, 4)
-	write("config.json", fmt.Appendf(nil, `{"pebble":{"listenAddress":"127.0.0.1:%d","managementListenAddress":"127.0.0.1:%d","certificate":%q,"privateKey":%q,"httpPort":%d,"tlsPort":%d,"ocspResponderURL":"","externalAccountBindingRequired":false}}`,
+	ports := []string{need.Port(t), need.Port(t), need.Port(t), need.Port(t)}
+	write("config.json", fmt.Appendf(nil, `{"pebble":{"listenAddress":"127.0.0.1:%s","managementListenAddress":"127.0.0.1:%s","certificate":%q,"privateKey":%q,"httpPort":%s,"tlsPort":%s,"ocspResponderURL":"","externalAccountBindingRequired":false}}`,
 		ports[0], ports[1], filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), httpPort, tlsPort))
 	run := func(name string, args ...string) {
 		cmd := exec.Command(name, args...)
@@ -65,14 +65,14 @@ func pebble(t *testing.T, httpPort, tlsPort int) (directory, root string, client
 			}
 		})
 	}
-	dns := fmt.Sprintf("127.0.0.1:%d", ports[2])
-	run(names, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01", dns, "-http01", "", "-https01", "", "-tlsalpn01", "", "-management", fmt.Sprintf("127.0.0.1:%d", ports[3]))
+	dns := "127.0.0.1:" + ports[2]
+	run(names, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01", dns, "-http01", "", "-https01", "", "-tlsalpn01", "", "-management", "127.0.0.1:"+ports[3])
 	run(program, "-config", filepath.Join(dir, "config.json"), "-dnsserver", dns)
 	trust := x509.NewCertPool()
 	trust.AddCert(own.CA())
 	client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}}}
 	t.Cleanup(client.CloseIdleConnections)
-	directory = fmt.Sprintf("https://localhost:%d/dir", ports[0])
+	directory = fmt.Sprintf("https://localhost:%s/dir", ports[0])
 	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		res, err := client.Get(directory)
 		if err == nil {
@@ -83,19 +83,7 @@ func pebble(t *testing.T, httpPort, tlsPort int) (directory, root string, client
 			t.Fatalf("pebble does not answer: %v", err)
 		}
 	}
-	return directory, filepath.Join(dir, certs.CAFile), client, fmt.Sprintf("https://localhost:%d", ports[1])
-}
-
-func freePorts(t *testing.T, n int) (ports []int) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
+	return directory, filepath.Join(dir, certs.CAFile), client, "https://localhost:" + ports[1]
 }
 
 // TestACME gets a certificate by either challenge from an authority of the real protocol.
@@ -114,14 +102,14 @@ func TestACME(t *testing.T) {
 			defer plain.Close()
 			_, tlsPort, _ := net.SplitHostPort(secure.Addr().String())
 			_, httpPort, _ := net.SplitHostPort(plain.Addr().String())
-			toTLS, toHTTP := secure.Addr().(*net.TCPAddr).Port, plain.Addr().(*net.TCPAddr).Port
+			toTLS, toHTTP := tlsPort, httpPort
 			cfg := certs.ACMEConfig{Dir: t.TempDir(), Names: []string{"pool.example.org"}, Email: "ops@example.org", HTTPS: tlsPort, Log: slog.New(slog.DiscardHandler),
 				Also: func(name string) bool { return name == "alice.pool.example.org" }}
 			if way == "http" { // no way to the other
 				cfg.HTTP = httpPort
-				toTLS = freePorts(t, 1)[0]
+				toTLS = need.Port(t)
 			} else {
-				toHTTP = freePorts(t, 1)[0]
+				toHTTP = need.Port(t)
 			}
 			var client *http.Client
 			var management string

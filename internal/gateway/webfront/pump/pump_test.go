@@ -65,7 +65,7 @@ func (e *ends) over(t testing.TB) {
 	t.Helper()
 	select {
 	case <-e.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the pair does not end")
 	}
 }
@@ -79,7 +79,7 @@ func say(t testing.TB, c net.Conn, text string) {
 
 func hear(t testing.TB, c net.Conn, text string) {
 	t.Helper()
-	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	b := make([]byte, len(text))
 	if n, err := io.ReadFull(c, b); err != nil || string(b) != text {
 		t.Fatalf("%q came, %v; want %q", b[:n], err, text)
@@ -163,7 +163,7 @@ func TestQuestion(t *testing.T) {
 			hear(t, e.a, "back")
 			continue
 		}
-		_ = e.b.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = e.b.SetReadDeadline(time.Now().Add(time.Minute))
 		if got, _ := io.ReadAll(e.b); len(got) > 0 {
 			t.Errorf("%q passed though it may not", got)
 		}
@@ -315,7 +315,7 @@ func TestComeAndGo(t *testing.T) {
 		})
 	}
 	all.Wait()
-	for end := time.Now().Add(20 * time.Second); sockets(t) > before; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); sockets(t) > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d descriptors are left of %d", sockets(t), before)
 		}
