@@ -6,13 +6,13 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/rig/proxy"
 )
 
@@ -105,13 +105,7 @@ var dataCases = []testCase{
 	}},
 	{"who asked", forwarded},
 	{"a backend that is not there", func(w *world) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		gone := "http://" + l.Addr().String()
-		_ = l.Close() // nobody listens there now
-		w.route("/gone", gone)
+		w.route("/gone", "http://127.0.0.1:"+need.Port(w.t)) // where nobody listens
 		w.route("/user")
 		for _, path := range []string{"/gone/x", "/user/x?hangup"} {
 			if a := w.get(path); a.StatusCode != 503 || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") || !strings.Contains(a.body, "503") {
@@ -186,15 +180,16 @@ func activity(w *world) {
 		before := last("/user") + last("/gone")
 		time.Sleep(5 * time.Millisecond)
 		do()
-		moved := false
+		moved := func() bool { return last("/user")+last("/gone") != before }
+		if moves {
+			w.until(what+" moves it", moved)
+			return
+		}
 		for range 20 {
-			if moved = last("/user")+last("/gone") != before; moved == moves && moves {
-				break
+			if moved() {
+				w.t.Fatalf("%s moves it", what)
 			}
 			time.Sleep(5 * time.Millisecond)
-		}
-		if moved != moves {
-			w.t.Errorf("%s: moved %t, want %t", what, moved, moves)
 		}
 	}
 	step("a page", true, func() { w.get("/user/x") })

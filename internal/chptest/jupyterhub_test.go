@@ -26,9 +26,12 @@ func TestJupyterHub(t *testing.T) {
 	for _, name := range []string{"proxy", "named_servers", "services"}[:prove(1, 3)] {
 		t.Run(name, func(t *testing.T) {
 			// They use fixed ports: in a network of their own nobody else does.
-			cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--asyncio-mode=auto", filepath.Join(dir, "test_"+name+".py"))
+			cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "patience", "-W", "ignore", "--asyncio-mode=auto", filepath.Join(dir, "test_"+name+".py"))
 			cmd.Dir = t.TempDir()
-			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(standIn)+":"+os.Getenv("PATH"), "PYTHONDONTWRITEBYTECODE=1")
+			if err := os.WriteFile(filepath.Join(cmd.Dir, "patience.py"), []byte(patient), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(standIn)+":"+os.Getenv("PATH"), "PYTHONPATH="+cmd.Dir, "PYTHONDONTWRITEBYTECODE=1")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, tail(string(out)))
@@ -44,6 +47,14 @@ func TestJupyterHub(t *testing.T) {
 		})
 	}
 }
+
+// patient has the hub wait for a user's server that takes longer than ten seconds to come or to go, as on a host that has much
+// to do: the tests look at what there is after its answer.
+const patient = `
+from jupyterhub.handlers.base import BaseHandler
+for name in ("slow_spawn_timeout", "slow_stop_timeout"):
+    setattr(BaseHandler, name, property(lambda self, name=name: self.settings.get(name, 120)))
+`
 
 func tail(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")

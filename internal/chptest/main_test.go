@@ -21,7 +21,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/rig/proxy"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // standIn is the program with our front, built once.
 var standIn string
