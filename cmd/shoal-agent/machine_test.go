@@ -291,7 +291,7 @@ func TestSlices(t *testing.T) {
 	in("a command", w.must(addr, "alice", mine))
 	in("a terminal", w.must(addr, "alice", "-tt", mine))
 	in("a login shell", w.must(addr, "alice", "bash -l -c '"+mine+"'"))
-	in("what was left behind", w.must(addr, "alice", "setsid -f sh -c 'sleep 0.3; "+mine+" > ~/g' </dev/null >/dev/null 2>&1; sleep 1; cat ~/g"))
+	in("what was left behind", w.must(addr, "alice", "setsid -f sh -c 'sleep 0.3; "+mine+" > ~/g' </dev/null >/dev/null 2>&1; until test -s ~/g; do sleep 0.05; done; cat ~/g"))
 
 	// sftp and forwarding run no program of hers: sshd's own process for her must be in the slice.
 	sftp := exec.Command("sftp", append(w.person("alice@lab"), "-P", port, "alice@"+host)...)

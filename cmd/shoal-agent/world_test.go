@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long a test waits for what takes a moment on a quiet host.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // world is a host with a provider of real machines and a control plane that is not one.
 type world struct {
@@ -208,7 +208,7 @@ func (w *world) person(principal string) []string {
 		}
 	}
 	return []string{"-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=" + file + ".known",
-		"-o", "HostKeyAlias=lab", "-o", "IdentitiesOnly=yes", "-i", file, "-o", "ConnectTimeout=20", "-o", "LogLevel=ERROR"}
+		"-o", "HostKeyAlias=lab", "-o", "IdentitiesOnly=yes", "-i", file, "-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR"}
 }
 
 // ssh runs a command as a user by the real client.

@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long a test waits for what takes a moment on a quiet host.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // needHost skips where real machines cannot be made by the way the test is run, and only there:
 // a missing runc fails.

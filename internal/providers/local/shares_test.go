@@ -113,7 +113,7 @@ func TestUnreachableShare(t *testing.T) {
 	needHost(t)
 	server := served.SSH(t)
 	cfg := place(t)
-	cfg.mounts.Timeout = 2 * time.Second
+	cfg.mounts.Timeout = 20 * time.Second
 	cfg.Secret = func(context.Context, shoal.ShareName, string) ([]byte, error) { return []byte(server.Key), nil }
 	p := open(t, cfg)
 	team := server.Share("team")

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // Server is an sshd that serves a directory by SFTP to whoever has Key.
@@ -49,12 +50,9 @@ func SSH(t testing.TB) *Server {
 		t.Fatal(err)
 	}
 	s.Key = string(b)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	if s.Port, err = strconv.Atoi(need.Port(t)); err != nil {
 		t.Fatal(err)
 	}
-	s.Port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
 	text := fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\nPidFile none\nSubsystem sftp internal-sftp\nMaxStartups 100\n", s.Port, conf, conf)
 	if err := os.WriteFile(filepath.Join(conf, "config"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -72,7 +70,7 @@ func (s *Server) Start() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	for range 500 {
+	for range 6000 {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.Port))
 		if err == nil {
 			c.Close()
