@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -413,9 +414,10 @@ func TestSaysWhyItWaits(t *testing.T) {
 	queued := testJob("17", shoal.JobQueued, shoal.Counts{Queued: 1})
 	end := w.play(testJob("17", shoal.JobSucceeded, shoal.Counts{Succeeded: 1}), 0, "", "")
 	w.mux = replaced(w.mux, "GET /api/v1/jobs/17", func(rw http.ResponseWriter, _ *http.Request) { reply(rw, 200, queued) })
+	over := sync.OnceFunc(func() { close(end) })
 	w.mux.HandleFunc("GET /api/v1/why/job/17", func(rw http.ResponseWriter, _ *http.Request) {
 		reply(rw, 200, api.Why{Sentence: "a machine is booting"})
-		time.AfterFunc(20*time.Millisecond, func() { close(end) })
+		time.AfterFunc(20*time.Millisecond, over)
 	})
 	got := w.run("run", "-p", "lab", "--wait", "true")
 	if got.code != 0 || got.stderr != "shoal: job 17 waits: a machine is booting\n" {

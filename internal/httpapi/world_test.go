@@ -267,7 +267,7 @@ func (w *world) placed(id shoal.JobID) shoal.AttemptRef {
 			if ref.Job == id {
 				return ref
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			w.t.Fatalf("job %s is not placed", id)
 		}
 	}

@@ -95,7 +95,7 @@ func newWorld(t *testing.T) *world {
 			return l, err
 		},
 		Program: program,
-		patience: patience{start: 20 * time.Second, probe: 50 * time.Millisecond, answer: 200 * time.Millisecond, fails: 3, steady: time.Hour,
+		patience: patience{start: time.Minute, probe: 50 * time.Millisecond, answer: time.Second, fails: 3, steady: time.Hour,
 			most: 2 * time.Second, stop: 5 * time.Second, look: 50 * time.Millisecond}})
 	if err := os.MkdirAll(filepath.Dir(w.cfg.Dir), 0o755); err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ var jupyter = shoal.Endpoint{Name: shoal.EndpointJupyter, Protocol: shoal.Protoc
 
 func (w *world) wait(what string, is func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			log, _ := os.ReadFile(w.path("hub.log"))
 			w.t.Fatalf("waited in vain: %s; %s, %q\n%s", what, w.state, w.reason, log)

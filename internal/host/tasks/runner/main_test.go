@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what takes a moment.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // box is a machine's part of the world: a directory, users, control groups.
 type box struct {
