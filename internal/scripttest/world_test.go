@@ -212,10 +212,10 @@ func look(root string) ([]string, error) {
 	return strings.Split(strings.TrimSpace(string(out)), "\n"), nil
 }
 
-// lookUntilClean returns what is there that was not before and counts, when nothing is or after some seconds: the kernel
+// lookUntilClean returns what is there that was not before and counts, when nothing is or after a minute: the kernel
 // takes control groups and interfaces apart in its own time.
 func lookUntilClean(root string, before []string, counts func(line string) bool) ([]string, error) {
-	for tries := 50; ; tries-- {
+	for tries := 600; ; tries-- {
 		after, err := look(root)
 		if err != nil {
 			return nil, err
