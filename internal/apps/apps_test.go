@@ -2,7 +2,9 @@ package apps_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"github.com/shoal-pool/shoal/internal/apps"
 	"github.com/shoal-pool/shoal/internal/route"
 	"github.com/shoal-pool/shoal/internal/store"
+	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
 
@@ -54,6 +57,7 @@ func (b *broker) set(refuse string) {
 type world struct {
 	unkept atomic.Bool // what is on record does not fit the clock
 	t      *testing.T
+	path   string // of the store
 	db     *store.DB
 	broker *broker
 	sent   chan api.Record
@@ -64,7 +68,8 @@ type world struct {
 func inWorld(t *testing.T, test func(*testing.T, *world)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, db: storetest.Open(t), broker: &broker{done: make(chan struct{})}, sent: make(chan api.Record, 100)}
+		path := filepath.Join(t.TempDir(), "store.db")
+		w := &world{t: t, path: path, db: storetest.OpenAt(t, path), broker: &broker{done: make(chan struct{})}, sent: make(chan api.Record, 100)}
 		storetest.Update(t, w.db, func(tx *store.Tx) error {
 			_, err1 := tx.Users().Put(shoal.User{Name: "alice"})
 			_, err2 := tx.Pools().Put(shoal.Pool{Name: "lab", Scale: shoal.Scale{Idle: shoal.Idle{After: shoal.Duration(30 * time.Minute)}},
@@ -374,6 +379,36 @@ func TestMachineThatEnds(t *testing.T) {
 		w.says(api.AppReport{ID: p.ID, State: shoal.AppFailed, Reason: "it was ended by signal 15 (SIGTERM)", ExitCode: 143})
 		if p := w.get(p.ID); p.State != shoal.AppFailed || p.Reason != "machine m-1 is ending: drained by oscar; open it again and it starts on another" || p.ExitCode != 0 {
 			t.Errorf("%+v", p)
+		}
+	})
+}
+
+// While the store cannot tell how its machine is, an app whose session is over is neither lost nor stopped.
+func TestMachineOfWhichNothingIsKnown(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		p := w.open()
+		w.says(api.AppReport{ID: p.ID, State: shoal.AppRunning, Port: 40000})
+		other, err := sql.Open("sqlite", file.DataSource(w.path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		do := func(statement string) {
+			if _, err := other.Exec(statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		do("ALTER TABLE machines RENAME TO away")
+		close(w.broker.done)
+		synctest.Wait()
+		do("ALTER TABLE away RENAME TO machines")
+		if p := w.get(p.ID); p.State != shoal.AppRunning || p.Stopping {
+			t.Errorf("it is %+v", p)
+		}
+		w.machine(func(m *shoal.Machine) { m.State, m.Reason = shoal.MachineFailed, "it burns" })
+		time.Sleep(2 * time.Minute)
+		if p := w.get(p.ID); p.State != shoal.AppFailed || !strings.Contains(p.Reason, "it burns") {
+			t.Errorf("it is %s: %s", p.State, p.Reason)
 		}
 	})
 }

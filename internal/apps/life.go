@@ -153,7 +153,7 @@ func (a *Apps) unseated(all, ctx context.Context, p shoal.App, why error) bool {
 		return false
 	}
 	// It may well run on its machine.
-	if dead, reason := a.machineDead(all, p.Machine); dead {
+	if dead, reason, _ := a.machineDead(all, p.Machine); dead {
 		a.lost(all, p.ID, reason)
 		return true
 	}
@@ -230,8 +230,9 @@ func (a *Apps) follow(all context.Context, id shoal.AppID, target route.Target, 
 				continue
 			}
 		}
-		dead, why := a.machineDead(all, target.Machine)
+		dead, why, err := a.machineDead(all, target.Machine)
 		switch {
+		case err != nil: // it is looked again
 		case !dead:
 			_ = a.Stop(all, id, "its session was ended")
 		case p.State == shoal.AppStarting && !p.Stopping && another && a.backInLine(all, id, why):
@@ -243,21 +244,21 @@ func (a *Apps) follow(all context.Context, id shoal.AppID, target route.Target, 
 }
 
 // machineDead reports whether nothing runs on a machine any more, and why.
-func (a *Apps) machineDead(ctx context.Context, id shoal.MachineID) (bool, string) {
+func (a *Apps) machineDead(ctx context.Context, id shoal.MachineID) (dead bool, why string, err error) {
 	var m shoal.Machine
-	err := a.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+	err = a.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
 		m, err = tx.Machines().Get(id)
 		return err
 	})
 	switch {
 	case shoal.KindOf(err) == shoal.KindNotFound:
-		return true, fmt.Sprintf("machine %s is gone", id)
+		return true, fmt.Sprintf("machine %s is gone", id), nil
 	case err != nil:
-		return false, ""
+		return false, "", err
 	case m.State != shoal.MachineStopped && m.State != shoal.MachineFailed && m.State != shoal.MachineGone:
-		return false, ""
+		return false, "", nil
 	}
-	return true, dying(m, string(m.State))
+	return true, dying(m, string(m.State)), nil
 }
 
 // dying says what becomes of a machine, and why.
