@@ -355,7 +355,10 @@ func (c *cluster) edits(t *testing.T) {
 	done.Go(func() { p.watch(ctx) })
 	defer done.Wait()
 	defer end()
-	time.Sleep(time.Second) // until the watch is there; if it is not, the labels are looked at ten minutes later
+	// From the version on at which the watch begins no edit is missed; one before it would be seen ten minutes later.
+	if err := rig.Until(t.Context(), patience, "the watch begins", func() (bool, error) { return p.strays.Load(), nil }); err != nil {
+		t.Fatal(err)
+	}
 	for _, edit := range []string{labelInstallation + "-", labelManagedBy + "=somebody", labelPool + "=other"} {
 		c.kubectl("-n", "shoal", "label", "--overwrite", "pod", name(s.ID), edit)
 		c.until(t, p, s.ID, func(o provider.Observed) bool { return running(o) && o.Pool == s.Pool })
