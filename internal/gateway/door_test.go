@@ -129,7 +129,6 @@ func TestDoorKeepsAFloodFromShuttingIt(t *testing.T) {
 	}
 }
 
-// Those who wait for their turn keep nobody out who has none to wait for.
 // A crowd from everywhere does not keep out who has logged in from her address before, nor is she shown out while she types.
 func TestDoorKnowsWhoWasWelcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -178,6 +177,7 @@ func TestDoorKnowsWhoWasWelcome(t *testing.T) {
 	})
 }
 
+// Those who wait for their turn keep nobody out who has none to wait for.
 func TestDoorQueuesAreOfTheirSources(t *testing.T) {
 	d := NewDoor(DoorLimits{})
 	d.waiting = maxWaiting
