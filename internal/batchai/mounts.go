@@ -119,9 +119,21 @@ func (r *reading) volumes(m *mountVolumes, at string) []volume {
 	return r.once(all)
 }
 
-// once refuses two mounts at one place.
+// once refuses two mounts at one place, and two shares of one name.
 func (r *reading) once(all []volume) []volume {
 	seen := map[string]bool{}
+	sources := map[shoal.ShareName]string{}
+	for _, v := range all {
+		if v.share == nil {
+			continue
+		}
+		source, there := sources[v.share.Name]
+		if there && source != v.share.Source {
+			r.wrong(v.at, v.path, "map one of them: --share "+v.name+"=SHARE:/PATH", "two shares would be called %q: that of %s, and that of %s", v.share.Name, source, v.share.Source)
+		} else {
+			sources[v.share.Name] = v.share.Source
+		}
+	}
 	return slices.DeleteFunc(all, func(v volume) bool {
 		if seen[v.name] {
 			r.wrong(v.at, v.path+".relativeMountPath", "", "there is another mount at %q", clip(v.name))

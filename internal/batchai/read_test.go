@@ -145,6 +145,9 @@ func TestMistakes(t *testing.T) {
 		"after":    `{"properties": {"nodeCount": 1}} {}`,
 		"twice":    `{"properties": {"nodeCount": 1, "nodeCount": 2, "stdOutErrPathPrefix": "/x", "customToolkitSettings": {"commandLine": "x"}}}`,
 		"cluster":  `{"properties": {"vmSize": "STANDARD_NC7", "vmPriority": "spot", "scaleSettings": {"autoScale": {"minimumNodeCount": 3, "maximumNodeCount": 1}, "manuel": {}}}}`,
+		"names": `{"properties": {"nodeCount": 1, "stdOutErrPathPrefix": "/x", "customToolkitSettings": {"commandLine": "x"}, "mountVolumes": {
+  "azureFileShares": [{"azureFileUrl": "https://a.file.core.windows.net/one", "relativeMountPath": "my_data"}, {"azureFileUrl": "https://a.file.core.windows.net/two", "relativeMountPath": "My-Data"},
+    {"azureFileUrl": "https://a.file.core.windows.net/one", "relativeMountPath": "my-data"}]}}}`,
 		"mounts": `{"properties": {"nodeCount": 1, "stdOutErrPathPrefix": "/x", "customToolkitSettings": {"commandLine": "x"}, "mountVolumes": {
   "azureFileShares": [{"azureFileUrl": "nonsense", "relativeMountPath": "a"}, {"azureFileUrl": "https://a.b/c", "relativeMountPath": "../b"}, {"azureFileUrl": "https://a.b/c"}],
   "azureBlobFileSystems": [{"accountName": "x", "containerName": "y", "relativeMountPath": "c"}],
