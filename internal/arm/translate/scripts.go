@@ -321,6 +321,14 @@ func split(command string) []string {
 	return words
 }
 
+// named is how the map of shares names the share, where that is to be told from others.
+func (m mounted) named(as shoal.ShareName) string {
+	if string(as) == naming.Of(m.share, "share") {
+		return m.share
+	}
+	return m.account + "/" + m.share
+}
+
 // mountAll makes shares of what a script mounts.
 func (t *translation) mountAll(p *pool, title string, shares []mounted, more bool, command *tree.Value, public bool) {
 	for i, m := range shares {
@@ -333,14 +341,20 @@ func (t *translation) mountAll(p *pool, title string, shares []mounted, more boo
 func (t *translation) mount(p *pool, title string, m mounted, command *tree.Value, public bool) {
 	at := command.At
 	// The command is secret where its key is; what else it says is a template's to tell.
-	s := shoal.Share{Name: shoal.ShareName(naming.Of(m.share, "share")), Source: m.source}
+	s := shoal.Share{Source: m.source}
 	source, mapped := t.options.Shares[m.account+"/"+m.share]
 	if !mapped {
 		source, mapped = t.options.Shares[m.share]
 	}
 	if mapped {
 		s.Source = source
-	} else if !strings.HasPrefix(m.source, "nfs://") {
+	}
+	s.Name = shoal.ShareName(naming.Of(m.share, "share"))
+	other := func(o shoal.Share) bool { return o.Name == s.Name && o.Source != s.Source }
+	if slices.ContainsFunc(t.out.Set.Shares, other) {
+		s.Name = shoal.ShareName(naming.Of(m.account+"-"+m.share, "share"))
+	}
+	if !mapped && !strings.HasPrefix(m.source, "nfs://") {
 		s.Credentials = &shoal.SecretRef{Secret: naming.Of(string(s.Name)+"-key", "key")}
 		if m.key != "" && !slices.ContainsFunc(t.out.Secrets, func(o Secret) bool { return o.Name == s.Credentials.Secret }) {
 			t.out.Secrets = append(t.out.Secrets, Secret{s.Credentials.Secret, tree.StringValue(m.key).Hidden(), at})
@@ -359,12 +373,12 @@ func (t *translation) mount(p *pool, title string, m mounted, command *tree.Valu
 	case i < 0:
 		t.out.Set.Shares = append(t.out.Set.Shares, s)
 	case t.out.Set.Shares[i].Source != s.Source:
-		t.wrong(at, title, "", "two shares would be called %q", s.Name)
+		t.wrong(at, title, "say by the map of shares that both are one", "two shares would be called %q", s.Name)
 	}
 	if mapped {
 		t.note(at, "%s: it mounts a share; that is share %q of source %s at %s, by the map of shares", title, s.Name, s.Source, path.Clean("/"+m.path))
 	} else {
-		t.note(at, "%s: it mounts a share; that becomes share %q of source %s at %s; --share %s=SOURCE takes another", title, s.Name, s.Source, path.Clean("/"+m.path), m.share)
+		t.note(at, "%s: it mounts a share; that becomes share %q of source %s at %s; --share %s=SOURCE takes another", title, s.Name, s.Source, path.Clean("/"+m.path), m.named(s.Name))
 	}
 	if m.more {
 		t.note(at, "%s: its command does more than to mount the share; that is left out", title)
