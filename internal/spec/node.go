@@ -68,7 +68,8 @@ func (r *reader) read(data []byte) []*node {
 		r.wrong(line, column, "save it as UTF-8", "this is not text in UTF-8")
 		return nil
 	}
-	tokens := lexer.Tokenize(string(data))
+	// What editors of Windows add changes nothing.
+	tokens := lexer.Tokenize(strings.ReplaceAll(strings.TrimPrefix(string(data), "\ufeff"), "\r\n", "\n"))
 	if len(tokens) > maxTokens {
 		r.wrong(0, 0, "split it into several files", "the file holds more than %d words and signs", maxTokens)
 		return nil

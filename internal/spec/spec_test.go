@@ -90,6 +90,21 @@ func TestParseJSON(t *testing.T) {
 	}
 }
 
+// A file as editors of Windows write it is the same document.
+func TestParseWindows(t *testing.T) {
+	t.Parallel()
+	for text, command := range map[string]string{
+		"\ufeffkind: Job\r\nname: a\r\ncommand: |\r\n  echo a\r\n  echo b\r\n": "echo a\necho b\n",
+		"kind: Job\r\nname: a\r\ncommand: \"echo\r\n  a\"\r\n":                 "echo a",
+		"\ufeff{\"kind\": \"Job\", \"name\": \"a\",\r\n\"command\": \"b\"}":    "b",
+	} {
+		got, err := spec.Parse(spec.File{Data: []byte(text)})
+		if err != nil || len(got.Jobs) != 1 || got.Jobs[0].Command != command {
+			t.Errorf("%q: %+v, %v, %+v", text, got, err, shoal.MistakesOf(err))
+		}
+	}
+}
+
 func TestAliases(t *testing.T) {
 	t.Parallel()
 	got, err := spec.Parse(spec.File{Data: []byte("kind: Pool\nname: a\nmachine: &m {cpus: 2}\n---\nkind: Job\ncommand: x\ninputs: &d {A: /a}\noutputs: *d\n")})

@@ -63,7 +63,7 @@ func Jobs(c Config, paths []string, o Options) (spec.Set, error) {
 			return set, err
 		}
 		for _, f := range files {
-			f.Glob = Glob(filepath.Dir(f.Name))
+			f.Glob, f.Data = Glob(filepath.Dir(f.Name)), bytes.TrimPrefix(f.Data, []byte("\uFEFF"))
 			switch kind := batchai.Detect(f.Data); {
 			case kind == batchai.KindJob:
 				foreign = true

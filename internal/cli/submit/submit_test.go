@@ -123,6 +123,7 @@ func TestJobs(t *testing.T) {
 		"sge.sh":       "#!/bin/bash\n#$ -pe smp 4\necho hi\n",
 		"both.sh":      "#!/bin/bash\n#SBATCH -c 2\n#SHOAL --cpus 2\necho hi\n",
 		"late.sh":      "#!/bin/bash\necho hi\n#SBATCH -c 2\n",
+		"windows.sh":   "\ufeff#!/bin/bash\r\n#SHOAL --cpus 2\r\necho hi\r\n",
 		"latin.sh":     "#!/bin/bash\necho caf\xe9\n",
 		"azure.json":   `{"$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#", "resources": []}`,
 		"map":          "# where things are\nlogs=team:/logs\n",
@@ -157,6 +158,9 @@ func TestJobs(t *testing.T) {
 		if _, err := read(Options{}, name); err == nil || !strings.Contains(err.Error(), msg) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if set, err = read(Options{}, "windows.sh"); err != nil || set.Jobs[0].Resources.CPUs != 2000 || !strings.Contains(set.Jobs[0].Command, "\n#!/bin/bash\n") {
+		t.Errorf("%+v, %v", set, err)
 	}
 	notes = nil
 	if set, err = read(Options{}, "both.sh", "late.sh"); err != nil || len(set.Jobs) != 2 || len(notes) != 0 {
