@@ -35,8 +35,8 @@ func (c *cluster) policies(t *testing.T) {
 			if err != nil {
 				return false, err
 			}
-			found = slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { // those of tests beside this one
-				return p.DeletionTimestamp != nil || p.Labels["app.kubernetes.io/managed-by"] == "shoal" && p.Spec.Containers[0].Image != image
+			found = slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { // "lab" is what tests beside this one call their pools, too
+				return p.DeletionTimestamp != nil || p.Labels[labelPool] != "" && p.Spec.Containers[0].Image != image
 			})
 			return len(found) >= least, nil
 		}); err != nil {
@@ -44,7 +44,7 @@ func (c *cluster) policies(t *testing.T) {
 		}
 		return found
 	}
-	machines := running("app.kubernetes.io/managed-by=shoal", 2)
+	machines := running(labelPool+"=lab", 2)
 	server, gateway, machine, another := &running("app.kubernetes.io/name=shoal", 1)[0], &running("app.kubernetes.io/name=shoal-gateway", 1)[0], &machines[0], &machines[1]
 	stranger = &running("app=other", 1)[0]
 	served := map[string]int32{}
