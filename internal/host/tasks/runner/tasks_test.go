@@ -57,6 +57,21 @@ func TestTimersOfTasksAreOnTime(t *testing.T) {
 	})
 }
 
+func TestSignalsOfTasksAreAsUsual(t *testing.T) {
+	both(t, func(t *testing.T, b *box) {
+		s := b.run(order("1", `while read -r name set; do case $name in SigIgn: | SigBlk:) echo "$name $set" ;; esac; done < /proc/self/status`))
+		if got, want := string(s.out[0]), "SigBlk: 0000000000000000\nSigIgn: 0000000000000000\n"; got != want {
+			t.Errorf("a task begins with signals blocked or ignored:\n%s", got)
+		}
+		for _, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE} {
+			must(t, syscall.Kill(b.supervisorPID(), signal))
+		}
+		if r := b.run(order("2", "true")).report; r.State != shoal.JobSucceeded {
+			t.Errorf("a task after signals to the supervisor: %+v", r)
+		}
+	})
+}
+
 // trapTime is how long a shell may take until its trap is set, on a host that has much to do.
 const trapTime = 2 * time.Second
 

@@ -111,8 +111,9 @@ func supervise(set tasks.Settings) error {
 		return fmt.Errorf("cannot look after orphans: %w", err)
 	}
 	unix.Umask(0o022)
-	// What a terminal or a service manager sends to all is not for us: tasks end by order.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	// What a terminal or a service manager sends to all is not for us: tasks end by order. Nobody reads the channel; tasks would
+	// inherit that a signal is ignored, but not that it is caught.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
 	if err := makeScratch(set.Scratch); err != nil {
 		return err
 	}
