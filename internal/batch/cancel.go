@@ -60,10 +60,18 @@ func (b *Batch) CancelTasks(ctx context.Context, by access.Subject, id shoal.Job
 	}
 	var r *book.Row
 	err := b.book.Do(ctx, func(g *book.Group) (err error) {
-		if r, err = g.Job(id); err != nil || r.State.Ended() || r.Cancel {
+		if r, err = g.Job(id); err != nil {
 			return err
 		}
-		return cancelSome(g, r, which, "cancelled by "+by.String())
+		array, err := shoal.ParseArray(r.Spec.Array)
+		if err != nil {
+			return err
+		}
+		chosen, err := choose(array, which)
+		if err != nil || r.State.Ended() || r.Cancel {
+			return err
+		}
+		return cancelSome(g, r, array, chosen, "cancelled by "+by.String())
 	})
 	if err != nil {
 		return shoal.Job{}, err
@@ -98,15 +106,7 @@ func choose(array shoal.Array, which string) ([]int, error) {
 
 // cancelSome ends some tasks of a job. Of those that never started, all before the last of them get
 // rows of their own, so that the job still has one first task that never started.
-func cancelSome(g *book.Group, r *book.Row, which, reason string) error {
-	array, err := shoal.ParseArray(r.Spec.Array)
-	if err != nil {
-		return err
-	}
-	chosen, err := choose(array, which)
-	if err != nil {
-		return err
-	}
+func cancelSome(g *book.Group, r *book.Row, array shoal.Array, chosen []int, reason string) error {
 	if !after.Gated(r.Spec) && chosen[len(chosen)-1]-r.Next > maxChosen { // nothing is changed yet
 		return shoal.Errorf(shoal.KindInvalid, "those tasks are too far behind the first of job %s that has not started", r.ID).WithHint("cancel the whole job, or earlier tasks first")
 	}

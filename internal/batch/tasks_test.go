@@ -290,9 +290,11 @@ func TestCancelTasks(t *testing.T) {
 		if a := w.history(j.ID, 5); len(a) != 1 || a[0].Reason != "cancelled by alice" || a[0].Machine != "" {
 			t.Errorf("attempts %+v", a)
 		}
-		if _, err := w.CancelTasks(w.ctx, alice, j.ID, "nonsense"); err != nil {
+		if _, err := w.CancelTasks(w.ctx, alice, j.ID, "3"); err != nil {
 			t.Errorf("of a job that has ended: %v", err)
 		}
+		_, err = w.CancelTasks(w.ctx, alice, j.ID, "3,21")
+		kind(t, err, shoal.KindNotFound)
 	})
 }
 

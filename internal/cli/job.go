@@ -182,6 +182,9 @@ func (p *program) jobShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if ref.Index >= 0 && len(tasks) == 0 && state.Value == "" {
+			return shoal.Errorf(shoal.KindNotFound, "job %s has no task %d, and none behind it", job.ID, ref.Index).WithHint("`shoal job show %s` shows those it has", job.ID)
+		}
 		if more {
 			p.note("%d tasks from index %d on are shown; `shoal job show %s/INDEX` shows those from another on, --limit 0 all", len(tasks), tasks[0].Index, job.ID)
 		}
@@ -272,27 +275,26 @@ func (p *program) cancelOne(ctx context.Context, c *client.Client, arg string) e
 	if err != nil {
 		return err
 	}
-	if what.Tasks != "" {
-		if _, err := c.CancelTasks(ctx, what.Job, what.Tasks); err != nil {
-			return err
-		}
-		p.say("tasks %s/%s are being cancelled", what.Job, what.Tasks)
-		return nil
-	}
 	job, err := c.Job(ctx, what.Job)
 	if err != nil {
 		return err
 	}
-	if job.State.Ended() {
-		p.say("job %s has ended already: %s", job.ID, job.State)
-		return nil
+	over := job.State.Ended()
+	if what.Tasks != "" {
+		job, err = c.CancelTasks(ctx, job.ID, what.Tasks)
+	} else if !over {
+		job, err = c.CancelJob(ctx, job.ID)
 	}
-	if job, err = c.CancelJob(ctx, job.ID); err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if job.State.Ended() {
+	case over:
+		p.say("job %s has ended already: %s", job.ID, job.State)
+	case what.Tasks != "":
+		p.say("tasks %s/%s are being cancelled", job.ID, what.Tasks)
+	case job.State.Ended():
 		p.say("job %s: %s", job.ID, job.State)
-	} else {
+	default:
 		p.say("job %s is being cancelled", job.ID)
 	}
 	return nil
