@@ -122,6 +122,7 @@ func TestUsageMistakes(t *testing.T) {
 		"run -p lab":                           "needs a command",
 		"run -p lab --memory lots -- true":     "amount of bytes",
 		"run -p lab --env =x -- true":          "write K=V",
+		"run -p lab --array= -- true":          "there are no indexes",
 		"job show x":                           "as a job",
 		"job logs 17/1 --task 2":               "does not go with",
 		"job submit":                           "-f FILE",

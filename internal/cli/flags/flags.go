@@ -196,6 +196,9 @@ func (f Array) String() string {
 // Set reads the flag's value. Whether the indexes are right is for others to say.
 func (f Array) Set(s string) error {
 	array, most, limited := strings.Cut(s, "%")
+	if array == "" { // of a variable that is not set, say
+		return shoal.Errorf(shoal.KindInvalid, "there are no indexes in it (write 1-100, 0-9:3 or 1,4,7-9)")
+	}
 	if limited {
 		n, err := strconv.Atoi(most)
 		if err != nil || n < 1 {
