@@ -135,6 +135,9 @@ func (c *command) parse(o *options, args []string) (rest, ignored []string, err 
 	if err := f.Parse(unabbreviated(f, args)); err != nil {
 		return nil, nil, shoal.Errorf(shoal.KindInvalid, "%w", err).WithHint("options are those of Slurm's %s; `shoal run --help` shows Shoal's own", c.name)
 	}
+	if f.Changed("array") && o.array == "" {
+		return nil, nil, shoal.Errorf(shoal.KindInvalid, `Invalid job array specification ""`)
+	}
 	return f.Args(), ignored, nil
 }
 

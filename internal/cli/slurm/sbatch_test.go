@@ -165,6 +165,12 @@ echo hello
 	if env := w.submitted[1].Env; env["X"] != "1" || env["DATA"] != "" || w.submitted[1].Stdout != "/shared/work/slurm-%j.out" {
 		t.Errorf("from stdin: %v", w.submitted[1])
 	}
+	if code, _, errs := w.run("#!/bin/bash -l\r\n#SBATCH -J dos\r\ntrue\r\n", "sbatch", "-Q", "--test-only"); code != 0 {
+		t.Errorf("with line ends of Windows: %d %q", code, errs)
+	}
+	if command, err := asCommand("#!/bin/bash -l\r\ntrue\r\n", nil, nil); err != nil || strings.Contains(command, "\r") || !strings.Contains(command, "#!/bin/bash -l\ntrue\n") {
+		t.Errorf("with line ends of Windows: %q %v", command, err)
+	}
 	if code, out, _ := w.run("", "sbatch", "-J", "w", "--wrap", "echo 1"); code != 0 || out != "Submitted batch job 19\n" {
 		t.Errorf("--wrap: %d %q", code, out)
 	}
@@ -232,6 +238,8 @@ func TestSbatchRefuses(t *testing.T) {
 		{"#!/bin/sh\n", []string{"--hold"}, "--hold has no counterpart"},
 		{"#!/bin/sh\n", []string{"--begin=now+1hour"}, "--begin has no counterpart"},
 		{"#!/bin/sh\n", []string{"-a", "x"}, "Invalid job array"},
+		{"#!/bin/sh\n", []string{"--array="}, "Invalid job array"},
+		{"#!/bin/sh\n#SBATCH --array=\n", nil, "Invalid job array"},
 		{"#!/bin/sh\n", []string{"-d", "after:1"}, "nothing waits for another job's begin"},
 		{"#!/bin/sh\n", []string{"-d", "soon:1"}, "no kind of dependency"},
 		{"#!/bin/sh\n", []string{"--mem-per=1"}, "unknown flag: --mem-per"},
