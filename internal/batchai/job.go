@@ -25,6 +25,7 @@ type Options struct {
 	Name    string           // of what is made of the file, unless that has a name itself
 	// OnMachine leaves the container out: the commands run on the machine itself.
 	OnMachine bool
+	Pool      shoal.PoolName // instead of the file's cluster
 }
 
 // Job is a job.json in our words.
@@ -127,7 +128,7 @@ func (t *translation) job(f jobFile) []shoal.Share {
 		t.spec.Name = f.Name.s
 		t.places["name"] = f.Name.at
 	}
-	if p.Cluster != nil && p.Cluster.ID.s != "" {
+	if t.spec.Pool = t.options.Pool; t.spec.Pool == "" && p.Cluster != nil && p.Cluster.ID.s != "" {
 		t.spec.Pool = shoal.PoolName(naming.Of(naming.Last(p.Cluster.ID.s), "pool"))
 		t.note(p.Cluster.ID.at, "the cluster is taken to be pool %q; -p POOL says otherwise", t.spec.Pool)
 	}

@@ -90,6 +90,9 @@ func TestWholeJob(t *testing.T) {
 	shares := map[string]batchai.Place{"logshare": {Share: "team", Path: "/logs"}, "*": {Share: "team", Path: "/"}}
 	f := spec.File{Name: "job.json", Data: []byte("\xef\xbb\xbf" + text)}
 	golden(t, "whole-mapped", told(f, batchai.Options{Shares: shares}))
+	if got := told(f, batchai.Options{Shares: shares, Pool: "lab"}); !strings.Contains(got, "\npool: lab\n") || strings.Contains(got, "the cluster is taken") {
+		t.Errorf("with a pool that was named:\n%s", got)
+	}
 	golden(t, "whole-unmapped", told(f, batchai.Options{Account: "acct", Items: []shoal.Item{shoal.Item(`{"LR":1}`)}}))
 	apart := map[string]batchai.Place{"logs": {Share: "team", Path: "/logs"}, "nfs": {Share: "sets", Path: "/nfs"}, "code": {Share: "team", Path: "/src"}, "extra": {Share: "sets", Path: "/e"}}
 	golden(t, "whole-apart", told(f, batchai.Options{Shares: apart}))

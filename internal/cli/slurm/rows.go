@@ -224,6 +224,8 @@ func (r row) reason() string {
 		return "None"
 	case r.job.Blocked:
 		return "Dependency"
+	case r.job.Spec.MaxRunning > 0 && r.job.Counts.Starting+r.job.Counts.Running >= r.job.Spec.MaxRunning: // a job of which some run has no reason to wait
+		return "JobArrayTaskLimit"
 	}
 	for _, w := range []struct{ words, reason string }{{"as it wants at a time", "JobArrayTaskLimit"}, {"as one user may", "QOSMaxJobsPerUserLimit"},
 		{"as one group may", "AssocGrpJobsLimit"}, {"goes before", "Priority"}, {"go before", "Priority"}, {"before it", "Priority"}} {

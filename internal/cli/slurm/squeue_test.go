@@ -72,6 +72,10 @@ func TestSqueue(t *testing.T) {
 			t.Errorf("squeue %s: %d %s\n%s", c.args, code, errs, diff)
 		}
 	}
+	w.jobs[1].Spec.MaxRunning = 1
+	if code, out, errs := w.run("", "squeue", "-h", "-j", "10", "-t", "PD", "-o", "%R"); code != 0 || out != "(JobArrayTaskLimit)\n" {
+		t.Errorf("as many run as may: %d %q %s", code, out, errs)
+	}
 	if code, _, errs := w.run("", "squeue", "-O", "jobid,what"); code != 1 || !strings.Contains(errs, "Invalid job format specification: what") {
 		t.Errorf("an unknown field: %d %q", code, errs)
 	}

@@ -206,7 +206,7 @@ func template(name string) error {
 
 func (c Config) options(o Options, table map[string]batchai.Place) batchai.Options {
 	return batchai.Options{Lenient: o.Lenient, Shares: table, Account: c.Getenv("AZURE_BATCHAI_STORAGE_ACCOUNT"), Name: o.Name, Items: o.Items,
-		OnMachine: slices.Contains(o.Sets, "container=")}
+		OnMachine: slices.Contains(o.Sets, "container="), Pool: o.Pool}
 }
 
 func (c Config) notes(list []batchai.Note) {
