@@ -173,6 +173,9 @@ class Pool:
         'task 1\\n'
         """
         text = command if isinstance(command, str) else " ".join(shlex.quote(c) for c in command)
+        for asked in ("cpus", "memory", "gpus", "time"):
+            if asked in spec:
+                raise InvalidError(f"run has no {asked}", f"what a task asks for is an option of the pool: options({asked}=...).run(...)")
         s = self._spec(name, env)
         s.update(spec)
         s["command"] = text

@@ -87,6 +87,9 @@ class Same:
         sweep = self.pool.run("echo {lr} $PARAM_DEPTH ${HOME:+home}", items=shoal.grid(lr=[0.1, 0.2], depth=[3]))
         self.assertEqual([t.logs() for t in sweep.wait()], ["0.1 3 home\n", "0.2 3 home\n"])
         self.assertEqual(self.pool.run(["echo", "a  b"]).result(), 0)
+        with self.assertRaisesRegex(shoal.InvalidError, "run has no memory") as caught:
+            self.pool.run("true", memory="1GiB")
+        self.assertIn("options(memory=...)", caught.exception.hint)
         self.assertEqual("".join(self.pool.run("echo one; echo two").follow()), "one\ntwo\n")
 
     def test_cancel(self: Any) -> None:
