@@ -154,7 +154,7 @@ func (c *Catalog) RemoveUser(ctx context.Context, by access.Subject, name shoal.
 			return err
 		}
 		if len(sessions)+len(jobs) > 0 {
-			return shoal.Errorf(shoal.KindConflict, "cannot remove user %s: she has %d sessions and %d jobs that have not ended", name, len(sessions), len(jobs)).
+			return shoal.Errorf(shoal.KindConflict, "cannot remove user %s: sessions or jobs of hers have not ended (%d and %d)", name, len(sessions), len(jobs)).
 				WithHint("`shoal user disable %s` ends them", name)
 		}
 		if err := forget(tx, name); err != nil {

@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func noArgs(cmd *cobra.Command, args []string) error {
@@ -29,4 +33,21 @@ func takes(names ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// plain says what is wrong with a flag's number in words for people; other mistakes stay as they are.
+func plain(err error) error {
+	bad, ofValue := errors.AsType[*pflag.InvalidValueError](err)
+	number, ofNumber := errors.AsType[*strconv.NumError](err)
+	if !ofValue || !ofNumber {
+		return err
+	}
+	want := "write a whole number"
+	switch {
+	case number.Func == "ParseBool":
+		want = "write true or false"
+	case errors.Is(number, strconv.ErrRange):
+		want = "it is out of range"
+	}
+	return fmt.Errorf("invalid argument %q for \"--%s\" flag: %s", bad.GetValue(), bad.GetFlag().Name, want)
 }

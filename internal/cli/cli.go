@@ -119,7 +119,7 @@ did, and with 125 where Shoal itself failed.`,
 		if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 { // a flag of a command that was mistyped
 			return needsVerb(cmd, words)
 		}
-		return usage(cmd, "%w", err)
+		return usage(cmd, "%w", plain(err))
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&p.server, "server", "", "the server's `URL` (SHOAL_SERVER)")

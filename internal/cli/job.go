@@ -138,7 +138,7 @@ func (p *program) jobList() *cobra.Command {
 			}
 		}
 		if q.Limit > 0 && len(jobs) == q.Limit {
-			p.note("the newest %d are shown; --limit 0 lists all", q.Limit)
+			p.note("shown: the newest %s; --limit 0 lists all", show.Many(q.Limit, "job"))
 		}
 		return show.Jobs(p.Stdout, *format, jobs)
 	})
@@ -186,7 +186,7 @@ func (p *program) jobShow() *cobra.Command {
 			return shoal.Errorf(shoal.KindNotFound, "job %s has no task %d, and none behind it", job.ID, ref.Index).WithHint("`shoal job show %s` shows those it has", job.ID)
 		}
 		if more {
-			p.note("%d tasks from index %d on are shown; `shoal job show %s/INDEX` shows those from another on, --limit 0 all", len(tasks), tasks[0].Index, job.ID)
+			p.note("shown: %s from index %d on; `shoal job show %s/INDEX` shows those from another on, --limit 0 all", show.Many(len(tasks), "task"), tasks[0].Index, job.ID)
 		}
 		one := ref.Index >= 0 || job.Counts.Total() == 1
 		var attempts []shoal.Attempt
@@ -258,12 +258,20 @@ func (p *program) jobCancel() *cobra.Command {
 			if label != "" {
 				return p.cancelLabelled(cmd.Context(), c, label)
 			}
+			var missing error // the others are cancelled all the same
 			for _, arg := range args {
-				if err := p.cancelOne(cmd.Context(), c, arg); err != nil {
+				err := p.cancelOne(cmd.Context(), c, arg)
+				switch {
+				case err == nil:
+				case shoal.KindOf(err) != shoal.KindNotFound:
 					return err
+				case missing == nil:
+					missing = err
+				default:
+					p.complain(err)
 				}
 			}
-			return nil
+			return missing
 		}),
 	}
 	cmd.Flags().StringVarP(&label, "label", "l", "", "all your jobs that carry the label `KEY=VALUE`")

@@ -33,7 +33,7 @@ func (p *program) runCommand() *cobra.Command {
 shell: -- sh -c 'python train.py --fold $SHOAL_ARRAY_INDEX | tee log'
 
 Inside a machine the pool is the machine's own, and the job runs in the directory you are in if that is on a share or in
-your home. Elsewhere it runs in your home.
+your home. Elsewhere it runs in your home. Its standard input is empty.
 
 With --wait the output of a single task is shown as it comes, and the exit code is the job's (of an array: that of the lowest
 failing index; 128+n by signal n; 125 if Shoal itself failed). Ctrl-C once says what a second one does: cancel the job.`,

@@ -114,7 +114,7 @@ func (f *followed) attend(ctx context.Context) error {
 			return context.Cause(ctx)
 		case s := <-signals:
 			if s != os.Interrupt || !f.Attached {
-				return f.leave(s)
+				return f.leave()
 			}
 			asked++
 			switch asked {
@@ -126,15 +126,15 @@ func (f *followed) attend(ctx context.Context) error {
 					return err
 				}
 			default:
-				return f.leave(s)
+				return f.leave()
 			}
 		}
 	}
 }
 
 // leave ends the waiting, not the job.
-func (f *followed) leave(s os.Signal) error {
-	return shoal.Errorf(shoal.KindCancelled, "interrupted by %s; job %s is left to itself", s, f.job.ID).
+func (f *followed) leave() error {
+	return shoal.Errorf(shoal.KindCancelled, "interrupted; job %s is left to itself", f.job.ID).
 		WithHint("`shoal job wait %s` comes back to it, `shoal job cancel %s` ends it", f.job.ID, f.job.ID)
 }
 

@@ -31,7 +31,7 @@ func (env Env) snapshot() *cobra.Command {
 	return &cobra.Command{
 		Use: "snapshot NAME", Short: "Keep a copy of the server host's software as it is now",
 		Long: `Freeze the image "host" under a name. A pool whose image is that name keeps the software of today whatever is
-installed on the host later.`,
+installed on the host later. All of it is copied, which takes minutes and as much disk as it has.`,
 		Args: env.Takes("NAME"),
 		RunE: env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			ctx, stop := env.Interruptible(cmd.Context())

@@ -60,7 +60,7 @@ line break at the end of what is typed or piped is left out; a file is kept as i
 		}
 		s, err := c.SetSecret(cmd.Context(), shoal.SecretName(args[0]), req)
 		if err == nil {
-			env.Say("secret %s is kept (%d bytes)", s.Name, s.Size)
+			env.Say("secret %s is kept, %s", s.Name, shoal.Bytes(s.Size))
 		}
 		return err
 	})
