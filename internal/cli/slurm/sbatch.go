@@ -152,6 +152,13 @@ func (c *command) submit(ctx context.Context, o options, spec shoal.JobSpec) (sh
 
 // wholeMachine asks for all of each machine.
 func wholeMachine(ctx context.Context, to *client.Client, spec *shoal.JobSpec) error {
+	if spec.Pool == "" { // the job goes to the pool that it is sent from
+		me, err := to.Whoami(ctx)
+		if err != nil {
+			return err
+		}
+		spec.Pool = me.Pool
+	}
 	if spec.Pool == "" {
 		return shoal.Errorf(shoal.KindInvalid, "--exclusive needs a partition").WithHint("name the pool with --partition")
 	}

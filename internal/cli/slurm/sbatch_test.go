@@ -27,6 +27,7 @@ type world struct {
 	cancelled []string
 	jobs      []shoal.Job
 	tasks     map[shoal.JobID][]shoal.Attempt
+	pool      shoal.PoolName // of the machine that the commands are on
 	url       string
 	env       map[string]string
 	dir       string
@@ -84,7 +85,10 @@ func newWorld(t *testing.T) *world {
 	mux.HandleFunc("GET /api/v1/machines", func(rw http.ResponseWriter, r *http.Request) {
 		answer(rw, api.List[shoal.Machine]{Items: []shoal.Machine{{ID: "m-aaa", Pool: "lab", State: shoal.MachineReady}}})
 	})
-	mux.HandleFunc("GET /api/v1/whoami", func(rw http.ResponseWriter, r *http.Request) { answer(rw, api.Whoami{User: "alice"}) })
+	mux.HandleFunc("GET /api/v1/whoami", func(rw http.ResponseWriter, r *http.Request) { answer(rw, api.Whoami{User: "alice", Pool: w.pool}) })
+	mux.HandleFunc("GET /api/v1/pools/gpu", func(rw http.ResponseWriter, r *http.Request) {
+		answer(rw, shoal.Pool{Name: "gpu", Machine: shoal.Resources{CPUs: 8000, Memory: 64 << 30, GPUs: 2}})
+	})
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	w.url = s.URL
@@ -213,6 +217,14 @@ func TestSbatchHabits(t *testing.T) {
 	}
 	if code, _, errs := w.run("", "sbatch", "-J", "x", script, "--job=its-own"); code != 0 || !strings.Contains(w.submitted[len(w.submitted)-1].Command, "--job=its-own") {
 		t.Errorf("a script's own options: %d %s", code, errs)
+	}
+	if code, _, errs := w.run("", "sbatch", "--exclusive", "--wrap", "true"); code != 1 || !strings.Contains(errs, "--exclusive needs a partition") {
+		t.Errorf("all of a machine of no pool: %d %s", code, errs)
+	}
+	w.pool = "gpu"
+	code, _, errs := w.run("", "sbatch", "--exclusive", "--wrap", "true")
+	if got := w.submitted[len(w.submitted)-1]; code != 0 || got.Pool != "gpu" || got.Resources != (shoal.Resources{CPUs: 8000, Memory: 64 << 30}) {
+		t.Errorf("all of a machine of the pool that one is on: %d %s %+v", code, errs, got)
 	}
 	for _, name := range Names() {
 		if code, out, _ := w.run("", name, "--version"); code != 0 || !strings.HasPrefix(out, "slurm 22.05") {
