@@ -351,7 +351,7 @@ func TestOutputLimitAndFullDisk(t *testing.T) {
 		_, err = filler.Write(make([]byte, 4096))
 	}
 	filler.Close()
-	o := order("3", "exit 5")
+	o = order("3", "exit 5")
 	b.runner.Start(o)
 	b.until("it has ended", func() bool { return len(b.runner.Running()) == 0 })
 	must(t, b.runner.Close())
