@@ -58,7 +58,6 @@ func asCommand(text string, args []string, quote func([]string) string) (string,
 		return "", shoal.Errorf(shoal.KindInvalid, "This does not look like a batch script").
 			WithHint("the first line must start with #! followed by the path to an interpreter, for instance: #!/bin/sh")
 	}
-	text = strings.ReplaceAll(text, "\r\n", "\n") // of an editor of Windows; the interpreter would not find its options
 	end := "END_OF_SCRIPT"
 	for strings.Contains(text, end) {
 		end += "_"
