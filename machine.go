@@ -146,13 +146,17 @@ func (m Machine) Shown() string {
 	return string(m.State)
 }
 
+// ShownSince is since when the machine is what Shown says. Its first cordon is the oldest.
+func (m Machine) ShownSince() time.Time {
+	if m.Shown() == "draining" {
+		return m.Cordons[0].Since
+	}
+	return m.Since
+}
+
 // Alive reports whether the machine exists or is about to: it counts against the pool's size.
 func (m Machine) Alive() bool {
-	switch m.State {
-	case MachineRequested, MachineBooting, MachineReady, MachineStopping:
-		return true
-	}
-	return false
+	return m.State == MachineRequested || m.State == MachineBooting || m.State == MachineReady || m.State == MachineStopping
 }
 
 // Accepts reports whether a new user or task may be put on the machine.

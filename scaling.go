@@ -1,6 +1,7 @@
 package shoal
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -139,14 +140,7 @@ func (w Window) Title() string {
 	if w.From == "" && w.To == "" {
 		return days
 	}
-	return fmt.Sprintf("%s %s-%s", days, orWord(w.From, "00:00"), orWord(w.To, "24:00"))
-}
-
-func orWord(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
+	return fmt.Sprintf("%s %s-%s", days, cmp.Or(w.From, "00:00"), cmp.Or(w.To, "24:00"))
 }
 
 // Ceiling bounds what the machines of a pool may cost, in the currency of its price. Once it is reached there are no

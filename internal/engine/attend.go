@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/engine/world"
 	"github.com/shoal-pool/shoal/internal/fleet"
 	"github.com/shoal-pool/shoal/provider"
 )
@@ -130,7 +131,11 @@ func (j *judging) health(r *row) {
 		return
 	}
 	m.Health = shoal.HealthDown
-	why := fmt.Sprintf("its agent has not been heard from for %s", shoal.Duration(graceFor))
+	heard := m.LastSeen
+	if heard.IsZero() {
+		heard = j.wall(since)
+	}
+	why := "its agent was last heard at " + heard.UTC().Format("2006-01-02 15:04 MST")
 	if missed {
 		why = "its agent is not heard from, and its provider misses it, too: " + s.seen.Machines[m.ID].Reason
 	}
@@ -152,15 +157,23 @@ func (j *judging) dying(r *row) bool {
 	return true
 }
 
+// patience is how long a machine may be down until what was there counts as lost; 0: for ever. An empty one is replaced by
+// package scale.
+func patience(c world.Crowd) time.Duration {
+	switch {
+	case c.Empty() || c.Connected > 0:
+		return 0
+	case c.Sessions > 0:
+		return peopleLost
+	}
+	return tasksLost
+}
+
 // giveUp fails a machine that has been down for so long that what was there counts as lost.
 func (j *judging) giveUp(r *row, since time.Time) {
-	c := j.People[r.ID]
-	limit := tasksLost
-	switch {
-	case c.Empty() || c.Connected > 0: // an empty one is replaced by package scale
+	limit := patience(j.People[r.ID])
+	if limit == 0 {
 		return
-	case c.Sessions > 0:
-		limit = peopleLost
 	}
 	if time.Since(since) < limit {
 		j.due(since.Add(limit), j.now)

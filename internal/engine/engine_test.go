@@ -237,6 +237,11 @@ func TestDownAndBack(t *testing.T) {
 		if m := w.get(id); m.Health != shoal.HealthDown || m.State != shoal.MachineReady {
 			t.Errorf("after hours: %+v", m)
 		}
+		why, err := w.engine.Load().WhyMachine(t.Context(), id)
+		says := "its agent was last heard at " + heard.UTC().Format("2006-01-02 15:04 MST") + "; it gets nobody new, and who is connected can stay"
+		if err != nil || len(why.Reasons) != 2 || why.Reasons[1].Sentence != says {
+			t.Errorf("%+v, %v; want %q", why.Reasons, err, says)
+		}
 		w.engine.Load().Connected(id, true)
 		later(time.Second)
 		if m := w.get(id); m.Health != shoal.HealthUp || len(m.Cordons) > 0 {

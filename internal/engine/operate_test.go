@@ -170,6 +170,36 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// An empty machine that an operator keeps clear goes when she says so; a pool does not say that it goes by itself. One that is gone
+// has nothing more to come.
+func TestWhyDrained(t *testing.T) {
+	in(t, fake.Config{}, lab(min1), func(t *testing.T, w *world) {
+		e, ctx := w.engine.Load(), t.Context()
+		later(time.Hour)
+		id := w.machines()[0].ID
+		at := time.Now()
+		if _, err := e.Drain(ctx, host(), id, api.DrainRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		w.put(lab())
+		later(40 * time.Minute)
+		pool, err := e.WhyPool(ctx, "lab")
+		if err != nil || strings.Contains(fmt.Sprint(pool), "nobody is on 1 machine") {
+			t.Errorf("%+v, %v", pool, err)
+		}
+		if why, err := e.WhyMachine(ctx, id); err != nil || !why.Since.Equal(at) || !strings.Contains(fmt.Sprint(why.Reasons), "whoever drained it decides") {
+			t.Errorf("%+v, %v; it is so since %s", why, err, at)
+		}
+		if _, err := e.Drain(ctx, host(), id, api.DrainRequest{Deadline: shoal.Duration(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		later(time.Minute)
+		if why, err := e.WhyMachine(ctx, id); err != nil || len(why.Reasons) > 0 || !strings.Contains(why.Sentence, "it was drained and is empty") {
+			t.Errorf("%+v, %v", why, err)
+		}
+	})
+}
+
 // A drain with a deadline is over when the machine is empty.
 func TestDrainEmpty(t *testing.T) {
 	in(t, fake.Config{}, lab(min1), func(t *testing.T, w *world) {

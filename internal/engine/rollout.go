@@ -10,6 +10,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/engine/scalings"
 	"github.com/shoal-pool/shoal/internal/engine/vet"
 	"github.com/shoal-pool/shoal/internal/fleet"
 	"github.com/shoal-pool/shoal/internal/scale"
@@ -153,7 +154,7 @@ func (e *Engine) Rollout(ctx context.Context, by access.Subject, name shoal.Pool
 		if err != nil {
 			return err
 		}
-		out = outlook(s, scale.Decide(s, j.now))
+		out = scalings.Rollout(s, scale.Decide(s, j.now))
 		if out.Revisions, err = tx.Revisions(name, keptRevisions); len(out.Revisions) > 0 {
 			out.Since = out.Revisions[0].At
 		}
@@ -163,42 +164,6 @@ func (e *Engine) Rollout(ctx context.Context, by access.Subject, name shoal.Pool
 		return api.RolloutStatus{}, fmt.Errorf("cannot tell of the rollout of pool %s: %w", name, err)
 	}
 	return out, nil
-}
-
-// outlook counts the machines of a rollout, and says what keeps it.
-func outlook(s scale.State, d scale.Decision) api.RolloutStatus {
-	out := api.RolloutStatus{Pool: s.Pool.Name, State: api.RolloutDone, Failed: s.Rollout.Failed}
-	for _, m := range s.Machines {
-		switch {
-		case m.Wanted != shoal.WantRun || m.State == shoal.MachineStopping || m.State == shoal.MachineFailed:
-		case m.State != shoal.MachineReady:
-			out.Coming++
-		case !m.Old():
-			out.New++
-		default:
-			out.Old++
-			if len(m.Cordons) > 0 {
-				out.Draining++
-			}
-			if m.EndsAt.After(out.Ends) {
-				out.Ends = m.EndsAt
-			}
-		}
-	}
-	switch {
-	case s.Rollout.Paused:
-		out.State = api.RolloutPaused
-	case out.Old > 0 && s.Rollout.Halted():
-		out.State = api.RolloutStopped
-	case out.Old > 0:
-		out.State = api.RolloutRunning
-	}
-	if i := slices.IndexFunc(d.Reasons, func(r shoal.Reason) bool { return r.Code == "rollout" }); i >= 0 {
-		out.Sentence = d.Reasons[i].Sentence
-	} else {
-		out.Sentence = fmt.Sprintf("all machines of pool %s are as it is now", s.Pool.Name)
-	}
-	return out
 }
 
 // SteerRollout stops the replacement of a pool's old machines, lets it go on, or gives the pool the shape of a former

@@ -5,13 +5,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/engine/world"
 	"github.com/shoal-pool/shoal/internal/scale"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -159,7 +159,7 @@ func (j *judging) explainUse(p shoal.Pool, s scale.State) (use []shoal.Reason) {
 	idle, sessions, tasks := 0, 0, 0
 	for _, m := range s.Machines {
 		sessions, tasks = sessions+m.Sessions, tasks+m.Tasks
-		if m.State == shoal.MachineReady && j.People[m.ID].Empty() {
+		if m.State == shoal.MachineReady && j.People[m.ID].Empty() && !ofOperator(m.Cordons) {
 			idle++
 		}
 	}
@@ -170,6 +170,11 @@ func (j *judging) explainUse(p shoal.Pool, s scale.State) (use []shoal.Reason) {
 		use = append(use, shoal.Reason{Code: "idle", Sentence: fmt.Sprintf("nobody is on %s; what is not needed goes after %s without anybody", count(idle, "machine"), p.Scale.Idle.After)})
 	}
 	return use
+}
+
+// ofOperator reports whether an operator keeps a machine clear: what becomes of it is up to the operator.
+func ofOperator(cordons []shoal.Cordon) bool {
+	return slices.ContainsFunc(cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonOperator })
 }
 
 // explainMemory says whether machines are promised more memory than their provider has.
@@ -197,7 +202,7 @@ func (e *Engine) WhyMachine(ctx context.Context, id shoal.MachineID) (api.Why, e
 		if err != nil {
 			return err
 		}
-		why.Since = m.Since
+		why.Since = m.ShownSince()
 		if why.Events, err = tx.EventsAbout(shoal.ObjectMachine, string(id), whyEvents); err != nil {
 			return err
 		}
@@ -220,11 +225,16 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 		why.Reasons = append(why.Reasons, shoal.Reason{Code: code, Sentence: fmt.Sprintf(format, args...)})
 	}
 	for _, c := range m.Cordons {
+		if m.State == shoal.MachineGone {
+			break
+		}
 		until := ""
 		if !c.Deadline.IsZero() {
 			until = ", and it is deleted at " + c.Deadline.Format("2006-01-02 15:04 MST") + " at the latest"
 		}
-		add("cordon", "%s: %s%s", c.Owner, c.Reason, until)
+		if c.Owner != shoal.CordonHealth { // of which is told below
+			add("cordon", "%s: %s%s", c.Owner, c.Reason, until)
+		}
 	}
 	if m.State == shoal.MachineReady && j.old(m) {
 		why, until := m.Outdated, ""
@@ -265,14 +275,14 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 		add("tasks", "%s there", count(c.Tasks, "task"))
 	}
 	if m.Resources.GPUs > 0 {
-		add("gpus", "%s", gpus(m))
+		add("gpus", "%s", world.GPUs(m))
 	}
 	for _, i := range m.Ill {
 		add("endpoint", "%s does not answer there for %s: %s; newcomers are led elsewhere", i.Endpoint, ago(j.now, i.Since), i.Reason)
 	}
 	switch m.Health {
 	case shoal.HealthDown:
-		add("down", "its agent is not heard from; it gets nobody new")
+		add("down", "%s", j.silence(m, c))
 	case shoal.HealthUnknown:
 		add("unknown", "its agent is not heard from for %s; what is there is unknown, so nothing is concluded", ago(j.now, j.linkOf(m.ID).since))
 	}
@@ -283,20 +293,20 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 	}
 }
 
-// gpus says what is known of a machine's GPUs.
-func gpus(m shoal.Machine) string {
-	l := m.Load
-	if reflect.ValueOf(l).IsZero() {
-		return count(m.Resources.GPUs, "GPU") + ", of which its agent has told nothing yet"
+// silence says what is known of a machine that is down, and what becomes of it.
+func (j *judging) silence(m shoal.Machine, there world.Crowd) string {
+	why := "its agent is not heard from"
+	if i := slices.IndexFunc(m.Cordons, func(c shoal.Cordon) bool { return c.Owner == shoal.CordonHealth }); i >= 0 {
+		why = m.Cordons[i].Reason
 	}
-	s := fmt.Sprintf("%s, %d%% busy, with %s of their memory in use", count(m.Resources.GPUs, "GPU"), l.GPUPercent, l.GPUMemory)
-	if l.GPUs != m.Resources.GPUs {
-		s = fmt.Sprintf("%s, and its agent sees %d", count(m.Resources.GPUs, "GPU"), l.GPUs)
+	switch limit := patience(there); {
+	case limit > 0:
+		at := j.wall(later(j.linkOf(m.ID).since, m.ReadyAt).Add(limit))
+		return why + "; it gets nobody new, and at " + at.UTC().Format("15:04 MST") + " what is there counts as lost"
+	case there.Empty():
+		return why + "; it gets nobody new, and is replaced soon, since nobody is known to be there"
 	}
-	if l.GPUNote != "" {
-		s += "; " + l.GPUNote
-	}
-	return s
+	return why + "; it gets nobody new, and who is connected can stay"
 }
 
 // explainSleep says when an empty machine goes, or why it does not.

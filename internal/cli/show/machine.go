@@ -190,7 +190,7 @@ func Machines(w io.Writer, format string, machines []shoal.Machine) error {
 		if m.State == shoal.MachineReady && !reflect.ValueOf(m.Load).IsZero() {
 			cpu, memory = fmt.Sprintf("%d%%", m.Load.CPUPercent), m.Load.Memory.String()
 		}
-		return []string{string(m.ID), string(m.Pool), m.Shown(), Only(m.Alive(), string(m.Health)), cpu, memory, Ago(m.Since), MachineReason(m)}
+		return []string{string(m.ID), string(m.Pool), m.Shown(), Only(m.Alive(), string(m.Health)), cpu, memory, Ago(m.ShownSince()), MachineReason(m)}
 	})
 }
 
@@ -211,12 +211,20 @@ func MachineReason(m shoal.Machine) string {
 		if !c.Deadline.IsZero() {
 			ends = fmt.Sprintf(" (it ends %s)", Ago(c.Deadline))
 		}
-		parts = append(parts, strings.TrimSuffix(fmt.Sprintf("kept clear by the %s%s: %s", c.Owner, ends, c.Reason), ": "))
+		parts = append(parts, strings.TrimSuffix(fmt.Sprintf("kept clear%s%s: %s", keeper(c), ends, c.Reason), ": "))
 	}
 	if m.Outdated != "" {
 		parts = append(parts, m.Outdated)
 	}
 	return strings.Join(parts, "; ")
+}
+
+// keeper is by whom a machine is kept clear: of one that does not answer, by nobody.
+func keeper(c shoal.Cordon) string {
+	if c.Owner == shoal.CordonHealth {
+		return ""
+	}
+	return " by the " + string(c.Owner)
 }
 
 // Machine writes one machine.
@@ -235,7 +243,7 @@ func machineFields(m shoal.Machine) []term.Field {
 		m.Cordons, health, wanted, m.IdleAt = nil, "", "", time.Time{}
 	}
 	for _, c := range m.Cordons {
-		text := fmt.Sprintf("by the %s since %s", c.Owner, when(c.Since))
+		text := strings.TrimSpace(fmt.Sprintf("%s since %s", keeper(c), when(c.Since)))
 		text += Only(!c.Deadline.IsZero(), ", emptied "+Ago(c.Deadline)) + Only(c.Reason != "", ": "+c.Reason)
 		cordons = append(cordons, text)
 	}
@@ -252,7 +260,7 @@ func machineFields(m shoal.Machine) []term.Field {
 		}
 		load += Only(m.Load.GPUNote != "", "\n"+m.Load.GPUNote)
 	}
-	return []term.Field{{"ID", string(m.ID)}, {"Pool", string(m.Pool)}, {"State", m.Shown() + ", " + Ago(m.Since)}, {"Reason", m.Reason}, {"Endpoints", strings.Join(ill, "\n")},
+	return []term.Field{{"ID", string(m.ID)}, {"Pool", string(m.Pool)}, {"State", m.Shown() + ", " + Ago(m.ShownSince())}, {"Reason", m.Reason}, {"Endpoints", strings.Join(ill, "\n")},
 		{"Kept clear", strings.Join(cordons, "\n")}, {"Outdated", m.Outdated},
 		{"Health", health},
 		{"Wanted", wanted}, {"Size", resources(m.Resources)}, {"Load", load}, {"Image", m.Image},

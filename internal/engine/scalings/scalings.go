@@ -55,6 +55,42 @@ func Of(s scale.State, d scale.Decision, x scale.Sample, now time.Time) api.Scal
 	return r
 }
 
+// Rollout counts the machines of a rollout, and says what keeps it.
+func Rollout(s scale.State, d scale.Decision) api.RolloutStatus {
+	out := api.RolloutStatus{Pool: s.Pool.Name, State: api.RolloutDone, Failed: s.Rollout.Failed}
+	for _, m := range s.Machines {
+		switch {
+		case m.Wanted != shoal.WantRun || m.State == shoal.MachineStopping || m.State == shoal.MachineFailed:
+		case m.State != shoal.MachineReady:
+			out.Coming++
+		case !m.Old():
+			out.New++
+		default:
+			out.Old++
+			if len(m.Cordons) > 0 {
+				out.Draining++
+			}
+			if m.EndsAt.After(out.Ends) {
+				out.Ends = m.EndsAt
+			}
+		}
+	}
+	switch {
+	case s.Rollout.Paused:
+		out.State = api.RolloutPaused
+	case out.Old > 0 && s.Rollout.Halted():
+		out.State = api.RolloutStopped
+	case out.Old > 0:
+		out.State = api.RolloutRunning
+	}
+	if i := slices.IndexFunc(d.Reasons, func(r shoal.Reason) bool { return r.Code == "rollout" }); i >= 0 {
+		out.Sentence = d.Reasons[i].Sentence
+	} else {
+		out.Sentence = fmt.Sprintf("all machines of pool %s are as it is now", s.Pool.Name)
+	}
+	return out
+}
+
 // Same reports whether a record says what another says. Loads matter only to rules.
 func Same(a, b api.Scaling, loads bool) bool {
 	if loads && (a.CPU != b.CPU || a.Memory != b.Memory || a.GPU != b.GPU) {

@@ -3,6 +3,7 @@ package world
 
 import (
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
@@ -174,6 +175,25 @@ func describe(s shoal.Session) string {
 		what += ", unused; ends at " + s.Ends.UTC().Format("15:04 MST")
 	}
 	return fmt.Sprintf("%s (%s)", s.User, what)
+}
+
+// GPUs says what is known of a machine's GPUs.
+func GPUs(m shoal.Machine) string {
+	l, all := m.Load, fmt.Sprintf("%d GPUs", m.Resources.GPUs)
+	if m.Resources.GPUs == 1 {
+		all = "1 GPU"
+	}
+	if reflect.ValueOf(l).IsZero() {
+		return all + ", of which its agent has told nothing yet"
+	}
+	s := fmt.Sprintf("%s, %d%% busy, with %s of their memory in use", all, l.GPUPercent, l.GPUMemory)
+	if l.GPUs != m.Resources.GPUs {
+		s = fmt.Sprintf("%s, and its agent sees %d", all, l.GPUs)
+	}
+	if l.GPUNote != "" {
+		s += "; " + l.GPUNote
+	}
+	return s
 }
 
 func (w *World) readTasks() error {
