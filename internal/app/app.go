@@ -178,7 +178,7 @@ func (a *App) makeServices(providers map[string]provider.Provider) (err error) {
 		Tell:      func(id shoal.MachineID, text string) { a.hub.Send(id, api.Record{Message: &api.Message{Text: text}}) }})
 	a.broker = broker.New(broker.Config{Store: a.store, Accounts: accounts(func(ctx context.Context, id shoal.MachineID, rev shoal.Rev) error {
 		return a.hub.AccountsReady(ctx, id, rev)
-	}), Wake: a.engine.Wake, Keep: keeper.Keep, Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }, Log: a.log})
+	}), Wake: a.engine.Wake, Suspect: a.engine.Suspect, Keep: keeper.Keep, Send: func(id shoal.MachineID, r api.Record) bool { return a.hub.Send(id, r) }, Log: a.log})
 	a.budgets = billing.New(a.store, a.log, func() { a.batch.Reconsider(); a.engine.Wake() })
 	a.logins = frugalLogins{a.broker, a.budgets, a.store}
 	a.batch, err = batch.New(batch.Config{Store: a.store, Secrets: a.secrets, Dir: a.opts.path("output"), OutputCap: int64(a.opts.OutputCap), Wake: a.engine.Wake, Log: a.log,

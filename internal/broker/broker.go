@@ -26,6 +26,8 @@ type Config struct {
 	Store    *store.DB
 	Accounts AccountsWaiter
 	Wake     func() // wakes the engine: there is new demand; may be nil
+	// Suspect is told of a machine that does not answer front ends, and until when its seats are not to be counted on; may be nil.
+	Suspect func(shoal.MachineID, time.Time)
 	// Send tells a machine's agent; false: it will not be told. Nil: none is.
 	Send func(shoal.MachineID, api.Record) bool
 	// Keep returns once what is on record fits the clock, which may have been set; without that nothing is ended. May be nil.
@@ -93,6 +95,9 @@ const (
 func New(cfg Config) *Broker {
 	if cfg.Wake == nil {
 		cfg.Wake = func() {}
+	}
+	if cfg.Suspect == nil {
+		cfg.Suspect = func(shoal.MachineID, time.Time) {}
 	}
 	if cfg.Send == nil {
 		cfg.Send = func(shoal.MachineID, api.Record) bool { return false }
@@ -293,12 +298,14 @@ func (b *Broker) leave(p part) {
 	b.wake()
 }
 
-// Suspect tells that a front end cannot reach a machine. For a minute it is the last to be chosen
-// for new sessions.
+// Suspect tells that a front end cannot reach a machine. For a minute it is chosen for new sessions only where no other
+// machine can come.
 func (b *Broker) Suspect(machine shoal.MachineID) {
+	until := time.Now().Add(suspectFor)
 	b.mu.Lock()
-	b.suspects[machine] = time.Now().Add(suspectFor)
+	b.suspects[machine] = until
 	b.mu.Unlock()
+	b.cfg.Suspect(machine, until)
 }
 
 // suspected returns the machines under suspicion now.

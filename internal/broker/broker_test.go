@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -482,6 +483,33 @@ func TestSilentMachine(t *testing.T) {
 		later(time.Second)
 		if n := len(w.live()); n != 2 {
 			t.Errorf("%d sessions live: %+v", n, w.live())
+		}
+	})
+}
+
+// Where the only free seat is on a machine that does not answer, and the pool may grow, she waits for another.
+func TestSilentMachineAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var suspects atomic.Int64
+		w := newWorldWith(t, storetest.Open(t), shoal.Pool{Seats: 8, Size: shoal.Size{Max: 3}}, broker.Config{Suspect: func(id shoal.MachineID, until time.Time) {
+			if id == "m-1" && time.Until(until) > 30*time.Second {
+				suspects.Add(1)
+			}
+		}})
+		w.machine("m-1", shoal.MachineReady)
+		w.agents.silent["m-1"] = true
+		went := make(chan route.Target, 1)
+		go func() { went <- w.login("u00", "p") }()
+		later(35 * time.Second)
+		if live := w.live(); suspects.Load() != 1 || len(live) != 1 || live[0].State != shoal.SessionWaiting {
+			t.Fatalf("the machine was named a suspect %d times; %+v", suspects.Load(), live)
+		}
+		w.machine("m-2", shoal.MachineBooting)
+		later(2 * time.Minute) // that it is no suspect any more does not matter
+		w.machine("m-2", shoal.MachineReady)
+		later(2 * time.Second)
+		if a := <-went; a.Machine != "m-2" {
+			t.Errorf("%+v", a)
 		}
 	})
 }

@@ -190,6 +190,14 @@ func (e *Engine) Connected(id shoal.MachineID, up bool) {
 	e.Wake()
 }
 
+// Suspect tells that a machine did not answer a front end: until then, who waits for a seat does not wait for one of its.
+func (e *Engine) Suspect(id shoal.MachineID, until time.Time) {
+	e.mu.Lock()
+	e.suspects[id] = until
+	e.mu.Unlock()
+	e.Wake()
+}
+
 // How often agents' reports are stored.
 const (
 	flushEvery = 20 * time.Second // at most, when a load has changed

@@ -57,6 +57,11 @@ func (j *judging) held(m shoal.Machine) string {
 	return m.Load.Held
 }
 
+// suspect reports whether a machine that runs did not answer a front end lately.
+func (j *judging) suspect(m shoal.Machine) bool {
+	return m.State == shoal.MachineReady && j.real.Before(j.mem.suspects[m.ID])
+}
+
 // linkOf is a machine's link. One of which nothing is known has been down since the engine began.
 func (j *judging) linkOf(id shoal.MachineID) link {
 	l, ok := j.mem.links[id]

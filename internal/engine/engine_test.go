@@ -253,6 +253,31 @@ func TestDownAndBack(t *testing.T) {
 	})
 }
 
+// Who waits does not wait for a seat on a machine that did not answer somebody, though its agent's stream is open.
+func TestSuspect(t *testing.T) {
+	in(t, fake.Config{}, lab(min1), func(t *testing.T, w *world) {
+		later(5 * time.Second)
+		id := w.machines()[0].ID
+		w.engine.Load().Suspect(id, time.Now().Add(time.Minute))
+		later(5 * time.Second)
+		w.want("machines while nobody waits", w.ever(), 1)
+		w.wait("alice")
+		later(5 * time.Second)
+		w.want("ready, another for who waits", w.is("ready"), 2)
+		pool, err := w.engine.Load().WhyPool(t.Context(), "lab")
+		machine, err2 := w.engine.Load().WhyMachine(t.Context(), id)
+		for _, why := range []api.Why{pool, machine} {
+			if !strings.Contains(fmt.Sprint(why.Reasons), "did not answer somebody who was to have a seat there") {
+				t.Errorf("%+v, %v, %v", why.Reasons, err, err2)
+			}
+		}
+		later(time.Minute)
+		w.wait("bob")
+		later(5 * time.Second)
+		w.want("machines, now that it is suspected no longer", w.ever(), 2)
+	})
+}
+
 // late shows machines as they were a while ago.
 type late struct {
 	provider.Provider

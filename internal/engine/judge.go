@@ -294,7 +294,8 @@ func (j *judging) state(p shoal.Pool) scale.State {
 		}
 		c := j.People[r.ID]
 		s.Machines = append(s.Machines, scale.Machine{Machine: r.Machine, Sessions: c.Sessions, Tasks: c.Tasks, Used: c.Used, Firm: c.Firm, Seats: c.Seats(placed),
-			Known: j.known(r.Machine) && j.held(r.Machine) == "", Stale: r.Spec != j.digests[p.Name]})
+			Known: j.known(r.Machine) && j.held(r.Machine) == "", Stale: r.Spec != j.digests[p.Name],
+			Suspect: j.suspect(r.Machine)})
 	}
 	return s
 }

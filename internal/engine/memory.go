@@ -20,6 +20,8 @@ type memory struct {
 	elastic map[shoal.PoolName]elastic
 	glances map[shoal.MachineID]glance
 	warned  map[shoal.MachineID]warned
+	// suspects did not answer a front end, and their seats are not counted on until then.
+	suspects map[shoal.MachineID]time.Time
 	// flushAt is when loads are to be stored; zero: nothing to store.
 	flushAt, flushed time.Time
 }
@@ -61,7 +63,7 @@ type sight struct {
 func newMemory() memory {
 	return memory{links: map[shoal.MachineID]link{}, tracks: map[shoal.MachineID]track{}, holds: map[shoal.PoolName]hold{},
 		sights: map[string]sight{}, moving: map[string]bool{}, elastic: map[shoal.PoolName]elastic{}, glances: map[shoal.MachineID]glance{},
-		warned: map[shoal.MachineID]warned{}}
+		warned: map[shoal.MachineID]warned{}, suspects: map[shoal.MachineID]time.Time{}}
 }
 
 // recall copies the memory for a pass.
@@ -71,6 +73,7 @@ func (e *Engine) recall() memory {
 	m := e.memory
 	m.links, m.tracks, m.holds, m.sights = maps.Clone(m.links), maps.Clone(m.tracks), maps.Clone(m.holds), maps.Clone(m.sights)
 	m.elastic, m.glances, m.warned = maps.Clone(m.elastic), maps.Clone(m.glances), maps.Clone(m.warned)
+	m.suspects = maps.Clone(m.suspects)
 	return m
 }
 
@@ -110,6 +113,7 @@ func (e *Engine) forget(live map[shoal.MachineID]bool, pools map[shoal.PoolName]
 			delete(e.warned, id)
 		}
 	}
+	maps.DeleteFunc(e.suspects, func(_ shoal.MachineID, until time.Time) bool { return !now.Before(until) })
 	for name := range e.elastic {
 		if !pools[name] {
 			delete(e.elastic, name)

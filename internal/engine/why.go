@@ -94,6 +94,8 @@ func (j *judging) tally(p shoal.Pool) (counts map[string]int, alive int, coming 
 			coming = append(coming, shoal.Reason{Code: "down", Sentence: fmt.Sprintf("machine %s does not answer", r.ID)})
 		case r.State == shoal.MachineReady && len(r.Ill) > 0:
 			coming = append(coming, shoal.Reason{Code: "endpoint", Sentence: fmt.Sprintf("%s on machine %s does not answer: %s", r.Ill[0].Endpoint, r.ID, r.Ill[0].Reason)})
+		case j.suspect(r.Machine):
+			coming = append(coming, shoal.Reason{Code: "suspect", Sentence: fmt.Sprintf("machine %s did not answer somebody who was to have a seat there; its seats are not counted on for %s", r.ID, ago(j.mem.suspects[r.ID], j.real))})
 		case r.Shown() == "draining":
 			coming = append(coming, shoal.Reason{Code: "draining", Sentence: fmt.Sprintf("machine %s takes nobody new: %s", r.ID, r.Cordons[0].Reason)})
 		}
@@ -285,6 +287,9 @@ func (j *judging) explainMachine(m shoal.Machine, why *api.Why) {
 		add("down", "%s", j.silence(m, c))
 	case shoal.HealthUnknown:
 		add("unknown", "its agent is not heard from for %s; what is there is unknown, so nothing is concluded", ago(j.now, j.linkOf(m.ID).since))
+	}
+	if j.suspect(m) {
+		add("suspect", "it did not answer somebody who was to have a seat there; newcomers are led elsewhere for %s", ago(j.mem.suspects[m.ID], j.real))
 	}
 	if held := j.held(m); held != "" {
 		add("held", "it stays awake: %s", held)

@@ -16,7 +16,7 @@ type State struct {
 	Sessions []shoal.Session // live ones of the pool; those waiting without a machine take no seat
 	// Tasks are the machines on which tasks of a user run.
 	Tasks map[shoal.UserName][]shoal.MachineID
-	// Suspects did not answer a front end lately: the last to be chosen.
+	// Suspects did not answer a front end lately: they are chosen only where no other machine can come.
 	Suspects map[shoal.MachineID]bool
 	// Seed chooses among equals where the placement is random.
 	Seed uint64
@@ -253,8 +253,11 @@ func (t *table) any(req Request, index int) Outcome {
 	if len(free) == 0 {
 		return Outcome{}
 	}
-	if rest := t.without(free, req); len(rest) > 0 {
+	switch rest := t.without(free, req); {
+	case len(rest) > 0:
 		free = rest
+	case t.another(free, req):
+		return Outcome{}
 	}
 	if !req.New {
 		hers := slices.DeleteFunc(slices.Clone(free), func(m *shoal.Machine) bool { return !slices.Contains(t.Tasks[req.User], m.ID) })
@@ -306,6 +309,29 @@ func (t *table) without(free []*shoal.Machine, req Request) []*shoal.Machine {
 		on := req.New && slices.ContainsFunc(t.sessions[req.User], func(x shoal.Session) bool { return x.Machine == m.ID })
 		return m.ID == req.Avoid || t.Suspects[m.ID] || len(m.Ill) > 0 || on
 	})
+}
+
+// another reports whether to wait for another machine than those with a free seat, of which none answered: one is on its way,
+// or the pool may have one more. Suspects' seats are not counted on, so it is asked for.
+func (t *table) another(free []*shoal.Machine, req Request) bool {
+	coming, alive := false, 0
+	for _, m := range t.Machines {
+		if m.Alive() {
+			alive++
+		}
+		coming = coming || m.State == shoal.MachineRequested || m.State == shoal.MachineBooting
+	}
+	return !slices.ContainsFunc(free, func(m *shoal.Machine) bool {
+		return !t.Suspects[m.ID] && !(coming && m.ID == req.Avoid)
+	}) && (coming || alive < t.most())
+}
+
+// most is how many machines the pool may have.
+func (t *table) most() int {
+	if t.Pool.Fixed != nil {
+		return t.Pool.Fixed.Size
+	}
+	return t.Pool.Size.Max
 }
 
 func (t *table) placement() shoal.Placement {

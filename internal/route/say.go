@@ -16,6 +16,8 @@ func (t *table) waiting(position int) shoal.Reason {
 			requested++
 		case m.State == shoal.MachineBooting:
 			booting++
+		case m.Accepts() && t.taken[m.ID] < t.seats: // else nobody would wait
+			silent++
 		case m.Accepts():
 			full++
 		case m.State == shoal.MachineReady && len(m.Cordons) > 0:
@@ -25,10 +27,7 @@ func (t *table) waiting(position int) shoal.Reason {
 		}
 	}
 	alive := requested + booting + full + draining + silent
-	most := t.Pool.Size.Max
-	if t.Pool.Fixed != nil {
-		most = t.Pool.Fixed.Size
-	}
+	most := t.most()
 	reason := shoal.Reason{Code: "full"}
 	line := ""
 	if position > 1 {
@@ -65,6 +64,9 @@ func (t *table) waiting(position int) shoal.Reason {
 	case silent > 0 && alive >= most:
 		reason.Code = "silent"
 		reason.Sentence = fmt.Sprintf("%s of pool %s: not answering, and the pool may have no more", count(silent, "machine"), t.Pool.Name)
+	case silent > 0:
+		reason.Code = "requested"
+		reason.Sentence = fmt.Sprintf("%s of pool %s: not answering; another machine is wanted", count(silent, "machine"), t.Pool.Name)
 	default:
 		reason.Code = "requested"
 		reason.Sentence = fmt.Sprintf("no machine of pool %s runs; one is wanted", t.Pool.Name)

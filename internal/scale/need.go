@@ -25,12 +25,15 @@ func (p *plan) short(on []*Machine) need {
 	n := need{min: p.Pool.Size.Min - len(on)}
 	if p.Pool.Has(shoal.UseInteractive) {
 		seats := max(p.Pool.Seats, 1)
-		free := 0
+		free, doubtful := 0, 0
 		for _, m := range on {
 			free += max(seats-m.Sessions, 0)
+			if m.Suspect {
+				doubtful += max(seats-m.Sessions, 0)
+			}
 		}
-		n.waiting = max(p.Waiting-free, 0)
-		n.spare = max(p.Waiting+p.Pool.Size.Spare-free, 0) - n.waiting
+		n.waiting = max(p.Waiting-free+doubtful, 0)
+		n.spare = max(p.Waiting+p.Pool.Size.Spare-free-n.waiting, 0)
 		n.seats = (n.waiting + n.spare + seats - 1) / seats
 	}
 	if p.Pool.Has(shoal.UseBatch) && len(p.Queue) > 0 {

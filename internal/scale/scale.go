@@ -43,6 +43,8 @@ type Machine struct {
 	Seats map[shoal.UserName]shoal.Resources
 	// Known: it is certain who is there. An agent that is not heard from leaves it open.
 	Known bool
+	// Suspect: somebody was to have a seat there, and it did not answer. Who waits does not wait for its seats.
+	Suspect bool
 	// Stale: the machine was requested for a pool that has been changed since.
 	Stale bool
 }

@@ -54,6 +54,8 @@ func unstarted(m *scale.Machine) { m.Started = time.Time{} }
 func outdated(m *scale.Machine)  { m.Outdated = "new packages" }
 func unknown(m *scale.Machine)   { m.Known = false }
 func stale(m *scale.Machine)     { m.Stale = true }
+func suspect(m *scale.Machine)   { m.Suspect = true }
+
 func down(m *scale.Machine) {
 	m.Health, m.Known = shoal.HealthDown, false
 	m.Cordons = append(m.Cordons, shoal.Cordon{Owner: shoal.CordonHealth, Since: start()})
@@ -137,6 +139,9 @@ func growing() []decideCase {
 			machine("c", in(shoal.MachineBooting)), machine("d"), machine("e"), machine("f"), machine("g"))}},
 		{name: "free seats are used", state: scale.State{Pool: pool(), Waiting: 9, Machines: all(machine("a", sessions(5)))}, create: 1},
 		{name: "an ill machine is not counted on", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", ill(0), sessions(1)))}, create: 1},
+		{name: "who waits does not wait for a suspect's seat", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", suspect, sessions(1)))}, create: 1},
+		{name: "nobody waits, and a suspect's seats count", state: scale.State{Pool: pool(sized(0, 10, 7)), Machines: all(machine("a", suspect, sessions(1)))}},
+		{name: "nor for more than one other", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", suspect), machine("b", in(shoal.MachineBooting)))}},
 		{name: "a draining machine takes nobody", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", by(shoal.CordonOperator)))}, create: 1},
 		{name: "nor one that is down", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", down))}, create: 1},
 		{name: "silence for a moment does not matter", state: scale.State{Pool: pool(), Waiting: 1, Machines: all(machine("a", unknown))}},
