@@ -235,6 +235,9 @@ func TestPositions(t *testing.T) {
 		if err != nil || !strings.Contains(why.Sentence, "4th in line") {
 			t.Errorf("why: %+v, %v", why, err)
 		}
+		if why, err = w.WhyLogin(t.Context(), user(2), ""); err != nil || why.Sentence != "a login of u02 waits: all 1 seat of 1 machine of pool lab are taken; you are 2nd in line" {
+			t.Errorf("why of who waits: %+v, %v", why, err)
+		}
 		cancel() // the first of them goes away
 		later(2 * time.Second)
 		says(3, "you are 2nd in line")

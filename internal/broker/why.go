@@ -124,7 +124,7 @@ func (b *Broker) WhyLogin(ctx context.Context, user shoal.UserName, pool shoal.P
 	return why, nil
 }
 
-// foresee asks route what would become of one more in the line.
+// foresee asks route what becomes of her who waits in the line, or would of one more.
 func (b *Broker) foresee(tx *store.Tx, why *api.Why, p shoal.Pool, user shoal.UserName, line []route.Request, pools []shoal.Pool, suspects map[shoal.MachineID]bool) error {
 	state, err := b.state(tx, p, []shoal.UserName{user}, suspects)
 	if err != nil {
@@ -134,21 +134,27 @@ func (b *Broker) foresee(tx *store.Tx, why *api.Why, p shoal.Pool, user shoal.Us
 		name, refused := choosePool(r, pools)
 		return refused != nil || name != p.Name
 	})
-	line = append(line, route.Request{User: user, Pool: p.Name, Arrived: time.Now()})
+	hers := slices.IndexFunc(line, func(r route.Request) bool { return r.User == user && r.Machine == "" })
+	waits := hers >= 0
+	if !waits {
+		hers, line = len(line), append(line, route.Request{User: user, Pool: p.Name, Arrived: time.Now()})
+	}
 	despair, err := hopeless(tx, state)
 	if err != nil {
 		return err
 	}
 	outcomes := route.Seat(state, line)
-	o := outcomes[len(outcomes)-1]
+	o := outcomes[hers]
 	if o.Refused == nil && o.Machine == "" {
-		o.Refused = despair(line[len(line)-1])
+		o.Refused = despair(line[hers])
 	}
 	switch {
 	case o.Refused != nil:
 		say(why, o.Refused.Reason.Code, "a login of %s would be refused: %s", user, o.Refused.Reason.Sentence)
 	case o.Machine != "":
 		say(why, o.Reason.Code, "a login of %s would go to machine %s: %s", user, o.Machine, o.Reason.Sentence)
+	case waits:
+		say(why, o.Reason.Code, "a login of %s waits: %s", user, o.Reason.Sentence)
 	default:
 		say(why, o.Reason.Code, "a login of %s would wait: %s", user, o.Reason.Sentence)
 	}
