@@ -11,6 +11,7 @@ type Scaling struct {
 	At time.Time `json:"at"`
 
 	Machines int     `json:"machines,omitempty"` // that run or start
+	Running  int     `json:"running,omitempty"`  // of them, those that run: of these the figures below are
 	Open     int     `json:"open,omitempty"`     // of them, those that take people and tasks, or will
 	Sessions int     `json:"sessions,omitempty"` // that have a seat
 	Waiting  int     `json:"waiting,omitempty"`
@@ -48,8 +49,23 @@ type Rehearsal struct {
 	Waits        int            `json:"waits"`         // logins that would have waited
 	Waited       shoal.Duration `json:"waited"`        // all together
 	WasMost      int            `json:"wasMost"`       // machines at a time that there were
+	WasMade      int            `json:"wasMade"`       // machines that were started
+	WasWaits     int            `json:"wasWaits"`      // logins that waited
+	WasWaited    shoal.Duration `json:"wasWaited"`     // all together
+	Metric       Rehearsed      `json:"metric"`        // by the load of the processors alone, as common autoscaling does it
 	Fixed        int            `json:"fixed"`         // machines that have a seat for everybody at any time
 	FixedHours   float64        `json:"fixedHours"`    // machine-hours, had there always been so many
+}
+
+// Rehearsed is what would have come of another policy.
+type Rehearsed struct {
+	MachineHours float64        `json:"machineHours"`
+	Most         int            `json:"most"`
+	Made         int            `json:"made"`
+	Waits        int            `json:"waits"`
+	Waited       shoal.Duration `json:"waited"`
+	Ended        int            `json:"ended"`   // sessions that would have ended with their machines
+	Crowded      float64        `json:"crowded"` // part of all session time on machines with more sessions than seats
 }
 
 // Acts reports whether the decision changed anything.

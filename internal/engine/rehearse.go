@@ -52,15 +52,14 @@ func (e *Engine) Rehearse(ctx context.Context, by access.Subject, name shoal.Poo
 			return err
 		}
 		boot = scalings.UsualStart(recent)
-		past, err = tx.Scalings(name, now.Add(-since), rehearseRows)
+		past, err = tx.ScalingsFrom(name, now.Add(-since), rehearseRows)
 		return err
 	})
 	if err != nil {
 		return api.Rehearsal{}, fmt.Errorf("cannot rehearse for pool %s: %w", name, err)
 	}
 	slices.Reverse(past)
-	done := scale.Replay(pool, scalings.Past(past, pool.Machine), now, boot)
-	out.From, out.MachineHours, out.Was, out.Most, out.Made, out.Waits, out.Waited = done.From, done.MachineHours, done.Was, done.Most, done.Made, done.Waits, shoal.Duration(done.Waited.Round(time.Second))
-	out.WasMost, out.Fixed, out.FixedHours = done.WasMost, done.Fixed, float64(done.Fixed)*done.Until.Sub(done.From).Hours()
-	return out, nil
+	was := scalings.Rehearsed(pool, past, now, boot)
+	was.Now = out.Now
+	return was, nil
 }

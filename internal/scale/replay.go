@@ -14,6 +14,7 @@ type Past struct {
 	At       time.Time
 	Machines int // that there were
 	Sessions int // those that waited included
+	Waiting  int // of the sessions
 	Queue    []Queue
 	CPU      int // sums over the machines, in percent of one
 	Memory   int
@@ -28,22 +29,36 @@ type Replayed struct {
 	Made         int           // machines
 	Waited       time.Duration // by all logins together
 	Waits        int           // logins that found no seat at once
+	Ended        int           // sessions, because their machine went
+	Crowded      float64       // part of all session time on machines with more sessions than seats
 	Was          float64       // machine-hours that there were
 	WasMost      int           // machines at a time that there were
+	WasWaited    time.Duration // by all logins together, as it was
 	Fixed        int           // machines that have a seat for everybody at any time
 }
 
-// Replay tells what would have come of what was asked, had a pool had other settings: machines start in boot, and
-// sessions come and go as they did. It is a model: which session ended is not on record, so one on the fullest machine
-// is taken to have, and tasks count while they wait.
-func Replay(p shoal.Pool, past []Past, until time.Time, boot time.Duration) (out Replayed) {
+// Replay tells what would have come of what was asked, had a pool had other settings: it begins with the machines there
+// were, machines start in boot, and sessions come and go as they did. It is a model: which session ended is not on record,
+// so one on the fullest machine is taken to have, and tasks count while they wait.
+func Replay(p shoal.Pool, past []Past, until time.Time, boot time.Duration) Replayed {
+	return (&replay{pool: p, boot: boot, policy: Decide}).run(past, until)
+}
+
+// ReplayMetric tells the same of Metric, which knows no seats: people are spread over the machines that run.
+func ReplayMetric(p shoal.Pool, past []Past, until time.Time, boot time.Duration) Replayed {
+	p = Measured(p)
+	p.Placement, p.Scale.Schedule = shoal.PlaceSpread, nil
+	return (&replay{pool: p, boot: boot, policy: Metric(), seatless: true}).run(past, until)
+}
+
+func (r *replay) run(past []Past, until time.Time) (out Replayed) {
 	if len(past) == 0 {
 		return Replayed{}
 	}
-	p.Fixed, p.Deleting = nil, false
-	r := replay{pool: p, boot: boot}
-	defer func() { out.Made = r.made }()
+	r.pool.Fixed, r.pool.Deleting = nil, false
+	r.begin(past[0])
 	out = Replayed{From: past[0].At, Until: until}
+	var crowded, present time.Duration
 	for i, x := range past {
 		end := until
 		if i+1 < len(past) {
@@ -54,7 +69,8 @@ func Replay(p shoal.Pool, past []Past, until time.Time, boot time.Duration) (out
 		}
 		out.Was += end.Sub(x.At).Hours() * float64(x.Machines)
 		out.WasMost = max(out.WasMost, x.Machines)
-		seats := max(p.Seats, 1)
+		out.WasWaited += end.Sub(x.At) * time.Duration(x.Waiting)
+		seats := max(r.pool.Seats, 1)
 		out.Fixed = max(out.Fixed, (x.Sessions+seats-1)/seats)
 		for now := x.At; now.Before(end); {
 			next := r.step(x, now, &out)
@@ -64,18 +80,47 @@ func Replay(p shoal.Pool, past []Past, until time.Time, boot time.Duration) (out
 			d := next.Sub(now)
 			out.MachineHours += d.Hours() * float64(len(r.machines))
 			out.Waited += d * time.Duration(r.waiting)
+			for _, m := range r.machines {
+				if present += d * time.Duration(m.Sessions); m.Sessions > seats {
+					crowded += d * time.Duration(m.Sessions)
+				}
+			}
 			now = next
 		}
 	}
+	out.Made = r.made
+	out.Crowded = crowded.Seconds() / max(present.Seconds(), 1)
 	return out
+}
+
+// begin takes over the machines that there were.
+func (r *replay) begin(x Past) {
+	r.make(x.Machines, shoal.MachineReady, x.At)
+	r.made = 0
+	for i := range r.machines {
+		m := &r.machines[i]
+		m.ReadyAt, m.IdleAt, m.Known, m.Health = x.At, x.At, true, shoal.HealthUp
+	}
+}
+
+func (r *replay) make(n int, state shoal.MachineState, now time.Time) {
+	for range n {
+		r.named++
+		r.made++
+		r.machines = append(r.machines, Machine{Machine: shoal.Machine{ID: shoal.MachineID(fmt.Sprintf("m-%06d", r.named)), Pool: r.pool.Name, State: state,
+			Wanted: shoal.WantRun, Since: now, Started: now, Resources: r.pool.Machine}})
+	}
 }
 
 type replay struct {
 	pool     shoal.Pool
 	boot     time.Duration
+	policy   Policy
+	seatless bool // more people may be on a machine than it has seats
 	machines []Machine
 	waiting  int
 	made     int
+	named    int
 	samples  []Sample
 	changed  time.Time
 }
@@ -90,12 +135,12 @@ func (r *replay) step(x Past, now time.Time, out *Replayed) time.Time {
 	r.crowd(x.Sessions, now, out)
 	s := State{Pool: r.pool, Machines: r.machines, Waiting: r.waiting, Queue: x.Queue, Samples: r.samples, Changed: r.changed}
 	r.burden(x)
-	d := Decide(s, now)
+	d := r.policy(s, now)
 	r.samples = Keep(r.samples, r.pool, SampleOf(s, now))
 	if d.Rule != "" && d.Create+len(d.Retire)+len(d.Cordon) > 0 {
 		r.changed = now
 	}
-	r.carryOut(d, now)
+	r.carryOut(d, now, out)
 	out.Most = max(out.Most, len(r.machines))
 	next := now.Add(time.Minute)
 	for _, m := range r.machines {
@@ -127,7 +172,7 @@ func (r *replay) crowd(want int, now time.Time, out *Replayed) {
 	}
 	waited := r.waiting
 	for r.waiting = want - have; r.waiting > 0; r.waiting-- {
-		free := slices.DeleteFunc(slices.Clone(open), func(m *Machine) bool { return !m.Accepts() || m.Sessions >= seats })
+		free := slices.DeleteFunc(slices.Clone(open), func(m *Machine) bool { return !m.Accepts() || m.Sessions >= seats && !r.seatless })
 		if len(free) == 0 {
 			break
 		}
@@ -156,9 +201,14 @@ func (r *replay) burden(x Past) {
 	}
 }
 
-func (r *replay) carryOut(d Decision, now time.Time) {
+func (r *replay) carryOut(d Decision, now time.Time, out *Replayed) {
 	for _, c := range d.Retire {
-		r.machines = slices.DeleteFunc(r.machines, func(m Machine) bool { return m.ID == c.Machine })
+		r.machines = slices.DeleteFunc(r.machines, func(m Machine) bool {
+			if m.ID == c.Machine {
+				out.Ended += m.Sessions
+			}
+			return m.ID == c.Machine
+		})
 	}
 	for i := range r.machines {
 		m := &r.machines[i]
@@ -169,9 +219,5 @@ func (r *replay) carryOut(d Decision, now time.Time) {
 			m.Cordons = nil
 		}
 	}
-	for range d.Create {
-		r.made++
-		r.machines = append(r.machines, Machine{Machine: shoal.Machine{ID: shoal.MachineID(fmt.Sprintf("m-%06d", r.made)), Pool: r.pool.Name, State: shoal.MachineBooting,
-			Wanted: shoal.WantRun, Since: now, Started: now, Resources: r.pool.Machine}})
-	}
+	r.make(d.Create, shoal.MachineBooting, now)
 }

@@ -51,3 +51,31 @@ func TestReplay(t *testing.T) {
 		t.Errorf("of nothing: %+v", got)
 	}
 }
+
+// Those who were there when the record begins have their seats, and wait for none.
+func TestReplayBeginsAsItWas(t *testing.T) {
+	t.Parallel()
+	past := []scale.Past{{At: start(), Sessions: 10, Machines: 2}, {At: start().Add(time.Hour), Machines: 2}}
+	r := scale.Replay(pool(), past, start().Add(3*time.Hour), time.Minute)
+	if r.Waits != 0 || r.Made != 0 || r.Most != 2 {
+		t.Errorf("%+v", r)
+	}
+	if h := r.MachineHours; h < 2.9 || h > 3.2 { // half an hour after they have gone there is no machine
+		t.Errorf("%v hours", h)
+	}
+}
+
+// A metric rule counts processors and no people: it crowds them while they do little, and ends machines with people on them.
+func TestReplayMetric(t *testing.T) {
+	t.Parallel()
+	at := func(d time.Duration) time.Time { return start().Add(d) }
+	past := []scale.Past{{At: at(0)}, {At: at(time.Hour), Sessions: 20, Machines: 3, CPU: 10}, {At: at(2 * time.Hour), Sessions: 20, Machines: 3, CPU: 270},
+		{At: at(150 * time.Minute), Sessions: 40, Machines: 3, CPU: 270}, {At: at(3 * time.Hour), Sessions: 40, Machines: 3, CPU: 10}, {At: at(5 * time.Hour)}}
+	r := scale.ReplayMetric(pool(), past, at(6*time.Hour), time.Minute)
+	if r.Most < 3 || r.Ended == 0 || r.Crowded < 0.2 || r.Waits != 0 || r.Waited != 0 {
+		t.Errorf("%+v", r)
+	}
+	if ours := scale.Replay(pool(), past, at(6*time.Hour), time.Minute); ours.Ended != 0 || ours.Crowded != 0 {
+		t.Errorf("by demand: %+v", ours)
+	}
+}

@@ -1,52 +1,11 @@
 package sim
 
 import (
-	"slices"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/scale"
 )
-
-// Metric is the autoscaling of the article's service: the load of the processors over five minutes, told three minutes
-// late; one machine more above 75 %, one fewer below 25 %, five minutes apart, and never fewer than one. It knows
-// nothing of people: the youngest machine goes, with whoever is on it.
-func Metric() Policy {
-	var last time.Time
-	return func(s scale.State, now time.Time) scale.Decision {
-		next := now.Truncate(time.Minute).Add(time.Minute)
-		d := scale.Decision{Next: next, Because: shoal.Reason{Code: "metric", Sentence: "the processors are busy"}}
-		var live []scale.Machine
-		for _, m := range s.Machines {
-			if m.Alive() && m.Wanted == shoal.WantRun {
-				live = append(live, m)
-			}
-		}
-		if len(live) < 1 {
-			d.Create = 1
-			return d
-		}
-		sum, n := 0, 0
-		for _, x := range s.Samples {
-			if age := now.Sub(x.At); age >= 3*time.Minute && age < 8*time.Minute && x.Machines > 0 {
-				sum, n = sum+x.CPU/x.Machines, n+1
-			}
-		}
-		if n < 4 || now.Sub(last) < 5*time.Minute {
-			return d
-		}
-		load := sum / n
-		switch {
-		case load > 75 && len(live) < s.Pool.Size.Max:
-			d.Create, last = 1, now
-		case load < 25 && len(live) > 1 && load*len(live)/(len(live)-1) <= 75:
-			victim := slices.MaxFunc(live, func(a, b scale.Machine) int { return a.Since.Compare(b.Since) })
-			d.Retire = []scale.Change{{Machine: victim.ID, Reason: shoal.Reason{Code: "metric", Sentence: "the processors are idle"}}}
-			last = now
-		}
-		return d
-	}
-}
 
 // Team is a world of a team's size: so many people, a machine for four of them at most, and a week.
 func Team(seed uint64, users int) Config {
@@ -67,8 +26,8 @@ func Compare(seed uint64, users int) []Row {
 	spare := max(users/25, 1)
 	mornings.Pool.Scale.Schedule = []shoal.Window{{Name: "mornings", Days: []string{"mon-fri"}, From: "07:30", To: "10:30", Spare: &spare}}
 	metric := Team(seed, users)
-	metric.Pool.Name, metric.Pool.Placement, metric.Policy = Careless, shoal.PlaceSpread, Metric()
-	metric.Pool.Scale.Rules = []shoal.Rule{{Metric: shoal.MetricCPU, Window: shoal.Duration(8 * time.Minute)}} // so that it is measured
+	metric.Pool.Name, metric.Pool.Placement, metric.Policy = Careless, shoal.PlaceSpread, scale.Metric()
+	metric.Pool = scale.Measured(metric.Pool)
 	fixed := Team(seed, users)
 	peak := (ours.PeakSessions + fixed.Pool.Seats - 1) / fixed.Pool.Seats
 	fixed.Pool.Size, fixed.Pool.Placement = shoal.Size{Min: peak, Max: peak}, shoal.PlaceSpread

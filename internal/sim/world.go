@@ -26,11 +26,8 @@ type Config struct {
 	Faults Faults
 	People People
 	// Policy decides the pool's size.
-	Policy Policy
+	Policy scale.Policy
 }
-
-// Policy says what should become of a pool. Package scale's Decide is one.
-type Policy func(s scale.State, now time.Time) scale.Decision
 
 // event is something that happens at a time; those at the same time happen in the order in which they were planned.
 type event struct {

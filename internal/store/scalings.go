@@ -26,6 +26,20 @@ func (tx *Tx) Scalings(pool shoal.PoolName, since time.Time, most int) ([]api.Sc
 	return list[api.Scaling](tx, "SELECT body FROM scalings WHERE pool = ? AND at >= ? ORDER BY at DESC LIMIT ?", string(pool), pack.Nanos(since), most)
 }
 
+// ScalingsFrom returns the same, and at last the one before, if it is on record, as if it had been made at that time: it held then.
+func (tx *Tx) ScalingsFrom(pool shoal.PoolName, since time.Time, most int) ([]api.Scaling, error) {
+	all, err := tx.Scalings(pool, since, most)
+	if err != nil || len(all) >= most {
+		return all, err
+	}
+	before, err := list[api.Scaling](tx, "SELECT body FROM scalings WHERE pool = ? AND at < ? ORDER BY at DESC LIMIT 1", string(pool), pack.Nanos(since))
+	for _, s := range before {
+		s.At, s.Created, s.Retired, s.Drained, s.Restored = since, 0, 0, 0, 0 // what it did was done before
+		all = append(all, s)
+	}
+	return all, err
+}
+
 // DropScalings removes the decisions about a pool.
 func (tx *Tx) DropScalings(pool shoal.PoolName) error {
 	_, err := tx.change("DELETE FROM scalings WHERE pool = ?", string(pool))

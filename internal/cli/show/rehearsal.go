@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/cli/show/term"
 )
@@ -19,7 +20,11 @@ func Rehearsal(w io.Writer, format string, a api.Rehearsal, err error) error {
 		return Data(w, format, a)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "now: %s\n", term.Clean(a.Now.Sentence))
+	now := term.Clean(a.Now.Sentence)
+	if now == "no change" {
+		now += ": nothing is short, and no machine is due to go"
+	}
+	fmt.Fprintf(&b, "now: %s\n", now)
 	for _, r := range a.Now.Reasons {
 		if strings.Contains(a.Now.Sentence, r.Sentence) {
 			continue
@@ -40,17 +45,21 @@ func Rehearsal(w io.Writer, format string, a api.Rehearsal, err error) error {
 
 // policies compares what there was with what there would have been.
 func policies(w io.Writer, a api.Rehearsal) error {
-	waited := "none"
-	if a.Waits > 0 {
-		waited = fmt.Sprintf("%d, %s in all", a.Waits, a.Waited)
+	row := func(name string, hours float64, most, made, waits int, waited shoal.Duration, ended int, crowded float64) []string {
+		wait := "none"
+		if waits > 0 {
+			wait = fmt.Sprintf("%d, %s in all", waits, waited)
+		}
+		return []string{name, strconv.FormatFloat(hours, 'f', 2, 64), strconv.Itoa(most), strconv.Itoa(made), wait, strconv.Itoa(ended), fmt.Sprintf("%.0f%% of the time", 100*crowded)}
 	}
-	hours := func(h float64) string { return strconv.FormatFloat(h, 'f', 2, 64) }
+	m := a.Metric
 	rows := [][]string{
-		{"as it was", hours(a.Was), strconv.Itoa(a.WasMost)},
-		{"as rehearsed", hours(a.MachineHours), strconv.Itoa(a.Most), strconv.Itoa(a.Made), waited},
+		row("as it was", a.Was, a.WasMost, a.WasMade, a.WasWaits, a.WasWaited, 0, 0)[:5], // whose session ended, and why, is in the events
+		row("as rehearsed", a.MachineHours, a.Most, a.Made, a.Waits, a.Waited, 0, 0),
+		row("by processor load alone", m.MachineHours, m.Most, m.Made, m.Waits, m.Waited, m.Ended, m.Crowded),
 	}
 	if a.Fixed > 0 {
-		rows = append(rows, []string{"fixed, a seat for everybody", hours(a.FixedHours), strconv.Itoa(a.Fixed), strconv.Itoa(a.Fixed), "none"})
+		rows = append(rows, row("fixed, a seat for everybody", a.FixedHours, a.Fixed, a.Fixed, 0, 0, 0, 0))
 	}
-	return term.Table(w, []string{"POLICY", "MACHINE-HOURS", "MACHINES AT MOST", "STARTED", "LOGINS THAT WAIT"}, rows)
+	return term.Table(w, []string{"POLICY", "MACHINE-HOURS", "AT MOST", "STARTED", "LOGINS THAT WAIT", "SESSIONS ENDED", "MORE PEOPLE THAN SEATS"}, rows)
 }

@@ -41,7 +41,7 @@ func Spent(tx *store.Tx, p shoal.Pool, now time.Time) (shoal.Ceiling, error) {
 func Of(s scale.State, d scale.Decision, x scale.Sample, now time.Time) api.Scaling {
 	n := max(x.Machines, 1)
 	r := api.Scaling{At: now, Sessions: x.Sessions - s.Waiting, Waiting: s.Waiting, Queue: x.Queue, CPU: x.CPU / n, Memory: x.Memory / n, GPU: x.GPU / n,
-		SpentDay: s.Spent.PerDay, Window: scale.BoundsOf(s.Pool, now).Window, Rule: d.Rule,
+		Running: x.Machines, SpentDay: s.Spent.PerDay, Window: scale.BoundsOf(s.Pool, now).Window, Rule: d.Rule,
 		Created: d.Create, Retired: len(d.Retire), Drained: len(d.Cordon), Restored: len(d.Restore), Reasons: d.Reasons}
 	for _, m := range s.Machines {
 		if m.Alive() {
@@ -91,26 +91,64 @@ func Rollout(s scale.State, d scale.Decision) api.RolloutStatus {
 	return out
 }
 
-// Same reports whether a record says what another says. Loads matter only to rules.
-func Same(a, b api.Scaling, loads bool) bool {
-	if loads && (a.CPU != b.CPU || a.Memory != b.Memory || a.GPU != b.GPU) {
+// Same reports whether a record says what another says. To a pool's rules each change of a load matters; without, they
+// are kept as exactly as a rehearsal of rules asks for.
+func Same(a, b api.Scaling, rules bool) bool {
+	step := loadStep
+	if rules {
+		step = 1
+	}
+	if abs(a.CPU-b.CPU) >= step || abs(a.Memory-b.Memory) >= step || abs(a.GPU-b.GPU) >= step {
 		return false
 	}
 	return a.Machines == b.Machines && a.Open == b.Open && a.Sessions == b.Sessions && a.Waiting == b.Waiting && a.Queue == b.Queue &&
 		a.Window == b.Window && a.Rule == b.Rule && !b.Acts() && slices.Equal(a.Reasons, b.Reasons)
 }
 
+// Telling picks of records, the newest first, those that tell something: the newest, those that act, and those that give another
+// reason than the one before.
+func Telling(records []api.Scaling, most int) []api.Scaling {
+	var picked []api.Scaling
+	for i, r := range records {
+		if len(picked) < most && (i == 0 || r.Acts() || i+1 < len(records) && r.Sentence != records[i+1].Sentence && !records[i+1].Acts()) {
+			picked = append(picked, r)
+		}
+	}
+	return picked
+}
+
 // Past is what is on record as package scale goes through it. How large waiting tasks were is not: four fill a machine.
 func Past(records []api.Scaling, machine shoal.Resources) []scale.Past {
 	var past []scale.Past
 	for _, r := range records {
-		x := scale.Past{At: r.At, Machines: r.Machines, Sessions: r.Sessions + r.Waiting, CPU: r.CPU * r.Machines, Memory: r.Memory * r.Machines, GPU: r.GPU * r.Machines}
+		running := r.Running
+		if running == 0 { // it was not always on record
+			running = r.Machines
+		}
+		x := scale.Past{At: r.At, Machines: r.Machines, Sessions: r.Sessions + r.Waiting, Waiting: r.Waiting, CPU: r.CPU * running, Memory: r.Memory * running, GPU: r.GPU * running}
 		if r.Queue > 0 {
 			x.Queue = []scale.Queue{{Resources: shoal.Resources{CPUs: machine.CPUs / 4, Memory: machine.Memory / 4}, Tasks: r.Queue}}
 		}
 		past = append(past, x)
 	}
 	return past
+}
+
+// Rehearsed is what would have come of what is on record, oldest first, and what did.
+func Rehearsed(p shoal.Pool, past []api.Scaling, until time.Time, boot time.Duration) (out api.Rehearsal) {
+	asked := Past(past, p.Machine)
+	would, metric := scale.Replay(p, asked, until, boot), scale.ReplayMetric(p, asked, until, boot)
+	out.From, out.Was, out.WasMost, out.WasWaited = would.From, would.Was, would.WasMost, shoal.Duration(would.WasWaited.Round(time.Second))
+	out.MachineHours, out.Most, out.Made, out.Waits, out.Waited = would.MachineHours, would.Most, would.Made, would.Waits, shoal.Duration(would.Waited.Round(time.Second))
+	out.Metric = api.Rehearsed{MachineHours: metric.MachineHours, Most: metric.Most, Made: metric.Made, Waits: metric.Waits,
+		Waited: shoal.Duration(metric.Waited.Round(time.Second)), Ended: metric.Ended, Crowded: metric.Crowded}
+	out.Fixed, out.FixedHours = would.Fixed, float64(would.Fixed)*would.Until.Sub(would.From).Hours()
+	before := 0
+	for _, r := range past {
+		out.WasMade += r.Created
+		out.WasWaits, before = out.WasWaits+max(r.Waiting-before, 0), r.Waiting
+	}
+	return out
 }
 
 // UsualStart is how long machines take to be ready, in the middle.
