@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/engine/scalings"
 	"github.com/shoal-pool/shoal/internal/engine/world"
 	"github.com/shoal-pool/shoal/internal/scale"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -34,9 +35,11 @@ func (e *Engine) WhyPool(ctx context.Context, name shoal.PoolName) (api.Why, err
 		if why.Events, err = e.eventsOf(tx, p); err != nil {
 			return err
 		}
-		if why.Scalings, err = tx.Scalings(name, time.Time{}, whyEvents); err != nil {
+		recent, err := tx.Scalings(name, time.Time{}, 50*whyEvents)
+		if err != nil {
 			return err
 		}
+		why.Scalings = scalings.Telling(recent, whyEvents)
 		return j.explainPool(p, &why)
 	})
 	if err != nil {
