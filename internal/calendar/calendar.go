@@ -168,11 +168,14 @@ func (c Window) Active(now time.Time, zone *time.Location) (open bool, next time
 		case now.Before(end):
 			open, next = true, end
 		}
-		if open && d >= 8 {
-			return open, now.Add(24 * time.Hour) // open all week; ask again tomorrow
+		if open && d >= 8 && len(c.Dates) == 0 {
+			break // open all week, and so for ever
 		}
 	}
-	return open, next
+	if open {
+		return true, time.Time{}
+	}
+	return false, next
 }
 
 // Moment is when a clock shows a time, so many minutes after a day's midnight. Of a time that comes twice it is the

@@ -46,7 +46,7 @@ func TestWindowsOpenAndClose(t *testing.T) {
 		{"dates follow each other", days, "2026-12-24T12:00:00Z", true, "2026-12-26T23:00:00Z"},
 		{"the next date", days, "2026-12-27T12:00:00Z", false, "2026-12-31T23:00:00Z"},
 		{"after the last", days, "2027-01-02T12:00:00Z", false, ""},
-		{"always", always, "2026-12-24T12:00:00Z", true, "2026-12-25T12:00:00Z"},
+		{"always", always, "2026-12-24T12:00:00Z", true, ""},
 	} {
 		window, bad := calendar.Read(c.w)
 		if len(bad) > 0 {
@@ -132,6 +132,27 @@ func TestCovered(t *testing.T) {
 	} {
 		if got := c.w.Covered(c.by); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// What is open all week has no end; what is open for weeks ends when it does.
+func TestActiveForLong(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 12, 21, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		text calendar.Text
+		next time.Time
+	}{
+		{calendar.Text{Days: []string{"mon-sun"}}, time.Time{}},
+		{calendar.Text{Dates: []string{"2026-12-20/2027-01-10"}}, time.Date(2027, 1, 11, 0, 0, 0, 0, time.UTC)},
+	} {
+		w, err := calendar.Read(c.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if open, next := w.Active(now, time.UTC); !open || !next.Equal(c.next) {
+			t.Errorf("%+v: %v until %s, want until %s", c.text, open, next, c.next)
 		}
 	}
 }
