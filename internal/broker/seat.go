@@ -228,7 +228,7 @@ func withdraw(tx *store.Tx, w *waiter, why string) error {
 
 // state reads what route decides by.
 func (b *Broker) state(tx *store.Tx, pool shoal.Pool, users []shoal.UserName, suspects map[shoal.MachineID]bool) (route.State, error) {
-	s := route.State{Pool: scale.At(pool, time.Now()), Suspects: suspects, Seed: b.seed + uint64(time.Now().UnixNano()), Tasks: map[shoal.UserName][]shoal.MachineID{}}
+	s := route.State{Pool: scale.At(pool, time.Now()), Closed: scale.Closed(pool, time.Now()), Suspects: suspects, Seed: b.seed + uint64(time.Now().UnixNano()), Tasks: map[shoal.UserName][]shoal.MachineID{}}
 	var err error
 	if s.Machines, err = tx.LiveMachinesIn(pool.Name); err != nil {
 		return s, err

@@ -18,6 +18,8 @@ type State struct {
 	Tasks map[shoal.UserName][]shoal.MachineID
 	// Suspects did not answer a front end lately: they are chosen only where no other machine can come.
 	Suspects map[shoal.MachineID]bool
+	// Closed says what of its schedule gives the pool no machines now; empty: nothing does.
+	Closed string
 	// Seed chooses among equals where the placement is random.
 	Seed uint64
 }
@@ -233,10 +235,10 @@ func (t *table) named(req Request) Outcome {
 
 // any answers a request for whichever machine: where tasks of hers run, else by the pool's placement.
 func (t *table) any(req Request, index int) Outcome {
-	if t.Pool.Size.Max == 0 && !slices.ContainsFunc(t.Machines, shoal.Machine.Alive) {
-		return refuse("noMachines", "pool %s may have no machines: its size.max is 0", t.Pool.Name)
-	}
-	if f := t.Pool.Fixed; f != nil && f.Size == 0 && !slices.ContainsFunc(t.Machines, shoal.Machine.Alive) {
+	none := t.most() == 0 && !slices.ContainsFunc(t.Machines, shoal.Machine.Accepts)
+	if f := t.Pool.Fixed; none && f == nil {
+		return refuse("noMachines", "pool %s may have no machines: %s", t.Pool.Name, cmp.Or(t.Closed, "its size.max is 0"))
+	} else if none {
 		until := "further notice"
 		if !f.Until.IsZero() {
 			until = f.Until.UTC().Format("2006-01-02 15:04 MST")

@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -21,6 +22,28 @@ func At(p shoal.Pool, now time.Time) shoal.Pool {
 	b := BoundsOf(p, now)
 	p.Size, p.Placement = b.Size, b.Placement
 	return p
+}
+
+// Closed says which window gives a pool no machines at a moment, and until when; empty: none does.
+func Closed(p shoal.Pool, now time.Time) string {
+	b := BoundsOf(p, now)
+	if b.Window == "" || b.Max > 0 || p.Size.Max == 0 {
+		return ""
+	}
+	return fmt.Sprintf("window %q of its schedule holds%s", b.Window, b.until(p))
+}
+
+// until says when a window ends, where the pool's clock is; empty: it does not.
+func (b Bounds) until(p shoal.Pool) string {
+	if b.Until.IsZero() {
+		return ""
+	}
+	return " until " + clock(p, b.Until)
+}
+
+// clock is a time where the pool's clock is.
+func clock(p shoal.Pool, t time.Time) string {
+	return t.In(p.Scale.Zone()).Format("2006-01-02 15:04 MST")
 }
 
 // BoundsOf says what holds for a pool. One window counts at a time, and what it leaves open is as the pool says,

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/shoal-pool/shoal"
 )
@@ -49,13 +48,13 @@ func (p *plan) say() {
 		add("rule", "%s", p.Rule)
 	}
 	if p.bounds.Window != "" && !p.fixed {
-		add("schedule", "window %q of its schedule holds%s: %d to %s, %s spare", p.bounds.Window, p.untilWindow(), p.Pool.Size.Min, count(p.Pool.Size.Max, "machine"), count(p.Pool.Size.Spare, "seat"))
+		add("schedule", "window %q of its schedule holds%s: %d to %s, %s spare", p.bounds.Window, p.bounds.until(p.Pool), p.Pool.Size.Min, count(p.Pool.Size.Max, "machine"), count(p.Pool.Size.Spare, "seat"))
 	}
 	if p.missing > 0 {
 		if what, until := p.overspent(); what != "" {
-			add("cost", "its machines have cost what they may in a %s, so there are no new ones before %s", what, p.clock(until))
+			add("cost", "its machines have cost what they may in a %s, so there are no new ones before %s", what, clock(p.Pool, until))
 		} else if p.now.Before(p.Held.Until) {
-			add("capacity", "%s wanted, and the provider has no room before %s: %s", areMore(p.missing), p.clock(p.Held.Until), p.Held.Reason)
+			add("capacity", "%s wanted, and the provider has no room before %s: %s", areMore(p.missing), clock(p.Pool, p.Held.Until), p.Held.Reason)
 		}
 	}
 	p.sayRollout()
@@ -72,18 +71,6 @@ func (p *plan) say() {
 	if p.Because.Code == "" {
 		p.Because = p.because()
 	}
-}
-
-// clock is a time where the pool's clock is.
-func (p *plan) clock(t time.Time) string {
-	return t.In(p.Pool.Scale.Zone()).Format("2006-01-02 15:04 MST")
-}
-
-func (p *plan) untilWindow() string {
-	if p.bounds.Until.IsZero() {
-		return ""
-	}
-	return " until " + p.clock(p.bounds.Until)
 }
 
 // because is the strongest reason to grow.
