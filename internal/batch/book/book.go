@@ -52,7 +52,6 @@ type Book struct {
 	stopped chan struct{} // closed when Run has ended
 
 	// Of Run alone.
-	serial   int64 // of the last transaction, stored with it
 	tables   *lookup.Tables
 	rows     lookup.Rows
 	tries    *retry.Tries

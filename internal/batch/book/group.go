@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/batch/book/lookup"
 	"github.com/shoal-pool/shoal/internal/batch/outcome"
-	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/sched"
 	"github.com/shoal-pool/shoal/internal/store"
 )
@@ -65,12 +63,8 @@ type record struct {
 	record  api.Record
 }
 
-const serialSetting = "batch.serial"
-
-// update runs a transaction and applies it. When its commit failed it may have reached the disk all
-// the same: its serial number, stored with it, tells.
+// update runs a transaction and applies it.
 func (b *Book) update(ctx context.Context, do func(*Group) error) (*Group, error) {
-	b.serial++
 	var g *Group
 	tables := b.tables
 	b.tables = nil // until what was read is known to be stored
@@ -86,13 +80,10 @@ func (b *Book) update(ctx context.Context, do func(*Group) error) (*Group, error
 		if err := g.settle(); err != nil {
 			return err
 		}
-		if err := tx.SetSetting(serialSetting, strconv.FormatInt(b.serial, 10)); err != nil {
-			return err
-		}
 		g.to, err = tx.Rev()
 		return err
 	})
-	if err != nil && (g == nil || !b.committed(ctx)) {
+	if err != nil {
 		clear(b.rows)
 		return nil, err
 	}
@@ -107,24 +98,6 @@ func newGroup(b *Book, tx *store.Tx, lives map[shoal.TaskRef]*live) *Group {
 		again: map[shoal.JobID][]int{}, later: map[sched.Task]again{}, waits: map[shoal.JobID][]waiter{},
 		known: map[shoal.JobID]map[int]shoal.JobState{}, active: map[holder]int{},
 		forget: map[shoal.MachineID][]shoal.AttemptRef{}}
-}
-
-// committed finds out whether the last transaction is on disk. It waits for a store that cannot be
-// read; when ctx ends first the answer does not matter any more.
-func (b *Book) committed(ctx context.Context) bool {
-	for {
-		serial := ""
-		err := b.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
-			serial, err = tx.Setting(serialSetting)
-			return err
-		})
-		if err == nil {
-			return serial == strconv.FormatInt(b.serial, 10)
-		}
-		if retry.Sleep(ctx, tick) != nil {
-			return false
-		}
-	}
 }
 
 // Job returns a job's row, or KindNotFound.

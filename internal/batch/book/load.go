@@ -2,7 +2,6 @@ package book
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/shoal-pool/shoal"
@@ -57,15 +56,7 @@ type loading struct {
 }
 
 func (l *loading) read() error {
-	serial, err := l.Tx.Setting(serialSetting)
-	if err != nil {
-		return err
-	}
-	if serial != "" && l.b.serial == 0 {
-		if l.b.serial, err = strconv.ParseInt(serial, 10, 64); err != nil {
-			return err
-		}
-	}
+	var err error
 	if l.moved, err = l.Tx.DurationSetting(outlook.MovedSetting); err != nil {
 		return err
 	}
