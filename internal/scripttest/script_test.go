@@ -21,7 +21,7 @@ import (
 const scripts = "../../testdata/script"
 
 // together is how many scripts run at the same time. They wait far more than they compute.
-const together = 4
+const together = 5
 
 func TestMain(m *testing.M) {
 	flag.Parse()
