@@ -2,7 +2,6 @@ package apps_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -17,7 +16,6 @@ import (
 	"github.com/shoal-pool/shoal/internal/apps"
 	"github.com/shoal-pool/shoal/internal/route"
 	"github.com/shoal-pool/shoal/internal/store"
-	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
 
@@ -388,20 +386,10 @@ func TestMachineOfWhichNothingIsKnown(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		p := w.open()
 		w.says(api.AppReport{ID: p.ID, State: shoal.AppRunning, Port: 40000})
-		other, err := sql.Open("sqlite", file.DataSource(w.path))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer other.Close()
-		do := func(statement string) {
-			if _, err := other.Exec(statement); err != nil {
-				t.Fatal(err)
-			}
-		}
-		do("ALTER TABLE machines RENAME TO away")
+		show := storetest.Hide(t, w.path, "machines")
 		close(w.broker.done)
 		synctest.Wait()
-		do("ALTER TABLE away RENAME TO machines")
+		show()
 		if p := w.get(p.ID); p.State != shoal.AppRunning || p.Stopping {
 			t.Errorf("it is %+v", p)
 		}

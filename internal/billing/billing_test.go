@@ -2,7 +2,6 @@ package billing_test
 
 import (
 	"context"
-	"database/sql"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/billing"
 	"github.com/shoal-pool/shoal/internal/store"
-	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
 
@@ -165,25 +163,15 @@ func TestStoreFails(t *testing.T) {
 			_, err := tx.Users().Put(shoal.User{Name: "bob", Budget: shoal.Budget{PerMonth: 1, Currency: "EUR", Stop: true}})
 			return err
 		})
-		other, err := sql.Open("sqlite", file.DataSource(path))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer other.Close()
-		do := func(statement string) {
-			if _, err := other.Exec(statement); err != nil {
-				t.Fatal(err)
-			}
-		}
 		ctx, cancel := context.WithCancel(t.Context())
 		log := &giveUp{left: 5, end: cancel}
 		k := billing.New(db, slog.New(slog.NewTextHandler(log, nil)), nil)
 		done := make(chan struct{})
 		go func() { defer close(done); _ = k.Run(ctx) }()
 		time.Sleep(10 * time.Second)
-		do("ALTER TABLE users RENAME TO away")
+		show := storetest.Hide(t, path, "users")
 		time.Sleep(10 * time.Minute)
-		do("ALTER TABLE away RENAME TO users")
+		show()
 		if log.left < 4 {
 			t.Errorf("%d lines are logged about it", 5-log.left)
 		}

@@ -2,7 +2,6 @@ package homes_test
 
 import (
 	"context"
-	"database/sql"
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
@@ -13,7 +12,6 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/engine/homes"
 	"github.com/shoal-pool/shoal/internal/store"
-	"github.com/shoal-pool/shoal/internal/store/file"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 	"github.com/shoal-pool/shoal/provider"
 )
@@ -48,17 +46,7 @@ func TestStoreFails(t *testing.T) {
 			_, err := tx.Machines().Put(shoal.Machine{ID: "m-1", Pool: "lab", Provider: "p", Wanted: shoal.WantRun, State: shoal.MachineReady, Since: time.Now()})
 			return err
 		})
-		other, err := sql.Open("sqlite", file.DataSource(path))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer other.Close()
-		do := func(statement string) {
-			if _, err := other.Exec(statement); err != nil {
-				t.Fatal(err)
-			}
-		}
-		do("ALTER TABLE users RENAME TO away")
+		show := storetest.Hide(t, path, "users")
 		p := &mounting{}
 		k := homes.New(homes.Config{Store: db, Providers: map[string]provider.Provider{"p": p}, Runs: func(shoal.Machine) bool { return true }, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -68,7 +56,7 @@ func TestStoreFails(t *testing.T) {
 		if p.calls.Load() > 0 {
 			t.Error("the store could be read")
 		}
-		do("ALTER TABLE away RENAME TO users")
+		show()
 		time.Sleep(time.Minute)
 		if p.calls.Load() != 1 {
 			t.Errorf("asked %d times", p.calls.Load())

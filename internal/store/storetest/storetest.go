@@ -4,6 +4,7 @@ package storetest
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"io/fs"
 	"os"
@@ -81,6 +82,24 @@ func View(t testing.TB, db *store.DB, fn func(*store.Tx) error) {
 	if err := db.View(context.Background(), fn); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Hide has whatever asks for a table of the store at path fail, until what it returns is called.
+func Hide(t testing.TB, path, table string) (show func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", file.DataSource(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	rename := func(from, to string) {
+		t.Helper()
+		if _, err := db.Exec("ALTER TABLE " + from + " RENAME TO " + to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename(table, "hidden")
+	return func() { rename("hidden", table) }
 }
 
 // Fill leaves no space in dir, where the store lies on a disk of its own, for another update. What it returns makes space.
