@@ -68,22 +68,26 @@ func (o Order) Restore() (Done, error) {
 	return done, nil
 }
 
-// maxWindow bounds the memory that an archive takes to be read.
-const maxWindow = 64 << 20
+// openArchive opens an archive to be read, in bounded memory; done closes it.
+func openArchive(dir *os.Root, name string) (t *tar.Reader, done func(), err error) {
+	f, err := dir.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20))
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return tar.NewReader(z), func() { z.Close(); _ = f.Close() }, nil
+}
 
 // extract brings back one archive.
 func (o Order) extract(dir *os.Root, name string, home *os.Root) (files int, bytes int64, left string, err error) {
-	f, err := dir.Open(name)
+	t, done, err := openArchive(dir, name)
 	if err != nil {
 		return 0, 0, "", err
 	}
-	defer f.Close()
-	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxWindow))
-	if err != nil {
-		return 0, 0, "", err
-	}
-	defer z.Close()
-	t := tar.NewReader(z)
+	defer done()
 	var dirs []*tar.Header // whose times and modes are set when all is in them
 	for range 2 * maxEntries {
 		h, err := t.Next()

@@ -76,17 +76,11 @@ func holds(dir *os.Root, name string, files map[string]bool) bool {
 	if len(files) == 0 {
 		return false
 	}
-	f, err := dir.Open(name)
+	t, done, err := openArchive(dir, name)
 	if err != nil {
 		return true
 	}
-	defer f.Close()
-	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxWindow))
-	if err != nil {
-		return true
-	}
-	defer z.Close()
-	t := tar.NewReader(z)
+	defer done()
 	for {
 		h, err := t.Next()
 		if err != nil {
