@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"reflect"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/host/gpu"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // TestGPUsOfOrders: an order's GPUs are named as CUDA knows them, for its own processes and for those that come from
@@ -21,9 +21,7 @@ func TestGPUsOfOrders(t *testing.T) {
 gpu() { echo "<gpu><uuid>GPU-$1</uuid><minor_number>$1</minor_number><fb_memory_usage><used>$2 MiB</used></fb_memory_usage><utilization><gpu_util>$3 %</gpu_util></utilization></gpu>"; }
 echo "<nvidia_smi_log>$(gpu 3 1024 90)$(gpu 0 0 0)$(gpu 9 5 5)</nvidia_smi_log>"
 `
-	if err := os.WriteFile(smi, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	need.Script(t, smi, text)
 	g := &gpus{devices: gpu.Devices{GPUs: []gpu.GPU{{Number: 0, Device: gpu.Device{Path: "/dev/nvidia0"}}, {Number: 1, Device: gpu.Device{Path: "/dev/nvidia3"}}}},
 		watch: gpu.NewWatch(gpu.Tool{Path: smi}, time.Hour)}
 	if _, err := g.watch.First(t.Context()); err != nil {

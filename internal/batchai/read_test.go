@@ -14,6 +14,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/batchai"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/spec"
 )
 
@@ -203,9 +204,7 @@ func TestTensorFlowScript(t *testing.T) {
 		"workerCount":3,"parameterServerCount":1}`, batchai.Options{}).Spec
 	dir := t.TempDir()
 	fake := "#!/bin/sh\necho \"$2 $3 $AZ_BATCHAI_TASK_INDEX $TF_CONFIG\" >>\"$SEEN\"\ncase $2 in P) exec sleep 100 ;; W) sleep 0.2 ;; esac\n[ \"$FAIL\" != \"$AZ_BATCHAI_TASK_INDEX\" ] || exit 7\n"
-	if err := os.WriteFile(filepath.Join(dir, "fake"), []byte(fake), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	need.Script(t, filepath.Join(dir, "fake"), fake)
 	start := func(node, fail string) *exec.Cmd {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		t.Cleanup(cancel)

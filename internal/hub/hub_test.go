@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
@@ -78,9 +79,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	program := filepath.Join(dir, "jupyterhub")
-	if err := os.WriteFile(program, []byte(standIn), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	need.Script(t, program, standIn)
 	w := &world{t: t, db: storetest.Open(t), doors: make(chan net.Listener, 10)}
 	w.Hub = New(Config{Store: w.db, Dir: filepath.Join(dir, "data", strings.Repeat("long", 30), "hub"), Token: "the-token", RoutesToken: "routes'-token\n\"\\",
 		API: func() string { return "http://127.0.0.1:1" }, Routes: http.NotFoundHandler(), Public: func() string { return "https://pool.example:7443" },

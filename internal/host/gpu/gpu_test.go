@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal/internal/host/gpu"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // tree makes a root with device nodes, whose numbers are those of harmless devices, and other files.
@@ -38,9 +39,7 @@ func tree(t *testing.T, nodes map[string]uint32, files map[string]string) string
 			}
 			continue
 		}
-		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		need.Script(t, path, text)
 	}
 	return root
 }

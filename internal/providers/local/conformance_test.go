@@ -3,13 +3,13 @@ package local
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/provider"
 	"github.com/shoal-pool/shoal/provider/providertest"
 )
@@ -89,9 +89,7 @@ func breakOnce(t testing.TB, p *Provider) {
 		"n=$#; while [ $n -gt 0 ]; do a=$1; shift; n=$((n-1)); [ $a = run ] && a=create; [ $a = --detach ] || set -- \"$@\" \"$a\"; done\n"+
 		"%s \"$@\"\nkill -KILL $$\n", real, real)
 	path := filepath.Join(t.TempDir(), "runc")
-	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	need.Script(t, path, script)
 	p.runc = path
 }
 

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/provider"
 )
 
@@ -172,9 +173,7 @@ func TestRuncDies(t *testing.T) {
 	create(t, p, spec("m-first", "lab")) // the image is made
 	script := filepath.Join(t.TempDir(), "runc")
 	text := fmt.Sprintf("#!/bin/bash\nexec timeout -s KILL 0.0$((RANDOM %% 50 + 15)) %s \"$@\"\n", p.runc)
-	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	need.Script(t, script, text)
 	p.runc = script
 	ids := []shoal.MachineID{}
 	for i := range 12 {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/providers/fake"
 	"github.com/shoal-pool/shoal/provider"
 	"github.com/shoal-pool/shoal/provider/providertest"
@@ -85,9 +86,7 @@ if [ "$1" = once ]; then
 	esac
 fi
 ` + body + "\n"
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	need.Script(t, path, text)
 	return path
 }
 
@@ -256,9 +255,7 @@ func TestDescriptions(t *testing.T) {
 	} {
 		path := filepath.Join(t.TempDir(), "provider")
 		good := script(t, wire.Once, "echo '"+none+"'")
-		if err := os.WriteFile(path, []byte("#!/bin/sh\n[ -e fixed ] && exec "+good+" once\ncat >/dev/null; cat <<'X'\n"+text+"\nX\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		need.Script(t, path, "#!/bin/sh\n[ -e fixed ] && exec "+good+" once\ncat >/dev/null; cat <<'X'\n"+text+"\nX\n")
 		p := open(t, Config{Path: path})
 		if _, err := p.Observe(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
