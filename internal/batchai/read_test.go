@@ -206,7 +206,7 @@ func TestTensorFlowScript(t *testing.T) {
 	fake := "#!/bin/sh\necho \"$2 $3 $AZ_BATCHAI_TASK_INDEX $TF_CONFIG\" >>\"$SEEN\"\ncase $2 in P) exec sleep 100 ;; W) sleep 0.2 ;; esac\n[ \"$FAIL\" != \"$AZ_BATCHAI_TASK_INDEX\" ] || exit 7\n"
 	need.Script(t, filepath.Join(dir, "fake"), fake)
 	start := func(node, fail string) *exec.Cmd {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		t.Cleanup(cancel)
 		c := exec.CommandContext(ctx, "/bin/sh", "-c", j.Command)
 		c.Env = []string{"PATH=" + dir + ":/usr/bin:/bin", "SEEN=" + dir + "/seen" + node + fail, "FAIL=" + fail, "SHOAL_NODE_RANK=" + node, "SHOAL_NODE_COUNT=2", "SHOAL_TASK_INDEX=0", "SHOAL_ATTEMPT=1" + fail,

@@ -16,6 +16,9 @@ import (
 	"github.com/shoal-pool/shoal/internal/need"
 )
 
+// patience is how long a test waits for what takes a moment.
+const patience = 2 * time.Minute
+
 // tree makes a root with device nodes, whose numbers are those of harmless devices, and other files.
 func tree(t *testing.T, nodes map[string]uint32, files map[string]string) string {
 	t.Helper()
@@ -98,6 +101,7 @@ func TestDescribe(t *testing.T) {
 	if !ok {
 		t.Fatal("no nvidia-smi")
 	}
+	tool.Patience = patience
 	list, err := tool.Ask(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -126,9 +130,9 @@ func TestTrouble(t *testing.T) {
 		text, want string
 		patience   time.Duration
 	}{
-		"fails":   {"echo 'NVIDIA-SMI has failed because it could not communicate with the driver.'; exit 9", "could not communicate", 0},
-		"nothing": {"exit 0", "cannot read", 0},
-		"no xml":  {"head -c 3000000 /dev/zero", "cannot read", 0},
+		"fails":   {"echo 'NVIDIA-SMI has failed because it could not communicate with the driver.'; exit 9", "could not communicate", patience},
+		"nothing": {"exit 0", "cannot read", patience},
+		"no xml":  {"head -c 3000000 /dev/zero", "cannot read", patience},
 		"hangs":   {"exec sleep 600", "does not answer", 50 * time.Millisecond},
 		"lingers": {"sleep 600 & wait", "does not answer", 50 * time.Millisecond},
 	} {
@@ -154,6 +158,7 @@ func TestWatch(t *testing.T) {
 	t.Parallel()
 	root := tree(t, nil, script("[ -e "+"\"$0.broken\" ] && exit 1; cat <<'E'\n"+said(t)+"\nE\n"))
 	tool, _ := gpu.FindTool(root)
+	tool.Patience = patience
 	w := gpu.NewWatch(tool, 0)
 	if list, err := w.First(t.Context()); err != nil || len(list) != 2 {
 		t.Fatalf("%v, %v", list, err)
