@@ -151,6 +151,22 @@ func freePort() (string, error) {
 	return "", errors.New("no port is free")
 }
 
+// What a script has on the host is not taken for another's whose name begins its own.
+func TestScriptsKnowTheirOwn(t *testing.T) {
+	t.Parallel()
+	w := &world{dir: "/tmp/scripts/script-deploy"}
+	for line, want := range map[string]bool{
+		"mount /tmp/scripts/script-deploy/data/local/m-1":         true,
+		"listens /tmp/scripts/script-deploy/data/shoal.sock":      true,
+		"mount /tmp/scripts/script-deploy-asks/data/local/m-1":    false,
+		"listens /tmp/scripts/script-deploy-asks/data/shoal.sock": false,
+	} {
+		if got := w.bears(line); got != want {
+			t.Errorf("%s: %v, want %v", line, got, want)
+		}
+	}
+}
+
 // Every script looks for what it left.
 func TestScriptsEndWithALookAround(t *testing.T) {
 	t.Parallel()

@@ -45,8 +45,8 @@ func (w *world) path(elem ...string) string {
 	return filepath.Join(append([]string{w.dir}, elem...)...)
 }
 
-// patience bounds every wait; nothing is waited for that takes more than seconds on an idle host.
-const patience = 2 * time.Minute
+// patience bounds every wait. On an idle host nothing takes more than a minute or two; a busy one needs many times that.
+const patience = 5 * time.Minute
 
 // shoal runs the command line as root of the host, for the harness's own needs.
 func (w *world) shoal(path string, args ...string) ([]byte, error) {
@@ -236,9 +236,13 @@ func lookUntilClean(root string, before []string, counts func(line string) bool)
 	}
 }
 
+// bears says whether a line of look is about what belongs to this script.
+func (w *world) bears(line string) bool {
+	sum := sha256.Sum256([]byte(w.path("data", "local")))
+	return strings.Contains(line, hex.EncodeToString(sum[:3])) || strings.Contains(line, w.dir+"/")
+}
+
 // left returns what bears this script's name and was not there before.
 func (w *world) left() ([]string, error) {
-	sum := sha256.Sum256([]byte(w.path("data", "local")))
-	tag := hex.EncodeToString(sum[:3])
-	return lookUntilClean(w.root, w.before, func(line string) bool { return strings.Contains(line, tag) || strings.Contains(line, w.dir) })
+	return lookUntilClean(w.root, w.before, w.bears)
 }
