@@ -19,6 +19,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // image makes the files that Serve looks for, and a Server in it. Keys are not made: xrdp-keygen is the host's.
@@ -199,13 +200,7 @@ func TestProbe(t *testing.T) {
 	}
 	old := append([]byte{}, confirms...)
 	old[15] = 0 // the security of before TLS
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, p, _ := net.SplitHostPort(ln.Addr().String())
-	nobody, _ := strconv.Atoi(p)
-	ln.Close()
+	nobody, _ := strconv.Atoi(need.Port(t))
 	for what, port := range map[string]int{"without TLS": xrdp(t, old), "says nothing": xrdp(t, nil), "nobody": nobody} {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		if err := Probe(ctx, port); shoal.KindOf(err) != shoal.KindUnavailable || shoal.HintOf(err) == "" {
