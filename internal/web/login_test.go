@@ -3,10 +3,13 @@ package web_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
@@ -129,20 +132,38 @@ func TestBruteForce(t *testing.T) {
 	for _, name := range []string{"alice", "nobody"} {
 		w := newWorld(t)
 		b := w.browser()
-		refused := 0
-		for range 12 {
+		began, looked := time.Now(), 0
+		guess := func() (again time.Duration) { // zero: it was looked at
 			a := b.login(name, "wrong", "")
-			if a.StatusCode == http.StatusTooManyRequests {
-				refused++
-				if s := a.Header.Get("Retry-After"); s == "" || !strings.Contains(a.body, "too many attempts") || !strings.Contains(a.body, "Try again in "+s+"s,") {
-					t.Errorf("%s: %v %s", name, a.Header, a.body)
-				}
+			if a.StatusCode != http.StatusTooManyRequests {
+				looked++
+				return 0
+			}
+			s := a.Header.Get("Retry-After")
+			n, err := strconv.Atoi(s)
+			if err != nil || n < 1 || !strings.Contains(a.body, "too many attempts") || !strings.Contains(a.body, "Try again in "+s+"s,") {
+				t.Fatalf("%s: %v %s", name, a.Header, a.body)
+			}
+			return time.Duration(n) * time.Second
+		}
+		for range 12 {
+			guess()
+		}
+		// Four at once, and each one more after twice the time of the one before, which begins with a second.
+		if most := 4 + math.Log2(time.Since(began).Seconds()+1); float64(looked) > most {
+			t.Errorf("%s: %d of 12 were looked at within %s", name, looked, time.Since(began))
+		}
+		for meanwhile := false; !meanwhile; {
+			began := time.Now()
+			again := guess()
+			if again <= time.Second { // and the next is not looked at for longer
+				continue
+			}
+			a := b.login("alice", "password of alice", "")
+			if meanwhile = time.Since(began) < again-time.Second; meanwhile {
+				want(t, "the right password meanwhile", a, http.StatusTooManyRequests)
 			}
 		}
-		if refused < 6 {
-			t.Errorf("%s: only %d of 12 were not looked at", name, refused)
-		}
-		want(t, "the right password meanwhile", b.login("alice", "password of alice", ""), http.StatusTooManyRequests)
 	}
 }
 
