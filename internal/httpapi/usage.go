@@ -42,16 +42,15 @@ func (a *API) usage(c *call) (api.Usage, error) {
 	if err != nil {
 		return none, err
 	}
+	if !all {
+		bill = bill.Only(hers)
+	}
 	rows := make([]api.UsageRow, 0, len(bill.Rows))
 	for _, r := range bill.Rows {
 		rows = append(rows, api.UsageRow(r))
 	}
-	total := api.UsageRow(bill.Total)
-	if !all {
-		rows, total = own(rows, hers)
-	}
 	budgets, err := a.budgets(c, all)
-	return api.Usage{By: string(by), Since: bill.Since, Until: bill.Until, Rows: rows, Total: total, Budgets: budgets}, err
+	return api.Usage{By: string(by), Since: bill.Since, Until: bill.Until, Rows: rows, Total: api.UsageRow(bill.Total), Budgets: budgets}, err
 }
 
 // bill makes a bill of what is on record, with the keys of the rows that are the caller's own.
@@ -99,29 +98,6 @@ func (a *API) budgets(c *call, everybody bool) ([]api.BudgetStanding, error) {
 		}
 	}
 	return all, err
-}
-
-// own leaves only some rows of a bill, and sums them.
-func own(rows []api.UsageRow, keys map[string]bool) ([]api.UsageRow, api.UsageRow) {
-	rows = slices.DeleteFunc(rows, func(r api.UsageRow) bool { return !keys[r.Key] })
-	total := api.UsageRow{Key: "total"}
-	for i, r := range rows {
-		total.MachineSeconds += r.MachineSeconds
-		total.SessionSeconds += r.SessionSeconds
-		total.TaskSeconds += r.TaskSeconds
-		total.IdleSeconds += r.IdleSeconds
-		total.Cost += r.Cost
-		if i == 0 {
-			total.Currency = r.Currency
-		}
-		if r.Currency != total.Currency {
-			total.Currency = "mixed"
-		}
-	}
-	if total.Currency == "mixed" {
-		total.Cost = 0
-	}
-	return rows, total
 }
 
 func (a *API) why(c *call) (why api.Why, err error) {

@@ -309,31 +309,50 @@ func (l *Ledger) Table(since, until time.Time) Table {
 	l.mergePools()
 	l.mergeUnpriced()
 	t := Table{By: l.by, Since: since, Until: until}
-	var total sums
-	currencies := map[string]bool{}
+	var all sums
 	for _, k := range l.sortedKeys() {
 		s := l.rows[k]
 		t.Rows = append(t.Rows, s.row(k))
-		total.session, total.task, total.idle = total.session+s.session, total.task+s.task, total.idle+s.idle
-		total.cost += s.cost
-		if k.currency != "" || s.cost != 0 {
-			currencies[k.currency] = true
-		}
+		all.add(*s)
 	}
-	currency := ""
-	for c := range currencies {
-		currency = c
-	}
-	if len(currencies) > 1 {
-		currency, total.cost = "mixed", 0
-	}
-	t.Total = total.row(rowKey{key: "total", currency: currency})
+	t.Total = all.row(rowKey{key: "total"}) // of the times, which are whole here, and the costs of the rows
+	t.Total.Cost, t.Total.Currency = totalCost(t.Rows)
 	slices.SortStableFunc(t.Rows, func(a, b Row) int { return cmp.Compare(b.MachineSeconds, a.MachineSeconds) })
 	return t
 }
 
+// Only leaves the rows of some keys, and their total.
+func (t Table) Only(keys map[string]bool) Table {
+	t.Rows = slices.DeleteFunc(slices.Clone(t.Rows), func(r Row) bool { return !keys[r.Key] })
+	total := Row{Key: "total"}
+	for _, r := range t.Rows {
+		total.MachineSeconds = billionths(total.MachineSeconds + r.MachineSeconds)
+		total.SessionSeconds = billionths(total.SessionSeconds + r.SessionSeconds)
+		total.TaskSeconds = billionths(total.TaskSeconds + r.TaskSeconds)
+		total.IdleSeconds = billionths(total.IdleSeconds + r.IdleSeconds)
+	}
+	total.Cost, total.Currency = totalCost(t.Rows)
+	t.Total = total
+	return t
+}
+
+// totalCost adds up what rows cost. What cost nothing has no currency to differ by.
+func totalCost(rows []Row) (cost float64, currency string) {
+	priced := false
+	for _, r := range rows {
+		switch {
+		case r.Currency == "" && r.Cost == 0:
+		case !priced || currency == r.Currency:
+			cost, currency, priced = billionths(cost+r.Cost), r.Currency, true
+		default:
+			return 0, "mixed"
+		}
+	}
+	return cost, currency
+}
+
 func (s *sums) row(k rowKey) Row {
-	return Row{Key: k.key, Currency: k.currency, Cost: s.cost, MachineSeconds: (s.session + s.task + s.idle).Seconds(),
+	return Row{Key: k.key, Currency: k.currency, Cost: billionths(s.cost), MachineSeconds: (s.session + s.task + s.idle).Seconds(),
 		SessionSeconds: s.session.Seconds(), TaskSeconds: s.task.Seconds(), IdleSeconds: s.idle.Seconds()}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -119,6 +120,50 @@ func TestCurrencies(t *testing.T) {
 	two := usage.Bill(usage.Input{Intervals: []usage.Interval{euro, dollar}, Since: at(0), Until: at(100)}, usage.ByPool)
 	if len(two.Rows) != 2 || two.Total.Currency != "mixed" || two.Total.Cost != 0 || two.Total.MachineSeconds != 20 {
 		t.Errorf("two currencies: %+v", two)
+	}
+}
+
+// Somebody's own jobs, of which one ran where it costs nothing, add up to what the others cost.
+func TestOnly(t *testing.T) {
+	t.Parallel()
+	free, euro, dollar := machine("m-1", 0, 10), machine("m-2", 0, 10), machine("m-3", 0, 10)
+	free.Price, dollar.Price.Currency = shoal.Price{}, "USD"
+	b := usage.Bill(usage.Input{Intervals: []usage.Interval{free, euro, dollar}, Since: at(0), Until: at(100),
+		Attempts: []shoal.Attempt{attempt("1", "alice", "m-1", 0, 10), attempt("2", "alice", "m-2", 0, 5), attempt("3", "bob", "m-3", 0, 10)}}, usage.ByJob)
+	hers := b.Only(map[string]bool{"1": true, "2": true})
+	want := usage.Row{Key: "total", MachineSeconds: 15, TaskSeconds: 15, Cost: 0.005, Currency: "EUR"}
+	if len(hers.Rows) != 2 || hers.Total != want || len(b.Rows) != 4 {
+		t.Errorf("%+v of %+v", hers, b)
+	}
+	if both := b.Only(map[string]bool{"2": true, "3": true}); both.Total.Currency != "mixed" || both.Total.Cost != 0 {
+		t.Errorf("%+v", both)
+	}
+	if none := b.Only(nil); len(none.Rows) != 0 || none.Total != (usage.Row{Key: "total"}) {
+		t.Errorf("%+v", none)
+	}
+}
+
+// Amounts have no digits that only come of adding them up, and rows add up to the total.
+func TestRounded(t *testing.T) {
+	t.Parallel()
+	in := usage.Input{Since: at(0), Until: at(1e6)}
+	for i := range 7 {
+		m := machine(shoal.MachineID(fmt.Sprint("m-", i)), 0, 1+float64(i)/3)
+		m.Price.PerHour = 0.3
+		in.Intervals = append(in.Intervals, m, session(fmt.Sprint("s-", i), shoal.UserName(fmt.Sprint("u", i%3)), m.Machine, 0, 0.1))
+	}
+	for _, by := range []usage.By{usage.ByUser, usage.ByPool, usage.ByMachine} {
+		b := usage.Bill(in, by)
+		var sum int64
+		for _, r := range append(b.Rows, b.Total) {
+			if text := strconv.FormatFloat(r.Cost, 'f', -1, 64); len(text) > len("0.123456789") {
+				t.Errorf("by %s: %s costs %s", by, r.Key, text)
+			}
+			sum += int64(math.Round(r.Cost * 1e9))
+		}
+		if total := int64(math.Round(b.Total.Cost * 1e9)); sum != 2*total {
+			t.Errorf("by %s: rows add up to %d, the total is %d", by, sum-total, total)
+		}
 	}
 }
 

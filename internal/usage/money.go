@@ -16,3 +16,6 @@ func Money(amount float64) string {
 
 // Exact writes an amount as somebody has set it: 500, 0.001.
 func Exact(amount float64) string { return strconv.FormatFloat(amount, 'f', -1, 64) }
+
+// billionths rounds to nine decimals, the most that Money writes: 0.1+0.2 is 0.3, and what is rounded adds up.
+func billionths(x float64) float64 { return math.Round(x*1e9) / 1e9 }
