@@ -53,8 +53,8 @@ func New(cfg Config) *Catalog {
 }
 
 // Apply creates the objects of a request that are not there and changes those that differ. All of
-// it happens or nothing: mistakes are KindInvalid and listed, all at once. With DryRun nothing
-// happens, and the answer is the same.
+// it happens or nothing: mistakes are KindInvalid and listed, all at once; KindConflict, where nothing is wrong but that
+// something is in another state now. With DryRun nothing happens, and the answer is the same.
 //
 // A user who is disabled stays disabled, whatever is applied: enabling is an act of its own.
 func (c *Catalog) Apply(ctx context.Context, by access.Subject, req api.ApplyRequest) (api.ApplyResult, error) {
@@ -137,10 +137,19 @@ func (c *Catalog) askWorld(ctx context.Context, p *plan) error {
 }
 
 // mistakes gathers what is wrong with a request. The path of each begins with its object.
-type mistakes []shoal.Mistake
+type mistakes struct {
+	all    []shoal.Mistake
+	states int // how many of them are about the state that something is in, and not about what was written
+}
 
 func (m *mistakes) wrong(kind shoal.ObjectKind, name, path, hint, format string, args ...any) {
-	*m = append(*m, shoal.Mistake{Path: pathOf(kind, name, path), Msg: fmt.Sprintf(format, args...), Hint: hint})
+	m.all = append(m.all, shoal.Mistake{Path: pathOf(kind, name, path), Msg: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// conflict is like wrong, of something that is in another state than it would have to be.
+func (m *mistakes) conflict(kind shoal.ObjectKind, name, path, hint, format string, args ...any) {
+	m.states++
+	m.wrong(kind, name, path, hint, format, args...)
 }
 
 func pathOf(kind shoal.ObjectKind, name, path string) string {
@@ -156,17 +165,26 @@ func (m *mistakes) refused(kind shoal.ObjectKind, name string, err error) bool {
 	switch shoal.KindOf(err) {
 	case shoal.KindInvalid, shoal.KindConflict, shoal.KindNotFound, shoal.KindDenied:
 		said := strings.TrimPrefix(err.Error(), pathOf(kind, name, "")+" ") // the path says it
-		m.wrong(kind, name, "", shoal.HintOf(err), "%s", said)
+		if shoal.KindOf(err) == shoal.KindConflict {
+			m.conflict(kind, name, "", shoal.HintOf(err), "%s", said)
+		} else {
+			m.wrong(kind, name, "", shoal.HintOf(err), "%s", said)
+		}
 		return true
 	}
 	return false
 }
 
-func (m mistakes) err() error {
-	if len(m) == 0 {
+func (m *mistakes) err() error {
+	switch len(m.all) {
+	case 0:
 		return nil
+	case m.states:
+		err := shoal.Errorf(shoal.KindConflict, "cannot apply this as things are now")
+		err.Mistakes = m.all
+		return err
 	}
-	return spec.Invalid(m)
+	return spec.Invalid(m.all)
 }
 
 // complete fills in defaults and checks each object by itself: they may have come by the API, not
@@ -205,7 +223,7 @@ func complete(req *api.ApplyRequest) error {
 func (m *mistakes) own(seen map[string]bool, kind shoal.ObjectKind, name string, found []shoal.Mistake) {
 	for _, f := range found {
 		f.Path = pathOf(kind, name, f.Path)
-		*m = append(*m, f)
+		m.all = append(m.all, f)
 	}
 	key := string(kind) + " " + name
 	if seen[key] {

@@ -346,8 +346,32 @@ func TestRevisions(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.Seats = 10
-	if _, err := f.Apply(context.Background(), host(), api.ApplyRequest{Pools: []shoal.Pool{first}}); shoal.KindOf(err) != shoal.KindInvalid || !strings.Contains(lines(err)[0], "changed meanwhile") {
+	if _, err := f.Apply(context.Background(), host(), api.ApplyRequest{Pools: []shoal.Pool{first}}); shoal.KindOf(err) != shoal.KindConflict || !strings.Contains(lines(err)[0], "changed meanwhile") {
 		t.Errorf("%v %v", err, lines(err))
+	}
+}
+
+// A pool that is being deleted is a matter of its state, unless what was written is wrong as well.
+func TestBeingDeleted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.apply("kind: Pool\nname: lab\n")
+	storetest.Update(t, f.db, func(tx *store.Tx) error {
+		p, err := tx.Pools().Get("lab")
+		if err != nil {
+			return err
+		}
+		p.Deleting = true
+		_, err = tx.Pools().Put(p)
+		return err
+	})
+	_, err := f.try("kind: Pool\nname: lab\nseats: 3\n", false)
+	want(t, lines(err), "pool lab: it is being deleted")
+	if shoal.KindOf(err) != shoal.KindConflict || !strings.Contains(shoal.MistakesOf(err)[0].Hint, "shoal pool delete lab --wait") {
+		t.Errorf("%v: %+v", err, shoal.MistakesOf(err))
+	}
+	if _, err = f.try("kind: Pool\nname: lab\nmounts: [{share: none, path: /x}]\n", false); shoal.KindOf(err) != shoal.KindInvalid || len(lines(err)) != 2 {
+		t.Errorf("%v: %v", err, lines(err))
 	}
 }
 
@@ -360,7 +384,7 @@ func TestShareSource(t *testing.T) {
 		_, err := tx.Machines().Put(shoal.Machine{ID: "m-1", Pool: "lab", State: shoal.MachineReady})
 		return err
 	})
-	if _, err := f.try(moved, false); shoal.KindOf(err) != shoal.KindInvalid {
+	if _, err := f.try(moved, false); shoal.KindOf(err) != shoal.KindConflict {
 		t.Errorf("the source moved under a machine: %v", err)
 	}
 	storetest.Update(t, f.db, func(tx *store.Tx) error {

@@ -107,7 +107,7 @@ func poolName(p shoal.Pool) shoal.PoolName    { return p.Name }
 // meta gives an object its stored meta. A revision that was given must be the stored one.
 func (m *mistakes) meta(kind shoal.ObjectKind, name string, given *shoal.Meta, stored shoal.Meta) {
 	if given.Rev != 0 && given.Rev != stored.Rev {
-		m.wrong(kind, name, "rev", "read it again and repeat the change", "it was changed meanwhile (revision %d, not %d)", stored.Rev, given.Rev)
+		m.conflict(kind, name, "rev", "read it again and repeat the change", "it was changed meanwhile (revision %d, not %d)", stored.Rev, given.Rev)
 	}
 	*given = stored
 }
@@ -118,7 +118,7 @@ func (p *plan) planShares(m *mistakes, shares []shoal.Share) {
 		m.meta(shoal.ObjectShare, string(now.Name), &now.Meta, was.Meta)
 		if found && was.Source != now.Source {
 			if pool := p.busyPool(now.Name); pool != "" {
-				m.wrong(shoal.ObjectShare, string(now.Name), "source", "make a share of another name, or scale the pool to zero first",
+				m.conflict(shoal.ObjectShare, string(now.Name), "source", "make a share of another name, or scale the pool to zero first",
 					"it cannot change from %s to %s: machines of pool %s have it mounted", was.Source, now.Source, pool)
 			}
 		}
@@ -197,7 +197,7 @@ func (p *plan) planPools(m *mistakes, pools []shoal.Pool) {
 		m.meta(shoal.ObjectPool, string(now.Name), &now.Meta, was.Meta)
 		now.Fixed, now.Paused, now.Resumed = was.Fixed, was.Paused, was.Resumed
 		if was.Deleting {
-			m.wrong(shoal.ObjectPool, string(now.Name), "", "wait until it is gone, and apply again", "it is being deleted")
+			m.conflict(shoal.ObjectPool, string(now.Name), "", fmt.Sprintf("wait until it is gone (`shoal pool delete %s --wait`), and apply again", now.Name), "it is being deleted")
 		}
 		now.Deleting = false
 		if found && was.Provider != now.Provider {
