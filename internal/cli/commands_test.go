@@ -267,6 +267,25 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+// What is missing does not keep the others from being done, is told each, and decides the exit code; a server that is away ends it.
+func TestSeveral(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"one", "four"} {
+		w.refuse("DELETE /secrets/"+name, shoal.KindNotFound)
+	}
+	w.answer("DELETE /secrets/two", struct{}{})
+	w.answer("DELETE /secrets/three", struct{}{})
+	w.refuse("DELETE /secrets/away", shoal.KindInternal)
+	got := w.run("secret", "remove", "one", "two", "four", "three")
+	if got.code != 3 || len(w.sent("DELETE /api/v1/secrets/three")) != 1 || strings.Count(got.stderr, "cannot do it") != 2 || strings.Count(got.stderr, "is removed") != 2 {
+		t.Errorf("%d, %s", got.code, got.stderr)
+	}
+	got = w.run("secret", "remove", "one", "away", "two")
+	if got.code != 1 || len(w.sent("DELETE /api/v1/secrets/two")) != 1 || strings.Count(got.stderr, "cannot do it") != 2 {
+		t.Errorf("%d, %s", got.code, got.stderr)
+	}
+}
+
 func TestEmptyListIsAnArray(t *testing.T) {
 	w := newWorld(t)
 	w.list("GET /pools", []shoal.Pool{})

@@ -8,6 +8,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/cli/call"
 	"github.com/shoal-pool/shoal/internal/cli/flags"
 	"github.com/shoal-pool/shoal/internal/cli/follow"
 	"github.com/shoal-pool/shoal/internal/cli/names"
@@ -258,20 +259,7 @@ func (p *program) jobCancel() *cobra.Command {
 			if label != "" {
 				return p.cancelLabelled(cmd.Context(), c, label)
 			}
-			var missing error // the others are cancelled all the same
-			for _, arg := range args {
-				err := p.cancelOne(cmd.Context(), c, arg)
-				switch {
-				case err == nil:
-				case shoal.KindOf(err) != shoal.KindNotFound:
-					return err
-				case missing == nil:
-					missing = err
-				default:
-					p.complain(err)
-				}
-			}
-			return missing
+			return call.Each(args, p.complain, func(arg string) error { return p.cancelOne(cmd.Context(), c, arg) })
 		}),
 	}
 	cmd.Flags().StringVarP(&label, "label", "l", "", "all your jobs that carry the label `KEY=VALUE`")

@@ -22,14 +22,14 @@ func (p *program) sessionCommand() *cobra.Command {
 }
 
 func (p *program) appCommand() *cobra.Command {
-	return parent("app", "Web apps: one's own instances of the pools' http endpoints", apps.Commands(apps.Env{Connect: p.connect, Say: p.note, IDs: p.completer(names.Apps),
+	return parent("app", "Web apps: one's own instances of the pools' http endpoints", apps.Commands(apps.Env{Connect: p.connect, Say: p.note, Complain: p.complain, IDs: p.completer(names.Apps),
 		List: func(format string, all []shoal.App) error { return show.Apps(p.Stdout, format, all) },
 		Show: func(format string, a shoal.App) error { return show.App(p.Stdout, format, a) }, Format: formatFlag, Pools: func(cmd *cobra.Command, flag string) { p.completeFlag(cmd, flag, names.Pools) }})...)
 }
 
 func (p *program) secretCommand() *cobra.Command {
 	return parent("secret", "Secrets: values for jobs and sessions that nobody is to see", secrets.Commands(secrets.Env{Connect: p.connect, In: p.Stdin, Out: p.Stdout, Ask: p.ask,
-		Terminal: term.Is(p.Stdin), Say: p.note, Format: formatFlag, List: func(format string, all []shoal.Secret) error { return show.Secrets(p.Stdout, format, all) }})...)
+		Terminal: term.Is(p.Stdin), Say: p.note, Complain: p.complain, Format: formatFlag, List: func(format string, all []shoal.Secret) error { return show.Secrets(p.Stdout, format, all) }})...)
 }
 
 func (p *program) sessionList() *cobra.Command {

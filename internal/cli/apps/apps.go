@@ -16,13 +16,14 @@ import (
 
 // Env is the command line that the commands are part of.
 type Env struct {
-	Connect call.Connect
-	List    func(format string, all []shoal.App) error // writes them
-	Show    func(format string, a shoal.App) error
-	Say     func(format string, args ...any) // to people, who look at stderr
-	Format  func(*cobra.Command) *string     // adds the flag
-	IDs     cobra.CompletionFunc
-	Pools   func(cmd *cobra.Command, flag string) // completes a flag
+	Connect  call.Connect
+	List     func(format string, all []shoal.App) error // writes them
+	Show     func(format string, a shoal.App) error
+	Say      func(format string, args ...any) // to people, who look at stderr
+	Complain func(error)
+	Format   func(*cobra.Command) *string // adds the flag
+	IDs      cobra.CompletionFunc
+	Pools    func(cmd *cobra.Command, flag string) // completes a flag
 }
 
 // Commands makes the commands below `shoal app`.
@@ -117,7 +118,7 @@ func (env Env) stop() *cobra.Command {
 	return &cobra.Command{
 		Use: "stop ID|ENDPOINT…", Short: "Stop web apps", Args: cobra.MinimumNArgs(1), ValidArgsFunction: env.IDs,
 		RunE: env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
-			for _, name := range args {
+			return call.Each(args, env.Complain, func(name string) error {
 				a, err := find(cmd.Context(), c, name, false)
 				if err == nil {
 					err = c.StopApp(cmd.Context(), a.ID)
@@ -125,12 +126,11 @@ func (env Env) stop() *cobra.Command {
 				for err == nil && a.Live() {
 					a, err = c.WaitApp(cmd.Context(), a.ID, a.Rev)
 				}
-				if err != nil {
-					return err
+				if err == nil {
+					env.Say("%s (%s) has ended", a.ID, a.Endpoint)
 				}
-				env.Say("%s (%s) has ended", a.ID, a.Endpoint)
-			}
-			return nil
+				return err
+			})
 		}),
 	}
 }

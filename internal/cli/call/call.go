@@ -4,6 +4,7 @@ package call
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/client"
 )
 
@@ -19,4 +20,30 @@ func (c Connect) Run(do func(*cobra.Command, *client.Client, []string) error) fu
 		}
 		return do(cmd, to, args)
 	}
+}
+
+// Each does something to each of several things. One that it cannot be done to does not keep it from the others: the first such error
+// is returned, later ones are complained of at once. Any other error, of a server that is away for example, ends it.
+func Each(names []string, complain func(error), do func(name string) error) error {
+	var first error
+	for _, name := range names {
+		err := do(name)
+		switch shoal.KindOf(err) {
+		case shoal.KindNotFound, shoal.KindDenied, shoal.KindConflict, shoal.KindInvalid:
+		default:
+			if err != nil {
+				if first != nil {
+					complain(first)
+				}
+				return err
+			}
+		}
+		switch {
+		case first == nil:
+			first = err
+		case err != nil:
+			complain(err)
+		}
+	}
+	return first
 }

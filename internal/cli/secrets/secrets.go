@@ -25,7 +25,8 @@ type Env struct {
 	Terminal bool
 	List     func(format string, all []shoal.Secret) error
 	Say      func(format string, args ...any) // to people, who look at stderr
-	Format   func(*cobra.Command) *string     // adds the flag
+	Complain func(error)
+	Format   func(*cobra.Command) *string // adds the flag
 }
 
 // maxValue is more than a server takes.
@@ -127,13 +128,13 @@ func (env Env) remove() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NAME…", Aliases: []string{"rm"}, Short: "Remove secrets of yours", Args: cobra.MinimumNArgs(1),
 		RunE: env.Connect.Run(func(cmd *cobra.Command, c *client.Client, args []string) error {
-			for _, name := range args {
-				if err := c.RemoveSecret(cmd.Context(), shoal.SecretName(name)); err != nil {
-					return err
+			return call.Each(args, env.Complain, func(name string) error {
+				err := c.RemoveSecret(cmd.Context(), shoal.SecretName(name))
+				if err == nil {
+					env.Say("secret %s is removed", name)
 				}
-				env.Say("secret %s is removed", name)
-			}
-			return nil
+				return err
+			})
 		}),
 	}
 }
