@@ -62,7 +62,7 @@ type Machine struct {
 	Reason   string       `json:"reason,omitempty"`
 	Since    time.Time    `json:"since"` // of State
 	Health   Health       `json:"health,omitempty"`
-	LastSeen time.Time    `json:"lastSeen,omitzero"` // last report of its agent; of a machine that is up, what is on record is up to ten minutes old
+	LastSeen time.Time    `json:"lastSeen,omitzero"` // last report of its agent; on record, of a machine that is up, up to ten minutes old
 	Cordons  []Cordon     `json:"cordons,omitempty"`
 
 	// Wanted is desired state, written by the engine: run, stop or delete.

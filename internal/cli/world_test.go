@@ -198,10 +198,11 @@ func (w *world) pools() {
 }
 
 func (w *world) machines() {
-	m1 := shoal.Machine{ID: "m-aaaaaa", Pool: "lab", State: shoal.MachineReady, Since: before(3 * time.Minute), Health: shoal.HealthUp, LastSeen: before(4 * time.Minute),
+	m1 := shoal.Machine{ID: "m-aaaaaa", Pool: "lab", State: shoal.MachineReady, Since: before(3 * time.Minute), Health: shoal.HealthUp, LastSeen: before(time.Minute),
 		Wanted: shoal.WantRun, Provider: "local", ProviderID: "m-aaaaaa", Address: "100.64.0.2:22", Image: "host", Resources: shoal.Resources{CPUs: 2000, Memory: 1 << 30, GPUs: 1},
 		Load: shoal.Load{CPUPercent: 12, Memory: 300 << 20, Processes: 9}}
 	m2 := m1
+	m2.LastSeen = before(4 * time.Minute)
 	m2.ID, m2.Cordons = "m-bbbbbb", []shoal.Cordon{{Owner: shoal.CordonOperator, Reason: "a fan is broken", Since: before(5 * time.Minute)}}
 	m3 := shoal.Machine{ID: "m-cccccc", Pool: "train", State: shoal.MachineFailed, Since: before(2 * time.Hour), Reason: "setup failed: no space\x1b[2J", Wanted: shoal.WantDelete}
 	w.list("GET /machines", []shoal.Machine{m1, m2, m3})

@@ -92,6 +92,7 @@ type Hub interface {
 	Stream(ctx context.Context, c agenthub.Caller, send func(...api.Record) error) error
 	Report(ctx context.Context, c agenthub.Caller, r api.Report) (api.ReportAnswer, error)
 	Relay(ctx context.Context, id shoal.MachineID, user shoal.UserName) (access.Subject, error)
+	Answered(id shoal.MachineID) time.Time
 }
 
 // Reach takes the connections that agents bring, and knows how machines are reached. See package reach.

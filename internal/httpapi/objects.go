@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
@@ -180,7 +181,23 @@ func (a *API) machines(c *call) (api.List[shoal.Machine], error) {
 		return page, err
 	}
 	f := store.MachineFilter{Pool: shoal.PoolName(c.Query("pool")), State: shoal.MachineState(c.Query("state")), Gone: gone}
-	return pageOf(a, c, func(tx *store.Tx) ([]shoal.Machine, string, error) { return tx.MachinesPage(f, cursor, limit) })
+	page, err = pageOf(a, c, func(tx *store.Tx) ([]shoal.Machine, string, error) { return tx.MachinesPage(f, cursor, limit) })
+	for i := range page.Items {
+		a.heard(&page.Items[i])
+	}
+	return page, err
+}
+
+// heard says when a machine that is up was heard last: what is on record of it is older. Nothing is said of one that this server
+// has not heard yet.
+func (a *API) heard(m *shoal.Machine) {
+	if m.State != shoal.MachineReady || m.Health != shoal.HealthUp {
+		return
+	}
+	m.LastSeen = time.Time{}
+	if at := a.cfg.Hub.Answered(m.ID); !at.IsZero() {
+		m.LastSeen = time.Now().Add(-time.Since(at)).UTC().Round(0) // the wall clock may have been set meanwhile
+	}
 }
 
 func (a *API) machine(c *call) (shoal.Machine, error) {
@@ -189,6 +206,7 @@ func (a *API) machine(c *call) (shoal.Machine, error) {
 		if a.cfg.Reach != nil {
 			m.Reached, _ = a.cfg.Reach.Of(m.ID)
 		}
+		a.heard(&m)
 		return m, m.Rev, err
 	})
 }

@@ -190,7 +190,7 @@ func Machines(w io.Writer, format string, machines []shoal.Machine) error {
 		if m.State == shoal.MachineReady && !reflect.ValueOf(m.Load).IsZero() {
 			cpu, memory = fmt.Sprintf("%d%%", m.Load.CPUPercent), m.Load.Memory.String()
 		}
-		return []string{string(m.ID), string(m.Pool), m.Shown(), Only(m.Alive(), string(m.Health)), cpu, memory, Ago(m.ShownSince()), MachineReason(m)}
+		return []string{string(m.ID), string(m.Pool), m.Shown(), Only(m.Alive(), healthOf(m)), cpu, memory, Ago(m.ShownSince()), MachineReason(m)}
 	})
 }
 
@@ -219,6 +219,18 @@ func MachineReason(m shoal.Machine) string {
 	return strings.Join(parts, "; ")
 }
 
+// quietFor is longer than an agent takes from one report to the next, which is two minutes.
+const quietFor = 150 * time.Second
+
+// healthOf is a machine's health, and when it was heard last if that is not right now: also of one that counts as up until more
+// is known, for its agent may be stuck.
+func healthOf(m shoal.Machine) string {
+	if m.LastSeen.IsZero() || m.Health == shoal.HealthUp && (m.State != shoal.MachineReady || time.Since(m.LastSeen) < quietFor) {
+		return string(m.Health)
+	}
+	return string(m.Health) + ", last heard " + Ago(m.LastSeen)
+}
+
 // keeper is by whom a machine is kept clear: of one that does not answer, by nobody.
 func keeper(c shoal.Cordon) string {
 	if c.Owner == shoal.CordonHealth {
@@ -234,10 +246,7 @@ func Machine(w io.Writer, format string, m shoal.Machine) error {
 
 func machineFields(m shoal.Machine) []term.Field {
 	var cordons []string
-	health := string(m.Health)
-	if m.Health != shoal.HealthUp && !m.LastSeen.IsZero() { // one that is up is heard all the time; what is on record of it is older
-		health += ", last heard " + Ago(m.LastSeen)
-	}
+	health := healthOf(m)
 	wanted := string(m.Wanted)
 	if m.State == shoal.MachineGone {
 		m.Cordons, health, wanted, m.IdleAt = nil, "", "", time.Time{}
