@@ -94,7 +94,7 @@ func newWorld(t *testing.T) *world {
 			return l, err
 		},
 		Program: program,
-		patience: patience{start: time.Minute, probe: 50 * time.Millisecond, answer: time.Second, fails: 3, steady: time.Hour,
+		patience: patience{start: 2 * time.Minute, probe: 50 * time.Millisecond, answer: 3 * time.Second, fails: 3, steady: time.Hour,
 			most: 2 * time.Second, stop: 5 * time.Second, look: 50 * time.Millisecond}})
 	if err := os.MkdirAll(filepath.Dir(w.cfg.Dir), 0o755); err != nil {
 		t.Fatal(err)
@@ -240,7 +240,7 @@ func TestLife(t *testing.T) {
 	told := ""
 	w.wait("its coming back is told", func() bool {
 		told = strings.Join(w.codes(), "\n")
-		return strings.Count(told, "hubUp") == 2
+		return strings.Count(told, "hubUp") >= 2 // and once more for each time that the host was too busy for an answer
 	})
 	for _, want := range []string{"hubDown: JupyterHub is down and will be started again; notebook servers go on: it was killed by signal 9", "exit code 3", "hubUp", "it hung"} {
 		if !strings.Contains(told, want) {
