@@ -12,23 +12,19 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/internal/gateway"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/store"
 	"github.com/shoal-pool/shoal/internal/store/storetest"
 )
 
-// port is one that was free a moment ago.
-func port(t *testing.T) (net.Listener, int) {
+// port is one that is nobody else's.
+func port(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	n, err := strconv.Atoi(need.Port(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, p, _ := net.SplitHostPort(ln.Addr().String())
-	n, err := strconv.Atoi(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ln, n
+	return n
 }
 
 func until(t *testing.T, what string, is func() bool) {
@@ -86,8 +82,7 @@ func TestDoorsFollowThePools(t *testing.T) {
 		return all
 	}
 
-	ln, first := port(t)
-	ln.Close()
+	first, second := port(t), port(t)
 	put("lab", shoal.Endpoint{Name: "desktop", Protocol: shoal.ProtocolRDP, Port: 3389, Listen: first}, shoal.Endpoint{Name: "web", Protocol: shoal.ProtocolHTTP, Command: "x"})
 	until(t, "the door is open", func() bool { a, _ := d.Address("lab", "desktop"); return a != "" })
 	address, _ := d.Address("lab", "desktop")
@@ -102,7 +97,10 @@ func TestDoorsFollowThePools(t *testing.T) {
 	}
 
 	// Another pool wants the same port, and a third one that somebody else has.
-	taken, second := port(t)
+	taken, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(second)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	put("other", shoal.Endpoint{Name: "desktop", Protocol: shoal.ProtocolRDP, Port: 3389, Listen: first})
 	put("third", shoal.Endpoint{Name: "licence", Protocol: shoal.ProtocolTCP, Port: second})
 	until(t, "both are told", func() bool {
