@@ -123,8 +123,8 @@ class Spawner(unittest.TestCase):
         back.load_state(s.get_state())
         back._check_pending = True
         self.world.away = (502, b"")
-        threading.Timer(1, lambda: setattr(self.world, "away", None)).start()
         began = time.monotonic()
+        threading.Timer(1, lambda: setattr(self.world, "away", None)).start()
         self.assertIsNone(self.run_(back.poll()))
         self.assertGreater(time.monotonic() - began, 0.5)
         self.assertEqual(self.run_(back.get_url()), "http://127.0.0.1:9/user/alice/")
