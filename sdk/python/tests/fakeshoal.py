@@ -15,16 +15,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 TOKEN = "the-hub-s-token"
+PATIENCE = 300  # seconds, for what takes a moment where there is nothing else to do
 
 
 def problem(status: int, kind: str, detail: str, hint: str = "") -> Tuple[int, Any]:
     return status, {"type": "about:blank", "status": status, "kind": kind, "detail": detail, "hint": hint}
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+HELD: List[socket.socket] = []
+
+
+def hold_port() -> int:
+    """A port that is nobody else's until this process ends. Nobody listens there; who sets SO_REUSEADDR, as servers do, may."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.1", 0))
+    HELD.append(s)
+    return int(s.getsockname()[1])
 
 
 def now() -> str:
@@ -80,7 +87,7 @@ class World:
         if not self.run:
             self.change(id, state="running", progress="", address="127.0.0.1:9")
             return
-        port = free_port()
+        port = hold_port()
         home = os.path.join(self.homes.name, order["user"])
         os.makedirs(home, exist_ok=True)
         env = {"PATH": "/usr/bin:/bin", "HOME": home, "USER": order["user"], "SHELL": "/bin/sh", "LANG": "C.UTF-8", "SHOAL_PORT": str(port),
@@ -88,7 +95,7 @@ class World:
         os.makedirs(env["SHOAL_LOCAL"], exist_ok=True)
         with open(os.path.join(self.homes.name, id + ".log"), "wb") as log:
             p = self.processes[id] = subprocess.Popen(["/bin/sh", "-c", order["command"]], env=env, cwd="/", stdout=log, stderr=log, start_new_session=True)
-        until = time.time() + 60
+        until = time.time() + PATIENCE
         while p.poll() is None and time.time() < until:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 self.change(id, state="running", progress="", address=f"127.0.0.1:{port}")

@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import unittest
 import urllib.error
@@ -21,6 +20,7 @@ import uuid
 from typing import Any, Iterator, Tuple
 
 from tests import fakeshoal
+from tests.fakeshoal import PATIENCE
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 READY = importlib.util.find_spec("jupyterhub") and importlib.util.find_spec("notebook") and shutil.which("configurable-http-proxy") and shutil.which("jupyterhub-singleuser")
@@ -62,7 +62,7 @@ class Browser:
         """Status, address in the end, and text."""
         request = urllib.request.Request(self.at + path if path.startswith("/") else path, data=data, method=method, headers=headers)
         try:
-            with self.opener.open(request, timeout=60) as r:
+            with self.opener.open(request, timeout=PATIENCE) as r:
                 return r.status, r.url, r.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.url or "", e.read().decode(errors="replace")
@@ -80,7 +80,7 @@ class Hub:
 
     def __init__(self, shoal: str, sso: bool = True) -> None:
         self.dir = tempfile.mkdtemp(prefix="shoal-hub-")
-        self.port, self.api, self.hub = (fakeshoal.free_port() for _ in range(3))
+        self.port, self.api, self.hub = (fakeshoal.hold_port() for _ in range(3))
         self.at = f"http://127.0.0.1:{self.port}"
         with open(os.path.join(self.dir, "token"), "w") as f:
             f.write(fakeshoal.TOKEN + "\n")
@@ -95,7 +95,7 @@ class Hub:
     def start(self) -> None:
         env = dict(os.environ, PYTHONPATH=HERE, PYTHONDONTWRITEBYTECODE="1")
         self.process = subprocess.Popen([sys.executable, "-m", "jupyterhub", "-f", "config.py"], cwd=self.dir, env=env, stdout=self.log, stderr=self.log, start_new_session=True)
-        until = time.time() + 60
+        until = time.time() + PATIENCE
         while time.time() < until and self.process.poll() is None:
             with contextlib.suppress(OSError):
                 if Browser(f"http://127.0.0.1:{self.hub}").get("/hub/health")[0] == 200 and Browser(self.at).get("/hub/api/")[0] == 200:
@@ -142,7 +142,7 @@ def cell(b: Browser, at: str, kernel: str, code: str) -> str:
 
     async def run() -> str:
         url = at.replace("http", "ws", 1) + f"api/kernels/{kernel}/channels"
-        ws = await websocket_connect(HTTPRequest(url, headers={"Cookie": b.cookies()}, request_timeout=30))
+        ws = await websocket_connect(HTTPRequest(url, headers={"Cookie": b.cookies()}, request_timeout=PATIENCE))
         message = {"header": {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "username": "", "session": uuid.uuid4().hex, "version": "5.3"}, "parent_header": {}, "metadata": {},
                    "channel": "shell", "content": {"code": code, "silent": False, "store_history": True, "allow_stdin": False}}  # fmt: skip
         await ws.write_message(json.dumps(message))
@@ -160,12 +160,12 @@ def cell(b: Browser, at: str, kernel: str, code: str) -> str:
                 ws.close()
                 return text
 
-    return str(IOLoop(make_current=False).run_sync(run, timeout=60))
+    return str(IOLoop(make_current=False).run_sync(run, timeout=PATIENCE))
 
 
 @unittest.skipUnless(READY, "jupyterhub, notebook and configurable-http-proxy are not installed: scripts/setup test")
 class Live(unittest.TestCase):
-    def wait(self, what: str, until: Any, seconds: float = 60) -> Any:
+    def wait(self, what: str, until: Any, seconds: float = PATIENCE) -> Any:
         end = time.time() + seconds
         while time.time() < end:
             found = until()
@@ -185,18 +185,15 @@ class Live(unittest.TestCase):
             world.hold.set()
             status, url, text = alice.get("/hub/spawn")
             self.assertIn("/hub/spawn-pending/alice", url)
-            heard = []
-
-            def listen() -> None:
-                heard.append(alice.get("/hub/api/users/alice/server/progress", **{"Referer": h.at + "/hub/home"})[2])
-
-            listener = threading.Thread(target=listen)
-            listener.start()
-            time.sleep(1)
-            world.hold.clear()
-            listener.join(60)
-            self.assertIn("pool lab has no machine: one is being made", heard[0])
-            self.assertIn('"ready": true', heard[0])
+            heard = ""
+            request = urllib.request.Request(h.at + "/hub/api/users/alice/server/progress", headers={"Referer": h.at + "/hub/home"})
+            with alice.opener.open(request, timeout=PATIENCE) as progress:
+                for line in progress:
+                    heard += line.decode()
+                    if "pool lab has no machine: one is being made" in heard:
+                        world.hold.clear()
+            self.assertIn('"ready": true', heard)
+            self.assertFalse(world.hold.is_set(), heard)
 
             # What the machine is told has no secret in its command, and the rest in the environment.
             order = world.orders["a-1"]
