@@ -125,8 +125,8 @@ func (w *world) interrupt(args func(n int) []string, target func(n int) string) 
 	took := time.Since(began)
 	for n := 1; n <= interruptions; n++ {
 		cmd := exec.Command(filepath.Join(w.Bin, "shoal"), args(n)...)
-		var said strings.Builder
-		cmd.Stderr = &said
+		var done, said strings.Builder
+		cmd.Stdout, cmd.Stderr = &done, &said
 		if err := cmd.Start(); err != nil {
 			w.t.Fatal(err)
 		}
@@ -134,10 +134,11 @@ func (w *world) interrupt(args func(n int) []string, target func(n int) string) 
 		if err := cmd.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			w.t.Fatal(err)
 		}
-		if cmd.Wait() == nil {
-			continue // it had ended
+		ended := cmd.Wait() == nil
+		early := cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() // before it looked out for signals, or when it had said what is done
+		if ended || early && done.Len() > 0 {
+			continue
 		}
-		early := cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() // before it looked out for signals
 		if !early && !strings.HasPrefix(said.String(), "shoal: interrupted") {
 			w.t.Errorf("%v says %q", cmd.Args, said.String())
 		}

@@ -152,7 +152,7 @@ func TestAgentDies(t *testing.T) {
 	}
 	all(t, talks, func(_ int, k *talk) error { return k.hear("ready") })
 	job, err := w.as("u1").Submit(t.Context(), shoal.JobSpec{Pool: "lab", Array: fmt.Sprintf("0-%d", tasks-1), Resources: shoal.Resources{CPUs: 90, Memory: 16 << 20},
-		Command: fmt.Sprintf(`i=0; while [ $i -lt %d ]; do echo line $i of $SHOAL_ARRAY_INDEX; echo trouble $i >&2; i=$((i+1)); [ $((i %% 20)) = 0 ] && sleep 0.5; done; exit $SHOAL_ARRAY_INDEX`, lines)}, "")
+		Command: fmt.Sprintf(`while [ ! -e /shared/go ]; do sleep 0.1; done; i=0; while [ $i -lt %d ]; do echo line $i of $SHOAL_ARRAY_INDEX; echo trouble $i >&2; i=$((i+1)); [ $((i %% 20)) = 0 ] && sleep 0.5; done; exit $SHOAL_ARRAY_INDEX`, lines)}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +163,7 @@ func TestAgentDies(t *testing.T) {
 	if err := build(filepath.Join(w.Dir, "shoal-agent"), "another", "./cmd/shoal-agent"); err != nil {
 		t.Fatal(err)
 	}
+	w.open("go")
 	for i := range repeat(t, 5, 60, "deaths of agents") {
 		time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)
 		if i == 2 { // as an upgrade does
@@ -183,6 +184,14 @@ func TestAgentDies(t *testing.T) {
 	})
 	if got := w.ssh("u1", "/opt/shoal/bin/shoal-agent version"); got != "another" {
 		t.Errorf("the agent's version is %q", got)
+	}
+}
+
+// open makes a file on the share, for which tasks wait.
+func (w *world) open(gate string) {
+	w.t.Helper()
+	if err := os.WriteFile(filepath.Join(w.Share, gate), nil, 0o644); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
@@ -213,11 +222,16 @@ func (w *world) checkOutputs(id shoal.JobID, tasks, lines int) {
 	}
 }
 
-// output reads a task's output.
+// output reads a task's output, to its end.
 func (w *world) output(ref shoal.TaskRef, stream string) (string, error) {
+	return w.said(ref, stream, true)
+}
+
+// said reads what there is of a task's output, and what follows.
+func (w *world) said(ref shoal.TaskRef, stream string, follow bool) (string, error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
-	r, err := w.Client.Output(ctx, ref, client.OutputQuery{Stream: stream, Follow: true})
+	r, err := w.Client.Output(ctx, ref, client.OutputQuery{Stream: stream, Follow: follow})
 	if err != nil {
 		return "", err
 	}
@@ -240,9 +254,17 @@ func TestInitDies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.until("all tasks run", func() (bool, error) {
+	w.until("all tasks run, and their output is there", func() (bool, error) {
 		j, err := w.Client.Job(t.Context(), job.ID)
-		return j.Counts.Running == 4, err
+		if err != nil || j.Counts.Running != 4 {
+			return false, err
+		}
+		for i := range 4 {
+			if said, err := w.said(shoal.TaskRef{Job: job.ID, Index: i}, "stdout", false); err != nil || said != string(m.ID)+"\n" {
+				return false, err
+			}
+		}
+		return true, nil
 	})
 	w.ssh("u2", "touch second")
 	w.kill(m.ID, "shoal-agent init")

@@ -3,12 +3,14 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/client"
 	"github.com/shoal-pool/shoal/internal/rig"
 )
 
@@ -26,6 +28,16 @@ func counted(lines int) string {
 	return b.String()
 }
 
+// follows runs the command line as a user who follows something. One that comes while the server is away fails at once, and is run again.
+func (w *world) follows(ctx context.Context, user shoal.UserName, args ...string) (string, error) {
+	for {
+		out, err := w.AsUser(ctx, user, args...)
+		if err == nil || out != "" || !strings.Contains(err.Error(), "cannot reach the server") {
+			return out, err
+		}
+	}
+}
+
 // Jobs run on while the server is killed and started again, and whoever waits for them or follows their output,
 // from outside or from a machine, sees nothing of it.
 func TestFollowersSurvive(t *testing.T) {
@@ -39,12 +51,15 @@ func TestFollowersSurvive(t *testing.T) {
 		t.Fatal(err)
 	}
 	small := shoal.Resources{CPUs: 100, Memory: 64 << 20}
-	job, err := w.as("u1").Submit(t.Context(), shoal.JobSpec{Pool: "lab", Command: counting(lines, 6), Resources: small}, "")
+	counting := func(code int) string {
+		return "while [ ! -e /shared/go ]; do sleep 0.1; done; " + counting(lines, code)
+	}
+	job, err := w.as("u1").Submit(t.Context(), shoal.JobSpec{Pool: "lab", Command: counting(6), Resources: small}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	nested, err := w.as("u2").Submit(t.Context(), shoal.JobSpec{Pool: "lab", Resources: small,
-		Command: "shoal run --cpus 0.1 --memory 64MiB --wait -- sh -c '" + counting(lines, 5) + "'"}, "")
+		Command: "shoal run --cpus 0.1 --memory 64MiB --wait -- sh -c '" + counting(5) + "'"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,14 +69,14 @@ func TestFollowersSurvive(t *testing.T) {
 		out  string
 		code string
 	}{
-		{[]string{"run", "-p", "lab", "--cpus", "0.1", "--memory", "64MiB", "--wait", "--", "sh", "-c", counting(lines, 7)}, counted(lines), "7"},
+		{[]string{"run", "-p", "lab", "--cpus", "0.1", "--memory", "64MiB", "--wait", "--", "sh", "-c", counting(7)}, counted(lines), "7"},
 		{[]string{"job", "logs", string(job.ID), "-f"}, counted(lines), "0"},
 		{[]string{"job", "wait", string(job.ID)}, "", "6"},
 	} {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rounds)*patience)
 			defer cancel()
-			out, err := w.AsUser(ctx, "u1", c.args...)
+			out, err := w.follows(ctx, "u1", c.args...)
 			code := "0"
 			if err != nil {
 				_, rest, _ := strings.Cut(err.Error(), "exit status ")
@@ -72,14 +87,11 @@ func TestFollowersSurvive(t *testing.T) {
 			}
 		})
 	}
-	w.until("all run", func() (bool, error) {
-		a, err := w.Client.Job(t.Context(), job.ID)
-		if err != nil {
-			return false, err
-		}
-		b, err := w.Client.Job(t.Context(), nested.ID)
-		return a.State == shoal.JobRunning && b.State == shoal.JobRunning, err
+	w.until("all run, those that others wait for too", func() (bool, error) {
+		jobs, err := w.Client.Jobs(t.Context(), client.JobQuery{Pool: "lab"})
+		return len(jobs) == 4 && !slices.ContainsFunc(jobs, func(j shoal.Job) bool { return j.State != shoal.JobRunning }), err
 	})
+	w.open("go")
 	for range repeat(t, 3, 40, "deaths of the server") {
 		time.Sleep(time.Second)
 		if err := w.Kill(); err != nil {

@@ -111,7 +111,7 @@ func (l *life) patient(ask func(ctx context.Context) error) error {
 func (l *life) logins(r *rand.Rand) {
 	for l.ctx.Err() == nil {
 		login := fmt.Sprintf("u%d+lab", r.IntN(lifeUsers)+1)
-		ctx, cancel := context.WithTimeout(l.ctx, time.Minute)
+		ctx, cancel := context.WithTimeout(l.ctx, patience)
 		cmd := l.SSH(ctx, login, "echo in; exit 3")
 		var trouble strings.Builder
 		cmd.Stderr = &trouble
@@ -338,11 +338,11 @@ func (l *life) checkBill() {
 		}
 		return seconds
 	}
-	before := ask()
 	all, err := l.Client.Machines(l.t.Context(), client.MachineQuery{})
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	before := ask() // which is the last that those pay who were no more
 	for key, seconds := range ask() {
 		alive := slices.ContainsFunc(all, func(m shoal.Machine) bool { return string(m.ID) == key && m.Alive() })
 		if old, ok := before[key]; ok && !alive && old != seconds {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,16 +49,23 @@ func TestNothingIsLeft(t *testing.T) {
 	w.ssh("u1", "tmux has-session")
 	w.onClosed = func() {
 		w.clean()
-		after := w.host()
-		for _, line := range after {
-			if !slices.Contains(before, line) {
-				t.Errorf("left: %s", line)
+		var changed []string
+		if err := rig.Until(context.Background(), patience, "the host is as it was", func() (bool, error) { // the kernel removes interfaces in its own time
+			after := w.host()
+			changed = nil
+			for _, line := range after {
+				if !slices.Contains(before, line) {
+					changed = append(changed, "left: "+line)
+				}
 			}
-		}
-		for _, line := range before {
-			if !slices.Contains(after, line) {
-				t.Errorf("gone: %s", line)
+			for _, line := range before {
+				if !slices.Contains(after, line) {
+					changed = append(changed, "gone: "+line)
+				}
 			}
+			return len(changed) == 0, nil
+		}); err != nil {
+			t.Errorf("%v\n%s", err, strings.Join(changed, "\n"))
 		}
 	}
 }

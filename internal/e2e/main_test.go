@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long a test waits for what takes a moment on a quiet host.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // smallSeats makes logins entitled to next to nothing, so that tasks beside them are not told to go.
 const smallSeats = "seat: {cpus: 0.001, memory: 1MiB}\n"
@@ -34,6 +34,9 @@ const smallSeats = "seat: {cpus: 0.001, memory: 1MiB}\n"
 var binaries string
 
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // they wait more than they compute
+		panic(err)
+	}
 	flag.Parse()
 	if testing.Short() || os.Geteuid() != 0 {
 		os.Exit(m.Run()) // each test leaves itself out
@@ -228,7 +231,7 @@ func (w *world) empty() {
 func (w *world) clean() {
 	w.t.Helper()
 	var left []string
-	err := rig.Until(context.Background(), 30*time.Second, "nothing is left", func() (bool, error) {
+	err := rig.Until(context.Background(), patience, "nothing is left", func() (bool, error) {
 		left = w.leftovers()
 		return len(left) == 0, nil
 	})

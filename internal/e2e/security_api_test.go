@@ -91,6 +91,9 @@ func (w *world) attackAPI(t *testing.T, machine shoal.MachineID) {
 		t.Fatalf("%v, %v", jobs, err)
 	}
 	job := string(jobs[0].ID)
+	there := w.talk("u1+lab", 0) // else her session may have ended meanwhile
+	all(t, []*talk{there}, func(_ int, k *talk) error { return k.hear("ready") })
+	defer func() { _, _ = there.end() }()
 	sessions, err := w.Client.Sessions(t.Context(), sessionQuery("u1"))
 	if err != nil || len(sessions) == 0 {
 		t.Fatalf("u1 has sessions %v, %v", sessions, err)

@@ -278,9 +278,9 @@ time.sleep(60)`
 		t.Fatalf("%v: %s", err, out)
 	}
 	// Empty ones wait for the next task.
-	if got := w.inside(t, machine, "find /var/lib/shoal-scratch -mindepth 1 ! -path '*/spare-?' ! -path '*/spare-??'"); got != "" {
-		t.Errorf("scratch directories stay: %.100s", got)
-	}
+	w.until("no other scratch directory stays", func() (bool, error) {
+		return w.inside(t, machine, "find /var/lib/shoal-scratch -mindepth 1 ! -path '*/spare-?' ! -path '*/spare-??' -prune") == "", nil
+	})
 }
 
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
@@ -297,7 +297,7 @@ func (w *world) attackGateway(t *testing.T) {
 	}
 	said := map[string]bool{}
 	for _, login := range []string{"u1+lab", "nobody+lab", "root", "shoal-probe", "u1+nopool", "nobody+nopool", "u1+lab/../../x", "u1 +lab", "-oProxyCommand=x", "u1+lab/m-../x", strings.Repeat("a", 500), "u1\nu2", "U1", "u1%00"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		cmd := exec.CommandContext(ctx, "ssh", "-F", "none", "-i", stranger, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR",
 			"-o", "UserKnownHostsFile="+filepath.Join(w.Dir, "known_hosts"), "-p", w.Port, "-l", login, "127.0.0.1", "id")
 		out, err := cmd.CombinedOutput()
@@ -326,8 +326,8 @@ func (w *world) attackGateway(t *testing.T) {
 	for what, forward := range map[string]string{"the control's socket": "/run/shoal/control/agent.sock", "the host's API": "127.0.0.1:" + w.API, "another pool": other, "metadata": "169.254.169.254:80"} {
 		socket := filepath.Join(w.Dir, "forward")
 		_ = os.Remove(socket)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		cmd := w.SSH(ctx, "u2+lab", "sleep 15")
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		cmd := w.SSH(ctx, "u2+lab", "sleep 1000")
 		cmd.Args = append(cmd.Args[:1], append([]string{"-o", "LogLevel=ERROR", "-L", socket + ":" + forward}, cmd.Args[1:]...)...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -68,7 +68,7 @@ func (w *World) Start(ctx context.Context) (err error) {
 	if w.Server, err = w.Launch(); err != nil {
 		return err
 	}
-	return Until(ctx, time.Minute, "the server answers", func() (bool, error) {
+	return Until(ctx, 3*time.Minute, "the server answers", func() (bool, error) {
 		_, err := w.Client.Pools(ctx)
 		return err == nil, nil
 	})

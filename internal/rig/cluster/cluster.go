@@ -117,7 +117,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if time.Since(begun) > time.Minute || ctx.Err() != nil {
+		if time.Since(begun) > 3*time.Minute || ctx.Err() != nil {
 			return fmt.Errorf("the database does not answer: %w\n%s", err, c.Log())
 		}
 		time.Sleep(20 * time.Millisecond)
