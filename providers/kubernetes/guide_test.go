@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -88,7 +87,7 @@ func (d *desk) command(ctx context.Context, script string) *exec.Cmd {
 }
 
 func (d *desk) try(script string) (string, error) {
-	ctx, cancel := context.WithTimeout(d.t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(d.t.Context(), 2*patience)
 	defer cancel()
 	out, err := rig.Output(d.command(ctx, script))
 	if err != nil {
@@ -163,7 +162,7 @@ func (c *cluster) survive(t *testing.T, d *desk) {
 	talks, _ := d.talk("ssh alice@$address cat")
 	job := strings.TrimSpace(d.sh(`ssh alice@$address sh <<'EOF'
 echo kept >notes
-shoal run -q --array 1-4 -- sh -c 'sleep 5; echo once >>task-$SHOAL_ARRAY_INDEX; echo said by $SHOAL_ARRAY_INDEX'
+shoal run -q --array 1-4 -- sh -c 'until [ -e go ]; do sleep 0.2; done; echo once >>task-$SHOAL_ARRAY_INDEX; echo said by $SHOAL_ARRAY_INDEX'
 EOF`))
 	d.retry(`ssh alice@$address shoal job show ` + job + ` | grep running`)
 	talks("before")
@@ -181,6 +180,7 @@ EOF`))
 	talks("after")
 	out := d.sh(`ssh alice@$address sh <<'EOF'
 cat notes
+touch go
 shoal job wait ` + job + `
 shoal job logs ` + job + ` --task 3
 cat task-*
@@ -219,7 +219,7 @@ touch updated`)
 // talk starts a script that says again what it is told, as long as the test lasts. It returns what tells it, and what ends it sooner.
 func (d *desk) talk(script string) (tell func(text string), leave func()) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.t.Context()), 4*patience)
 	d.t.Cleanup(cancel)
 	cmd := d.command(ctx, script)
 	in, err := cmd.StdinPipe()

@@ -61,7 +61,7 @@ type ground struct {
 
 const (
 	lossTasks = 6
-	lossLimit = 4 * time.Minute
+	lossLimit = 8 * time.Minute
 )
 
 func (c *cluster) repeat(t *testing.T, n int, kinds []loss) {
@@ -106,11 +106,11 @@ providerConfig: {imagePullPolicy: Never, spreadOver: kubernetes.io/hostname}
 }
 
 // command runs until it is told to end, and tells of each moment who it is: attempts that are there at the same time show.
-const lossCommand = `for i in $(seq 600); do echo "$SHOAL_ATTEMPT $(date +%%s%%N)" >>/shared/home/u2/%[1]d-$SHOAL_ARRAY_INDEX; [ ! -e /shared/home/u2/go-%[1]d ] || exit 0; sleep 0.2; done; exit 1`
+const lossCommand = `for i in $(seq 6000); do echo "$SHOAL_ATTEMPT $(date +%%s%%N)" >>/shared/home/u2/%[1]d-$SHOAL_ARRAY_INDEX; [ ! -e /shared/home/u2/go-%[1]d ] || exit 0; sleep 0.2; done; exit 1`
 
 // round loses something, and sees to it that nobody else does.
 func (g *ground) round(i int, l loss) error {
-	ctx, cancel := context.WithTimeout(g.t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(g.t.Context(), 20*time.Minute)
 	defer cancel()
 	began := time.Now()
 	// Kubernetes may put both machines on one node that came back just now: each round has what it finds.
@@ -147,9 +147,10 @@ func (g *ground) round(i int, l loss) error {
 		_ = stays.Process.Kill()
 		<-ended
 	}()
-	if err := rig.Until(ctx, lossLimit, "tasks run", func() (bool, error) {
+	if err := rig.Until(ctx, lossLimit, "tasks run, and have told of themselves", func() (bool, error) {
 		got, err := client.Job(ctx, j.ID)
-		return got.Counts.Running == lossTasks, err
+		files, _ := filepath.Glob(filepath.Join(g.Share, "home/u2", fmt.Sprintf("%d-*", i))) // the pattern is well formed
+		return got.Counts.Running == lossTasks && len(files) == lossTasks, err
 	}); err != nil {
 		return err
 	}

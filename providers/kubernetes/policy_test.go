@@ -82,8 +82,11 @@ func (c *cluster) policies(t *testing.T) {
 			continue
 		}
 		all.Go(func() {
-			if comes, err := c.comes(t.Context(), x.from, x.to, x.port); err != nil || comes != x.may {
-				t.Errorf("%s: %v, %v", x.what, comes, err)
+			if err := rig.Until(t.Context(), patience, fmt.Sprintf("it is %v that there come %s", x.may, x.what), func() (bool, error) { // the nodes take a moment to hear of a pod
+				comes, err := c.comes(t.Context(), x.from, x.to, x.port)
+				return comes == x.may, err
+			}); err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -93,17 +93,27 @@ providerConfig:
 	if making["create pods"] < pods {
 		t.Errorf("the audit log does not have all requests: %v", making)
 	}
-	time.Sleep(5 * time.Second) // what the last of them has set going
+	for limit := time.Now().Add(patience); time.Now().Before(limit); { // what the last of them has set going comes to its end
+		if rate, _ := c.rate(t, 5*time.Second); rate <= restMost {
+			break
+		}
+	}
+	rate, asked := c.rate(t, window)
+	t.Logf("%d pods at rest: %.3f requests per second in %s: %v", pods, rate, window, asked)
+	return rate
+}
+
+// rate is how many requests there are a second, for so long from now on.
+func (c *cluster) rate(t *testing.T, window time.Duration) (perSecond float64, asked map[string]int) {
+	t.Helper()
 	from := time.Now()
 	time.Sleep(window)
-	asked := c.requests(t, from, time.Now())
+	asked = c.requests(t, from, from.Add(window))
 	total := 0
 	for _, n := range asked {
 		total += n
 	}
-	rate := float64(total) / window.Seconds()
-	t.Logf("%d pods at rest: %.3f requests per second in %s: %v", pods, rate, window, asked)
-	return rate
+	return float64(total) / window.Seconds(), asked
 }
 
 // requests are those of Shoal's account in a time, by verb and resource.

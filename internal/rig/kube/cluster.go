@@ -267,7 +267,7 @@ func tail(log string) string {
 
 // Until waits until something is so. It ends at once if a server of the cluster's has died.
 func (c *Cluster) Until(ctx context.Context, what string, is func() (bool, error)) error {
-	return rig.Until(ctx, 3*time.Minute, what, func() (bool, error) {
+	return rig.Until(ctx, 5*time.Minute, what, func() (bool, error) {
 		if err := c.dead(); err != nil {
 			return false, err
 		}
