@@ -40,16 +40,14 @@ func TestWebApp(t *testing.T) {
 	}
 	b.shot("home")
 	b.do("the start", chromedp.Click(chromedp.Search("//li[contains(., 'files')]//button[contains(., 'Start')]")))
-	b.until("it starts", func() bool { return strings.HasPrefix(b.at(), "/shoal/start/lab/files") })
+	b.until("it starts", func() bool { // or it is there, if that was quick
+		return strings.HasPrefix(b.at(), "/shoal/start/lab/files") || strings.HasPrefix(b.at(), "/shoal/app/lab/files/")
+	})
 	b.shot("starting")
 	b.until("the app is there", func() bool { return strings.HasPrefix(b.at(), "/shoal/app/lab/files/") })
-	if text := b.text(); !strings.Contains(text, "hello.html") {
-		t.Errorf("the app shows:\n%s", text)
-	}
-	b.do("a page of the app", chromedp.Click(chromedp.Search("//a[.='hello.html']")), chromedp.WaitVisible(chromedp.CSS("h1")))
-	if text := b.text(); text != "Hello from the pool" {
-		t.Errorf("the page says %q", text)
-	}
+	b.shows("hello.html")
+	b.do("a page of the app", chromedp.Click(chromedp.Search("//a[.='hello.html']")))
+	b.shows("Hello from the pool")
 	out, err := rig.Output(w.SSH(t.Context(), "alice+lab", "hostname"))
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +68,5 @@ func TestWebApp(t *testing.T) {
 	}
 	b.signIn("bob") // who has an app of his own at the same address
 	b.until("bob's app is there", func() bool { return b.at() == "/shoal/app/lab/files/hello.html" })
-	if text := b.text(); text != "Hello from the pool" {
-		t.Errorf("bob's page says %q", text)
-	}
+	b.shows("Hello from the pool")
 }

@@ -26,7 +26,7 @@ import (
 )
 
 // patience is how long a test waits for what takes seconds on a quiet host.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // nobody is the account of Chromium: as root it would run without its sandbox.
 const nobody = 65534
@@ -197,7 +197,7 @@ func (w *world) browser() *browser {
 		w.t.Fatal(err)
 	}
 	alloc, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.UserDataDir(filepath.Join(dir, "profile")), chromedp.Flag("no-sandbox", false), chromedp.DisableGPU,
+		chromedp.ExecPath(path), chromedp.WSURLReadTimeout(patience), chromedp.UserDataDir(filepath.Join(dir, "profile")), chromedp.Flag("no-sandbox", false), chromedp.DisableGPU,
 		chromedp.WindowSize(1280, 860), chromedp.Flag("ignore-certificate-errors-spki-list", w.spki), chromedp.Flag("force-color-profile", "srgb"),
 		chromedp.Env("HOME="+dir), chromedp.Flag("host-resolver-rules", "MAP *.shoal.test 127.0.0.1"),
 		chromedp.ModifyCmdFunc(func(cmd *exec.Cmd) {
@@ -251,10 +251,15 @@ func must[T any](b *browser, what string, a chromedp.Action[T]) T {
 	return v
 }
 
-// eval runs JavaScript in the page, waits for what it promises, and returns that text.
-func (b *browser) eval(script string) string {
+// script is JavaScript of the page, and results in the text that it promises.
+func script(text string) chromedp.Action[string] {
+	return chromedp.Evaluate[string]("(async () => { "+text+" })()", chromedp.EvalAwaitPromise)
+}
+
+// eval runs JavaScript in the page once, and returns the text that it promises.
+func (b *browser) eval(text string) string {
 	b.t.Helper()
-	return must(b, "a script of the page", chromedp.Evaluate[string]("(async () => { "+script+" })()", chromedp.EvalAwaitPromise))
+	return must(b, "a script of the page", script(text))
 }
 
 // seen is what there is to see; a page that gives way to another while it is looked at is looked at again.
@@ -273,6 +278,12 @@ func seen[T any](b *browser, what string, a chromedp.Action[T]) T {
 func (b *browser) text() string {
 	b.t.Helper()
 	return seen(b, "the page's text", chromedp.Text(chromedp.CSS("body")))
+}
+
+// shows waits until one reads a text on the page: the address of a page is there before what it shows.
+func (b *browser) shows(text string) {
+	b.t.Helper()
+	b.until("the page says "+text, func() bool { return strings.Contains(b.text(), text) })
 }
 
 // at is the path that the page is at.

@@ -51,7 +51,7 @@ func TestNotebook(t *testing.T) {
 	w.writeNotebook("alice", "waves.ipynb", plot)
 	b.open("/user/alice/notebooks/waves.ipynb")
 	b.until("a kernel is there", func() bool {
-		return b.eval(`return String(!!(window.Jupyter && Jupyter.notebook && Jupyter.notebook.kernel && Jupyter.notebook.kernel.is_connected()))`) == "true"
+		return seen(b, "the kernel", script(`return String(!!(window.Jupyter && Jupyter.notebook && Jupyter.notebook.kernel && Jupyter.notebook.kernel.is_connected()))`)) == "true"
 	})
 	b.eval(`Jupyter.notebook.execute_all_cells(); return ""`)
 	const picture = ".output_png img, .output_subarea img"
@@ -70,7 +70,7 @@ func TestNotebook(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.until("the notebook shows that the machine ends", func() bool {
-		return strings.Contains(b.eval(`var n = document.getElementById("shoal-notice"); return n ? n.textContent : ""`), "ends in 1h")
+		return strings.Contains(seen(b, "the notice", script(`var n = document.getElementById("shoal-notice"); return n ? n.textContent : ""`)), "ends in ")
 	})
 	b.shot("notebook-notice")
 	if _, err := w.Client.Undrain(t.Context(), shoal.MachineID(machine)); err != nil {
