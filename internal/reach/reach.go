@@ -34,7 +34,8 @@ type Config struct {
 	// HostCA signs the machines' host certificates, whose principal is the machine's id.
 	HostCA ssh.PublicKey
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
-	// Back connects a port of a machine to here in the other way, 0: that of its sshd. Nil: its agent does, by Send.
+	// Back connects a port of a machine to here in the other way, 0: that of its sshd. What goes that way ends with who leads it,
+	// so it is taken only once it is known that the machine does not answer. Nil: its agent does, by Send.
 	Back func(ctx context.Context, id shoal.MachineID, port int) (net.Conn, error)
 	// Told takes by which way a machine is reached when that is news, with the reason.
 	Told func(id shoal.MachineID, way, why string)
@@ -42,8 +43,9 @@ type Config struct {
 }
 
 const (
-	// proofTime bounds the look whether a machine answers at its address, and patience how long a stream waits for its outcome.
-	proofTime = 3 * time.Second
+	// proofTime bounds the look whether a machine answers at its address, and patience how long a stream waits for its outcome
+	// where the other way is as good.
+	proofTime = 5 * time.Second
 	patience  = 150 * time.Millisecond
 	// fresh is for how long what was found counts. Then it is looked at again beside the streams that still take that way,
 	// and after stale ahead of them.
@@ -57,7 +59,8 @@ const (
 
 // Reach connects to machines. Its methods may be called from any goroutine.
 type Reach struct {
-	cfg Config
+	cfg      Config
+	patience time.Duration // how long a stream waits for the outcome of a look
 
 	mu      sync.Mutex
 	paths   map[shoal.MachineID]*path
@@ -88,9 +91,9 @@ func New(cfg Config) *Reach {
 	if cfg.Told == nil {
 		cfg.Told = func(shoal.MachineID, string, string) {}
 	}
-	r := &Reach{cfg: cfg, paths: map[shoal.MachineID]*path{}, waiting: map[string]*stream{}, open: map[shoal.MachineID]int{}}
+	r := &Reach{cfg: cfg, patience: proofTime, paths: map[shoal.MachineID]*path{}, waiting: map[string]*stream{}, open: map[shoal.MachineID]int{}}
 	if cfg.Back == nil {
-		r.cfg.Back = r.back
+		r.cfg.Back, r.patience = r.back, patience
 	}
 	return r
 }
@@ -219,7 +222,7 @@ func (r *Reach) choose(ctx context.Context, p *path) string {
 	if way == Agent || way == Direct && age <= stale {
 		return way
 	}
-	late := time.NewTimer(patience)
+	late := time.NewTimer(r.patience)
 	defer late.Stop()
 	select {
 	case <-proving:

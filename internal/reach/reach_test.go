@@ -222,6 +222,33 @@ func TestSlowProofKeepsNobodyWaiting(t *testing.T) {
 	})
 }
 
+// What goes through the server ends with it, so nobody is led that way to a machine that only answers slowly.
+func TestGatewayWaitsForTheDirectWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		cfg := w.cfg
+		cfg.Back = func(context.Context, shoal.MachineID, int) (net.Conn, error) {
+			t.Error("it was led through the server")
+			return nil, context.Canceled
+		}
+		w.Reach = New(cfg)
+		answers := sshd(t, w.ca, lab)
+		w.dial = func() (net.Conn, error) {
+			w.mu.Unlock()
+			time.Sleep(directTime - time.Millisecond)
+			w.mu.Lock()
+			return answers()
+		}
+		c, err := w.Dial(t.Context(), lab, "192.0.2.1:22")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		w.wantTold("direct")
+	})
+}
+
 func TestDirectIsProved(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
