@@ -514,6 +514,15 @@ func TestSilentMachineAlone(t *testing.T) {
 		if a := <-went; a.Machine != "m-2" {
 			t.Errorf("%+v", a)
 		}
+		storetest.View(t, w.db, func(tx *store.Tx) error {
+			all, err := tx.IntervalsSince(time.Time{})
+			for _, i := range all {
+				if i.Machine == "m-1" && i.End.After(i.Start) || i.Machine == "" {
+					t.Errorf("a machine on which she never was is on her bill: %+v", i)
+				}
+			}
+			return err
+		})
 	})
 }
 

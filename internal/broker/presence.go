@@ -62,7 +62,9 @@ func (b *Broker) recordClosed(ctx context.Context) error {
 				_, err = tx.Sessions().Put(s)
 			case p.withdrawn && len(s.Pins) == 0 && s.Since.Equal(s.Started):
 				ended = append(ended, s.ID)
-				err = finish(tx, s, "the login was withdrawn")
+				if err = tx.CloseInterval(shoal.ObjectSession, string(s.ID), s.Started); err == nil { // she never was there: nothing to be billed
+					err = finish(tx, s, "the login was withdrawn")
+				}
 			default:
 				left = append(left, s)
 				err = disconnect(tx, s, "no connection is open")
