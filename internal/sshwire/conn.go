@@ -27,7 +27,8 @@ type Conn struct {
 	packed atomic.Bool // every packet ends in a write that is not headSize long
 	head   *[]byte     // a piece held back until the rest of its packet comes
 	pieces [2][]byte   // scratch for writing both
-	read   atomic.Int64
+	made   time.Time
+	read   atomic.Int64 // since then, in nanoseconds: by the clock that nobody can set
 	wrote  atomic.Int64
 	onEnd  func(error)
 	onSend atomic.Pointer[func()]
@@ -37,21 +38,20 @@ type Conn struct {
 // NewConn wraps c. End, if not nil, is called once, by the reading goroutine, when reading
 // has failed or come to its end: the other side has gone.
 func NewConn(c net.Conn, end func(error)) *Conn {
-	w := &Conn{Conn: c, onEnd: end}
+	w := &Conn{Conn: c, onEnd: end, made: time.Now()}
 	if s, ok := c.(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {
 			w.raw = raw
 		}
 	}
-	w.read.Store(time.Now().UnixNano())
 	return w
 }
 
-// LastRead returns when bytes last came from the other side.
-func (c *Conn) LastRead() time.Time { return time.Unix(0, c.read.Load()) }
+// LastRead returns when bytes last came from the other side; if never, when the connection was wrapped.
+func (c *Conn) LastRead() time.Time { return c.made.Add(time.Duration(c.read.Load())) }
 
-// LastWrite returns when bytes were last sent; the zero Unix time if never.
-func (c *Conn) LastWrite() time.Time { return time.Unix(0, c.wrote.Load()) }
+// LastWrite returns when bytes were last sent; if never, when the connection was wrapped.
+func (c *Conn) LastWrite() time.Time { return c.made.Add(time.Duration(c.wrote.Load())) }
 
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.ahead) == 0 {
@@ -64,7 +64,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			})
 			return n, err
 		}
-		c.read.Store(time.Now().UnixNano())
+		c.read.Store(int64(time.Since(c.made)))
 		if n > 0 || len(p) == 0 {
 			return n, nil
 		}
@@ -135,7 +135,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		copy(*c.head, p)
 		return len(p), nil
 	}
-	c.wrote.Store(time.Now().UnixNano())
+	c.wrote.Store(int64(time.Since(c.made)))
 	if sent := c.onSend.Load(); sent != nil {
 		(*sent)() // before sending, which may never return
 	}

@@ -3,6 +3,7 @@ package sshwire
 import (
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -83,4 +84,23 @@ func TestPulse(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		check("dead", 3, 2, 1, 1)
 	})
+}
+
+// When bytes came and went is told by the clock that nobody can set: else a connection would count as dead whose answers come while
+// the wall clock is put back.
+func TestPulseClock(t *testing.T) {
+	wire := &wireConn{in: make(chan []byte, 1)}
+	c := NewConn(wire, nil)
+	wire.in <- []byte("!")
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("?")); err != nil {
+		t.Fatal(err)
+	}
+	for what, at := range map[string]time.Time{"read": c.LastRead(), "wrote": c.LastWrite()} {
+		if !strings.Contains(at.String(), " m=") {
+			t.Errorf("%s at %s: this has no reading of the monotonic clock", what, at)
+		}
+	}
 }
