@@ -73,7 +73,7 @@ func (l *frontListener) Accept() (net.Conn, error) {
 			continue
 		}
 		tune(c)
-		return &client{Conn: c, source: source, addr: c.RemoteAddr().String(), door: l.door}, nil
+		return &client{Conn: c, source: source, addr: c.RemoteAddr().String(), door: l.door, made: time.Now()}, nil
 	}
 }
 
@@ -105,15 +105,16 @@ type client struct {
 	addr   string
 	door   *door
 	closed atomic.Bool
-	told   atomic.Bool  // somebody has set a deadline for writes
-	until  atomic.Int64 // the deadline set here, in Unix nanoseconds
+	told   atomic.Bool // somebody has set a deadline for writes
+	made   time.Time
+	until  atomic.Int64 // the deadline set here, in nanoseconds since then: the clock may be set, and deadlines do not follow it
 }
 
 func (c *client) Write(b []byte) (int, error) {
 	if !c.told.Load() {
-		if until := time.Now().Add(writeTime); until.UnixNano()-c.until.Load() > int64(extend) {
-			c.until.Store(until.UnixNano())
-			if err := c.Conn.SetWriteDeadline(until); err != nil {
+		if until := time.Since(c.made) + writeTime; until-time.Duration(c.until.Load()) > extend {
+			c.until.Store(int64(until))
+			if err := c.Conn.SetWriteDeadline(c.made.Add(until)); err != nil {
 				return 0, err
 			}
 		}

@@ -134,8 +134,8 @@ func (f *Front) open(w http.ResponseWriter, d dest, c *call, ended func()) *tunn
 	now := time.Now()
 	d.used(now)
 	d.isBusy(now)
-	t := &tunnel{front: f, client: conn, server: c.link.Conn, used: d.used, busy: d.busy, still: d.still, ended: ended, fromClient: ahead(buffered.Reader), fromServer: ahead(c.link.r)}
-	t.asked.Store(now.UnixNano())
+	t := &tunnel{front: f, client: conn, server: c.link.Conn, used: d.used, busy: d.busy, still: d.still, opened: now, ended: ended, fromClient: ahead(buffered.Reader), fromServer: ahead(c.link.r)}
+	t.told.Store(-int64(time.Second))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closing {
@@ -182,8 +182,9 @@ type tunnel struct {
 	pair           *pump.Pair // of both connections, if both are plain; nil: there are two goroutines
 	used, busy     func(time.Time)
 	still          func() bool
-	asked          atomic.Int64 // when, in Unix nanoseconds
-	told           atomic.Int64 // when it was told last that somebody does something, in Unix nanoseconds
+	opened         time.Time
+	asked          atomic.Int64 // when, in nanoseconds since it was opened
+	told           atomic.Int64 // when it was told last that somebody does something, likewise
 	ended          func()
 	// What was read ahead goes first.
 	fromClient, fromServer []byte
@@ -261,7 +262,7 @@ func (t *tunnel) over() {
 // signed in. It is, now and then.
 func (t *tunnel) see(now time.Time, b []byte) (question func() bool) {
 	ping := isPing(b)
-	at := now.UnixNano()
+	at := int64(now.Sub(t.opened))
 	if t.still == nil || at-t.asked.Load() < int64(askAgain) {
 		t.note(now, ping)
 		return nil
@@ -279,7 +280,7 @@ func (t *tunnel) see(now time.Time, b []byte) (question func() bool) {
 // note notes the use of the server behind; besides, once a second at most, that of an app.
 func (t *tunnel) note(now time.Time, ping bool) {
 	t.used(now)
-	if at := now.UnixNano(); t.busy != nil && !ping && at-t.told.Load() >= int64(time.Second) {
+	if at := int64(now.Sub(t.opened)); t.busy != nil && !ping && at-t.told.Load() >= int64(time.Second) {
 		t.told.Store(at)
 		t.busy(now)
 	}

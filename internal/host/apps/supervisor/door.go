@@ -259,13 +259,22 @@ func (d *door) carry(c *net.TCPConn) {
 		return
 	}
 	defer app.Close()
-	var last atomic.Int64
-	last.Store(time.Now().UnixNano())
+	last := use{since: time.Now()}
 	var way sync.WaitGroup
 	way.Go(func() { d.pump(app, c, &last) })
 	d.pump(c, app, &last)
 	way.Wait()
 }
+
+// use is when a connection was used last, by the clock that nobody can set.
+type use struct {
+	since time.Time
+	last  atomic.Int64 // in nanoseconds after that
+}
+
+func (u *use) note() { u.last.Store(int64(time.Since(u.since))) }
+
+func (u *use) at() time.Time { return u.since.Add(time.Duration(u.last.Load())) }
 
 // newBuffers makes a pool of buffers. One is only taken once there is something to read, so that a connection at rest has none.
 func newBuffers() *sync.Pool {
@@ -273,27 +282,27 @@ func newBuffers() *sync.Pool {
 }
 
 // pump carries bytes one way, until their end, which it hands on, or an error, which ends both ways.
-func (d *door) pump(to, from *net.TCPConn, last *atomic.Int64) {
+func (d *door) pump(to, from *net.TCPConn, last *use) {
 	raw, err := from.SyscallConn()
 	if err != nil {
 		return
 	}
 	var set time.Time // the deadline counts from then. To set it costs more than to read, so that is seldom done
 	for {
-		if at := time.Unix(0, last.Load()); at.Sub(set) > d.idle/100 {
+		if at := last.at(); at.Sub(set) > d.idle/100 {
 			_ = from.SetReadDeadline(at.Add(d.idle))
 			set = at
 		}
 		n, buf, err := d.take(raw)
 		switch {
 		case n > 0:
-			last.Store(time.Now().UnixNano())
+			last.note()
 			_, err = to.Write((*buf)[:n])
 			d.pool.Put(buf)
 		case err == nil: // its end
 			_ = to.CloseWrite()
 			return
-		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, last.Load())) < d.idle:
+		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(last.at()) < d.idle:
 			set = time.Time{} // the other way is used, or was since the deadline was set
 			continue
 		}

@@ -440,3 +440,12 @@ func BenchmarkDoor(b *testing.B) {
 		})
 	}
 }
+
+// When the wall clock is put forward by half a day, nobody's connection has been idle for so long.
+func TestUseClock(t *testing.T) {
+	u := use{since: time.Now()}
+	u.note()
+	if at := u.at(); !strings.Contains(at.String(), " m=") || at.Before(u.since) {
+		t.Errorf("used at %s, with no reading of the monotonic clock", at)
+	}
+}
