@@ -334,7 +334,7 @@ func Everybody(s Subject, k shoal.ObjectKind) bool {
 	return Decide(s, View, Object{Kind: k}).Allowed
 }
 
-// SeesEvent reports whether an event is for a subject: her own, a pool's or a machine's that names
+// SeesEvent reports whether an event is for a subject: her own, one about a group of hers, a pool's or a machine's that names
 // nobody, and for operators all.
 func SeesEvent(s Subject, e shoal.Event) bool {
 	switch {
@@ -342,6 +342,8 @@ func SeesEvent(s Subject, e shoal.Event) bool {
 		return true
 	case e.User != "":
 		return owner.holds(s, Object{Owner: e.User})
+	case e.Kind == shoal.ObjectGroup: // its budget, for one, is spent for all of them
+		return fellow.holds(s, Object{Fellows: []shoal.GroupName{shoal.GroupName(e.Name)}})
 	}
 	public := e.Kind == shoal.ObjectPool || e.Kind == shoal.ObjectMachine && e.Pool != ""
 	return public && anyone.holds(s, Object{})

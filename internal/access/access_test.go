@@ -127,7 +127,7 @@ func TestDesktopHint(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	t.Parallel()
-	alice := access.Subject{User: "alice"}
+	alice := access.Subject{User: "alice", Groups: []shoal.GroupName{"research"}}
 	operator := access.Subject{User: "oscar", Role: shoal.RoleOperator}
 	for _, c := range []struct {
 		event shoal.Event
@@ -140,6 +140,9 @@ func TestEvents(t *testing.T) {
 		{shoal.Event{Kind: shoal.ObjectJob, User: "bob"}, false},
 		{shoal.Event{Kind: shoal.ObjectUser, Name: "bob"}, false},
 		{shoal.Event{Kind: shoal.ObjectJob}, false},
+		{shoal.Event{Kind: shoal.ObjectGroup, Name: "research", Code: "budgetWarning"}, true},
+		{shoal.Event{Kind: shoal.ObjectGroup, Name: "other", Code: "budgetWarning"}, false},
+		{shoal.Event{Kind: shoal.ObjectGroup, Name: "research", User: "bob"}, false},
 	} {
 		if got := access.SeesEvent(alice, c.event); got != c.alice {
 			t.Errorf("%+v: %v", c.event, got)

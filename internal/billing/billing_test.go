@@ -126,6 +126,38 @@ func TestBudget(t *testing.T) {
 	})
 }
 
+// Of a budget of which most and all is spent between two looks, or that is made when it is spent already, it is told that all is; one
+// that is warned of, and then made smaller than what is spent, is told of again.
+func TestBudgetJumps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		db := storetest.Open(t)
+		start := time.Now().UTC()
+		put := func(most float64) {
+			storetest.Update(t, db, func(tx *store.Tx) error {
+				_, err := tx.Users().Put(shoal.User{Name: "alice", Budget: shoal.Budget{PerMonth: most, Currency: "EUR"}})
+				return err
+			})
+			time.Sleep(2 * time.Minute)
+		}
+		storetest.Update(t, db, func(tx *store.Tx) error {
+			if err := tx.OpenInterval(store.Interval{Kind: shoal.ObjectMachine, ID: "m-1", Pool: "lab", Machine: "m-1", Start: start, Price: shoal.Price{PerHour: 1, Currency: "EUR"}}); err != nil {
+				return err
+			}
+			return tx.OpenInterval(store.Interval{Kind: shoal.ObjectSession, ID: "s-1", Pool: "lab", Machine: "m-1", User: "alice", Start: start})
+		})
+		_, stop := run(t, db)
+		time.Sleep(10 * time.Hour)
+		put(5)
+		put(12)
+		put(8)
+		stop()
+		if got, want := told(t, db), []string{"budgetSpent alice", "budgetWarning alice", "budgetSpent alice"}; !slices.Equal(got, want) {
+			t.Errorf("told %v, want %v", got, want)
+		}
+	})
+}
+
 // Without budgets nothing is done, and nobody is refused.
 func TestNoBudget(t *testing.T) {
 	t.Parallel()
