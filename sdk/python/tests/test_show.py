@@ -86,7 +86,8 @@ class Notebook(unittest.TestCase):
 
         with tempfile.TemporaryDirectory() as out:
             env = dict(os.environ, PYTHONPATH=HERE, SHOAL_POOL="local", HOME=out, JUPYTER_PLATFORM_DIRS="0", PATH="/usr/bin:/bin")
-            done = subprocess.run([python, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", out, notebook], capture_output=True, text=True, env=env, timeout=300)
+            patient = "--ExecutePreprocessor.startup_timeout=300"
+            done = subprocess.run([python, "-m", "nbconvert", "--to", "notebook", "--execute", patient, "--output-dir", out, notebook], capture_output=True, text=True, env=env, timeout=900)
             self.assertEqual(done.returncode, 0, done.stderr)
             with open(os.path.join(out, "sweep.ipynb"), encoding="utf-8") as f:
                 cells = json.load(f)["cells"]
