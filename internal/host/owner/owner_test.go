@@ -7,11 +7,14 @@ import (
 	"net/netip"
 	"os"
 	"testing"
+
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
-func listen(t *testing.T, network, address string) (net.Listener, netip.AddrPort) {
+// listen listens at a port that is nobody else's by IPv4.
+func listen(t *testing.T, network, host string) (net.Listener, netip.AddrPort) {
 	t.Helper()
-	l, err := net.Listen(network, address)
+	l, err := net.Listen(network, net.JoinHostPort(host, need.Port(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +24,7 @@ func listen(t *testing.T, network, address string) (net.Listener, netip.AddrPort
 
 func TestListener(t *testing.T) {
 	t.Parallel()
-	for _, address := range [][2]string{{"tcp4", "127.0.0.1:0"}, {"tcp4", "0.0.0.0:0"}, {"tcp", "[::]:0"}} {
+	for _, address := range [][2]string{{"tcp4", "127.0.0.1"}, {"tcp4", "0.0.0.0"}, {"tcp", "::"}} {
 		l, at := listen(t, address[0], address[1])
 		first, err := Listener(at)
 		if err != nil || first.UID != os.Getuid() || first.Inode == 0 {
@@ -53,7 +56,7 @@ func TestListener(t *testing.T) {
 // One of IPv6 alone gets no connection of IPv4.
 func TestOtherFamily(t *testing.T) {
 	t.Parallel()
-	_, at := listen(t, "tcp6", "[::1]:0")
+	_, at := listen(t, "tcp6", "::1")
 	if s, err := Listener(at); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%+v, %v", s, err)
 	}
