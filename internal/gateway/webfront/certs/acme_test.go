@@ -73,7 +73,7 @@ func pebble(t *testing.T, httpPort, tlsPort string) (directory, root string, cli
 	client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}}}
 	t.Cleanup(client.CloseIdleConnections)
 	directory = fmt.Sprintf("https://localhost:%s/dir", ports[0])
-	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		res, err := client.Get(directory)
 		if err == nil {
 			res.Body.Close()
@@ -149,7 +149,7 @@ func TestACME(t *testing.T) {
 			}
 			for name, good := range map[string]bool{"pool.example.org": true, "alice.pool.example.org": true, "mallory.pool.example.org": false} {
 				var got error
-				for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+				for end := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 					c, err := tls.Dial("tcp", secure.Addr().String(), &tls.Config{ServerName: name, RootCAs: roots})
 					if got = err; err == nil {
 						c.Close()
