@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/client"
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 func wantKind(t testing.TB, err error, kind shoal.Kind) {
@@ -45,12 +45,7 @@ func TestOptions(t *testing.T) {
 // TestUnreachable: who cannot reach a server is told so at once, with what to do.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	for _, o := range []client.Options{{Socket: filepath.Join(t.TempDir(), "none")}, {Server: "http://" + l.Addr().String()}} {
+	for _, o := range []client.Options{{Socket: filepath.Join(t.TempDir(), "none")}, {Server: "http://127.0.0.1:" + need.Port(t)}} {
 		c, err := client.New(o)
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/shoal-pool/shoal/internal/need"
 )
 
 // pair is a connection with both its ends.
@@ -95,12 +97,7 @@ func TestPipeDoesNotWaitForEver(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
-	if _, err := net.Dial("tcp", ln.Addr().String()); !Refused(err) {
+	if _, err := net.Dial("tcp", "127.0.0.1:"+need.Port(t)); !Refused(err) {
 		t.Error(err)
 	}
 	if Refused(nil) || Refused(io.EOF) {
