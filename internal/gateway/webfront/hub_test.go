@@ -47,6 +47,11 @@ type hub struct {
 func startHub(t *testing.T, domain string) *hub {
 	program := need.Program(t, "jupyterhub")
 	dir := t.TempDir()
+	t.Cleanup(func() { // a kernel outlives its server for a moment, and may write there
+		for end := time.Now().Add(patience); os.RemoveAll(dir) != nil && time.Now().Before(end); {
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
 	own, err := certs.FromOwn(filepath.Join(dir, "tls"), []string{"localhost", "pool.test", "*.pool.test"})
 	if err != nil {
 		t.Fatal(err)
