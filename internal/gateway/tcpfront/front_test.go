@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/need"
 	"github.com/shoal-pool/shoal/internal/route"
 )
 
@@ -49,8 +50,8 @@ func (w *world) Suspect(shoal.MachineID) { w.mu.Lock(); defer w.mu.Unlock(); w.d
 func newWorld(t *testing.T, limits Limits, known ...shoal.UserName) *world {
 	t.Helper()
 	w := &world{t: t, known: known, awake: make(chan struct{}), done: make(chan struct{})}
-	listen := func() net.Listener {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	listen := func() net.Listener { // at a port that stays nobody else's once it is closed
+		ln, err := net.Listen("tcp", "127.0.0.1:"+need.Port(t))
 		if err != nil {
 			t.Fatal(err)
 		}
