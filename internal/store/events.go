@@ -90,7 +90,7 @@ func (db *DB) Watch(ctx context.Context, since shoal.Rev) iter.Seq2[shoal.Event,
 
 // WatchOthers is Watch without the events about jobs, which may be hundreds a second.
 func (db *DB) WatchOthers(ctx context.Context, since shoal.Rev) iter.Seq2[shoal.Event, error] {
-	return db.watch(ctx, since, func(r commit.Revs) shoal.Rev { return r.Others }, "SELECT body FROM events WHERE rev > ? AND kind <> 'job' ORDER BY rev LIMIT ?")
+	return db.watch(ctx, since, func(r commit.Revs) shoal.Rev { return r.Others }, "SELECT body FROM events WHERE rev > ? AND kind <> '"+string(shoal.ObjectJob)+"' ORDER BY rev LIMIT ?")
 }
 
 func (db *DB) watch(ctx context.Context, since shoal.Rev, last func(commit.Revs) shoal.Rev, query string) iter.Seq2[shoal.Event, error] {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -153,6 +154,27 @@ func testWatch(t *testing.T, db *store.DB) {
 	cancel()
 	for range db.Watch(ctx, db.Rev()) {
 		t.Error("an event after the end of the context")
+	}
+	testWatchOthers(t, db)
+}
+
+// Who does not want events about jobs gets none.
+func testWatchOthers(t *testing.T, db *store.DB) {
+	since := db.Rev()
+	Update(t, db, func(tx *store.Tx) error {
+		for _, kind := range []shoal.ObjectKind{shoal.ObjectJob, shoal.ObjectUser, shoal.ObjectJob, shoal.ObjectSession} {
+			tx.Event(shoal.Event{Kind: kind, Name: "1", Code: "other"})
+		}
+		return nil
+	})
+	var kinds []shoal.ObjectKind
+	for e, err := range db.WatchOthers(t.Context(), since) {
+		if kinds = append(kinds, e.Kind); err != nil || e.Kind == shoal.ObjectSession {
+			break
+		}
+	}
+	if !slices.Equal(kinds, []shoal.ObjectKind{shoal.ObjectUser, shoal.ObjectSession}) {
+		t.Errorf("others than about jobs are about %v", kinds)
 	}
 }
 
