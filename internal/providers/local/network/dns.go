@@ -21,23 +21,25 @@ type forwarder struct {
 	fixed   []string // asked instead of the host's resolvers; for tests
 	servers [2]*dns.Server
 	running sync.WaitGroup
-	slots   chan struct{} // bounds questions under way
 
 	mu      sync.Mutex
-	read    time.Time // mtime of resolv.conf when it was read
+	asking  map[netip.Addr]int // questions under way, by who asks
+	asked   int                // all of them
+	read    time.Time          // mtime of resolv.conf when it was read
 	resolve []string
 }
 
 const (
 	resolvConf      = "/etc/resolv.conf"
 	maxQuestions    = 256
-	answerTTL       = 5 // seconds: machines come and go
+	maxOfOne        = 64 // questions of one machine: those to which nobody answers must not take all the others' places
+	answerTTL       = 5  // seconds: machines come and go
 	upstreamTimeout = 4 * time.Second
 )
 
 // listenDNS serves on port 53 of an address, UDP and TCP.
 func listenDNS(addr netip.Addr, lookup func(netip.Addr, string) (netip.Addr, bool), log *slog.Logger) (*forwarder, error) {
-	f := &forwarder{lookup: lookup, log: log, slots: make(chan struct{}, maxQuestions)}
+	f := &forwarder{lookup: lookup, log: log, asking: map[netip.Addr]int{}}
 	at := netip.AddrPortFrom(addr, 53).String()
 	fail := func(err error) error {
 		return fmt.Errorf("cannot answer names for machines on %s: %w; "+
@@ -79,19 +81,42 @@ func (f *forwarder) close() {
 
 // ServeDNS answers one question.
 func (f *forwarder) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	select {
-	case f.slots <- struct{}{}:
-		defer func() { <-f.slots }()
-	default: // too many at once: the asker tries again
-		_ = w.Close()
-		return
+	var asker netip.Addr
+	if from, err := netip.ParseAddrPort(w.RemoteAddr().String()); err == nil {
+		asker = from.Addr().Unmap()
 	}
-	answer := f.own(w.RemoteAddr(), q)
+	answer := f.own(asker, q)
 	if answer == nil {
+		if !f.enter(asker) { // too many at once: the asker tries again
+			_ = w.Close()
+			return
+		}
 		answer = f.ask(w.RemoteAddr().Network(), q)
+		f.leave(asker)
 	}
 	fit(answer, q, w.RemoteAddr().Network())
 	_ = w.WriteMsg(answer) // the asker may have gone
+}
+
+// enter reports whether one more question of a machine may be handed on.
+func (f *forwarder) enter(asker netip.Addr) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.asked >= maxQuestions || f.asking[asker] >= maxOfOne {
+		return false
+	}
+	f.asked++
+	f.asking[asker]++
+	return true
+}
+
+func (f *forwarder) leave(asker netip.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked--
+	if f.asking[asker]--; f.asking[asker] == 0 {
+		delete(f.asking, asker)
+	}
 }
 
 // fit makes an answer as small as the asker needs it. Names came compressed, and were spelt out to be read.
@@ -108,16 +133,12 @@ func fit(answer, q *dns.Msg, network string) {
 }
 
 // own answers for the name of a machine, nil for any other.
-func (f *forwarder) own(from net.Addr, q *dns.Msg) *dns.Msg {
-	if len(q.Question) != 1 || q.Opcode != dns.OpcodeQuery {
-		return nil
-	}
-	asker, err := netip.ParseAddrPort(from.String())
-	if err != nil {
+func (f *forwarder) own(asker netip.Addr, q *dns.Msg) *dns.Msg {
+	if len(q.Question) != 1 || q.Opcode != dns.OpcodeQuery || !asker.IsValid() {
 		return nil
 	}
 	name := strings.ToLower(strings.TrimSuffix(q.Question[0].Name, "."))
-	addr, ok := f.lookup(asker.Addr().Unmap(), name)
+	addr, ok := f.lookup(asker, name)
 	if !ok {
 		return nil
 	}

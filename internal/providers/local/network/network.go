@@ -23,6 +23,8 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/shoal-pool/shoal/internal/whole"
 )
 
 // Config is how a network is set up.
@@ -146,11 +148,14 @@ func (n *Net) choose() error {
 		return fmt.Errorf("cannot use %s as the machines' subnet: it must be IPv4, between /8 and /29", n.subnet)
 	}
 	n.gateway = n.subnet.Addr().Next()
+	if n.subnet == remembered { // a full disk, or an end in the middle, must not lose it: machines have their addresses there
+		return nil
+	}
 	b, err := json.Marshal(struct{ Subnet netip.Prefix }{n.subnet})
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(n.cfg.File, b, 0o600)
+	return whole.Write(n.cfg.File, b, 0o600)
 }
 
 func readSubnet(file string) (netip.Prefix, error) {

@@ -86,6 +86,30 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestRemembersSubnet: where the machines are is written once, and not again at each start.
+func TestRemembersSubnet(t *testing.T) {
+	n := plain("100.64.16.0/28")
+	n.cfg.File = filepath.Join(t.TempDir(), "network.json")
+	if err := os.WriteFile(n.cfg.File, []byte(`{"Subnet":"100.64.32.0/20"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(n.cfg.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	past := before.ModTime().Add(-time.Hour)
+	if err := os.Chtimes(n.cfg.File, past, past); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.choose(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(n.cfg.File)
+	if err != nil || !after.ModTime().Equal(past) || n.subnet.String() != "100.64.32.0/20" || n.gateway.String() != "100.64.32.1" {
+		t.Errorf("%s, %s; written at %s, %v", n.subnet, n.gateway, after.ModTime(), err)
+	}
+}
+
 func TestRefusesSubnets(t *testing.T) {
 	for _, subnet := range []string{"fd00::/64", "10.0.0.0/30", "10.0.0.0/7"} {
 		n := plain("10.0.0.0/24")
@@ -219,6 +243,24 @@ func TestForwarder(t *testing.T) {
 	}
 	if m := ask("tcp", "large.example.org.", dns.TypeA); len(m.Answer) != 100 {
 		t.Errorf("a large answer over tcp has %d parts", len(m.Answer))
+	}
+	// A machine that asks much to which nobody answers takes no other's place, and hears the names of machines still.
+	for range maxQuestions {
+		f.enter(netip.MustParseAddr("127.0.0.1"))
+	}
+	if m := ask("udp", "m-b.", dns.TypeA); len(m.Answer) != 1 {
+		t.Errorf("a machine's name, while its asker's questions wait: %v", m)
+	}
+	if other := netip.MustParseAddr("127.0.0.9"); !f.enter(other) {
+		t.Error("another machine may not ask any more")
+	} else {
+		f.leave(other)
+	}
+	for range maxOfOne {
+		f.leave(netip.MustParseAddr("127.0.0.1"))
+	}
+	if len(f.asking) != 0 || f.asked != 0 {
+		t.Errorf("%d questions are under way: %v", f.asked, f.asking)
 	}
 	upstreams("127.0.0.1:1")
 	if m := ask("udp", "example.org.", dns.TypeA); m.Rcode != dns.RcodeServerFailure {
