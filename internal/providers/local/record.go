@@ -74,7 +74,8 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// load reads the machines of the directory. What has no readable record is removed later, as a stray.
+// load reads the machines of the directory. What has no record, or one that is cut off, is removed later, as a stray; one that
+// cannot be read otherwise may be of a machine that runs, and is an error.
 func (p *Provider) load() ([]network.Host, error) {
 	entries, err := os.ReadDir(p.path("machines"))
 	if err != nil {
@@ -84,6 +85,10 @@ func (p *Provider) load() ([]network.Host, error) {
 	for _, e := range entries {
 		m := &machine{dir: p.path("machines", e.Name()), pidfd: -1}
 		err := readJSON(filepath.Join(m.dir, "spec.json"), &m.rec)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !cutOff(err) {
+			return nil, shoal.Errorf(shoal.KindUnavailable, "cannot read the record of machine %s: %w", e.Name(), err).
+				WithHint("if nobody needs that machine, remove %s", m.dir)
+		}
 		if err != nil || string(m.rec.Spec.ID) != e.Name() || !m.rec.Host.Addr.Is4() {
 			p.cfg.Log.Warn("a machine without a readable record is removed", "machine", e.Name(), "error", err)
 			continue
@@ -93,6 +98,12 @@ func (p *Provider) load() ([]network.Host, error) {
 		hosts = append(hosts, m.rec.Host)
 	}
 	return hosts, nil
+}
+
+// cutOff reports whether an error says that a file is no JSON, or not all of it.
+func cutOff(err error) bool {
+	_, ok := errors.AsType[*json.SyntaxError](err)
+	return ok
 }
 
 // adopt finds the process of a machine that was started before, by us or by a former server.
