@@ -8,7 +8,7 @@ import (
 
 func TestRun(t *testing.T) {
 	r, err := Run(t.Context(), Config{Command: []string{"sh", "-c", `echo "$WHO: it's"; id -u; echo trouble >&2; grep -w -e nfs4 -e cifs -e fuse /proc/filesystems; exit 3`},
-		Env: []string{"WHO=a 'b'"}, Timeout: 20 * time.Second})
+		Env: []string{"WHO=a 'b'"}, Timeout: 5 * time.Minute})
 	t.Log(r.Console, r.Output)
 	if err != nil {
 		t.Fatal(err)
