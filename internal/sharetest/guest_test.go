@@ -111,7 +111,7 @@ func TestKernelClients(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	began := time.Now()
-	r, err := guest.Run(t.Context(), guest.Config{Programs: []string{"flock"}, Files: map[string]string{"kernel.test": program}, Timeout: 4 * time.Minute,
+	r, err := guest.Run(t.Context(), guest.Config{Programs: []string{"flock"}, Files: map[string]string{"kernel.test": program}, Timeout: 15 * time.Minute,
 		Command: []string{"/kernel.test", "-test.v", "-test.parallel", "2", "-test.run", "^TestKernel"},
 		Env: []string{"SHOAL_TEST_NFS=nfs://" + guest.Host + ":" + nfs.Port, "SHOAL_TEST_SMB=smb://" + guest.Host + ":" + smb.Port,
 			"SHOAL_TEST_SMB_PASSWORD=" + password, "SHOAL_TEST_CONTROL=http://" + guest.Host + ":" + controls(t, nfs, smb)}})

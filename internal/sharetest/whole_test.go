@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long a test waits for what takes moments on a quiet host.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // product is a server of the test's own, with a pool that has a share on a file server.
 type product struct {

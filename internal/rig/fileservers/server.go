@@ -31,7 +31,7 @@ type Server struct {
 }
 
 // patience is how long a server may take to start or stop.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // newServer finds a port and makes the directory.
 func newServer(name, dir string) (*Server, error) {
