@@ -101,9 +101,11 @@ func setUp(env *testscript.Env, root, bin string) error {
 	w := &world{dir: env.WorkDir, root: root, endDatabase: func() error { return nil }}
 	var err error
 	for _, port := range []*string{&w.api, &w.ssh, &w.https, &w.rdp, &w.agents} {
-		if *port, err = freePort(); err != nil {
+		var held net.Listener
+		if *port, held, err = freePort(); err != nil {
 			return err
 		}
+		env.Defer(func() { held.Close() })
 	}
 	for _, d := range []string{"wrap", "keys", "team", "home/.ssh"} {
 		if err := os.MkdirAll(w.path(d), 0o755); err != nil {
@@ -136,19 +138,23 @@ func setUp(env *testscript.Env, root, bin string) error {
 
 var lastPort atomic.Int32
 
-// freePort returns a port that no other script gets and that the kernel gives to nobody by itself: it is below the
-// range of those.
-func freePort() (string, error) {
+// freePort returns a port that no other script gets, nor one of another such process: who has the name in the kernel has
+// the port, until close. The kernel gives it to nobody by itself: it is below the range of those.
+func freePort() (port string, held net.Listener, err error) {
 	const first, count = 20000, 10000
 	lastPort.CompareAndSwap(0, int32(os.Getpid()))
 	for range count {
-		port := strconv.Itoa(first + int(lastPort.Add(1))%count)
+		port = strconv.Itoa(first + int(lastPort.Add(1))%count)
 		l, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			return port, l.Close()
+		if err != nil {
+			continue
+		}
+		held, err = net.Listen("unix", "@shoal-script-port-"+port)
+		if err = errors.Join(err, l.Close()); err == nil {
+			return port, held, nil
 		}
 	}
-	return "", errors.New("no port is free")
+	return "", nil, errors.New("no port is free")
 }
 
 // What a script has on the host is not taken for another's whose name begins its own.
