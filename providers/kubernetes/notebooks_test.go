@@ -45,10 +45,14 @@ providerConfig: {imagePullPolicy: Never}
 		t.Fatal(err)
 	}
 	run := c.notebook(t, w)
-	first, err := run("import socket; x = 42; print(socket.gethostname())")
-	if err != nil {
+	var first string
+	var last error
+	if err := rig.Until(t.Context(), patience, "her notebooks are there", func() (bool, error) { // the program waits for no kernel longer than a minute
+		first, last = run("import socket; x = 42; print(socket.gethostname())")
+		return last == nil, nil
+	}); err != nil {
 		log, _ := os.ReadFile(filepath.Join(w.Data, "hub", "hub.log"))
-		t.Fatalf("%v\n%s", err, log[max(0, len(log)-10_000):])
+		t.Fatalf("%v: %v\n%s", err, last, log[max(0, len(log)-10_000):])
 	}
 	where := strings.TrimSpace(first)
 	if _, err := c.processes(t.Context(), name(shoal.MachineID(where))); err != nil {
@@ -63,7 +67,6 @@ providerConfig: {imagePullPolicy: Never}
 
 	// Somebody deletes the pod, and her next start finds another.
 	c.kubectl("-n", "shoal", "delete", "pod", name(shoal.MachineID(where)), "--wait=false")
-	var last error
 	if err := rig.Until(t.Context(), patience, "her notebooks are elsewhere", func() (bool, error) {
 		out, err := run("print(socket.gethostname() if 'socket' in globals() else 'new')")
 		last = err
