@@ -132,6 +132,7 @@ class LocalBackend:
         self._dispatcher: Optional[threading.Thread] = None
         own = weakref.ref(self)
         atexit.register(lambda: (lambda b: b.close() if b else None)(own()))
+        weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)  # of one that is gone before the end, too
 
     # ---- what a pool asks for
 

@@ -1,6 +1,7 @@
 """The same code on processes of this host, in this process, and on a server."""
 
 import asyncio
+import gc
 import os
 import shutil
 import subprocess
@@ -482,6 +483,11 @@ class Limits(unittest.TestCase):
             m.cancel()
             self.assertLess(time.process_time() - begun, 30)
             self.assertEqual(m.status(), {"cancelled": _map.WINDOW})
+
+    def test_a_pool_that_nobody_closes_leaves_nothing(self) -> None:
+        directory = shoal.Pool("local")._backend.directory  # type: ignore[attr-defined]
+        gc.collect()
+        self.assertFalse(os.path.exists(directory))
 
     def test_words_of_people(self) -> None:
         self.assertEqual(Target("a").server, "a")
