@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"syscall"
@@ -43,6 +44,15 @@ func endXRDP() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
+}
+
+// repaintMain is started by a user's desktop, and ends with it.
+func repaintMain() int {
+	if err := desktop.Repaint(context.Background(), os.Getenv("DISPLAY")); err != nil {
+		fmt.Fprintln(os.Stderr, "shoal-agent:", err)
+		return 1
+	}
+	return 0
 }
 
 // credential is as whom a child runs; nil: root.

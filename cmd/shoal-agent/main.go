@@ -6,6 +6,7 @@
 //	task    runs the attempts of jobs and outlives run
 //	enter   the door: puts a session into its user's slice, called by PAM
 //	password  asks the control plane for a password, called by PAM for desktops
+//	repaint  has a desktop painted for each client that comes to it, in its user's session
 //	files   makes files on one mount, which may not answer
 //	home    archives a local home to a share or brings it back, as its user
 //	homes   archives all local homes, called by init when the machine ends
@@ -45,6 +46,8 @@ func main() {
 		os.Exit(enterMain())
 	case "password":
 		os.Exit(passwordMain())
+	case "repaint":
+		os.Exit(repaintMain())
 	case "files":
 		os.Exit(filesMain())
 	case "home":
@@ -59,7 +62,7 @@ func main() {
 }
 
 func usage() {
-	fmt.Fprintln(os.Stderr, "usage: shoal-agent init|run|task|app|enter|password|files|home|homes|version; it is started by Shoal, not by hand")
+	fmt.Fprintln(os.Stderr, "usage: shoal-agent init|run|task|app|enter|password|repaint|files|home|homes|version; it is started by Shoal, not by hand")
 	os.Exit(2)
 }
 

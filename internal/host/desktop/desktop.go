@@ -81,7 +81,7 @@ func (s *Server) Serve(ctx context.Context, o api.DesktopOrder) error {
 		mode       fs.FileMode
 	}{
 		{s.etc("pam.d", "xrdp-sesman"), s.pam(), 0o644},
-		{filepath.Join(s.cfg.Dir, "startwm"), startwm(), 0o755},
+		{filepath.Join(s.cfg.Dir, "startwm"), s.startwm(), 0o755},
 		{SesmanConfig(s.cfg.Dir), s.sesmanText(), 0o644},
 		{s.etc("xrdp", "sesman.ini"), s.sesmanText(), 0o644}, // what each desktop's channel server reads
 		{XRDPConfig(s.cfg.Dir), s.xrdpText(o.Port), 0o644},

@@ -150,9 +150,11 @@ EnableSyslog=false
 `, SesmanPort, filepath.Join(s.cfg.Dir, "startwm"), s.xorg())
 }
 
-// startwm starts what the user or the image has for a desktop. A bare window manager shows an empty screen, so it gets
-// a terminal beside it, unless the user has said herself what comes up.
-func startwm() string { return surroundings + localdisk.Shell() + choice }
+// startwm starts what the user or the image has for a desktop, beside what has it painted (see Repaint). A bare window
+// manager shows an empty screen, so it gets a terminal beside it, unless the user has said herself what comes up.
+func (s *Server) startwm() string {
+	return surroundings + localdisk.Shell() + fmt.Sprintf(choice, s.cfg.Agent)
+}
 
 const surroundings = `#!/bin/sh
 # Written by Shoal; changes are lost.
@@ -174,6 +176,7 @@ fi
 if [ -z "$DBUS_SESSION_BUS_ADDRESS" ] && has dbus-run-session && ! has dbus-launch; then
 	exec dbus-run-session -- "$0"
 fi
+%s repaint &
 terminal() {
 	for t in x-terminal-emulator xterm lxterminal xfce4-terminal konsole; do
 		if has "$t"; then "$t" & return; fi
