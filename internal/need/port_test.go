@@ -8,8 +8,8 @@ import (
 )
 
 // A port that is held is given to nobody else, and can be listened at again and again.
+// Nothing is started meanwhile: until it is another program, it would have open what is closed here.
 func TestPort(t *testing.T) {
-	t.Parallel()
 	port := need.Port(t)
 	at := net.JoinHostPort("127.0.0.1", port)
 	if c, err := net.Dial("tcp", at); err == nil {
