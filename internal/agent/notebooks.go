@@ -35,7 +35,7 @@ func (a *Agent) openHub(endpoint string) {
 		<-a.streams.life.Done()
 		_ = srv.Close()
 	})
-	a.working.Go(func() { _ = srv.Serve(&counter{Listener: l, open: map[int]int{}}) })
+	a.working.Go(func() { _ = srv.Serve(newCounter(l)) })
 }
 
 // hubProxy hands requests on to the server, which lets through what is the hub's API. A server's own token goes in another header.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/atmost"
 )
 
 // Bounds on the requests that users may have under way, and on the connections for them: the machine's memory
@@ -33,7 +34,7 @@ type callerKey struct{}
 
 // relay hands on users' requests until ctx ends.
 func (a *Agent) relay(ctx context.Context) error {
-	r := &relay{agent: a, busy: map[int]int{}}
+	r := &relay{agent: a, busy: atmost.New[int](relayPerUser, relayAll)}
 	srv := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 32 << 10,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			uid := -1
@@ -44,7 +45,7 @@ func (a *Agent) relay(ctx context.Context) error {
 		}}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
-	if err := srv.Serve(&counter{Listener: a.cfg.Relay, open: map[int]int{}}); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(newCounter(a.cfg.Relay)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return ctx.Err()
@@ -75,10 +76,11 @@ func peer(c net.Conn) int {
 // counter closes the connections of who has too many of them at once.
 type counter struct {
 	net.Listener
+	open *atmost.Limit[int] // by uid
+}
 
-	mu   sync.Mutex
-	open map[int]int // by uid
-	all  int
+func newCounter(l net.Listener) *counter {
+	return &counter{l, atmost.New[int](connsPerUser, connsAll)}
 }
 
 // counted is a connection with the uid at its other end.
@@ -101,39 +103,16 @@ func (l *counter) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		uid := peer(c)
-		if l.enter(uid) {
-			return &counted{c, uid, sync.OnceFunc(func() { l.leave(uid) })}, nil
+		if l.open.Enter(uid) {
+			return &counted{c, uid, sync.OnceFunc(func() { l.open.Leave(uid) })}, nil
 		}
 		_ = c.Close() // it is nobody's to read
 	}
 }
 
-func (l *counter) enter(uid int) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open[uid] >= connsPerUser || l.all >= connsAll {
-		return false
-	}
-	l.open[uid]++
-	l.all++
-	return true
-}
-
-func (l *counter) leave(uid int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all--
-	if l.open[uid]--; l.open[uid] == 0 {
-		delete(l.open, uid)
-	}
-}
-
 type relay struct {
 	agent *Agent
-
-	mu   sync.Mutex
-	busy map[int]int // requests under way by uid
-	all  int
+	busy  *atmost.Limit[int] // requests under way, by uid
 }
 
 // ServeHTTP hands one request on. Its path is put behind /agent/v1/user.
@@ -146,12 +125,12 @@ func (r *relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			WithHint("log in as a user; from outside, `shoal login` works for whoever has an account"))
 		return
 	}
-	if !r.enter(uid) {
+	if !r.busy.Enter(uid) {
 		refuse(w, shoal.Errorf(shoal.KindExhausted, "%s has too many requests under way on this machine", user).
 			WithHint("wait for one of them to end"))
 		return
 	}
-	defer r.leave(uid)
+	defer r.busy.Leave(uid)
 	resp, err := r.forward(req, user)
 	if err != nil {
 		refuse(w, shoal.Errorf(shoal.KindUnavailable, "the control plane does not answer: %w", err).WithHint("try again in a moment"))
@@ -165,26 +144,6 @@ func (r *relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	w.WriteHeader(resp.StatusCode)
 	copyNow(w, resp.Body)
-}
-
-func (r *relay) enter(uid int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.busy[uid] >= relayPerUser || r.all >= relayAll {
-		return false
-	}
-	r.busy[uid]++
-	r.all++
-	return true
-}
-
-func (r *relay) leave(uid int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.all--
-	if r.busy[uid]--; r.busy[uid] == 0 {
-		delete(r.busy, uid)
-	}
 }
 
 // passed are the request headers that mean something to the API; acting as another user is among them, so that

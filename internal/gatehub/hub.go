@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
 	"github.com/shoal-pool/shoal/internal/access"
+	"github.com/shoal-pool/shoal/internal/atmost"
 	"github.com/shoal-pool/shoal/internal/retry"
 	"github.com/shoal-pool/shoal/internal/route"
 	"github.com/shoal-pool/shoal/internal/store"
@@ -69,6 +71,8 @@ type Hub struct {
 	cfg     Config
 	started time.Time
 
+	logins *atmost.Limit[api.GatewayName] // under way
+
 	mu     sync.Mutex // guards what follows; never held while waiting or in the store
 	links  map[api.GatewayName]*link
 	heard  map[api.GatewayName]time.Time // the latest report
@@ -77,7 +81,6 @@ type Hub struct {
 	view   *view
 	news   chan struct{} // closed when view changes
 	wanted chan struct{} // wakes Run: somebody wants a view
-	logins map[api.GatewayName]int
 }
 
 // New makes a Hub. Run makes it work.
@@ -89,7 +92,7 @@ func New(cfg Config) *Hub {
 		cfg.Environ = func(context.Context, shoal.UserName, shoal.PoolName) (e api.GatewayEnviron) { return e }
 	}
 	return &Hub{cfg: cfg, started: time.Now(), links: map[api.GatewayName]*link{}, heard: map[api.GatewayName]time.Time{},
-		keys: []string{line(cfg.Own)}, news: make(chan struct{}), wanted: make(chan struct{}, 1), logins: map[api.GatewayName]int{}}
+		keys: []string{line(cfg.Own)}, news: make(chan struct{}), wanted: make(chan struct{}, 1), logins: atmost.New[api.GatewayName](mostLogins, math.MaxInt)}
 }
 
 func line(key ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) }

@@ -49,10 +49,10 @@ func (h *Hub) Login(ctx context.Context, name api.GatewayName, req api.GatewayLo
 	if req.Part == "" {
 		return shoal.Errorf(shoal.KindInvalid, "cannot take a login without a name for its connection")
 	}
-	if !h.enter(name) {
+	if !h.logins.Enter(name) {
 		return shoal.Errorf(shoal.KindExhausted, "%d logins of gateway %s wait already", mostLogins, name)
 	}
-	defer h.exit(name)
+	defer h.logins.Leave(name)
 	arrived := req.Arrived
 	if now := time.Now(); arrived.Before(now.Add(-maxAge)) || arrived.After(now) {
 		arrived = now
@@ -107,24 +107,6 @@ func (h *Hub) trusted(ctx context.Context, name api.GatewayName, machine shoal.M
 	defer cancel()
 	_ = h.cfg.Trusted(short, machine, g.Rev)
 	return ctx.Err()
-}
-
-func (h *Hub) enter(name api.GatewayName) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.logins[name] >= mostLogins {
-		return false
-	}
-	h.logins[name]++
-	return true
-}
-
-func (h *Hub) exit(name api.GatewayName) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.logins[name]--; h.logins[name] == 0 {
-		delete(h.logins, name)
-	}
 }
 
 // Report takes what has changed at a gateway.

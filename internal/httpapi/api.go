@@ -156,7 +156,7 @@ type API struct {
 	guesses *guess.Brake
 	ready   readiness
 	metrics http.Handler
-	files   files.Reader
+	files   *files.Reader
 }
 
 // readiness remembers the latest answer of /readyz, which anybody may ask for.
@@ -174,7 +174,7 @@ func New(cfg Config) *API {
 	if cfg.SSH == nil {
 		cfg.SSH = func() string { return "" }
 	}
-	a := &API{cfg: cfg, desk: rest.New(cfg.Log), guesses: guess.New()}
+	a := &API{cfg: cfg, files: files.NewReader(), desk: rest.New(cfg.Log), guesses: guess.New()}
 	a.openapi = a.describe()
 	a.metrics = figures.New(cfg.Store)
 	return a

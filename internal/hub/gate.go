@@ -6,16 +6,18 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-pool/shoal/internal/atmost"
 )
 
 // What one machine may ask of the hub at a time, and how large a request may be: tokens and times of use.
@@ -100,31 +102,18 @@ func absent(w http.ResponseWriter, r *http.Request) {
 // onlyAPI is what machines reach: /hub/api, in which their notebook servers ask who comes. Each may ask so many
 // things at a time.
 func onlyAPI(next http.Handler) http.Handler {
-	var mu sync.Mutex
-	busy := map[string]int{}
+	busy := atmost.New[string](maxAtOnce, math.MaxInt)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !forMachines(r) {
 			http.NotFound(w, r)
 			return
 		}
 		from, _, _ := net.SplitHostPort(r.RemoteAddr)
-		mu.Lock()
-		full := busy[from] >= maxAtOnce
-		if !full {
-			busy[from]++
-		}
-		mu.Unlock()
-		if full {
+		if !busy.Enter(from) {
 			http.Error(w, `{"status": 429, "message": "too many requests of this machine at a time"}`, http.StatusTooManyRequests)
 			return
 		}
-		defer func() {
-			mu.Lock()
-			defer mu.Unlock()
-			if busy[from]--; busy[from] == 0 {
-				delete(busy, from)
-			}
-		}()
+		defer busy.Leave(from)
 		// Longer answers than these are streams, which are for browsers.
 		c := http.NewResponseController(w)
 		_ = c.SetReadDeadline(time.Now().Add(time.Minute))

@@ -57,8 +57,9 @@ var errNotBare = errors.New("it does not come through without TLS")
 
 // back has a machine's agent connect a port of its machine to here. What it says by ssh comes without TLS, unless that has failed lately.
 func (r *Reach) back(ctx context.Context, id shoal.MachineID, port int) (net.Conn, error) {
-	if err := r.enter(id); err != nil {
-		return nil, err
+	if !r.open.Enter(id) {
+		its, all := r.open.Taken(id)
+		return nil, shoal.Errorf(shoal.KindExhausted, "machine %s has %d connections through its agent, all machines together %d", id, its, all)
 	}
 	ctx, cancel := context.WithTimeout(ctx, backTime)
 	defer cancel()
@@ -69,10 +70,10 @@ func (r *Reach) back(ctx context.Context, id shoal.MachineID, port int) (net.Con
 		c, err = r.fetch(ctx, id, port, false)
 	}
 	if err != nil {
-		r.leave(id)
+		r.open.Leave(id)
 		return nil, fmt.Errorf("cannot reach machine %s through its agent: %w", id, err)
 	}
-	return &conn{Conn: c, left: sync.OnceFunc(func() { r.leave(id) })}, nil
+	return &conn{Conn: c, left: sync.OnceFunc(func() { r.open.Leave(id) })}, nil
 }
 
 // fetch asks until a connection comes. An agent that was asked twice comes for nothing the second time.
@@ -212,26 +213,6 @@ func (r *Reach) seal(id shoal.MachineID) {
 	defer r.mu.Unlock()
 	if p := r.paths[id]; p != nil {
 		p.sealed = time.Now()
-	}
-}
-
-func (r *Reach) enter(id shoal.MachineID) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.open[id] >= mostOfOne || r.all >= mostOfAll {
-		return shoal.Errorf(shoal.KindExhausted, "machine %s has %d connections through its agent, all machines together %d", id, r.open[id], r.all)
-	}
-	r.open[id]++
-	r.all++
-	return nil
-}
-
-func (r *Reach) leave(id shoal.MachineID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.all--
-	if r.open[id]--; r.open[id] == 0 {
-		delete(r.open, id)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/shoal-pool/shoal"
 	"github.com/shoal-pool/shoal/api"
+	"github.com/shoal-pool/shoal/internal/atmost"
 	"github.com/shoal-pool/shoal/internal/sshwire"
 )
 
@@ -61,12 +62,11 @@ const (
 type Reach struct {
 	cfg      Config
 	patience time.Duration // how long a stream waits for the outcome of a look
+	open     *atmost.Limit[shoal.MachineID]
 
 	mu      sync.Mutex
 	paths   map[shoal.MachineID]*path
 	waiting map[string]*stream // by their secrets
-	open    map[shoal.MachineID]int
-	all     int
 }
 
 // path is what is known of the way to one machine.
@@ -91,7 +91,7 @@ func New(cfg Config) *Reach {
 	if cfg.Told == nil {
 		cfg.Told = func(shoal.MachineID, string, string) {}
 	}
-	r := &Reach{cfg: cfg, patience: proofTime, paths: map[shoal.MachineID]*path{}, waiting: map[string]*stream{}, open: map[shoal.MachineID]int{}}
+	r := &Reach{cfg: cfg, patience: proofTime, paths: map[shoal.MachineID]*path{}, waiting: map[string]*stream{}, open: atmost.New[shoal.MachineID](mostOfOne, mostOfAll)}
 	if cfg.Back == nil {
 		r.cfg.Back, r.patience = r.back, patience
 	}

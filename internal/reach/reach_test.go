@@ -413,8 +413,8 @@ func TestLateConnection(t *testing.T) {
 			t.Errorf("it is not closed: %v", err)
 		}
 		synctest.Wait()
-		if len(w.waiting) != 0 || w.all != 0 || len(w.open) != 0 {
-			t.Errorf("left: %v %v %v", w.waiting, w.all, w.open)
+		if its, all := w.open.Taken(lab); len(w.waiting) != 0 || all != 0 || its != 0 {
+			t.Errorf("left: %v %v %v", w.waiting, all, its)
 		}
 	})
 }
@@ -457,8 +457,8 @@ func TestBounds(t *testing.T) {
 		}
 		failed.Wait()
 		synctest.Wait()
-		if len(w.waiting) != 0 || w.all != 0 {
-			t.Errorf("left: %d waiting, %d open", len(w.waiting), w.all)
+		if _, all := w.open.Taken(lab); len(w.waiting) != 0 || all != 0 {
+			t.Errorf("left: %d waiting, %d open", len(w.waiting), all)
 		}
 	})
 }

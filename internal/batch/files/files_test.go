@@ -76,7 +76,7 @@ func TestRights(t *testing.T) {
 	}
 	must(t, syscall.Mkfifo(filepath.Join(dir, "out/1/pipe"), 0o666))
 	outputs := []Output{{Name: "out", Place: Place{dir, "out/1"}}, {Name: "others", Place: Place{dir, "home/bob"}}, {Name: "up", Place: Place{dir, "../.."}}, {Name: "late", Place: Place{dir, "not/yet"}}}
-	var r Reader
+	r := NewReader()
 	for _, c := range []struct {
 		user       User
 		name, want string
@@ -108,7 +108,7 @@ func TestRights(t *testing.T) {
 		{alice(), "late/x", "", shoal.KindNotFound},
 		{User{Name: "root"}, "out/model.bin", "", shoal.KindDenied},
 	} {
-		got, err := read(t, &r, c.user, outputs, c.name)
+		got, err := read(t, r, c.user, outputs, c.name)
 		if got != c.want || (err == nil) != (c.kind == "") || err != nil && shoal.KindOf(err) != c.kind {
 			t.Errorf("%s reads %q: %q, %v", c.user.Name, c.name, got, err)
 		}
@@ -186,14 +186,14 @@ func TestRaces(t *testing.T) {
 			os.Remove(name)
 		}
 	})
-	var r Reader
+	r := NewReader()
 	n := 2000
 	if testing.Short() {
 		n = 300
 	}
 	outputs, good := []Output{{Name: "out", Place: Place{dir, "out"}}}, 0
 	for i := range n {
-		got, err := read(t, &r, alice(), outputs, []string{"out/sub/file", "out/file"}[i%2])
+		got, err := read(t, r, alice(), outputs, []string{"out/sub/file", "out/file"}[i%2])
 		if got == "mine" {
 			good++
 		} else if got != "" {
@@ -225,7 +225,7 @@ func TestPages(t *testing.T) {
 	}
 	must(t, os.Symlink("..", filepath.Join(dir, "one/f/circle")))
 	outputs := []Output{{Name: "two", Place: Place{dir, "two"}}, {Name: "one", Place: Place{dir, "one"}}}
-	var r Reader
+	r := NewReader()
 	list := func(under string, limit int) (all []string) {
 		for after := ""; ; {
 			page, more, err := r.List(t.Context(), alice(), outputs, under, after, limit)
@@ -259,17 +259,17 @@ func TestPages(t *testing.T) {
 // Whoever asks too often is told so, and keeps nobody else from reading.
 func TestBusy(t *testing.T) {
 	t.Parallel()
-	var b threads
+	b := newThreads()
 	for range maxPerUser {
-		if !b.take(1) {
+		if !b.Enter(1) {
 			t.Error("refused")
 		}
 	}
-	if b.take(1) || !b.take(2) {
+	if b.Enter(1) || !b.Enter(2) {
 		t.Error("one user keeps the others out")
 	}
-	b.give(1)
-	if !b.take(1) {
+	b.Leave(1)
+	if !b.Enter(1) {
 		t.Error("refused after one was given back")
 	}
 }

@@ -22,8 +22,11 @@ const (
 	maxDepth = 64
 )
 
-// Reader reads files of shares. Its zero value is ready. It may be used from any goroutine.
-type Reader struct{ threads threads }
+// Reader reads files of shares. It may be used from any goroutine.
+type Reader struct{ threads *threads }
+
+// NewReader makes a Reader.
+func NewReader() *Reader { return &Reader{newThreads()} }
 
 // Output is a place with the name that a job gives it.
 type Output struct {
@@ -54,7 +57,7 @@ func (r *Reader) Open(ctx context.Context, u User, outputs []Output, name string
 		return nil, missing(outputs, output)
 	}
 	at := outputs[i]
-	return do(ctx, &r.threads, u, outputs[i:i+1], func(roots map[string]*os.Root) (*os.File, error) {
+	return do(ctx, r.threads, u, outputs[i:i+1], func(roots map[string]*os.Root) (*os.File, error) {
 		f, err := openPlain(roots[at.Share], path.Join(at.Path, below))
 		return f, said(err, u, name)
 	}, func(f *os.File) { f.Close() })
@@ -137,7 +140,7 @@ func (r *Reader) List(ctx context.Context, u User, outputs []Output, under, afte
 		all  []api.JobFile
 		more bool
 	}
-	p, err := do(ctx, &r.threads, u, outputs, func(roots map[string]*os.Root) (page, error) {
+	p, err := do(ctx, r.threads, u, outputs, func(roots map[string]*os.Root) (page, error) {
 		l := &lister{ctx: ctx, after: strings.Split(strings.Trim(after, "/"), "/"), limit: limit}
 		for _, o := range slices.SortedFunc(slices.Values(outputs), func(a, b Output) int { return strings.Compare(a.Name, b.Name) }) {
 			l.root, l.output = roots[o.Share], o

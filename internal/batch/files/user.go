@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"sync"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-pool/shoal"
+	"github.com/shoal-pool/shoal/internal/atmost"
 )
 
 // User is with whose rights files are read.
@@ -28,35 +28,10 @@ const (
 	patience   = 20 * time.Second // for a file system to answer
 )
 
-// threads bounds how many threads wait for file systems: one that does not answer keeps those that ask it.
-type threads struct {
-	mu   sync.Mutex
-	busy map[int]int // by uid
-	all  int
-}
+// threads bounds how many threads wait for file systems, by uid: one that does not answer keeps those that ask it.
+type threads = atmost.Limit[int]
 
-func (t *threads) take(uid int) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.all >= maxThreads || t.busy[uid] >= maxPerUser {
-		return false
-	}
-	if t.busy == nil {
-		t.busy = map[int]int{}
-	}
-	t.all++
-	t.busy[uid]++
-	return true
-}
-
-func (t *threads) give(uid int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.all--
-	if t.busy[uid]--; t.busy[uid] == 0 {
-		delete(t.busy, uid)
-	}
-}
+func newThreads() *threads { return atmost.New[int](maxPerUser, maxThreads) }
 
 // do calls f with a user's rights and the directories of shares, which the server opens: the way there is
 // its own, as it is for a machine. It returns an error also if ctx ends, or a file system does not answer,
@@ -66,7 +41,7 @@ func do[T any](ctx context.Context, t *threads, u User, outputs []Output, f func
 	if u.UID <= 0 || u.GID <= 0 {
 		return none, shoal.Errorf(shoal.KindDenied, "cannot read files as user %q, who has no number", u.Name)
 	}
-	if !t.take(u.UID) {
+	if !t.Enter(u.UID) {
 		return none, shoal.Errorf(shoal.KindUnavailable, "too many files are being read").WithHint("try again in a moment")
 	}
 	type result struct {
@@ -76,7 +51,7 @@ func do[T any](ctx context.Context, t *threads, u User, outputs []Output, f func
 	done := make(chan result) // taken by the caller, or nobody
 	gone := make(chan struct{})
 	go onThread(func() {
-		defer t.give(u.UID)
+		defer t.Leave(u.UID)
 		var r result
 		roots, err := open(outputs)
 		defer shut(roots)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/shoal-pool/shoal/internal/atmost"
 )
 
 // forwarder answers machines' names on the bridge and hands all else to the host's resolvers.
@@ -22,10 +24,10 @@ type forwarder struct {
 	servers [2]*dns.Server
 	running sync.WaitGroup
 
+	asking *atmost.Limit[netip.Addr] // questions under way, by who asks
+
 	mu      sync.Mutex
-	asking  map[netip.Addr]int // questions under way, by who asks
-	asked   int                // all of them
-	read    time.Time          // mtime of resolv.conf when it was read
+	read    time.Time // mtime of resolv.conf when it was read
 	resolve []string
 }
 
@@ -39,7 +41,7 @@ const (
 
 // listenDNS serves on port 53 of an address, UDP and TCP.
 func listenDNS(addr netip.Addr, lookup func(netip.Addr, string) (netip.Addr, bool), log *slog.Logger) (*forwarder, error) {
-	f := &forwarder{lookup: lookup, log: log, asking: map[netip.Addr]int{}}
+	f := &forwarder{lookup: lookup, log: log, asking: atmost.New[netip.Addr](maxOfOne, maxQuestions)}
 	at := netip.AddrPortFrom(addr, 53).String()
 	fail := func(err error) error {
 		return fmt.Errorf("cannot answer names for machines on %s: %w; "+
@@ -87,36 +89,15 @@ func (f *forwarder) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	}
 	answer := f.own(asker, q)
 	if answer == nil {
-		if !f.enter(asker) { // too many at once: the asker tries again
+		if !f.asking.Enter(asker) { // too many at once: the asker tries again
 			_ = w.Close()
 			return
 		}
 		answer = f.ask(w.RemoteAddr().Network(), q)
-		f.leave(asker)
+		f.asking.Leave(asker)
 	}
 	fit(answer, q, w.RemoteAddr().Network())
 	_ = w.WriteMsg(answer) // the asker may have gone
-}
-
-// enter reports whether one more question of a machine may be handed on.
-func (f *forwarder) enter(asker netip.Addr) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.asked >= maxQuestions || f.asking[asker] >= maxOfOne {
-		return false
-	}
-	f.asked++
-	f.asking[asker]++
-	return true
-}
-
-func (f *forwarder) leave(asker netip.Addr) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.asked--
-	if f.asking[asker]--; f.asking[asker] == 0 {
-		delete(f.asking, asker)
-	}
 }
 
 // fit makes an answer as small as the asker needs it. Names came compressed, and were spelt out to be read.

@@ -246,21 +246,21 @@ func TestForwarder(t *testing.T) {
 	}
 	// A machine that asks much to which nobody answers takes no other's place, and hears the names of machines still.
 	for range maxQuestions {
-		f.enter(netip.MustParseAddr("127.0.0.1"))
+		f.asking.Enter(netip.MustParseAddr("127.0.0.1"))
 	}
 	if m := ask("udp", "m-b.", dns.TypeA); len(m.Answer) != 1 {
 		t.Errorf("a machine's name, while its asker's questions wait: %v", m)
 	}
-	if other := netip.MustParseAddr("127.0.0.9"); !f.enter(other) {
+	if other := netip.MustParseAddr("127.0.0.9"); !f.asking.Enter(other) {
 		t.Error("another machine may not ask any more")
 	} else {
-		f.leave(other)
+		f.asking.Leave(other)
 	}
 	for range maxOfOne {
-		f.leave(netip.MustParseAddr("127.0.0.1"))
+		f.asking.Leave(netip.MustParseAddr("127.0.0.1"))
 	}
-	if len(f.asking) != 0 || f.asked != 0 {
-		t.Errorf("%d questions are under way: %v", f.asked, f.asking)
+	if its, all := f.asking.Taken(netip.MustParseAddr("127.0.0.1")); its != 0 || all != 0 {
+		t.Errorf("%d questions are under way, %d of one", all, its)
 	}
 	upstreams("127.0.0.1:1")
 	if m := ask("udp", "example.org.", dns.TypeA); m.Rcode != dns.RcodeServerFailure {
