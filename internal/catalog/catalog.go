@@ -165,11 +165,11 @@ func (m *mistakes) refused(kind shoal.ObjectKind, name string, err error) bool {
 	switch shoal.KindOf(err) {
 	case shoal.KindInvalid, shoal.KindConflict, shoal.KindNotFound, shoal.KindDenied:
 		said := strings.TrimPrefix(err.Error(), pathOf(kind, name, "")+" ") // the path says it
+		add := m.wrong
 		if shoal.KindOf(err) == shoal.KindConflict {
-			m.conflict(kind, name, "", shoal.HintOf(err), "%s", said)
-		} else {
-			m.wrong(kind, name, "", shoal.HintOf(err), "%s", said)
+			add = m.conflict
 		}
+		add(kind, name, "", shoal.HintOf(err), "%s", said)
 		return true
 	}
 	return false

@@ -24,13 +24,10 @@ const scripts = "../../testdata/script"
 const together = 5
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	parallel := flag.Lookup("test.parallel")
-	if parallel.Value.String() == parallel.DefValue {
-		if err := parallel.Value.Set(strconv.Itoa(together)); err != nil {
-			panic(err)
-		}
+	if err := flag.Set("test.parallel", strconv.Itoa(together)); err != nil {
+		panic(err)
 	}
+	flag.Parse() // who says otherwise is heard
 	os.Exit(m.Run())
 }
 

@@ -28,22 +28,27 @@ func Each(names []string, complain func(error), do func(name string) error) erro
 	var first error
 	for _, name := range names {
 		err := do(name)
-		switch shoal.KindOf(err) {
-		case shoal.KindNotFound, shoal.KindDenied, shoal.KindConflict, shoal.KindInvalid:
-		default:
-			if err != nil {
-				if first != nil {
-					complain(first)
-				}
-				return err
-			}
-		}
 		switch {
+		case err == nil:
+		case !ofOne(err):
+			if first != nil {
+				complain(first)
+			}
+			return err
 		case first == nil:
 			first = err
-		case err != nil:
+		default:
 			complain(err)
 		}
 	}
 	return first
+}
+
+// ofOne reports whether an error is about the one thing that something was to be done to.
+func ofOne(err error) bool {
+	switch shoal.KindOf(err) {
+	case shoal.KindNotFound, shoal.KindDenied, shoal.KindConflict, shoal.KindInvalid:
+		return true
+	}
+	return false
 }
